@@ -1,0 +1,2 @@
+//! Packet core.
+#![no_std]

@@ -1,0 +1,2 @@
+//! Branchline.
+fn main() {}
