@@ -12,5 +12,6 @@
 //! `docs/life-of-a-call.md` follows one INVITE and its first RTP packet through these rooms.
 #![deny(unsafe_code)]
 
+pub mod datapath;
 pub mod media;
 pub mod net;
