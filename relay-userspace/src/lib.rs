@@ -1,1 +1,4 @@
 //! Branchline.
+pub mod sdp;
+pub mod sip;
+pub mod splice;
