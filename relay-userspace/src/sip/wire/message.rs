@@ -442,11 +442,9 @@ impl Parser {
             return None;
         }
         let method = Method::recognise(raw, first);
-        let Some(last) = rest.iter().rposition(|byte| *byte == b' ') else {
-            self.fault(Fault::RequestLine, space + 1);
-            return None;
-        };
-        let (uri, version) = (rest.get(..last)?, rest.get(last + 1..)?);
+        // Without a version the line is faulty but the headers may still tell whom to answer.
+        let last = rest.iter().rposition(|byte| *byte == b' ').unwrap_or(rest.len());
+        let (uri, version) = (rest.get(..last)?, rest.get(last + 1..).unwrap_or_default());
         if !version.get(..4).is_some_and(|head| head.eq_ignore_ascii_case(b"SIP/")) {
             self.fault(Fault::RequestLine, space + 2 + last);
         } else if !version.eq_ignore_ascii_case(b"SIP/2.0") {
