@@ -2,4 +2,6 @@
 //!
 //! Knows nothing of offices, phones or calls; the rooms above decide. RFC 3261.
 
+pub mod deadlines;
+pub mod transaction;
 pub mod wire;

@@ -1,0 +1,121 @@
+//! On-wire headers as byte arrays with accessors: Ethernet (IEEE 802.3), one 802.1Q tag, IPv4 (RFC 791)
+//! and UDP (RFC 768). All numbers are in network byte order in memory.
+//!
+//! None of these types has an alignment or an invalid value, so borrowing one from a packet needs only a
+//! check of the length.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// Ethertype of IPv4.
+pub const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+/// Ethertype of an 802.1Q tag.
+pub const ETHERTYPE_VLAN: [u8; 2] = [0x81, 0x00];
+/// Ethertype of an outer 802.1ad tag.
+pub const ETHERTYPE_QINQ: [u8; 2] = [0x88, 0xA8];
+/// IPv4 protocol number of UDP.
+pub const PROTOCOL_UDP: u8 = 17;
+/// Version 4 and a header of five words: IPv4 without options.
+pub const IPV4_WITHOUT_OPTIONS: u8 = 0x45;
+/// DSCP is the upper six bits of the type-of-service byte, ECN the lower two (RFC 2474, RFC 3168).
+pub const ECN_BITS: u8 = 0x03;
+/// DSCP stands above the two ECN bits.
+pub const DSCP_SHIFT: u32 = 2;
+
+/// An Ethernet header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Ethernet {
+    /// Hardware address of the receiver.
+    pub destination: [u8; 6],
+    /// Hardware address of the sender.
+    pub source: [u8; 6],
+    /// What follows.
+    pub ethertype: [u8; 2],
+}
+
+/// The rest of an 802.1Q tag, behind its ethertype.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct VlanTag {
+    /// Priority (3 bits), drop eligible (1 bit), VLAN id (12 bits).
+    pub control: [u8; 2],
+    /// What follows.
+    pub ethertype: [u8; 2],
+}
+
+/// An IPv4 header without options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Ipv4 {
+    /// Version and header length in words.
+    pub version_and_length: u8,
+    /// DSCP and ECN.
+    pub type_of_service: u8,
+    /// Bytes of header and payload.
+    pub total_length: [u8; 2],
+    /// Identification.
+    pub identification: [u8; 2],
+    /// Flags (3 bits) and fragment offset (13 bits).
+    pub fragment: [u8; 2],
+    /// Time to live.
+    pub ttl: u8,
+    /// What follows.
+    pub protocol: u8,
+    /// Header checksum.
+    pub checksum: [u8; 2],
+    /// Source address.
+    pub source: [u8; 4],
+    /// Destination address.
+    pub destination: [u8; 4],
+}
+
+impl Ipv4 {
+    /// Whether this is a fragment: more of them follow, or an offset is set. "Don't fragment" is not.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_fragment(&self) -> bool {
+        self.fragment[0] & 0x3F != 0 || self.fragment[1] != 0
+    }
+
+    /// The differentiated services code point, 0-63.
+    #[inline(always)]
+    #[must_use]
+    pub const fn dscp(&self) -> u8 {
+        self.type_of_service >> DSCP_SHIFT
+    }
+}
+
+/// A UDP header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Udp {
+    /// Source port.
+    pub source: [u8; 2],
+    /// Destination port.
+    pub destination: [u8; 2],
+    /// Bytes of header and payload.
+    pub length: [u8; 2],
+    /// Checksum over pseudo header, header and payload; 0: none.
+    pub checksum: [u8; 2],
+}
+
+/// IPv4 without options and UDP behind it: what one length check makes readable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Ipv4Udp {
+    /// The IPv4 header.
+    pub ip: Ipv4,
+    /// The UDP header.
+    pub udp: Udp,
+}
+
+/// Bytes of an Ethernet header.
+pub const ETHERNET_LENGTH: usize = size_of::<Ethernet>();
+/// Bytes of an 802.1Q tag.
+pub const VLAN_LENGTH: usize = size_of::<VlanTag>();
+/// Bytes of an IPv4 header without options.
+pub const IPV4_LENGTH: usize = size_of::<Ipv4>();
+/// Bytes of a UDP header.
+pub const UDP_LENGTH: usize = size_of::<Udp>();
+
+const _: () = assert!(ETHERNET_LENGTH == 14 && VLAN_LENGTH == 4 && IPV4_LENGTH == 20 && UDP_LENGTH == 8);

@@ -1,0 +1,278 @@
+//! Statistics of one flow, counted on arrival: RFC 3550 extended sequence numbers (appendix A.1), loss
+//! (A.3) and interarrival jitter (A.8), with duplicates and reordering told apart by a window of the last
+//! 64 sequence numbers.
+//!
+//! One record serves both datapaths, one after the other: the userspace relay counts into it while a flow
+//! learns its source, then the kernel goes on where the relay stopped, so the sequence has no seam. The
+//! record is shared memory and has one writer at a time, the datapath that carries the flow; a reader may
+//! see one field a packet newer than another.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::rtp::RtpHeader;
+
+/// A sequence number this far ahead is a gap in the stream, not a new stream (RFC 3550 A.1).
+const MAX_DROPOUT: u16 = 3000;
+/// A sequence number this far behind is a late packet, not a new stream (RFC 3550 A.1).
+const MAX_MISORDER: u16 = 100;
+/// Sequence numbers that the window remembers.
+const WINDOW: u16 = u64::BITS as u16;
+/// The jitter is kept times 16, so that its filter works in integers (RFC 3550 A.8).
+const JITTER_SHIFT: u32 = 4;
+/// The marker bit above the payload type.
+const PAYLOAD_TYPE_MASK: u8 = 0x7F;
+
+/// Statistics of one flow, in two cache lines: the first holds what every packet touches.
+///
+/// All zero is the valid beginning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C, align(64))]
+pub struct FlowStats {
+    /// Packets that the kernel forwarded.
+    pub kernel_packets: u64,
+    /// Bytes that the kernel forwarded, IPv4 headers included.
+    pub kernel_bytes: u64,
+    /// When the last packet arrived, on the kernel's monotonic clock, in nanoseconds.
+    pub last_seen_ns: u64,
+    /// Which of the last 64 sequence numbers arrived; bit 0 is the highest.
+    window: u64,
+    /// Highest sequence number received, with its cycles above bit 16.
+    highest: u32,
+    /// First sequence number of this source, extended likewise.
+    base: u32,
+    /// Synchronization source of the stream.
+    pub ssrc: u32,
+    /// RTP timestamp of the last packet that advanced it.
+    timestamp: u32,
+    /// Arrival minus timestamp of that packet, in timestamp units.
+    transit: u32,
+    /// Interarrival jitter in timestamp units, times 16.
+    jitter: u32,
+    /// Different sequence numbers received from this source; 0: none yet.
+    received: u32,
+    /// The sequence number that would confirm a jump, plus one; 0: no jump is suspected.
+    suspect: u16,
+    /// Payload type of the last packet.
+    pub payload_type: u8,
+    /// DSCP of the last packet as it arrived, 0-63.
+    pub dscp: u8,
+
+    /// Packets that the userspace relay sent on.
+    pub relayed_packets: u64,
+    /// Bytes that the userspace relay sent on, IPv4 headers included.
+    pub relayed_bytes: u64,
+    /// Packets lost from sources that this stream has left behind.
+    lost_before: u64,
+    /// Packets expected from sources that this stream has left behind.
+    expected_before: u64,
+    /// Packets that had already arrived.
+    pub duplicates: u32,
+    /// Packets that arrived after one with a higher sequence number.
+    pub reordered: u32,
+    /// Changes of synchronization source, and jumps of its sequence.
+    pub restarts: u32,
+    /// RTCP packets among all packets.
+    pub rtcp_packets: u32,
+    /// Packets that the kernel dropped or refused because they came from another source.
+    pub wrong_source: u32,
+    /// Keeps the record at two cache lines; zero.
+    reserved: [u8; 12],
+}
+
+const _: () = assert!(size_of::<FlowStats>() == 128);
+
+impl FlowStats {
+    /// The beginning: nothing counted.
+    pub const ZERO: Self = Self {
+        kernel_packets: 0,
+        kernel_bytes: 0,
+        last_seen_ns: 0,
+        window: 0,
+        highest: 0,
+        base: 0,
+        ssrc: 0,
+        timestamp: 0,
+        transit: 0,
+        jitter: 0,
+        received: 0,
+        suspect: 0,
+        payload_type: 0,
+        dscp: 0,
+        relayed_packets: 0,
+        relayed_bytes: 0,
+        lost_before: 0,
+        expected_before: 0,
+        duplicates: 0,
+        reordered: 0,
+        restarts: 0,
+        rtcp_packets: 0,
+        wrong_source: 0,
+        reserved: [0; 12],
+    };
+
+    /// Counts one RTP packet.
+    ///
+    /// `now_ns` is its time of arrival in nanoseconds; `ticks` is the clock of its timestamps as
+    /// [`clock_ticks`] gives it.
+    #[inline(always)]
+    pub fn record_rtp(&mut self, header: &RtpHeader, now_ns: u64, ticks: u32) {
+        let ssrc = u32::from_be_bytes(header.ssrc);
+        let sequence = u16::from_be_bytes(header.sequence);
+        let timestamp = u32::from_be_bytes(header.timestamp);
+        self.payload_type = header.marker_and_type & PAYLOAD_TYPE_MASK;
+
+        if self.received == 0 || self.ssrc != ssrc {
+            self.restart(ssrc, sequence);
+            self.timestamp = timestamp;
+            self.transit = transit(now_ns, ticks, timestamp);
+            return;
+        }
+        let ahead = sequence.wrapping_sub(self.highest as u16);
+        if ahead == 1 || (ahead != 0 && ahead < MAX_DROPOUT) {
+            self.highest = self.highest.wrapping_add(u32::from(ahead));
+            self.window = if ahead < WINDOW { self.window << ahead | 1 } else { 1 };
+            self.received = self.received.wrapping_add(1);
+            self.suspect = 0;
+        } else if ahead == 0 || ahead > MAX_MISORDER.wrapping_neg() {
+            if !self.record_late(ahead.wrapping_neg()) {
+                return;
+            }
+        } else if self.suspect != 0 && sequence == self.suspect.wrapping_sub(1) {
+            // Two in a row: the sender has jumped (RFC 3550 A.1). The first of them went uncounted.
+            self.restart(ssrc, sequence.wrapping_sub(1));
+            self.highest = self.highest.wrapping_add(1);
+            self.window = 0b11;
+            self.received = 2;
+            self.timestamp = timestamp;
+            self.transit = transit(now_ns, ticks, timestamp);
+            return;
+        } else {
+            // 0 is the mark for "no suspicion", so the expected number is kept plus one.
+            self.suspect = sequence.wrapping_add(2);
+            return;
+        }
+        // The packets of one DTMF event share a timestamp (RFC 4733 section 2.5.1.2), as do those of one
+        // video frame: only the first of them says something about the network's delay variation.
+        if timestamp != self.timestamp {
+            let transit = transit(now_ns, ticks, timestamp);
+            let distance = transit.wrapping_sub(self.transit) as i32;
+            self.transit = transit;
+            self.timestamp = timestamp;
+            let magnitude = distance.unsigned_abs();
+            self.jitter = self
+                .jitter
+                .wrapping_add(magnitude)
+                .wrapping_sub(self.jitter.wrapping_add(8) >> JITTER_SHIFT);
+        }
+    }
+
+    /// Counts a packet `behind` the highest one; false if it had arrived before.
+    #[inline(always)]
+    fn record_late(&mut self, behind: u16) -> bool {
+        if behind < WINDOW {
+            let bit = 1u64 << behind;
+            if self.window & bit != 0 {
+                self.duplicates = self.duplicates.wrapping_add(1);
+                return false;
+            }
+            self.window |= bit;
+        }
+        let extended = self.highest.wrapping_sub(u32::from(behind));
+        if (extended.wrapping_sub(self.base) as i32) < 0 {
+            self.base = extended;
+        }
+        self.reordered = self.reordered.wrapping_add(1);
+        self.received = self.received.wrapping_add(1);
+        true
+    }
+
+    /// Begins to count a new source or a new sequence.
+    #[inline(always)]
+    fn restart(&mut self, ssrc: u32, sequence: u16) {
+        if self.received != 0 {
+            self.lost_before = self.lost();
+            self.expected_before = self.expected();
+            self.restarts = self.restarts.wrapping_add(1);
+        }
+        self.ssrc = ssrc;
+        // Starting one cycle up leaves room below for packets that were overtaken by the first.
+        self.highest = 1 << 16 | u32::from(sequence);
+        self.base = self.highest;
+        self.window = 1;
+        self.received = 1;
+        self.suspect = 0;
+    }
+
+    /// Packets that the sequence numbers say were sent, over all sources.
+    #[must_use]
+    pub const fn expected(&self) -> u64 {
+        if self.received == 0 {
+            return self.expected_before;
+        }
+        self.expected_before + self.highest.wrapping_sub(self.base) as u64 + 1
+    }
+
+    /// Packets that never arrived, over all sources.
+    #[must_use]
+    pub const fn lost(&self) -> u64 {
+        if self.received == 0 {
+            return self.lost_before;
+        }
+        let expected = self.highest.wrapping_sub(self.base) as u64 + 1;
+        self.lost_before + expected.saturating_sub(self.received as u64)
+    }
+
+    /// Whether any RTP packet was counted.
+    #[must_use]
+    pub const fn has_rtp(&self) -> bool {
+        self.received != 0
+    }
+
+    /// Highest sequence number, with its cycles above bit 16 counted from the first packet's.
+    #[must_use]
+    pub const fn extended_sequence(&self) -> u32 {
+        self.highest.wrapping_sub(1 << 16)
+    }
+
+    /// Interarrival jitter in seconds, for timestamps of `clock_rate` hertz (RFC 3550 section 6.4.1).
+    #[must_use]
+    pub fn jitter_seconds(&self, clock_rate: u32) -> f64 {
+        if clock_rate == 0 {
+            return 0.0;
+        }
+        f64::from(self.jitter) / f64::from(1u32 << JITTER_SHIFT) / f64::from(clock_rate)
+    }
+
+    /// Packets over both datapaths.
+    #[must_use]
+    pub const fn packets(&self) -> u64 {
+        self.kernel_packets + self.relayed_packets
+    }
+
+    /// Bytes over both datapaths.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.kernel_bytes + self.relayed_bytes
+    }
+}
+
+/// A media clock as the statistics want it: timestamp units a nanosecond, times 2^32.
+///
+/// The rounding is below 8 parts in a million for every audio clock.
+#[must_use]
+pub const fn clock_ticks(clock_rate: u32) -> u32 {
+    const NANOSECONDS: u64 = 1_000_000_000;
+    let ticks = (((clock_rate as u64) << 32) + NANOSECONDS / 2) / NANOSECONDS;
+    ticks as u32
+}
+
+/// Arrival minus timestamp, in timestamp units, of which only differences mean something.
+///
+/// Bits 32 to 63 of the product are right even where the product itself overflows 64 bits.
+#[inline(always)]
+const fn transit(now_ns: u64, ticks: u32, timestamp: u32) -> u32 {
+    ((now_ns.wrapping_mul(ticks as u64) >> 32) as u32).wrapping_sub(timestamp)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,270 @@
+//! The records that the daemon and the kernel share, each with the rule by which it may change.
+//!
+//! | table | index | record | how it changes |
+//! |---|---|---|---|
+//! | local addresses | 0 | [`LocalAddresses`] | only while no flow is installed |
+//! | ports | place of the local address × 65,536 + port | [`PortEntry`] | one 64-bit store |
+//! | flows | slot | [`Flow`] | written only while no port entry leads to it |
+//! | statistics | the flow's `stats` | [`crate::FlowStats`] | by the datapath that carries the flow |
+//! | next hops | the flow's `next_hop` | [`NextHop`] | 64-bit stores |
+//!
+//! A flow that is published is never written again: a change writes a fresh slot and turns the port entry
+//! to it with one store, so a packet under way meets the old flow or the new one, whole. The old slot
+//! rests before it is used again; should a packet be later than that rest, the generations differ.
+//!
+//! Addresses and ports are byte arrays as on the wire; counts and indices are in the machine's own order.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::checksum::Delta;
+
+/// Version of every layout in this module and of [`crate::FlowStats`]; part of the path of pinned maps.
+pub const LAYOUT_VERSION: u32 = 1;
+/// Local media addresses that the kernel looks for: each takes 512 KiB of port entries.
+pub const MAX_LOCAL_ADDRESSES: usize = 16;
+/// Ports of an address.
+pub const PORTS: u32 = 1 << 16;
+/// Flows that the kernel holds unless configured otherwise: 10,000 calls of four flows, and as many more
+/// resting or being changed.
+pub const DEFAULT_FLOWS: u32 = 1 << 16;
+/// Next hops: neighbours that media goes to. On one office network there are hundreds at most.
+pub const MAX_NEXT_HOPS: u32 = 4096;
+/// Interfaces that a packet can leave by.
+pub const MAX_INTERFACES: u32 = 64;
+
+/// The appliance's own media addresses, in the order of their places in the table of ports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct LocalAddresses(pub [[u8; 4]; MAX_LOCAL_ADDRESSES]);
+
+impl LocalAddresses {
+    /// The place of an address. Unused places hold 0.0.0.0, whose ports never have flows.
+    #[inline(always)]
+    #[must_use]
+    pub fn place(&self, address: [u8; 4]) -> Option<u32> {
+        let wanted = u32::from_ne_bytes(address);
+        let mut place = 0;
+        while place < MAX_LOCAL_ADDRESSES {
+            let candidate = u32::from_ne_bytes(self.0[place]);
+            if candidate == wanted {
+                return Some(place as u32);
+            }
+            // The list has no gaps: most appliances have two addresses, and stop here.
+            if candidate == 0 {
+                return None;
+            }
+            place += 1;
+        }
+        None
+    }
+}
+
+/// The index of an address's port in the table of ports.
+#[inline(always)]
+#[must_use]
+pub const fn port_index(place: u32, port: [u8; 2]) -> u32 {
+    place * PORTS + u16::from_be_bytes(port) as u32
+}
+
+/// Where a local port leads. Zero: nowhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C, align(8))]
+pub struct PortEntry {
+    /// Index of the flow.
+    pub slot: u32,
+    /// The generation that the flow must have; 0: no flow.
+    pub generation: u32,
+}
+
+/// What a flow does with the packets that belong to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FlowState {
+    /// Pass to userspace, which relays and learns the source.
+    Learning = 1,
+    /// Check the source, rewrite, forward.
+    Forwarding = 2,
+    /// Pass to userspace, which carries it for good.
+    Userspace = 3,
+    /// Check the source, count, drop: this direction has nowhere to go.
+    Blocked = 4,
+}
+
+/// What a flow carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FlowKind {
+    /// RTP, with RTCP on the same port if the parties multiplex it (RFC 5761).
+    Rtp = 1,
+    /// RTCP alone.
+    Rtcp = 2,
+    /// Any other UDP payload: nothing is recognised and nothing refused.
+    Opaque = 3,
+}
+
+/// One direction of one media stream, in one cache line.
+///
+/// `local` is where packets of this flow arrive, `source` where they must come from; they leave from
+/// `out_source` to `out_destination`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C, align(64))]
+pub struct Flow {
+    /// As in the port entry that leads here.
+    pub generation: u32,
+    /// A [`FlowState`] as its number; any other number is treated as [`FlowState::Userspace`].
+    pub state: u8,
+    /// A [`FlowKind`] as its number; any other number is treated as [`FlowKind::Opaque`].
+    pub kind: u8,
+    /// DSCP to set, as it stands in the type-of-service byte: ECN bits zero.
+    pub type_of_service: u8,
+    /// [`Flow::KEEP_DSCP`] or zero.
+    pub flags: u8,
+    /// The source address that packets must have.
+    pub source_address: [u8; 4],
+    /// The source port that packets must have.
+    pub source_port: [u8; 2],
+    /// The source port that packets leave with.
+    pub out_source_port: [u8; 2],
+    /// The source address that packets leave with.
+    pub out_source_address: [u8; 4],
+    /// The address that packets go to.
+    pub out_destination_address: [u8; 4],
+    /// The port that packets go to.
+    pub out_destination_port: [u8; 2],
+    /// Zero.
+    pub reserved: [u8; 2],
+    /// Index of the next hop.
+    pub next_hop: u32,
+    /// Index of the statistics.
+    pub stats: u32,
+    /// Timestamp clock as [`crate::stats::clock_ticks`] gives it.
+    pub clock_ticks: u32,
+    /// What the rewrite of the addresses does to the IPv4 header checksum.
+    pub ip_delta: Delta,
+    /// What the rewrite of addresses and ports does to the UDP checksum.
+    pub udp_delta: Delta,
+    /// Fills the cache line; zero.
+    pub padding: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Flow>() == 64);
+
+impl Flow {
+    /// Flag: DSCP leaves as it arrived.
+    pub const KEEP_DSCP: u8 = 1;
+
+    /// The changes that this flow's rewrite makes to the two checksums, for packets that arrive at
+    /// `local_address` and `local_port`.
+    #[must_use]
+    pub const fn with_deltas(mut self, local_address: [u8; 4], local_port: [u8; 2]) -> Self {
+        let addresses = Delta::NONE
+            .address(self.source_address, self.out_source_address)
+            .address(local_address, self.out_destination_address);
+        let ports = Delta::NONE
+            .word(self.source_port, self.out_source_port)
+            .word(local_port, self.out_destination_port);
+        self.ip_delta = addresses.folded();
+        self.udp_delta = addresses.and(ports).folded();
+        self
+    }
+}
+
+/// A neighbour that flows leave to, and the interface by which.
+///
+/// The two links are 64-bit words, so that a change of either hardware address is seen whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C, align(32))]
+pub struct NextHop {
+    /// The neighbour's hardware address, and 1 as the tail once it is known.
+    pub destination: Link,
+    /// The interface's hardware address, and its MTU as the tail.
+    pub source: Link,
+    /// Index of the interface by which packets leave, as the kernel numbers interfaces.
+    pub interface: u32,
+    /// Its place in the map of devices.
+    pub device: u32,
+    /// Fills the record; zero.
+    pub padding: [u8; 8],
+}
+
+const _: () = assert!(size_of::<NextHop>() == 32);
+
+/// A hardware address and 16 bits more, in one word that is read and written whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(transparent)]
+pub struct Link(pub u64);
+
+impl Link {
+    /// Packs a hardware address and its tail.
+    #[must_use]
+    pub const fn new(address: [u8; 6], tail: u16) -> Self {
+        let [a, b, c, d, e, f] = address;
+        let [high, low] = tail.to_be_bytes();
+        Self(u64::from_be_bytes([a, b, c, d, e, f, high, low]))
+    }
+
+    /// The hardware address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn address(self) -> [u8; 6] {
+        let [a, b, c, d, e, f, _, _] = self.0.to_be_bytes();
+        [a, b, c, d, e, f]
+    }
+
+    /// What stands beside it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tail(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+/// How long the program took for a sampled packet: counts by powers of two of nanoseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Latency {
+    /// Sum of all samples in nanoseconds.
+    pub sum_ns: u64,
+    /// Samples below 2^(n+1) ns and not below 2^n; the last takes all above.
+    pub buckets: [u64; LATENCY_BUCKETS],
+}
+
+/// Buckets of [`Latency`]: up to 2^20 ns, about a millisecond.
+pub const LATENCY_BUCKETS: usize = 20;
+/// One packet in this many of a flow is sampled; a power of two.
+pub const LATENCY_SAMPLING: u64 = 1024;
+
+impl Latency {
+    /// The bucket of a sample.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bucket(ns: u64) -> usize {
+        let mut bucket = 0;
+        // A loop without a table: the kernel's verifier follows it, and it runs once in a thousand packets.
+        while bucket < LATENCY_BUCKETS - 1 && ns >> (bucket + 1) != 0 {
+            bucket += 1;
+        }
+        bucket
+    }
+}
+
+/// Bytes of an RTCP packet that are copied to userspace: a sender report with five blocks.
+pub const RTCP_COPY: usize = 148;
+
+/// A copy of an RTCP packet that the kernel forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct RtcpCopy {
+    /// Arrival on the kernel's monotonic clock, in nanoseconds.
+    pub arrived_ns: u64,
+    /// Index of the flow's statistics.
+    pub stats: u32,
+    /// Bytes of `payload` that are filled.
+    pub length: u32,
+    /// The packet's beginning.
+    pub payload: [u8; RTCP_COPY],
+    /// Fills the record to a multiple of eight; zero.
+    pub padding: [u8; 4],
+}
+
+const _: () = assert!(size_of::<RtcpCopy>() % 8 == 0);

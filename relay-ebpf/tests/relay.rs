@@ -1,0 +1,218 @@
+//! The packet core, natively: rows of packets, and the laws that hold for any packet.
+
+#[expect(unreachable_pub, reason = "shared with relay-userspace's test of the loaded program")]
+mod rows;
+
+use std::cell::{Cell, RefCell};
+
+use proptest::prelude::*;
+use relay_ebpf::{
+    Flow, FlowStats, LocalAddresses, NextHop, PortEntry, Reason,
+    relay::{Environment, Way, Wire, relay},
+    tables::port_index,
+};
+use rows::*;
+
+/// A frame in a vector and tables of one entry.
+struct Bench {
+    frame: Vec<u8>,
+    local: LocalAddresses,
+    flow: Flow,
+    next_hop: NextHop,
+    stats: RefCell<FlowStats>,
+    clock: Cell<u64>,
+    rtcp: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Bench {
+    fn new(frame: Vec<u8>, flow: Flow, next_hop: NextHop) -> Self {
+        let mut local = LocalAddresses::default();
+        local.0[0] = OUTSIDE;
+        local.0[1] = INSIDE;
+        Self {
+            frame,
+            local,
+            flow,
+            next_hop,
+            stats: RefCell::default(),
+            clock: Cell::new(1_000_000),
+            rtcp: RefCell::default(),
+        }
+    }
+}
+
+impl Environment for Bench {
+    fn length(&self) -> usize {
+        self.frame.len()
+    }
+    fn read<T: Wire>(&self, offset: usize) -> Option<&T> {
+        T::ref_from_prefix(self.frame.get(offset..)?).ok().map(|(header, _)| header)
+    }
+    fn write<T: Wire>(&mut self, offset: usize) -> Option<&mut T> {
+        T::mut_from_prefix(self.frame.get_mut(offset..)?).ok().map(|(header, _)| header)
+    }
+    fn local_addresses(&self) -> Option<&LocalAddresses> {
+        Some(&self.local)
+    }
+    fn port(&self, index: u32) -> Option<PortEntry> {
+        let ours = port_index(1, INSIDE_PORT.to_be_bytes());
+        Some(if index == ours { PortEntry { slot: 0, generation: 1 } } else { PortEntry::default() })
+    }
+    fn flow(&self, slot: u32) -> Option<&Flow> {
+        (slot == 0).then_some(&self.flow)
+    }
+    fn next_hop(&self, index: u32) -> Option<&NextHop> {
+        (index == 0).then_some(&self.next_hop)
+    }
+    fn with_stats(&self, _index: u32, change: impl FnOnce(&mut FlowStats)) {
+        change(&mut self.stats.borrow_mut());
+    }
+    fn now_ns(&self) -> u64 {
+        self.clock.replace(self.clock.get() + 20_000_000)
+    }
+    fn sample(&self, _elapsed_ns: u64) {}
+    fn copy_rtcp(&self, offset: usize, length: usize, _stats: u32, _now_ns: u64) {
+        self.rtcp.borrow_mut().push(self.frame[offset..offset + length].to_vec());
+    }
+}
+
+#[test]
+fn the_rows_builder_agrees_with_etherparse_s_own() {
+    let (ours, theirs) = builder_oracle();
+    assert_eq!(ours, theirs);
+}
+
+#[test]
+fn each_row_has_its_verdict_and_its_bytes() {
+    for row in rows() {
+        let mut bench = Bench::new(row.frame.clone(), row.flow, row.next_hop);
+        let way = relay(&mut bench);
+        let (counted, expected) = match row.verdict {
+            Verdict::Forwarded(bytes) => {
+                assert_eq!(way, Ok(Way { interface: 1, device: 0 }), "{}", row.description);
+                (1, bytes)
+            }
+            Verdict::Refused(reason) => {
+                assert_eq!(way, Err(reason), "{}", row.description);
+                (0, row.frame)
+            }
+        };
+        assert_eq!(bench.frame, expected, "{}", row.description);
+        assert_eq!(bench.stats.borrow().kernel_packets, counted, "{}", row.description);
+    }
+}
+
+#[test]
+fn a_stranger_s_packet_changes_nothing_but_the_count_of_such_packets() {
+    let frame = sent().with(|s| s.udp.source_port += 1).frame();
+    let mut bench = Bench::new(frame, flow(), next_hop());
+    assert_eq!(relay(&mut bench), Err(Reason::WrongSource));
+    let mut expected = FlowStats::ZERO;
+    expected.wrong_source = 1;
+    assert_eq!(bench.stats.into_inner(), expected);
+}
+
+#[test]
+fn statistics_of_a_forwarded_packet_are_those_of_the_packet_as_it_arrived() {
+    let frame = sent().with(|s| s.ip.dscp = 10.try_into().unwrap()).frame();
+    let mut bench = Bench::new(frame, flow(), next_hop());
+    relay(&mut bench).unwrap();
+    let stats = bench.stats.into_inner();
+    assert_eq!((stats.packets(), stats.bytes(), stats.dscp), (1, 200, 10));
+    assert_eq!((stats.ssrc, stats.extended_sequence() & 0xFFFF), (0xDEAD_BEEF, 0x1234));
+    assert_eq!((stats.last_seen_ns, stats.expected(), stats.lost()), (1_000_000, 1, 0));
+}
+
+#[test]
+fn rtcp_is_copied_and_not_counted_as_rtp() {
+    let report = [vec![0x81, 200, 0, 12], vec![7; 48]].concat();
+    let frame = sent().with(|s| s.payload = report.clone()).frame();
+    let mut bench = Bench::new(frame, flow(), next_hop());
+    relay(&mut bench).unwrap();
+    assert_eq!(*bench.rtcp.borrow(), [report]);
+    let stats = bench.stats.into_inner();
+    assert_eq!((stats.rtcp_packets, stats.has_rtp(), stats.packets()), (1, false, 1));
+}
+
+proptest! {
+    /// For every packet of a flow: the result is what a sender with the new addresses would have sent,
+    /// all checksums computed anew.
+    #[test]
+    fn a_rewritten_packet_equals_one_built_with_the_new_addresses(
+        payload in prop::collection::vec(any::<u8>(), 12..300),
+        dscp in 0u8..64, ecn in 0u8..4, ttl in 2u8.., identification in any::<u16>(),
+        vlan in any::<bool>(), zero_checksum in any::<bool>(),
+    ) {
+        let sent = sent().with(|s| {
+            s.payload = payload;
+            s.payload[0] = 0x80;
+            s.ip.dscp = dscp.try_into().unwrap();
+            s.ip.ecn = ecn.try_into().unwrap();
+            s.ip.time_to_live = ttl;
+            s.ip.identification = identification;
+            s.zero_checksum = zero_checksum;
+            s.vlan = vlan.then(|| etherparse::SingleVlanHeader {
+                ether_type: etherparse::EtherType::IPV4, ..Default::default()
+            });
+        });
+        let mut bench = Bench::new(sent.frame(), flow(), next_hop());
+        prop_assert!(relay(&mut bench).is_ok());
+        prop_assert_eq!(bench.frame, sent.forwarded());
+    }
+
+    /// There and back: the flow of the other direction turns the packet into the one that was sent, but
+    /// for the TTL, the DSCP and the hardware addresses.
+    #[test]
+    fn a_rewrite_and_its_inverse_are_identity(payload in prop::collection::vec(any::<u8>(), 12..64)) {
+        let sent = sent().with(|s| {
+            s.payload = payload;
+            s.payload[0] = 0x80;
+            s.ip.dscp = 46.try_into().unwrap();
+        });
+        let mut there = Bench::new(sent.frame(), flow(), next_hop());
+        prop_assert!(relay(&mut there).is_ok());
+        let back = Flow {
+            source_address: OUTSIDE,
+            source_port: OUTSIDE_PORT.to_be_bytes(),
+            out_source_address: PHONE,
+            out_source_port: PHONE_PORT.to_be_bytes(),
+            out_destination_address: INSIDE,
+            out_destination_port: INSIDE_PORT.to_be_bytes(),
+            ..flow()
+        }
+        .with_deltas(SERVER, SERVER_PORT.to_be_bytes());
+        let headers = *there.read(14).unwrap();
+        let mut rewritten = relay_ebpf::relay::rewrite(&headers, &back);
+        rewritten.ip.ttl += 2;
+        let original: relay_ebpf::headers::Ipv4Udp =
+            *Bench::new(sent.frame(), flow(), next_hop()).read(14).unwrap();
+        rewritten.ip.checksum = original.ip.checksum;
+        prop_assert_eq!(rewritten, original);
+    }
+
+    #[test]
+    fn any_bytes_are_refused_or_forwarded_and_refused_ones_are_unchanged(
+        frame in prop::collection::vec(any::<u8>(), 0..120),
+        cut in prop::option::of(0usize..214),
+        flips in prop::collection::vec((0usize..54, any::<u8>()), 0..4),
+    ) {
+        // Half of them are ordinary packets with a few bytes changed or cut off.
+        let frame = match cut {
+            None => frame,
+            Some(cut) => {
+                let mut frame = sent().frame();
+                for (at, value) in flips {
+                    frame[at] = value;
+                }
+                frame.truncate(cut);
+                frame
+            }
+        };
+        let mut bench = Bench::new(frame.clone(), flow(), next_hop());
+        let way = relay(&mut bench);
+        prop_assert_eq!(bench.frame.len(), frame.len());
+        if way.is_err() {
+            prop_assert_eq!(bench.frame, frame);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Packets in rows: description, frame in, what is set up, verdict, whole frame out.
+//!
+//! The same rows run natively through the packet core and, in `relay-userspace`, through the loaded
+//! program by `BPF_PROG_TEST_RUN`. What is expected is built by etherparse, which computes every checksum
+//! anew and shares no code with the core.
+
+use etherparse::{EtherType, IpFragOffset, IpNumber, Ipv4Header, PacketBuilder, SingleVlanHeader, UdpHeader, VlanId};
+use relay_ebpf::{Flow, FlowKind, FlowState, NextHop, Reason, stats::clock_ticks, tables::Link};
+
+pub const PHONE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+pub const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 3];
+pub const PHONE: [u8; 4] = [10, 61, 0, 11];
+pub const INSIDE: [u8; 4] = [10, 61, 0, 1];
+pub const OUTSIDE: [u8; 4] = [10, 62, 0, 1];
+pub const SERVER: [u8; 4] = [10, 62, 0, 10];
+pub const PHONE_PORT: u16 = 4000;
+pub const INSIDE_PORT: u16 = 16_384;
+pub const OUTSIDE_PORT: u16 = 16_400;
+pub const SERVER_PORT: u16 = 30_000;
+/// DSCP 46 in its place.
+pub const EF: u8 = 46 << 2;
+/// The MTU of the way out.
+pub const MTU: u16 = 1500;
+
+/// What becomes of the frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Forwarded as these bytes.
+    Forwarded(Vec<u8>),
+    /// Not forwarded, unchanged, counted under this reason.
+    Refused(Reason),
+}
+
+/// One row.
+pub struct Row {
+    pub description: &'static str,
+    pub frame: Vec<u8>,
+    /// The flow behind the inside port.
+    pub flow: Flow,
+    pub next_hop: NextHop,
+    pub verdict: Verdict,
+}
+
+/// The flow from the phone to the server.
+pub fn flow() -> Flow {
+    Flow {
+        generation: 1,
+        state: FlowState::Forwarding as u8,
+        kind: FlowKind::Rtp as u8,
+        type_of_service: EF,
+        source_address: PHONE,
+        source_port: PHONE_PORT.to_be_bytes(),
+        out_source_address: OUTSIDE,
+        out_source_port: OUTSIDE_PORT.to_be_bytes(),
+        out_destination_address: SERVER,
+        out_destination_port: SERVER_PORT.to_be_bytes(),
+        clock_ticks: clock_ticks(8000),
+        ..Flow::default()
+    }
+    .with_deltas(INSIDE, INSIDE_PORT.to_be_bytes())
+}
+
+/// The way to the server.
+pub fn next_hop() -> NextHop {
+    NextHop {
+        destination: Link::new(SERVER_MAC, 1),
+        source: Link::new(OUR_MAC, MTU),
+        interface: 1,
+        ..NextHop::default()
+    }
+}
+
+/// A frame from the phone, described by what differs from the ordinary one.
+#[derive(Clone)]
+pub struct Sent {
+    pub vlan: Option<SingleVlanHeader>,
+    pub ip: Ipv4Header,
+    pub udp: UdpHeader,
+    pub payload: Vec<u8>,
+    pub zero_checksum: bool,
+}
+
+/// The ordinary frame: 20 ms of G.711 from the phone, DSCP 0, TTL 64.
+pub fn sent() -> Sent {
+    let mut ip = Ipv4Header::new(0, 64, IpNumber::UDP, PHONE, INSIDE).unwrap();
+    ip.identification = 0x1234;
+    ip.dont_fragment = true;
+    Sent {
+        vlan: None,
+        ip,
+        udp: UdpHeader { source_port: PHONE_PORT, destination_port: INSIDE_PORT, length: 0, checksum: 0 },
+        payload: rtp(172),
+        zero_checksum: false,
+    }
+}
+
+/// An RTP packet of `length` bytes.
+pub fn rtp(length: usize) -> Vec<u8> {
+    let mut packet = vec![0x80, 0x00, 0x12, 0x34, 0, 0, 1, 0x40, 0xDE, 0xAD, 0xBE, 0xEF];
+    packet.resize(length.max(12), 0xD5);
+    packet.truncate(length);
+    packet
+}
+
+impl Sent {
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// The frame with all lengths and checksums computed, as it arrives.
+    pub fn frame(&self) -> Vec<u8> {
+        self.build(PHONE_MAC, OUR_MAC)
+    }
+
+    /// The frame as the flow sends it on.
+    pub fn forwarded(&self) -> Vec<u8> {
+        let mut out = self.clone();
+        out.ip.source = OUTSIDE;
+        out.ip.destination = SERVER;
+        out.ip.time_to_live -= 1;
+        out.ip.dscp = 46.try_into().unwrap();
+        out.udp.source_port = OUTSIDE_PORT;
+        out.udp.destination_port = SERVER_PORT;
+        out.build(OUR_MAC, SERVER_MAC)
+    }
+
+    fn build(&self, source: [u8; 6], destination: [u8; 6]) -> Vec<u8> {
+        let mut udp = self.udp.clone();
+        udp.length = (8 + self.payload.len()) as u16;
+        let mut ip = self.ip.clone();
+        ip.set_payload_len(usize::from(udp.length)).unwrap();
+        ip.header_checksum = ip.calc_header_checksum();
+        udp.checksum = if self.zero_checksum { 0 } else { udp.calc_checksum_ipv4(&ip, &self.payload).unwrap() };
+        let mut frame = Vec::new();
+        frame.extend(destination);
+        frame.extend(source);
+        if let Some(vlan) = &self.vlan {
+            frame.extend([0x81, 0x00]);
+            frame.extend(vlan.to_bytes());
+        } else {
+            frame.extend([0x08, 0x00]);
+        }
+        frame.extend(ip.to_bytes());
+        frame.extend(udp.to_bytes());
+        frame.extend(&self.payload);
+        frame
+    }
+}
+
+fn tag(id: u16) -> SingleVlanHeader {
+    SingleVlanHeader {
+        pcp: 5.try_into().unwrap(),
+        drop_eligible_indicator: false,
+        vlan_id: VlanId::try_new(id).unwrap(),
+        ether_type: EtherType::IPV4,
+    }
+}
+
+/// Every row.
+pub fn rows() -> Vec<Row> {
+    let forwarded = |description, sent: Sent| Row {
+        description,
+        frame: sent.frame(),
+        flow: flow(),
+        next_hop: next_hop(),
+        verdict: Verdict::Forwarded(sent.forwarded()),
+    };
+    let refused = |description, frame: Vec<u8>, reason| Row {
+        description,
+        frame,
+        flow: flow(),
+        next_hop: next_hop(),
+        verdict: Verdict::Refused(reason),
+    };
+    let state = |description, state: FlowState, frame: Vec<u8>, reason| Row {
+        description,
+        frame,
+        flow: Flow { state: state as u8, ..flow() },
+        next_hop: next_hop(),
+        verdict: Verdict::Refused(reason),
+    };
+    let changed = |offset: usize, value: &[u8]| {
+        let mut frame = sent().frame();
+        frame[offset..offset + value.len()].copy_from_slice(value);
+        frame
+    };
+    let rtcp = vec![0x80, 201, 0, 1, 1, 2, 3, 4];
+    vec![
+        forwarded("20 ms of G.711", sent()),
+        forwarded("a UDP checksum of zero stays zero", sent().with(|s| s.zero_checksum = true)),
+        forwarded("DSCP that is set already", sent().with(|s| s.ip.dscp = 46.try_into().unwrap())),
+        forwarded("another DSCP is replaced", sent().with(|s| s.ip.dscp = 63.try_into().unwrap())),
+        forwarded("ECN bits are kept", sent().with(|s| s.ip.ecn = 3.try_into().unwrap())),
+        forwarded("the shortest RTP packet", sent().with(|s| s.payload = rtp(12))),
+        forwarded("an RTP packet of odd length", sent().with(|s| s.payload = rtp(13))),
+        forwarded("a G.711 packet of 60 ms", sent().with(|s| s.payload = rtp(492))),
+        forwarded("as long as the MTU", sent().with(|s| s.payload = rtp(1472))),
+        forwarded("an empty receiver report on the RTP port", sent().with(|s| s.payload = rtcp.clone())),
+        forwarded("one VLAN tag is kept", sent().with(|s| s.vlan = Some(tag(100)))),
+        forwarded("a TTL of 2 leaves as 1", sent().with(|s| s.ip.time_to_live = 2)),
+        Row {
+            description: "a frame padded to Ethernet's minimum is forwarded with its padding",
+            frame: [sent().with(|s| s.payload = rtcp.clone()).frame(), vec![0; 10]].concat(),
+            verdict: Verdict::Forwarded(
+                [sent().with(|s| s.payload = rtcp.clone()).forwarded(), vec![0; 10]].concat(),
+            ),
+            ..forwarded("", sent())
+        },
+        Row {
+            description: "any payload on an opaque flow",
+            flow: Flow { kind: FlowKind::Opaque as u8, ..flow() },
+            ..forwarded("", sent().with(|s| s.payload = vec![0, 1, 2]))
+        },
+        Row {
+            description: "an empty payload on an opaque flow",
+            flow: Flow { kind: FlowKind::Opaque as u8, ..flow() },
+            ..forwarded("", sent().with(|s| s.payload = vec![]))
+        },
+        Row {
+            description: "RTCP on an RTCP flow",
+            flow: Flow { kind: FlowKind::Rtcp as u8, ..flow() },
+            ..forwarded("", sent().with(|s| s.payload = rtcp.clone()))
+        },
+        Row {
+            description: "a flow that keeps DSCP leaves it as it came",
+            flow: Flow { flags: Flow::KEEP_DSCP, type_of_service: 0, ..flow() },
+            ..forwarded("", sent().with(|s| s.ip.dscp = 46.try_into().unwrap()))
+        },
+        refused("ARP", changed(12, &[0x08, 0x06]), Reason::NotIpv4),
+        refused("IPv6", changed(12, &[0x86, 0xDD]), Reason::NotIpv4),
+        refused("an IPv6 header behind IPv4's ethertype", changed(14, &[0x60]), Reason::NotIpv4),
+        refused("a header length below five words", changed(14, &[0x44]), Reason::BadLength),
+        refused("IPv4 options", changed(14, &[0x46]), Reason::IpOptions),
+        refused("TCP", changed(23, &[6]), Reason::NotUdp),
+        refused("ICMP", changed(23, &[1]), Reason::NotUdp),
+        refused("two VLAN tags", changed(12, &[0x81, 0, 0, 1, 0x81, 0, 0, 2, 8, 0]), Reason::StackedVlan),
+        refused("an 802.1ad tag", changed(12, &[0x88, 0xA8]), Reason::StackedVlan),
+        refused("a VLAN tag with ARP behind it", changed(12, &[0x81, 0, 0, 1, 8, 6]), Reason::NotIpv4),
+        refused("half an Ethernet header and a bit", sent().frame()[..20].to_vec(), Reason::Truncated),
+        refused("cut inside the UDP header", sent().frame()[..38].to_vec(), Reason::Truncated),
+        refused("cut inside the payload", sent().frame()[..100].to_vec(), Reason::Truncated),
+        refused(
+            "the first fragment",
+            sent().with(|s| (s.ip.more_fragments, s.ip.dont_fragment) = (true, false)).frame(),
+            Reason::Fragment,
+        ),
+        refused(
+            "a later fragment",
+            sent().with(|s| s.ip.fragment_offset = IpFragOffset::try_new(10).unwrap()).frame(),
+            Reason::Fragment,
+        ),
+        refused("another address of this host", sent().with(|s| s.ip.destination = [10, 9, 9, 9]).frame(), Reason::NoFlow),
+        refused("the SIP port of this host", sent().with(|s| s.udp.destination_port = 8060).frame(), Reason::NoFlow),
+        refused("a media port without a flow", sent().with(|s| s.udp.destination_port += 2).frame(), Reason::NoFlow),
+        refused("another address than the flow's", sent().with(|s| s.ip.source[3] += 1).frame(), Reason::WrongSource),
+        refused("another port than the flow's", sent().with(|s| s.udp.source_port += 1).frame(), Reason::WrongSource),
+        refused("a TTL of 1", sent().with(|s| s.ip.time_to_live = 1).frame(), Reason::TtlExpired),
+        refused("a TTL of 0", sent().with(|s| s.ip.time_to_live = 0).frame(), Reason::TtlExpired),
+        refused("a UDP length that exceeds the IPv4 length", changed(38, &[0xFF, 0xFF]), Reason::BadLength),
+        refused("a UDP length below its own header", changed(38, &[0, 7]), Reason::BadLength),
+        refused("a UDP length shorter than the IPv4 payload", changed(38, &[0, 100]), Reason::BadLength),
+        refused("one byte longer than the MTU", sent().with(|s| s.payload = rtp(1473)).frame(), Reason::ExceedsMtu),
+        refused("RTP cut to 11 bytes", sent().with(|s| s.payload = rtp(11)).frame(), Reason::TooShort),
+        refused("seven bytes", sent().with(|s| s.payload = rtp(7)).frame(), Reason::TooShort),
+        refused("an empty payload", sent().with(|s| s.payload = vec![]).frame(), Reason::TooShort),
+        refused("RTP of version 1", changed(42, &[0x40]), Reason::NotRtp),
+        refused("a STUN binding request", changed(42, &[0, 1, 0, 8, 0x21, 0x12, 0xA4, 0x42]), Reason::Stun),
+        refused("a DTLS handshake", changed(42, &[22, 0xFE, 0xFD]), Reason::Dtls),
+        state("a flow that learns", FlowState::Learning, sent().frame(), Reason::Learning),
+        state("a flow that userspace carries", FlowState::Userspace, sent().frame(), Reason::Userspace),
+        state("a blocked direction", FlowState::Blocked, sent().frame(), Reason::Blocked),
+        state(
+            "a stranger on a blocked direction",
+            FlowState::Blocked,
+            sent().with(|s| s.udp.source_port += 1).frame(),
+            Reason::WrongSource,
+        ),
+        Row {
+            description: "a slot that was given to another flow",
+            flow: Flow { generation: 2, ..flow() },
+            ..refused("", sent().frame(), Reason::StaleSlot)
+        },
+        Row {
+            description: "RTP on an RTCP flow",
+            flow: Flow { kind: FlowKind::Rtcp as u8, ..flow() },
+            ..refused("", sent().frame(), Reason::NotRtp)
+        },
+        Row {
+            description: "a next hop whose hardware address is not known",
+            next_hop: NextHop { destination: Link::new([0; 6], 0), ..next_hop() },
+            ..refused("", sent().frame(), Reason::NextHopUnknown)
+        },
+    ]
+}
+
+/// A UDP packet between other hosts' ports, to check that builders here agree with etherparse's own.
+pub fn builder_oracle() -> (Vec<u8>, Vec<u8>) {
+    let ours = sent().with(|s| (s.ip.identification, s.ip.dont_fragment) = (0, true)).frame();
+    let mut theirs = Vec::new();
+    PacketBuilder::ethernet2(PHONE_MAC, OUR_MAC)
+        .ipv4(PHONE, INSIDE, 64)
+        .udp(PHONE_PORT, INSIDE_PORT)
+        .write(&mut theirs, &rtp(172))
+        .unwrap();
+    (ours, theirs)
+}

@@ -1,0 +1,10 @@
+//! Media sessions: an offer and an answer go in, flows come out.
+//!
+//! This room knows nothing of SIP. Whoever negotiates a session (the SIP proxy is one such caller) hands
+//! it each session description with the tags that tell the parties apart, and sends on the description it
+//! gets back, in which the appliance's own addresses and ports stand. By then the flows behind these
+//! ports are installed, so that no packet can arrive before them.
+
+mod surface;
+
+pub use surface::{Answer, MediaError, MediaRelay, Offer};
