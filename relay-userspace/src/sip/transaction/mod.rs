@@ -21,6 +21,7 @@ use std::{
 
 use bytes::Bytes;
 
+pub(crate) use self::client::keyed_hash;
 use self::{client::Client, server::Server};
 use super::{
     deadlines::Deadlines,
