@@ -7,7 +7,12 @@
 //! | floor | room | its one job |
 //! |---|---|---|
 //! | 0 | [`net`] | names of networks and addresses |
+//! | 0 | [`splice`] | edits of bytes that keep all others |
+//! | 1 | [`sdp`] | session descriptions: read and edited by splicing |
+//! | 1 | [`sip`] | SIP messages and transactions |
 //! | 2 | [`media`] | media sessions: offer and answer in, flows out |
+//! | 2 | [`registrar`] | the phones' bindings, learned from relayed registrations |
+//! | 3 | [`proxy`] | where each SIP message goes and what becomes of it on the way |
 //!
 //! `docs/life-of-a-call.md` follows one INVITE and its first RTP packet through these rooms.
 #![deny(unsafe_code)]
@@ -15,3 +20,8 @@
 pub mod datapath;
 pub mod media;
 pub mod net;
+pub mod proxy;
+pub mod registrar;
+pub mod sdp;
+pub mod sip;
+pub mod splice;

@@ -1,0 +1,259 @@
+//! Bindings of phones, learned from the registrations that are relayed to the servers.
+//!
+//! The appliance is not the registrar. But a server that has a phone's own address as Contact cannot reach it, so the
+//! Contact is rewritten to the appliance's address with a token (`;bl=`), and the token leads back to the phone. The
+//! token is a keyed hash of address of record, contact and source: nobody can make one up, and a refresh gets the
+//! same one. In the 200 the Contacts are turned back, so that the phone sees what it sent.
+//!
+//! Invariants: a binding exists only after the server's 200 and only as long as the server granted; a token belongs
+//! to one binding; the number of bindings is bounded, per address of record and in all. RFC 3261 section 10.
+
+mod rewrite;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+pub use rewrite::Pending;
+pub(crate) use rewrite::{replace_uri, rewritten_contact, user_agent};
+
+use crate::{
+    net::NetworkId,
+    sip::{
+        deadlines::Deadlines,
+        wire::{Message, NameAddr, Uri},
+    },
+};
+
+/// The URI parameter that carries a token.
+pub const TOKEN_PARAM: &str = "bl";
+
+/// A token as it stands in a Contact.
+pub type Token = u64;
+
+/// How many bindings there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For one address of record: a person's phones.
+    pub per_aor: usize,
+    /// In all.
+    pub total: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { per_aor: 10, total: 10_000 }
+    }
+}
+
+/// Why a registration is not relayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// [`Limits::total`] is reached.
+    #[error("the appliance has no room for another registration")]
+    Full,
+    /// [`Limits::per_aor`] is reached.
+    #[error("too many contacts for one address of record")]
+    TooManyContacts,
+    /// A Contact cannot be read.
+    #[error("malformed Contact header")]
+    Contact,
+}
+
+/// One phone's contact for one address of record.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// User and host of To, the host in lower case.
+    pub aor: Bytes,
+    /// The user part of the address of record.
+    pub user: Bytes,
+    /// The phone's Contact URI as it was.
+    pub contact: Bytes,
+    /// The phone's network.
+    pub network: NetworkId,
+    /// Where its REGISTER came from.
+    pub source: SocketAddr,
+    /// The registration's Call-ID.
+    pub call_id: Bytes,
+    /// The last REGISTER's CSeq number.
+    pub cseq: u32,
+    /// What the phone says it is.
+    pub user_agent: Option<String>,
+    /// The token in the rewritten Contact.
+    pub token: Token,
+    /// When the first REGISTER of this binding was granted.
+    pub registered: Instant,
+    /// When the binding ends.
+    pub expires: Instant,
+}
+
+impl Binding {
+    /// Where requests for this phone go.
+    #[must_use]
+    pub fn destination(&self) -> SocketAddr {
+        destination(&self.contact, self.source)
+    }
+}
+
+/// Where to send to a phone with this contact that was seen from `source`: the contact's address when its host is
+/// the source's, so that the port is the one the phone wants; otherwise, behind a NAT, the source itself.
+#[must_use]
+pub fn destination(contact: &[u8], source: SocketAddr) -> SocketAddr {
+    Uri::parse(contact)
+        .and_then(|uri| uri.socket())
+        .filter(|contact| contact.ip() == source.ip())
+        .unwrap_or(source)
+}
+
+#[derive(Debug)]
+struct Entry {
+    binding: Binding,
+    deadline: Option<Instant>,
+}
+
+/// All bindings.
+#[derive(Debug)]
+pub struct Registrar {
+    secret: [u64; 2],
+    limits: Limits,
+    entries: HashMap<Token, Entry>,
+    by_aor: HashMap<Bytes, Vec<Token>>,
+    by_user: HashMap<Bytes, Vec<Token>>,
+    deadlines: Deadlines<Token>,
+}
+
+impl Registrar {
+    /// None yet. `secret` is random and differs with each run.
+    #[must_use]
+    pub fn new(limits: Limits, secret: [u64; 2]) -> Self {
+        Self {
+            secret,
+            limits,
+            entries: HashMap::new(),
+            by_aor: HashMap::new(),
+            by_user: HashMap::new(),
+            deadlines: Deadlines::default(),
+        }
+    }
+
+    /// All bindings, in no order.
+    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        self.entries.values().map(|entry| &entry.binding)
+    }
+
+    /// How many bindings there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// When [`Registrar::handle_timeout`] has to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    /// Ends the bindings whose time is over.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(token) = self.deadlines.pop(now) {
+            if let Some(entry) = self.entries.get_mut(&token) {
+                entry.deadline = None;
+            }
+            self.remove(token);
+        }
+    }
+
+    /// The binding that a Request-URI from a server means: by its token, else by its user when only one has it.
+    #[must_use]
+    pub fn find(&self, uri: &Uri<'_>) -> Option<&Binding> {
+        let by_token = uri.params.value(TOKEN_PARAM).and_then(parse_token);
+        if let Some(entry) = by_token.and_then(|token| self.entries.get(&token)) {
+            return Some(&entry.binding);
+        }
+        match self.by_user.get(uri.user?)?.as_slice() {
+            [only] => self.entries.get(only).map(|entry| &entry.binding),
+            _ => None,
+        }
+    }
+
+    fn insert(&mut self, mut binding: Binding) {
+        let token = binding.token;
+        let at = binding.expires;
+        match self.entries.get_mut(&token) {
+            Some(entry) => {
+                binding.registered = entry.binding.registered;
+                entry.binding = binding;
+                self.deadlines.set(token, &mut entry.deadline, Some(at));
+            }
+            None => {
+                // A limit may have been reached since the REGISTER passed; the server's 200 stands all the same.
+                if self.entries.len() >= self.limits.total {
+                    return;
+                }
+                self.by_aor.entry(binding.aor.clone()).or_default().push(token);
+                self.by_user.entry(binding.user.clone()).or_default().push(token);
+                let mut deadline = None;
+                self.deadlines.set(token, &mut deadline, Some(at));
+                self.entries.insert(token, Entry { binding, deadline });
+            }
+        }
+    }
+
+    fn remove(&mut self, token: Token) {
+        let Some(mut entry) = self.entries.remove(&token) else { return };
+        self.deadlines.set(token, &mut entry.deadline, None);
+        for (index, key) in [(&mut self.by_aor, &entry.binding.aor), (&mut self.by_user, &entry.binding.user)]
+        {
+            if let Some(tokens) = index.get_mut(key) {
+                tokens.retain(|other| *other != token);
+                if tokens.is_empty() {
+                    index.remove(key);
+                }
+            }
+        }
+    }
+
+    fn of_aor(&self, aor: &[u8]) -> impl Iterator<Item = &Binding> {
+        self.by_aor
+            .get(aor)
+            .into_iter()
+            .flatten()
+            .filter_map(|token| self.entries.get(token).map(|entry| &entry.binding))
+    }
+}
+
+/// Address of record and user of a To value.
+fn address_of_record(message: &Message) -> (Bytes, Bytes) {
+    let to = NameAddr::parse(message.to_value());
+    let uri = to.as_ref().and_then(NameAddr::parsed_uri);
+    match uri {
+        Some(uri) => {
+            let user = uri.user.unwrap_or_default();
+            let aor = [user, b"@", &uri.host.to_ascii_lowercase()].concat();
+            (aor.into(), Bytes::copy_from_slice(user))
+        }
+        None => (Bytes::copy_from_slice(message.to_value()), Bytes::new()),
+    }
+}
+
+fn parse_token(text: &[u8]) -> Option<Token> {
+    if text.len() != 16 {
+        return None;
+    }
+    u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
+}
+
+/// A time so far ahead that adding a server's Expires to now cannot overflow.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);

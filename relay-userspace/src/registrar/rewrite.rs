@@ -1,0 +1,238 @@
+//! Contacts of REGISTER on their way to the server and back.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{Binding, LONGEST, Refusal, Registrar, TOKEN_PARAM, Token, address_of_record, parse_token};
+use crate::{
+    net::NetworkId,
+    sip::{
+        transaction::keyed_hash,
+        wire::{Editor, HeaderName, Message, NameAddr, Uri},
+    },
+};
+
+/// A REGISTER on its way: what its 200 will be held against.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    aor: Bytes,
+    user: Bytes,
+    network: NetworkId,
+    source: SocketAddr,
+    call_id: Bytes,
+    cseq: u32,
+    user_agent: Option<String>,
+    /// `Contact: *`
+    wildcard: bool,
+    contacts: Vec<(Token, Bytes, Option<u32>)>,
+    expires: Option<u32>,
+    /// The address in the rewritten Contacts.
+    server_side: SocketAddr,
+}
+
+/// What an expiry is when neither side names one (RFC 3261 10.2.1.1).
+const DEFAULT_EXPIRES: u32 = 3600;
+/// What is kept of a User-Agent.
+const USER_AGENT_BYTES: usize = 128;
+
+impl Registrar {
+    /// Rewrites the Contacts of a REGISTER from a phone. `server_side` is the address that the server will send to.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]: the REGISTER is not to be relayed.
+    pub fn rewrite_request(
+        &self,
+        editor: &mut Editor<'_>,
+        network: NetworkId,
+        source: SocketAddr,
+        server_side: SocketAddr,
+    ) -> Result<Pending, Refusal> {
+        let message = editor.message();
+        let (aor, user) = address_of_record(message);
+        let mut pending = Pending {
+            aor,
+            user,
+            network,
+            source,
+            call_id: message.call_id_bytes(),
+            cseq: message.cseq(),
+            user_agent: user_agent(message),
+            wildcard: false,
+            contacts: Vec::new(),
+            expires: message.expires(),
+            server_side,
+        };
+        for value in message.values(HeaderName::Contact) {
+            let contact = NameAddr::parse(value).ok_or(Refusal::Contact)?;
+            if contact.is_wildcard() {
+                pending.wildcard = true;
+                continue;
+            }
+            let Some(uri) = contact.parsed_uri() else { return Err(Refusal::Contact) };
+            if !uri.is_sip() {
+                continue; // `tel:`, `mailto:`: not a way to this phone
+            }
+            let token = self.token(&pending, &uri);
+            if pending.contacts.len() >= self.limits.per_aor {
+                return Err(Refusal::TooManyContacts);
+            }
+            pending.contacts.push((token, Bytes::copy_from_slice(contact.uri), contact.expires()));
+            let rewritten = rewritten_contact(&uri, server_side, Some(token));
+            replace_uri(editor, &contact, &rewritten);
+        }
+        self.room_for(&pending)?;
+        Ok(pending)
+    }
+
+    fn room_for(&self, pending: &Pending) -> Result<(), Refusal> {
+        let new = pending.contacts.iter().filter(|(token, ..)| !self.entries.contains_key(token)).count();
+        if new > 0 && self.entries.len() + new > self.limits.total {
+            return Err(Refusal::Full);
+        }
+        let here = self.by_aor.get(&pending.aor).map_or(0, Vec::len);
+        if new > 0 && here + new > self.limits.per_aor {
+            return Err(Refusal::TooManyContacts);
+        }
+        Ok(())
+    }
+
+    /// The token of a contact. A phone whose address changes within one registration (same Call-ID and contact: a
+    /// NAT that gave it another port) keeps its token, so that the server sees a refresh and not a second phone.
+    fn token(&self, pending: &Pending, uri: &Uri<'_>) -> Token {
+        let known = self.of_aor(&pending.aor).find(|binding| {
+            binding.call_id == pending.call_id
+                && binding.network == pending.network
+                && Uri::parse(&binding.contact).is_some_and(|other| other.equivalent(uri))
+        });
+        known.map_or_else(
+            || {
+                let source = pending.source.to_string();
+                let network = pending.network.0.to_be_bytes();
+                keyed_hash(self.secret, &[&pending.aor, uri.raw, source.as_bytes(), &network])
+            },
+            |binding| binding.token,
+        )
+    }
+
+    /// Takes the final response to a REGISTER: turns our Contacts back to what phones sent, and with a 2xx makes,
+    /// extends and ends bindings as the server has it.
+    pub fn rewrite_response(&mut self, now: Instant, pending: &Pending, editor: &mut Editor<'_>) {
+        let response = editor.message();
+        let mut granted: Vec<(Token, Option<u32>)> = Vec::new();
+        for contact in response.addresses(HeaderName::Contact) {
+            let Some(uri) = contact.parsed_uri() else { continue };
+            let Some((token, original)) = self.recognise(pending, &uri) else { continue };
+            granted.push((token, contact.expires()));
+            replace_uri(editor, &contact, &original);
+        }
+        if !response.status().is_some_and(|status| (200..300).contains(&status)) {
+            return;
+        }
+        if pending.wildcard {
+            let tokens: Vec<Token> = self.of_aor(&pending.aor).map(|binding| binding.token).collect();
+            for token in tokens {
+                self.remove(token);
+            }
+            return;
+        }
+        for (token, contact, asked) in &pending.contacts {
+            let asked = asked.or(pending.expires);
+            let listed = granted.iter().find(|(other, _)| other == token);
+            // Some servers list no Contacts at all; then the Expires header, or what was asked for, holds.
+            let seconds = listed
+                .and_then(|(_, expires)| *expires)
+                .or(response.expires())
+                .or(asked)
+                .unwrap_or(DEFAULT_EXPIRES);
+            if asked == Some(0) || seconds == 0 {
+                self.remove(*token);
+                continue;
+            }
+            self.insert(Binding {
+                aor: pending.aor.clone(),
+                user: pending.user.clone(),
+                contact: contact.clone(),
+                network: pending.network,
+                source: pending.source,
+                call_id: pending.call_id.clone(),
+                cseq: pending.cseq,
+                user_agent: pending.user_agent.clone(),
+                token: *token,
+                registered: now,
+                expires: now + Duration::from_secs(seconds.into()).min(LONGEST),
+            });
+        }
+    }
+
+    /// The token and the phone's own URI of a Contact that the server lists: by token, else, when the server has
+    /// dropped the parameter, by address and user if only one fits.
+    fn recognise(&self, pending: &Pending, uri: &Uri<'_>) -> Option<(Token, Bytes)> {
+        if let Some(token) = uri.params.value(TOKEN_PARAM).and_then(parse_token) {
+            let mine = pending.contacts.iter().find(|(other, ..)| *other == token);
+            return match mine {
+                Some((_, contact, _)) => Some((token, contact.clone())),
+                None => self.entries.get(&token).map(|entry| (token, entry.binding.contact.clone())),
+            };
+        }
+        if uri.socket() != Some(pending.server_side) {
+            return None;
+        }
+        let mut fitting = pending
+            .contacts
+            .iter()
+            .filter(|(_, contact, _)| Uri::parse(contact).is_some_and(|mine| mine.user == uri.user));
+        match (fitting.next(), fitting.next()) {
+            (Some((token, contact, _)), None) => Some((*token, contact.clone())),
+            _ => None,
+        }
+    }
+}
+
+/// A Contact URI with the appliance's address in the place of the peer's: user and parameters stay, except for what
+/// speaks of the peer's own transport or address.
+#[must_use]
+pub(crate) fn rewritten_contact(uri: &Uri<'_>, address: SocketAddr, token: Option<Token>) -> Vec<u8> {
+    let mut out = b"sip:".to_vec();
+    if let Some(user) = uri.user {
+        out.extend_from_slice(user);
+        out.push(b'@');
+    }
+    out.extend_from_slice(address.to_string().as_bytes());
+    for param in uri.params.iter() {
+        let transport = param.name.eq_ignore_ascii_case(b"transport");
+        let udp = param.value.is_some_and(|value| value.eq_ignore_ascii_case(b"udp"));
+        let ours = param.name.eq_ignore_ascii_case(TOKEN_PARAM.as_bytes());
+        if (transport && !udp) || ours || param.name.eq_ignore_ascii_case(b"maddr") {
+            continue;
+        }
+        out.extend_from_slice(param.whole);
+    }
+    if let Some(token) = token {
+        out.extend_from_slice(format!(";{TOKEN_PARAM}={token:016x}").as_bytes());
+    }
+    out.extend_from_slice(uri.headers);
+    out
+}
+
+/// Puts a URI in the place of an address's own. Brackets are added where there were none: URI parameters would
+/// otherwise be read as the header's (RFC 3261 20.10).
+pub(crate) fn replace_uri(editor: &mut Editor<'_>, address: &NameAddr<'_>, uri: &[u8]) {
+    if address.bracketed || !uri.iter().any(|byte| matches!(byte, b';' | b'?' | b',')) {
+        editor.replace(address.uri, uri);
+    } else {
+        editor.replace(address.uri, &[b"<", uri, b">"].concat());
+    }
+}
+
+/// What a message's User-Agent says, cut to a length that is worth keeping.
+#[must_use]
+pub(crate) fn user_agent(message: &Message) -> Option<String> {
+    let value = message.header(HeaderName::UserAgent).or_else(|| message.header(HeaderName::Server))?.value;
+    let kept = value.get(..USER_AGENT_BYTES).unwrap_or(value);
+    Some(String::from_utf8_lossy(kept).into_owned())
+}

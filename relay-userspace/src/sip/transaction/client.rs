@@ -1,0 +1,254 @@
+//! Client transactions. RFC 3261 17.1, 9.1, RFC 6026 7.2.
+
+use std::{
+    hash::{Hash as _, Hasher as _},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{ClientId, Event, Hop, Kind, Response, Timer, Transactions, Transmit};
+use crate::sip::wire::{self, Message, Method};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// No response yet (Calling, Trying).
+    Calling,
+    /// A provisional response came.
+    Proceeding,
+    /// A final response came; retransmissions of it are absorbed.
+    Completed,
+    /// A 2xx to an INVITE came: every further one passes, since a fork may answer too.
+    Accepted,
+}
+
+#[derive(Debug)]
+pub(super) struct Client {
+    state: State,
+    invite: bool,
+    method: &'static str,
+    branch: Box<str>,
+    hop: Hop,
+    payload: Bytes,
+    ack: Option<Bytes>,
+    cancel: Cancel,
+    repeat: Option<Instant>,
+    end: Option<Instant>,
+    interval: Duration,
+}
+
+/// Whether the room above wants an INVITE cancelled.
+#[derive(Debug)]
+enum Cancel {
+    No,
+    /// As soon as a provisional response comes (RFC 3261 9.1), with these header lines.
+    Wanted(Vec<u8>),
+    Sent,
+}
+
+/// A hash that only we can make: SipHash-2-4 under a secret of this run.
+pub(crate) fn keyed_hash(secret: [u64; 2], parts: &[&[u8]]) -> u64 {
+    #[expect(deprecated, reason = "the replacement, DefaultHasher, cannot be given a key")]
+    let mut hasher = std::hash::SipHasher::new_with_keys(secret[0], secret[1]);
+    for part in parts {
+        part.hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+impl Transactions {
+    /// An id and its branch for a request that is about to be sent. The branch begins with the magic cookie, carries
+    /// the id for look-up and a keyed hash that nobody off the path can guess, and ends with `loop_mark`, by which
+    /// the room above knows its own request again (RFC 5393).
+    #[must_use]
+    pub fn reserve(&mut self, loop_mark: u64) -> (ClientId, Box<str>) {
+        let id = self.id();
+        let mac = keyed_hash(self.secret, &[&id.to_be_bytes()]);
+        (ClientId(id), format!("z9hG4bKbl{id:x}.{mac:016x}.{loop_mark:016x}").into())
+    }
+
+    /// The loop mark in a branch of ours; `None` for a branch that is not.
+    #[must_use]
+    pub fn loop_mark(&self, branch: &[u8]) -> Option<u64> {
+        let (id, mac, mark) = split_branch(branch)?;
+        (keyed_hash(self.secret, &[&id.to_be_bytes()]) == mac).then_some(mark)
+    }
+
+    /// Sends a request under a reserved id and repeats it until a response comes.
+    pub fn send_request(
+        &mut self,
+        now: Instant,
+        id: ClientId,
+        branch: Box<str>,
+        hop: Hop,
+        method: &Method,
+        payload: Bytes,
+    ) {
+        let invite = method == &Method::Invite;
+        self.start(now, id.0, Kind::Request, Client::new(invite, method.as_label(), branch, hop, payload));
+    }
+
+    fn start(&mut self, now: Instant, id: u64, kind: Kind, mut client: Client) {
+        client.interval = self.timers.t1;
+        self.deadlines.set(Timer::ClientRepeat(id, kind), &mut client.repeat, Some(now + client.interval));
+        self.deadlines.set(Timer::ClientEnd(id, kind), &mut client.end, Some(now + self.timers.timeout()));
+        self.out.push_back(client.transmit(client.payload.clone()));
+        self.clients.insert((id, kind), client);
+    }
+
+    /// Cancels an INVITE: now when a provisional response has come, otherwise when one comes. `headers` are
+    /// further lines for the CANCEL. Without a final response within 64*T1 the INVITE times out.
+    pub fn cancel(&mut self, now: Instant, id: ClientId, headers: &[u8]) {
+        let Some(client) = self.clients.get_mut(&(id.0, Kind::Request)) else { return };
+        if !client.invite || !matches!(client.cancel, Cancel::No) {
+            return;
+        }
+        match client.state {
+            State::Calling => client.cancel = Cancel::Wanted(headers.to_vec()),
+            State::Proceeding => self.send_cancel(now, id.0, headers),
+            State::Completed | State::Accepted => {}
+        }
+    }
+
+    fn send_cancel(&mut self, now: Instant, id: u64, headers: &[u8]) {
+        let end = Some(now + self.timers.timeout());
+        let Some(client) = self.clients.get_mut(&(id, Kind::Request)) else { return };
+        client.cancel = Cancel::Sent;
+        self.deadlines.set(Timer::ClientEnd(id, Kind::Request), &mut client.end, end);
+        let Ok(sent) = Message::parse(&client.payload) else { return };
+        let payload = wire::cancel(&sent, headers);
+        let cancel =
+            Client::new(false, Method::Cancel.as_label(), client.branch.clone(), client.hop, payload);
+        self.start(now, id, Kind::Cancel, cancel);
+    }
+
+    /// Takes a response, matched by branch and CSeq method (RFC 3261 17.1.3).
+    pub fn receive_response(&mut self, now: Instant, message: &Message) -> Response {
+        let branch = message.via().branch().unwrap_or_default();
+        let Some((id, ..)) = split_branch(branch) else { return Response::Stray };
+        let kind = if message.method() == &Method::Cancel { Kind::Cancel } else { Kind::Request };
+        let Some(client) = self.clients.get_mut(&(id, kind)) else { return Response::Stray };
+        let Some(status) = message.status() else { return Response::Stray };
+        if client.branch.as_bytes() != branch || client.method != message.method().as_label() {
+            return Response::Stray;
+        }
+        match client.state {
+            State::Calling | State::Proceeding => {}
+            State::Accepted if (200..300).contains(&status) => return Response::Pass(ClientId(id)),
+            State::Accepted => return Response::Absorbed,
+            State::Completed => {
+                if let Some(ack) = client.ack.clone().filter(|_| status >= 300) {
+                    let transmit = Transmit { method: Method::Ack.as_label(), ..client.transmit(ack) };
+                    self.out.push_back(transmit);
+                }
+                return Response::Absorbed;
+            }
+        }
+        if status < 200 {
+            self.provisional(now, id, kind);
+        } else {
+            self.last_response(now, id, kind, status, message);
+        }
+        if kind == Kind::Cancel { Response::Absorbed } else { Response::Pass(ClientId(id)) }
+    }
+
+    fn provisional(&mut self, now: Instant, id: u64, kind: Kind) {
+        let Some(client) = self.clients.get_mut(&(id, kind)) else { return };
+        let first = client.state == State::Calling;
+        client.state = State::Proceeding;
+        if !client.invite {
+            return;
+        }
+        self.deadlines.set(Timer::ClientRepeat(id, kind), &mut client.repeat, None);
+        if first {
+            // From here on the room above counts (Timer C).
+            self.deadlines.set(Timer::ClientEnd(id, kind), &mut client.end, None);
+        }
+        if matches!(client.cancel, Cancel::Wanted(_))
+            && let Cancel::Wanted(headers) = std::mem::replace(&mut client.cancel, Cancel::Sent)
+        {
+            self.send_cancel(now, id, &headers);
+        }
+    }
+
+    fn last_response(&mut self, now: Instant, id: u64, kind: Kind, status: u16, message: &Message) {
+        let Some(client) = self.clients.get_mut(&(id, kind)) else { return };
+        self.deadlines.set(Timer::ClientRepeat(id, kind), &mut client.repeat, None);
+        let wait = if !client.invite {
+            client.state = State::Completed;
+            self.timers.t4 // K
+        } else if status < 300 {
+            client.state = State::Accepted;
+            self.timers.timeout() // M
+        } else {
+            client.state = State::Completed;
+            if let Ok(sent) = Message::parse(&client.payload) {
+                let ack = wire::ack_for_failure(&sent, message);
+                client.ack = Some(ack.clone());
+                let transmit = Transmit { method: Method::Ack.as_label(), ..client.transmit(ack) };
+                self.out.push_back(transmit);
+            }
+            self.timers.timeout() // D
+        };
+        client.payload = Bytes::new();
+        self.deadlines.set(Timer::ClientEnd(id, kind), &mut client.end, Some(now + wait));
+    }
+
+    /// Timers A and E.
+    pub(super) fn client_repeat(&mut self, now: Instant, id: u64, kind: Kind) {
+        let Some(client) = self.clients.get_mut(&(id, kind)) else { return };
+        client.repeat = None;
+        client.interval = match (client.invite, client.state) {
+            (true, _) => client.interval.saturating_mul(2),
+            (false, State::Proceeding) => self.timers.t2,
+            (false, _) => (client.interval * 2).min(self.timers.t2),
+        };
+        let at = Some(now + client.interval);
+        self.deadlines.set(Timer::ClientRepeat(id, kind), &mut client.repeat, at);
+        let transmit = client.transmit(client.payload.clone());
+        self.out.push_back(transmit);
+    }
+
+    /// Timers B, F (no final response), D, K, M (enough of absorbing).
+    pub(super) fn client_end(&mut self, _now: Instant, id: u64, kind: Kind) {
+        let Some(mut client) = self.clients.remove(&(id, kind)) else { return };
+        self.deadlines.set(Timer::ClientRepeat(id, kind), &mut client.repeat, None);
+        if kind == Kind::Cancel {
+            return;
+        }
+        if matches!(client.state, State::Calling | State::Proceeding) {
+            self.events.push_back(Event::Timeout(ClientId(id)));
+        }
+        self.events.push_back(Event::ClientGone(ClientId(id)));
+    }
+}
+
+impl Client {
+    fn new(invite: bool, method: &'static str, branch: Box<str>, hop: Hop, payload: Bytes) -> Self {
+        Self {
+            state: State::Calling,
+            invite,
+            method,
+            branch,
+            hop,
+            payload,
+            ack: None,
+            cancel: Cancel::No,
+            repeat: None,
+            end: None,
+            interval: Duration::ZERO,
+        }
+    }
+
+    fn transmit(&self, payload: Bytes) -> Transmit {
+        Transmit { hop: self.hop, payload, method: self.method, status: None }
+    }
+}
+
+/// Id, keyed hash and loop mark of a branch that looks like ours.
+fn split_branch(branch: &[u8]) -> Option<(u64, u64, u64)> {
+    let mut parts = std::str::from_utf8(branch.strip_prefix(b"z9hG4bKbl")?).ok()?.split('.');
+    let mut hex = || u64::from_str_radix(parts.next()?, 16).ok();
+    let found = (hex()?, hex()?, hex()?);
+    parts.next().is_none().then_some(found)
+}

@@ -1,0 +1,248 @@
+//! Transactions over UDP, client and server, as a machine without sockets and clocks.
+//!
+//! [`Transactions`] absorbs retransmissions, makes its own, acknowledges failures and counts the timers, so that the
+//! room above sees each request once and each response it has to act on. Input is a parsed message and `now`;
+//! output is a queue of datagrams and of events.
+//!
+//! Invariant: every transaction has a deadline while it waits for the network, so none stays for ever; the room
+//! above bounds the one wait that is its own (an INVITE that rings) by its Timer C.
+//! RFC 3261 section 17, RFC 6026 (state Accepted).
+
+mod client;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+pub(crate) use self::client::keyed_hash;
+use self::{client::Client, server::Server};
+use super::{
+    deadlines::Deadlines,
+    wire::{self, Message, Method, Reply},
+};
+use crate::net::NetworkId;
+
+/// One end of a hop: a network of ours and an address on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Hop {
+    /// The network.
+    pub network: NetworkId,
+    /// The peer's address there.
+    pub address: SocketAddr,
+}
+
+/// A server transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId(u64);
+
+/// A client transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(u64);
+
+/// The base timers (RFC 3261 table 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timers {
+    /// The round-trip estimate: the first retransmission's delay.
+    pub t1: Duration,
+    /// The longest delay between retransmissions of anything but an INVITE.
+    pub t2: Duration,
+    /// How long a message stays in the network.
+    pub t4: Duration,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self { t1: Duration::from_millis(500), t2: Duration::from_secs(1), t4: Duration::from_secs(5) }
+    }
+}
+
+impl Timers {
+    /// 64*T1: timers B, F, H, J, L and M.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.t1.saturating_mul(64)
+    }
+}
+
+/// A datagram to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// To where.
+    pub hop: Hop,
+    /// The message.
+    pub payload: Bytes,
+    /// The method, for the metrics.
+    pub method: &'static str,
+    /// The status code of a response.
+    pub status: Option<u16>,
+}
+
+/// What a request turned out to be.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A new one: [`Transactions::reply`] or [`Transactions::respond`] answers it.
+    New(ServerId),
+    /// Seen before: the answer was repeated where there was one.
+    Absorbed,
+    /// The ACK of a failure, or of nothing known with a branch that was: it ends here.
+    AckOfFailure,
+    /// An ACK to a 2xx: a request of its own, that goes end to end.
+    AckOfSuccess,
+    /// A CANCEL: its own transaction and the INVITE it is for, when that is known.
+    Cancel(ServerId, Option<ServerId>),
+    /// There are as many transactions as allowed.
+    Full,
+}
+
+/// What a response turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Response {
+    /// To be acted on.
+    Pass(ClientId),
+    /// A retransmission, or the answer to a CANCEL of ours: nothing to do.
+    Absorbed,
+    /// No transaction of ours.
+    Stray,
+}
+
+/// What happened by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// No (final) response came in time: timers B, F, or the wait after a CANCEL.
+    Timeout(ClientId),
+    /// A client transaction is over; its id means nothing from now on.
+    ClientGone(ClientId),
+    /// A server transaction is over.
+    ServerGone(ServerId),
+}
+
+/// Which CSeq method a client transaction is known by: a CANCEL shares its INVITE's branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Kind {
+    Request,
+    Cancel,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Timer {
+    ServerRepeat(u64),
+    ServerEnd(u64),
+    ClientRepeat(u64, Kind),
+    ClientEnd(u64, Kind),
+}
+
+/// All transactions of the appliance.
+#[derive(Debug)]
+pub struct Transactions {
+    timers: Timers,
+    limit: usize,
+    secret: [u64; 2],
+    next_id: u64,
+    servers: HashMap<u64, Server>,
+    server_keys: HashMap<Box<[u8]>, u64>,
+    /// Reused for look-ups.
+    key: Vec<u8>,
+    clients: HashMap<(u64, Kind), Client>,
+    deadlines: Deadlines<Timer>,
+    out: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+}
+
+impl Transactions {
+    /// None yet. `limit` bounds their number; `secret` makes branches unguessable and differs with each run.
+    #[must_use]
+    pub fn new(timers: Timers, limit: usize, secret: [u64; 2]) -> Self {
+        Self {
+            timers,
+            limit,
+            secret,
+            next_id: 1,
+            servers: HashMap::new(),
+            server_keys: HashMap::new(),
+            key: Vec::with_capacity(256),
+            clients: HashMap::new(),
+            deadlines: Deadlines::default(),
+            out: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The timers in use.
+    #[must_use]
+    pub fn timers(&self) -> &Timers {
+        &self.timers
+    }
+
+    /// How many transactions are alive.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.servers.len() + self.clients.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// When [`Transactions::handle_timeout`] has to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.out.pop_front()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.deadlines.pop(now) {
+            match timer {
+                Timer::ServerRepeat(id) => self.server_repeat(now, id),
+                Timer::ServerEnd(id) => self.server_end(id),
+                Timer::ClientRepeat(id, kind) => self.client_repeat(now, id, kind),
+                Timer::ClientEnd(id, kind) => self.client_end(now, id, kind),
+            }
+        }
+    }
+
+    /// Sends a message outside any transaction: an ACK to a 2xx.
+    pub fn send(&mut self, hop: Hop, payload: Bytes, method: &Method) {
+        self.out.push_back(Transmit { hop, payload, method: method.as_label(), status: None });
+    }
+
+    /// Answers a request without a transaction: nothing is kept, and a retransmission is answered anew.
+    pub fn reply_stateless(&mut self, source: Hop, request: &Message, reply: &Reply<'_>) {
+        if request.method() == &Method::Ack {
+            return; // RFC 3261 17.1.1.3: an ACK is never answered
+        }
+        let payload = wire::respond(request, source.address, reply);
+        let address = request.via().reply_to(source.address);
+        self.out.push_back(Transmit {
+            hop: Hop { network: source.network, address },
+            payload,
+            method: request.method().as_label(),
+            status: Some(reply.status),
+        });
+    }
+
+    fn id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+}

@@ -1,0 +1,224 @@
+//! Server transactions. RFC 3261 17.2, RFC 6026 7.1.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{Event, Hop, Incoming, ServerId, Timer, Transactions, Transmit};
+use crate::sip::wire::{self, Message, Method, Reply};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// No final response yet (Trying and Proceeding in one: what differs is whether there is something to repeat).
+    Proceeding,
+    /// A final response other than 2xx to INVITE was sent.
+    Completed,
+    /// Its ACK came.
+    Confirmed,
+    /// A 2xx to INVITE was sent: the room above repeats it end to end.
+    Accepted,
+}
+
+#[derive(Debug)]
+pub(super) struct Server {
+    state: State,
+    invite: bool,
+    method: &'static str,
+    key: Box<[u8]>,
+    /// Where responses go.
+    reply_to: Hop,
+    source: Hop,
+    /// Kept until the final response, which may have to be built from it.
+    request: Option<Box<Message>>,
+    last: Option<(u16, Bytes)>,
+    repeat: Option<Instant>,
+    end: Option<Instant>,
+    interval: Duration,
+}
+
+impl Transactions {
+    /// Takes a request that came from `source`.
+    ///
+    /// An INVITE is answered 100 at once: it stops the peer's retransmissions whatever the next hop does, and the
+    /// 200 ms of RFC 3261 17.2.1 would only spare a message.
+    pub fn receive_request(&mut self, now: Instant, source: Hop, message: &Message) -> Incoming {
+        let method = message.method();
+        let mut key = std::mem::take(&mut self.key);
+        write_key(&mut key, source, message, method);
+        let known = self.server_keys.get(&key[..]).copied();
+        let incoming = match (known, method) {
+            (Some(id), Method::Ack) => self.acknowledge(now, id),
+            (None, Method::Ack) => Incoming::AckOfSuccess,
+            (Some(id), _) => {
+                self.repeat_last(id);
+                Incoming::Absorbed
+            }
+            (None, _) if self.len() >= self.limit => Incoming::Full,
+            (None, _) => {
+                let id = self.id();
+                self.server_keys.insert(key.as_slice().into(), id);
+                self.servers.insert(
+                    id,
+                    Server {
+                        state: State::Proceeding,
+                        invite: method == &Method::Invite,
+                        method: method.as_label(),
+                        key: key.as_slice().into(),
+                        reply_to: Hop {
+                            network: source.network,
+                            address: message.via().reply_to(source.address),
+                        },
+                        source,
+                        request: Some(Box::new(message.clone())),
+                        last: None,
+                        repeat: None,
+                        end: None,
+                        interval: self.timers.t1,
+                    },
+                );
+                if method == &Method::Cancel {
+                    write_key(&mut key, source, message, &Method::Invite);
+                    Incoming::Cancel(ServerId(id), self.server_keys.get(&key[..]).copied().map(ServerId))
+                } else {
+                    if method == &Method::Invite {
+                        self.reply(now, ServerId(id), &Reply::trying());
+                    }
+                    Incoming::New(ServerId(id))
+                }
+            }
+        };
+        self.key = key;
+        incoming
+    }
+
+    /// The request, as long as it has no final response.
+    #[must_use]
+    pub fn request(&self, id: ServerId) -> Option<&Message> {
+        self.servers.get(&id.0)?.request.as_deref()
+    }
+
+    /// Answers with a response of our own. Nothing happens when a final response was sent before.
+    pub fn reply(&mut self, now: Instant, id: ServerId, reply: &Reply<'_>) {
+        let Some(server) = self.servers.get(&id.0) else { return };
+        let Some(request) = server.request.as_deref() else { return };
+        let payload = wire::respond(request, server.source.address, reply);
+        self.respond(now, id, reply.status, payload);
+    }
+
+    /// Sends a response, provisional or final. After a final one only further 2xx to an INVITE still go out.
+    pub fn respond(&mut self, now: Instant, id: ServerId, status: u16, payload: Bytes) {
+        let Some(server) = self.servers.get_mut(&id.0) else { return };
+        let success = server.invite && (200..300).contains(&status);
+        match server.state {
+            State::Proceeding => {}
+            State::Accepted if success => {
+                let transmit = server.transmit(status, payload);
+                self.out.push_back(transmit);
+                return;
+            }
+            _ => return,
+        }
+        let transmit = server.transmit(status, payload.clone());
+        self.out.push_back(transmit);
+        if status < 200 {
+            server.last = Some((status, payload));
+            return;
+        }
+        server.request = None;
+        let timeout = self.timers.timeout();
+        let end = Some(now + timeout);
+        if success {
+            // RFC 6026 7.1: the transaction only absorbs retransmissions of the INVITE from here on.
+            server.state = State::Accepted;
+            server.last = None;
+        } else {
+            server.state = State::Completed;
+            server.last = Some((status, payload));
+            if server.invite {
+                let repeat = Some(now + server.interval);
+                self.deadlines.set(Timer::ServerRepeat(id.0), &mut server.repeat, repeat);
+            }
+        }
+        self.deadlines.set(Timer::ServerEnd(id.0), &mut server.end, end);
+    }
+
+    /// An ACK to a final response other than 2xx ends its retransmission; to a 2xx it belongs to the room above.
+    fn acknowledge(&mut self, now: Instant, id: u64) -> Incoming {
+        let Some(server) = self.servers.get_mut(&id) else { return Incoming::AckOfFailure };
+        match server.state {
+            State::Accepted => return Incoming::AckOfSuccess,
+            State::Completed => {
+                server.state = State::Confirmed;
+                self.deadlines.set(Timer::ServerRepeat(id), &mut server.repeat, None);
+                let end = Some(now + self.timers.t4);
+                self.deadlines.set(Timer::ServerEnd(id), &mut server.end, end);
+            }
+            State::Proceeding | State::Confirmed => {}
+        }
+        Incoming::AckOfFailure
+    }
+
+    fn repeat_last(&mut self, id: u64) {
+        let Some(server) = self.servers.get(&id) else { return };
+        if server.state == State::Confirmed {
+            return;
+        }
+        if let Some((status, payload)) = &server.last {
+            let transmit = server.transmit(*status, payload.clone());
+            self.out.push_back(transmit);
+        }
+    }
+
+    /// Timer G.
+    pub(super) fn server_repeat(&mut self, now: Instant, id: u64) {
+        let Some(server) = self.servers.get_mut(&id) else { return };
+        server.repeat = None;
+        server.interval = (server.interval * 2).min(self.timers.t2);
+        let at = Some(now + server.interval);
+        self.deadlines.set(Timer::ServerRepeat(id), &mut server.repeat, at);
+        self.repeat_last(id);
+    }
+
+    /// Timers H, I, J, L.
+    pub(super) fn server_end(&mut self, id: u64) {
+        if let Some(mut server) = self.servers.remove(&id) {
+            self.deadlines.set(Timer::ServerRepeat(id), &mut server.repeat, None);
+            self.server_keys.remove(&server.key);
+            self.events.push_back(Event::ServerGone(ServerId(id)));
+        }
+    }
+}
+
+impl Server {
+    fn transmit(&self, status: u16, payload: Bytes) -> Transmit {
+        Transmit { hop: self.reply_to, payload, method: self.method, status: Some(status) }
+    }
+}
+
+/// What a server transaction is known by (RFC 3261 17.2.3). An ACK has its INVITE's key.
+fn write_key(key: &mut Vec<u8>, source: Hop, message: &Message, method: &Method) {
+    let method = if method == &Method::Ack { &Method::Invite } else { method };
+    let via = message.via();
+    key.clear();
+    let mut put = |part: &[u8]| {
+        key.extend_from_slice(part);
+        key.push(0);
+    };
+    put(&source.network.0.to_be_bytes());
+    put(method.as_bytes());
+    match via.branch() {
+        Some(branch) if via.has_magic_cookie() => {
+            put(branch);
+            put(via.sent_by);
+        }
+        _ => {
+            // RFC 2543 peers: by what identifies the request. The To tag is left out, since the ACK has one that
+            // its INVITE had not, and CSeq tells requests of one dialog apart.
+            put(message.request_uri());
+            put(message.from_tag());
+            put(message.call_id());
+            put(&message.cseq().to_be_bytes());
+            put(via.value);
+        }
+    }
+}
