@@ -133,13 +133,13 @@ fn mirror() -> Flow {
     .with_deltas(LOCAL, PORT.to_be_bytes())
 }
 
-/// 20 ms of G.711 with the largest TTL.
+/// 20 ms of G.711 with a TTL that the step can still raise by one.
 fn frame() -> Vec<u8> {
     let mut rtp = vec![0x80, 0, 0, 1, 0, 0, 0, 160, 1, 2, 3, 4];
     rtp.resize(172, 0xD5);
     let mut frame = Vec::new();
     etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
-        .ipv4(SOURCE, LOCAL, 255)
+        .ipv4(SOURCE, LOCAL, 254)
         .udp(4000, PORT)
         .write(&mut frame, &rtp)
         .map(|()| frame)
