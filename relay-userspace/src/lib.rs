@@ -17,6 +17,7 @@
 //! `docs/life-of-a-call.md` follows one INVITE and its first RTP packet through these rooms.
 #![deny(unsafe_code)]
 
+pub mod config;
 pub mod datapath;
 pub mod media;
 pub mod net;

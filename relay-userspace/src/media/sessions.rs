@@ -43,8 +43,10 @@ pub struct MediaNetwork {
     pub ports: RangeInclusive<u16>,
     /// Which sources its flows may learn.
     pub latching: Latching,
-    /// The code point of what leaves to it; none to leave it as it came.
-    pub dscp: Option<Dscp>,
+    /// The code point of RTP that leaves to it; none to leave it as it came.
+    pub rtp_dscp: Option<Dscp>,
+    /// The code point of RTCP that leaves to it; none to leave it as it came.
+    pub rtcp_dscp: Option<Dscp>,
 }
 
 /// How the media room is to work.
@@ -468,7 +470,7 @@ impl Sessions {
                     out_source: SocketAddr::new(there.address, out),
                     destination,
                     kind,
-                    dscp: there.dscp,
+                    dscp: if kind == FlowKind::Rtcp { there.rtcp_dscp } else { there.rtp_dscp },
                     clock_rate: stream.clock_rate,
                 });
             };

@@ -16,7 +16,8 @@ fn sessions() -> Sessions {
         advertised: address.parse().unwrap(),
         ports: 20_000..=20_019,
         latching,
-        dscp: Some(Dscp::EF),
+        rtp_dscp: Some(Dscp::EF),
+        rtcp_dscp: Some(Dscp::CS3),
     };
     Sessions::new(Settings {
         networks: vec![
@@ -131,7 +132,7 @@ fn an_answered_call_has_four_flows_that_point_at_each_other() {
             out_source,
             destination: Some(destination),
             kind,
-            dscp: Some(Dscp::EF),
+            dscp: Some(if kind == FlowKind::Rtcp { Dscp::CS3 } else { Dscp::EF }),
             clock_rate: 8000,
         };
         assert_eq!(installed.0[&local], expected);
