@@ -21,3 +21,4 @@ mod shared;
 pub use engine::{Engine, EngineError, Settings, Totals, Wanted};
 pub use flow::{Carrier, FlowReport, FlowSpec, RefusedSource, UserspaceReason};
 pub use relay::RtcpPacket;
+pub use shared::monotonic_ns;

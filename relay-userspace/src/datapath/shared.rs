@@ -158,7 +158,8 @@ impl KernelRing for aya::maps::RingBuf<aya::maps::MapData> {}
 impl KernelRing for aya_log::EbpfLogger<&'static dyn log::Log> {}
 
 /// The monotonic clock that the kernel programs read, in nanoseconds.
-pub(super) fn monotonic_ns() -> u64 {
+#[must_use]
+pub fn monotonic_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)
 }
 

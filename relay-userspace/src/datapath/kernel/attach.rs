@@ -139,3 +139,14 @@ fn reason(error: &ProgramError) -> String {
     }
     text
 }
+
+/// Whether an interface takes the relay natively: it is attached, for a moment and with no flows to
+/// forward, and detached again.
+///
+/// # Errors
+/// Why it does not.
+pub fn probe_mode(programs: &mut Programs, interface: u32) -> Result<(), String> {
+    let relay = programs.xdp(RELAY).map_err(|error| error.to_string())?;
+    let id = relay.attach_to_if_index(interface, XdpMode::Driver).map_err(|error| reason(&error))?;
+    relay.detach(id).map_err(|error| reason(&error))
+}
