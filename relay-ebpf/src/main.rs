@@ -1,7 +1,11 @@
 //! The kernel programs.
 #![no_std]
 #![no_main]
-#![expect(missing_docs, unreachable_pub, reason = "the macros of aya-ebpf make public, undocumented entry points")]
+#![expect(
+    missing_docs,
+    unreachable_pub,
+    reason = "the macros of aya-ebpf make public, undocumented entry points"
+)]
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 
