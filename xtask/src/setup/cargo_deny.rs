@@ -10,7 +10,7 @@ use crate::ui::Step;
 use crate::workspace;
 
 /// Crates that building it compiles, roughly: only for the progress line.
-const CRATES: u32 = 330;
+const CRATES: u32 = 140;
 
 /// Builds and installs cargo-deny unless it is on the path.
 pub(super) fn ensure(step: &mut Step) -> Result<Found> {
