@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use xtask::lab::network::{self, SERVER, phone};
 use xtask::lab::sipp::{Job, Scenario};
-use xtask::lab::{Capture, Lab, MediaEndpoint, Routes, capture::Checksum};
+use xtask::lab::traffic::Via;
+use xtask::lab::{Capture, Lab, MediaEndpoint, Plan, Routes, Traffic, capture::Checksum};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -90,4 +91,21 @@ fn without_routes_office_and_centre_do_not_reach_each_other() {
     assert!(reaches(&lab.centre, network::APPLIANCE_CENTRE.to_string()));
     assert!(!reaches(&lab.office, SERVER.to_string()));
     assert!(!reaches(&lab.centre, phone(0).to_string()));
+}
+
+#[test]
+#[ignore = "needs root and real peers: run by cargo xtask test"]
+fn twenty_calls_overlap_with_media_both_ways_through_a_plain_router() {
+    let lab = Lab::create(Routes::ThroughBranch).unwrap();
+    let plan = Plan { calls: 20, talk: Duration::from_secs(6), via: Via::Router };
+    let mut traffic = Traffic::begin(&lab, plan).unwrap();
+    assert_eq!(traffic.registered, 20);
+    traffic.call(&lab).unwrap();
+    let outcome = traffic.finish().unwrap();
+    assert_eq!(outcome.complaints, Vec::<String>::new());
+    assert_eq!(outcome.calls.iter().map(|(_, tally)| tally.successful).sum::<u64>(), 20);
+    assert_eq!((outcome.office.len(), outcome.centre.len()), (20, 20));
+    for leg in outcome.office.iter().chain(&outcome.centre) {
+        assert!(leg.received > 150 && leg.reports_received > 3 && leg.strays == 0, "{leg:?}");
+    }
 }

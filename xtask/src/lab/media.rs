@@ -49,6 +49,8 @@ pub struct Leg {
     pub local: SocketAddrV4,
     /// Where the other side's SDP said that it wants its media.
     pub remote: Option<SocketAddrV4>,
+    /// The source identifier of what is sent.
+    pub ssrc: u32,
     /// RTP packets sent.
     pub sent: u64,
     /// RTCP packets sent.
@@ -291,6 +293,7 @@ impl Call {
                 call: order.call.clone(),
                 local: order.local,
                 remote: None,
+                ssrc,
                 sent: 0,
                 reports_sent: 0,
                 heard: Receiver::default(),

@@ -18,10 +18,13 @@
 //! | [`running`] | programs inside namespaces, stopped by their own id |
 //! | [`sipp`] | phones and server by SIPp, with this crate's scenarios |
 //! | [`rtp`], [`media`] | RTP and RTCP on the wire, and the endpoint that plays and hears every call's media |
+//! | [`traffic`] | a plan of registrations and overlapping calls, carried out by all of the above |
+//! | [`http`] | one HTTP request from inside a namespace |
 //! | [`capture`] | what passed on a wire, by tcpdump and tshark |
 //! | [`interrupt`] | Ctrl-C ends every wait, so that everything is undone |
 
 pub mod capture;
+pub mod http;
 pub mod interrupt;
 pub mod media;
 pub mod netns;
@@ -29,9 +32,11 @@ pub mod network;
 pub mod rtp;
 pub mod running;
 pub mod sipp;
+pub mod traffic;
 
 pub use capture::{Capture, Packet};
 pub use media::{Leg, MediaEndpoint};
 pub use netns::Namespace;
 pub use network::{Lab, Routes};
 pub use running::Running;
+pub use traffic::{Outcome, Plan, Role, Traffic};

@@ -99,7 +99,12 @@ impl Job {
         let mut command = namespace.command("sipp");
         command.arg("-sf").arg(self.scenario.file());
         command.args(["-i", &self.local.ip().to_string(), "-p", &self.local.port().to_string()]);
-        command.args(["-mi", &self.local.ip().to_string(), "-mp", &self.media_base.saturating_sub(OWN_PORTS).to_string()]);
+        command.args([
+            "-mi",
+            &self.local.ip().to_string(),
+            "-mp",
+            &self.media_base.saturating_sub(OWN_PORTS).to_string(),
+        ]);
         command.args(["-r", &self.rate.to_string(), "-d", &self.pause.as_millis().to_string()]);
         // SIPp cannot wait for its terminal here, and its default limits on calls in progress are for slow peers.
         command.args(["-nostdin", "-l", "10000"]);
