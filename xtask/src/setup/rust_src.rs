@@ -89,6 +89,8 @@ pub(super) fn ensure(step: &mut Step) -> Result<Found> {
         return Ok(Found::Present(release));
     }
     step.announce("asking rustup");
+    // It is about what was there before; what rustup installs says itself of which release it is.
+    let _ = fs::remove_file(place.dir.join(STAMP));
     let rustup_said = match by_rustup(&release) {
         Ok(()) if place.holds(&release) => return Ok(Found::Installed(format!("{release}, by rustup"))),
         Ok(()) => "rustup added it, but the library is not of this release".to_owned(),
