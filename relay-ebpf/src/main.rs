@@ -9,7 +9,11 @@
 //! The maps' names are what the daemon looks for; their layouts are in `relay_ebpf::tables`.
 #![no_std]
 #![no_main]
-#![expect(missing_docs, unreachable_pub, reason = "the macros of aya-ebpf make public, undocumented entry points")]
+#![expect(
+    missing_docs,
+    unreachable_pub,
+    reason = "the macros of aya-ebpf make public, undocumented entry points"
+)]
 
 mod bench;
 mod environment;
