@@ -151,7 +151,7 @@ fn load() -> Result<Programs, String> {
 }
 
 async fn network(config: Option<&Config>, programs: Option<Programs>) -> Result<Vec<Finding>, netlink::Error> {
-    let (netlink, _) = netlink::connect()?;
+    let netlink = netlink::connect()?;
     let (links, addresses) = (netlink.links().await?, netlink.addresses().await?);
     let mut findings = Vec::new();
     let mut programs = programs;

@@ -175,7 +175,7 @@ async fn stop_signal() -> io::Result<&'static str> {
 
 /// The address of each network: the configured one, which must be the interface's, or its first.
 async fn find_addresses(config: &Config) -> Result<Vec<Ready<'_>>, StartError> {
-    let (netlink, _) = netlink::connect()?;
+    let netlink = netlink::connect()?;
     let (links, addresses) = (netlink.links().await?, netlink.addresses().await?);
     config
         .networks()

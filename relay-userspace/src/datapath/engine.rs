@@ -161,7 +161,7 @@ impl Engine {
         if settings.kernel_log != KernelLog::Off {
             tasks.extend(watch_log(&mut programs));
         }
-        let (netlink, news) = netlink::connect()?;
+        let (netlink, news) = (netlink::connect()?, netlink::subscribe()?);
         let mut attachments: Vec<Attachment> = Vec::new();
         for interface in &settings.interfaces {
             if attachments.iter().any(|attachment| &attachment.interface == interface) {
