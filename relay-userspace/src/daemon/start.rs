@@ -28,7 +28,10 @@ use crate::{
     admin,
     config::{Config, Network},
     control,
-    datapath::{Engine, EngineError, Settings as EngineSettings, kernel::programs::KernelLog},
+    datapath::{
+        Engine, EngineError, Settings as EngineSettings,
+        kernel::{attach::Lifetime, programs::KernelLog},
+    },
     media::{MediaNetwork, Sessions, Settings as MediaSettings},
     metrics::{Metrics, MetricsError, names},
     net::{Dscp, NetworkId, Role, netlink},
@@ -249,6 +252,7 @@ fn engine_settings(config: &Config, networks: &[Ready<'_>]) -> EngineSettings {
         flows: *config.datapath.flows.as_ref(),
         force_userspace: config.datapath.force_userspace.clone(),
         kernel_log: if config.datapath.kernel_log { KernelLog::Debug } else { KernelLog::Off },
+        lifetime: if config.datapath.keep_when_stopped { Lifetime::Pinned } else { Lifetime::Process },
     }
 }
 
