@@ -31,7 +31,9 @@ fn feed(stats: &mut FlowStats, ssrc: u32, first: u16, places: impl IntoIterator<
 
 #[test]
 fn streams_with_known_faults_are_counted_as_such() {
-    let rows: [(&str, u16, Vec<u32>, (u64, u64, u32, u32)); 8] = [
+    /// Expected, lost, duplicates, reordered.
+    type Counts = (u64, u64, u32, u32);
+    let rows: [(&str, u16, Vec<u32>, Counts); 8] = [
         // description, first sequence number, places in order of arrival, (expected, lost, duplicates, reordered)
         ("an unbroken stream", 1, (0..100).collect(), (100, 0, 0, 0)),
         ("the sequence number wraps", 65_500, (0..100).collect(), (100, 0, 0, 0)),

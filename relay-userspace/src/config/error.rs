@@ -17,8 +17,8 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// An error at a place in the file's text.
-    pub(super) fn at(file: &std::path::Path, text: &str, span: Option<Range<usize>>, key: &str, message: &str) -> Self {
-        let line = span.as_ref().map(|span| line_of(text, span.start));
+    pub(super) fn at(file: &std::path::Path, text: &str, span: Option<&Range<usize>>, key: &str, message: &str) -> Self {
+        let line = span.map(|span| line_of(text, span.start));
         let key = if key.is_empty() { line.map(|line| key_in(text, line)).unwrap_or_default() } else { key.to_owned() };
         Self { file: file.to_owned(), line, key, message: message.trim().replace('\n', " ") }
     }
