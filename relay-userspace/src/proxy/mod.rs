@@ -1,1 +1,26 @@
-//! Proxy.
+//! The SIP proxy: where each message goes, and what becomes of it on the way.
+//!
+//! Call-stateful and transparent, in the manner of a session border controller: Call-ID, tags, CSeq and everything
+//! that is not named here pass byte for byte; Via, Record-Route, Contact, the Request-URI's own address and session
+//! descriptions are rewritten so that neither side needs a route to the other. [`Proxy`] does no I/O: datagrams and
+//! the time go in, datagrams and measures come out.
+//!
+//! Invariants: a request goes only to the configured servers, to a phone that has registered, or to the other party
+//! of a dialog, so the appliance is no open relay. A session description leaves only after the media room has
+//! rewritten it. Every piece of state has an end: transactions by their timers, calls by BYE or by the media room's
+//! word, subscriptions by their expiry. RFC 3261 section 16, RFC 3264, 3581, 5393, 5658, 6026, 6076.
+
+mod call;
+mod machine;
+mod measure;
+mod negotiate;
+mod request;
+mod response;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use call::{CallInfo, CallState};
+pub use machine::{Output, Proxy};
+pub use measure::{DropReason, Measure, Outcome};
+pub use settings::{Limits, Network, Settings, Upstream};

@@ -1,0 +1,237 @@
+//! Calls and dialogs: who the two parties are and how to reach each.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
+
+use bytes::Bytes;
+
+use super::{measure::Outcome, settings::Settings};
+use crate::{
+    net::NetworkId,
+    sip::wire::{HeaderName, Message, NameAddr},
+};
+
+/// Where a call stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallState {
+    /// The INVITE is on its way.
+    Trying,
+    /// The other side rings, or plays something before it answers.
+    Early,
+    /// Answered.
+    Established,
+    /// Answered, and one side has put the other on hold.
+    Held,
+    /// A BYE is on its way.
+    Ending,
+    /// Over.
+    Ended,
+}
+
+impl CallState {
+    /// The name in metrics and pages.
+    #[must_use]
+    pub fn as_label(self) -> &'static str {
+        match self {
+            Self::Trying => "trying",
+            Self::Early => "early",
+            Self::Established => "established",
+            Self::Held => "held",
+            Self::Ending => "ending",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// What can be said of a call.
+#[derive(Clone, Debug)]
+pub struct CallInfo {
+    /// Its Call-ID.
+    pub call_id: Bytes,
+    /// The name by which the media room knows it: the Call-ID, unless the same call passes the appliance twice.
+    pub media_key: Bytes,
+    /// The caller: display name, else user.
+    pub from: String,
+    /// The called party.
+    pub to: String,
+    /// The caller's network.
+    pub from_network: NetworkId,
+    /// The called party's network.
+    pub to_network: NetworkId,
+    /// The caller's User-Agent.
+    pub from_agent: Option<String>,
+    /// The called party's User-Agent or Server.
+    pub to_agent: Option<String>,
+    /// Where it stands.
+    pub state: CallState,
+    /// When its INVITE came.
+    pub started: Instant,
+    /// When it was answered.
+    pub answered: Option<Instant>,
+    /// When it ended.
+    pub ended: Option<Instant>,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+}
+
+/// One of the two parties of a dialog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Party {
+    /// Who sent the request that made the dialog.
+    Caller,
+    /// Who answered it.
+    Callee,
+}
+
+impl Party {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Caller => Self::Callee,
+            Self::Callee => Self::Caller,
+        }
+    }
+}
+
+/// One side of a dialog.
+#[derive(Clone, Debug)]
+pub(super) struct Side {
+    pub(super) tag: Bytes,
+    pub(super) network: NetworkId,
+    /// Its Contact URI as it was: the dialog's remote target for the other side.
+    pub(super) target: Option<Bytes>,
+    /// Where its messages come from.
+    pub(super) source: SocketAddr,
+    /// The addresses in its Record-Route: further hops that requests may be sent to.
+    pub(super) routes: Vec<IpAddr>,
+}
+
+/// Addresses of a Record-Route that are kept.
+const MAX_ROUTES: usize = 8;
+
+impl Side {
+    pub(super) fn new(tag: &[u8], network: NetworkId, source: SocketAddr) -> Self {
+        Self { tag: Bytes::copy_from_slice(tag), network, target: None, source, routes: Vec::new() }
+    }
+
+    /// Takes what a message from this side says about how to reach it. Record-Routes count only above our own: those
+    /// below came from the other side, and must not tell where its requests may go.
+    pub(super) fn learn(&mut self, message: &Message, settings: &Settings) {
+        if let Some(contact) = message.addresses(HeaderName::Contact).next()
+            && self.target.as_deref() != Some(contact.uri)
+        {
+            self.target = Some(Bytes::copy_from_slice(contact.uri));
+        }
+        let uris = message.addresses(HeaderName::RecordRoute).map_while(|route| route.parsed_uri());
+        for ip in uris.take_while(|uri| !settings.is_ours(uri)).filter_map(|uri| uri.ip()) {
+            if self.routes.len() < MAX_ROUTES && !self.routes.contains(&ip) {
+                self.routes.push(ip);
+            }
+        }
+    }
+}
+
+/// What a session description was turned into, so that its repetition is not negotiated again.
+#[derive(Clone, Debug)]
+pub(super) struct Negotiated {
+    pub(super) tag: Bytes,
+    pub(super) original: Bytes,
+    pub(super) rewritten: Bytes,
+}
+
+/// A dialog, early or confirmed.
+#[derive(Clone, Debug)]
+pub(super) struct Dialog {
+    pub(super) callee: Side,
+    pub(super) confirmed: bool,
+    /// It ended by BYE and is kept only for what still crosses.
+    pub(super) over: bool,
+    /// Who has made an offer in a response that ACK or PRACK will answer.
+    pub(super) offer_by: Option<Party>,
+    /// The answer in the last ACK or PRACK.
+    pub(super) acked: Option<Negotiated>,
+}
+
+impl Dialog {
+    pub(super) fn new(callee: Side) -> Self {
+        Self { callee, confirmed: false, over: false, offer_by: None, acked: None }
+    }
+}
+
+/// What a set of dialogs is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A call, made by INVITE.
+    Call,
+    /// SUBSCRIBE or REFER outside a call.
+    Subscription,
+}
+
+/// The dialogs that one request outside a dialog made.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) kind: Kind,
+    pub(super) info: CallInfo,
+    pub(super) caller: Side,
+    pub(super) dialogs: Vec<Dialog>,
+    /// Whether the media room has heard of it.
+    pub(super) media: bool,
+    pub(super) attempt_counted: bool,
+    /// When it is forgotten: set when it ends, and for subscriptions from the start.
+    pub(super) forget: Option<Instant>,
+}
+
+/// Dialogs that one INVITE may make by forking.
+pub(super) const MAX_DIALOGS: usize = 32;
+
+impl Call {
+    pub(super) fn is_live(&self) -> bool {
+        self.info.ended.is_none()
+    }
+
+    /// The dialog with that callee tag.
+    pub(super) fn dialog(&mut self, tag: &[u8]) -> Option<&mut Dialog> {
+        self.dialogs.iter_mut().find(|dialog| dialog.callee.tag == tag)
+    }
+
+    /// Who sent a message with these tags on that network, and in which dialog.
+    pub(super) fn sender(
+        &self,
+        network: NetworkId,
+        from_tag: &[u8],
+        to_tag: &[u8],
+    ) -> Option<(Party, usize)> {
+        self.dialogs.iter().enumerate().find_map(|(index, dialog)| {
+            let by_caller =
+                self.caller.network == network && self.caller.tag == from_tag && dialog.callee.tag == to_tag;
+            let by_callee = dialog.callee.network == network
+                && dialog.callee.tag == from_tag
+                && self.caller.tag == to_tag;
+            match (by_caller, by_callee) {
+                (true, _) => Some((Party::Caller, index)),
+                (false, true) => Some((Party::Callee, index)),
+                (false, false) => None,
+            }
+        })
+    }
+
+    /// The side of that party in a dialog.
+    pub(super) fn side(&mut self, party: Party, dialog: usize) -> Option<&mut Side> {
+        match party {
+            Party::Caller => Some(&mut self.caller),
+            Party::Callee => self.dialogs.get_mut(dialog).map(|dialog| &mut dialog.callee),
+        }
+    }
+}
+
+/// What a person would call the party in a From or To value.
+pub(super) fn label(value: &[u8]) -> String {
+    /// Longer names are cut: records are kept by the thousand.
+    const LABEL: usize = 128;
+    let mut label = NameAddr::parse(value).map_or_else(String::new, |party| party.label());
+    if let Some((at, _)) = label.char_indices().nth(LABEL) {
+        label.truncate(at);
+    }
+    label
+}

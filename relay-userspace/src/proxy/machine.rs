@@ -1,0 +1,411 @@
+//! The machine: what comes in is sorted, what is due is done, what goes out is queued.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    time::Instant,
+};
+
+use bytes::Bytes;
+
+use super::{
+    call::{Call, CallInfo, CallState, Kind, Negotiated, Party},
+    measure::{DropReason, Measure, Outcome},
+    settings::Settings,
+};
+use crate::{
+    media::MediaRelay,
+    net::{NetworkId, Role},
+    registrar::{Binding, Pending, Registrar},
+    sip::{
+        deadlines::Deadlines,
+        transaction::{ClientId, Event, Hop, Incoming, Response, ServerId, Transactions, keyed_hash},
+        wire::{self, Datagram, Message, Method, Rejected, Reply},
+    },
+};
+
+/// What comes out of the proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// A datagram to send.
+    Transmit {
+        /// On which network.
+        network: NetworkId,
+        /// To where.
+        destination: SocketAddr,
+        /// What.
+        payload: Bytes,
+    },
+    /// Something to count.
+    Measure(Measure),
+}
+
+/// How many ended calls are remembered.
+const ENDED_CALLS: usize = 1_000;
+/// Ended calls and subscriptions may be this many times the limit on calls: they linger for half a minute.
+const LINGERING: usize = 4;
+
+/// A request on its way through: it joins a server transaction to a client transaction.
+#[derive(Debug)]
+pub(super) struct Relay {
+    pub(super) server: ServerId,
+    pub(super) method: Method,
+    pub(super) ingress: Hop,
+    pub(super) egress: Hop,
+    pub(super) from_tag: Bytes,
+    /// The call, who in it sends, and the other side's tag when it is known.
+    pub(super) call: Option<(u64, Party, Option<Bytes>)>,
+    /// Whether it carried an offer, so that descriptions in responses are answers.
+    pub(super) offered: bool,
+    pub(super) negotiated: Option<Negotiated>,
+    /// The 2xx that were passed, by To tag: each repetition goes on as the first did.
+    pub(super) successes: Vec<(Bytes, Bytes)>,
+    pub(super) register: Option<Box<Pending>>,
+    pub(super) started: Instant,
+    pub(super) cancelled: bool,
+    pub(super) answered: bool,
+    pub(super) timer_c: Option<Instant>,
+}
+
+/// The SIP proxy of one appliance.
+#[derive(Debug)]
+pub struct Proxy {
+    pub(super) settings: Settings,
+    pub(super) transactions: Transactions,
+    pub(super) registrar: Registrar,
+    pub(super) relays: HashMap<ClientId, Relay>,
+    /// INVITEs that may still be cancelled.
+    pub(super) invites: HashMap<ServerId, ClientId>,
+    pub(super) timer_c: Deadlines<ClientId>,
+    pub(super) calls: HashMap<u64, Call>,
+    pub(super) by_call_id: HashMap<Bytes, Vec<u64>>,
+    pub(super) forget: Deadlines<u64>,
+    next_call: u64,
+    live_calls: usize,
+    ended: VecDeque<CallInfo>,
+    out: VecDeque<Output>,
+}
+
+impl Proxy {
+    /// A proxy without calls and bindings.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            transactions: Transactions::new(settings.timers, settings.limits.transactions, settings.secret),
+            registrar: Registrar::new(settings.limits.bindings, settings.secret),
+            settings,
+            relays: HashMap::new(),
+            invites: HashMap::new(),
+            timer_c: Deadlines::default(),
+            calls: HashMap::new(),
+            by_call_id: HashMap::new(),
+            forget: Deadlines::default(),
+            next_call: 0,
+            live_calls: 0,
+            ended: VecDeque::new(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Takes a datagram that came from `source` on a network.
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        media: &mut dyn MediaRelay,
+        network: NetworkId,
+        source: SocketAddr,
+        datagram: &Bytes,
+    ) {
+        let hop = Hop { network, address: source };
+        match wire::classify(datagram) {
+            Datagram::KeepAlive => {}
+            Datagram::Ping => self.transmit(hop, Bytes::from_static(b"\r\n")),
+            Datagram::Stun => self.drop(DropReason::Stun),
+            Datagram::Sip => match Message::parse(datagram) {
+                Ok(message) => self.message(now, media, hop, &message),
+                Err(rejected) => self.reject(hop, &rejected),
+            },
+        }
+        self.flush(now, media);
+    }
+
+    /// When [`Proxy::handle_timeout`] has to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [
+            self.transactions.poll_timeout(),
+            self.registrar.poll_timeout(),
+            self.timer_c.next(),
+            self.forget.next(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant, media: &mut dyn MediaRelay) {
+        self.transactions.handle_timeout(now);
+        self.registrar.handle_timeout(now);
+        while let Some(client) = self.timer_c.pop(now) {
+            if let Some(relay) = self.relays.get_mut(&client) {
+                relay.timer_c = None;
+            }
+            // RFC 3261 16.8: the CANCEL brings a 487 that goes to the caller, or the transaction times out.
+            self.transactions.cancel(now, client, b"");
+        }
+        self.flush(now, media);
+        while let Some(number) = self.forget.pop(now) {
+            if let Some(call) = self.calls.get_mut(&number) {
+                call.forget = None;
+            }
+            self.remove_call(number);
+        }
+    }
+
+    /// The next output.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// The calls that are alive.
+    pub fn calls(&self) -> impl Iterator<Item = &CallInfo> {
+        self.calls.values().filter(|call| call.kind == Kind::Call && call.is_live()).map(|call| &call.info)
+    }
+
+    /// The calls that ended last, the oldest first.
+    pub fn ended_calls(&self) -> impl Iterator<Item = &CallInfo> {
+        self.ended.iter()
+    }
+
+    /// How many calls are alive.
+    #[must_use]
+    pub fn active_calls(&self) -> usize {
+        self.live_calls
+    }
+
+    /// The bindings.
+    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        self.registrar.bindings()
+    }
+
+    /// How many bindings there are.
+    #[must_use]
+    pub fn binding_count(&self) -> usize {
+        self.registrar.len()
+    }
+
+    /// How many transactions are alive.
+    #[must_use]
+    pub fn transaction_count(&self) -> usize {
+        self.transactions.len()
+    }
+
+    /// Ends the calls that the media room knows by this name, or that have this Call-ID. The parties are not told.
+    pub fn end_call(&mut self, now: Instant, media: &mut dyn MediaRelay, name: &[u8], outcome: Outcome) {
+        let matches = |call: &Call| call.info.media_key == name || call.info.call_id == name;
+        let numbers: Vec<u64> =
+            self.calls.iter().filter(|(_, call)| matches(call)).map(|(number, _)| *number).collect();
+        for number in numbers {
+            self.finish_call(now, media, number, outcome);
+        }
+    }
+
+    fn message(&mut self, now: Instant, media: &mut dyn MediaRelay, hop: Hop, message: &Message) {
+        self.measure(Measure::Received {
+            network: hop.network,
+            method: message.method().as_label(),
+            status: message.status(),
+        });
+        let Some(role) = self.settings.network(hop.network).map(|network| network.role) else {
+            return self.drop(DropReason::UnknownNetwork);
+        };
+        if !message.is_request() {
+            return match self.transactions.receive_response(now, message) {
+                Response::Pass(client) => self.relay_response(now, media, client, hop, message),
+                Response::Absorbed => {}
+                Response::Stray => self.drop(DropReason::StrayResponse),
+            };
+        }
+        if role == Role::Servers && !self.settings.trusts(hop.address.ip()) {
+            self.drop(DropReason::Untrusted);
+            return self.refuse_stateless(hop, message, 403, wire::default_reason(403));
+        }
+        match self.transactions.receive_request(now, hop, message) {
+            Incoming::New(server) => self.relay_request(now, media, server, hop, message),
+            Incoming::AckOfSuccess => self.relay_ack(now, media, hop, message),
+            Incoming::Cancel(server, invite) => self.cancel(now, server, invite, message),
+            Incoming::Absorbed | Incoming::AckOfFailure => {}
+            Incoming::Full => {
+                self.drop(DropReason::Overload);
+                self.refuse_stateless(hop, message, 503, "Too many transactions");
+            }
+        }
+    }
+
+    fn reject(&mut self, hop: Hop, rejected: &Rejected) {
+        let answer = self
+            .settings
+            .network(hop.network)
+            .is_some_and(|network| network.role != Role::Servers || self.settings.trusts(hop.address.ip()));
+        match rejected.answerable.as_deref().filter(|_| answer) {
+            Some(message) if message.method() != &Method::Ack => {
+                self.drop(DropReason::Malformed);
+                let reason = rejected.error.to_string();
+                self.refuse_stateless(hop, message, rejected.error.fault.status(), &reason);
+            }
+            _ => self.drop(DropReason::Unreadable),
+        }
+    }
+
+    fn refuse_stateless(&mut self, hop: Hop, message: &Message, status: u16, reason: &str) {
+        let tag = self.local_tag(message);
+        let headers: &[u8] = if status == 503 { b"Retry-After: 5\r\n" } else { b"" };
+        let reply = Reply { status, reason, to_tag: Some(&tag), headers };
+        self.transactions.reply_stateless(hop, message, &reply);
+    }
+
+    /// A CANCEL is answered here and goes on as one of our own (RFC 3261 16.10).
+    fn cancel(&mut self, now: Instant, server: ServerId, invite: Option<ServerId>, message: &Message) {
+        let tag = self.local_tag(message);
+        let status = if invite.is_some() { 200 } else { 481 };
+        self.transactions.reply(now, server, &Reply::new(status, &tag));
+        let client = invite.and_then(|invite| self.invites.get(&invite).copied());
+        let Some(client) = client else { return };
+        if let Some(relay) = self.relays.get_mut(&client) {
+            relay.cancelled = true;
+        }
+        // Why it was cancelled tells a phone whether the call was missed or answered elsewhere (RFC 3326).
+        let mut reasons = Vec::new();
+        for header in message.headers().filter(|header| header.name == wire::HeaderName::Reason) {
+            reasons.extend_from_slice(b"Reason: ");
+            reasons.extend_from_slice(header.value);
+            reasons.extend_from_slice(b"\r\n");
+        }
+        self.transactions.cancel(now, client, &reasons);
+    }
+
+    /// Sends what the transactions have queued and does what their events ask for.
+    fn flush(&mut self, now: Instant, media: &mut dyn MediaRelay) {
+        loop {
+            while let Some(sent) = self.transactions.poll_transmit() {
+                let network = sent.hop.network;
+                self.measure(Measure::Sent { network, method: sent.method, status: sent.status });
+                self.transmit(sent.hop, sent.payload);
+            }
+            match self.transactions.poll_event() {
+                Some(Event::Timeout(client)) => self.timed_out(now, media, client),
+                Some(Event::ClientGone(client)) => self.relay_gone(now, media, client),
+                Some(Event::ServerGone(server)) => {
+                    self.invites.remove(&server);
+                }
+                None => break,
+            }
+        }
+    }
+
+    fn transmit(&mut self, hop: Hop, payload: Bytes) {
+        self.out.push_back(Output::Transmit { network: hop.network, destination: hop.address, payload });
+    }
+
+    pub(super) fn measure(&mut self, measure: Measure) {
+        self.out.push_back(Output::Measure(measure));
+    }
+
+    pub(super) fn drop(&mut self, reason: DropReason) {
+        self.measure(Measure::Dropped(reason));
+    }
+
+    /// The tag of our own responses to a request: the same for its retransmissions, unknown to others.
+    pub(super) fn local_tag(&self, message: &Message) -> Vec<u8> {
+        let cseq = message.cseq().to_be_bytes();
+        let hash = keyed_hash(self.settings.secret, &[message.call_id(), message.from_tag(), &cseq]);
+        format!("{hash:016x}").into_bytes()
+    }
+
+    /// Whether there is room for one more call or subscription.
+    pub(super) fn has_room(&self, kind: Kind) -> bool {
+        let limit = self.settings.limits.calls;
+        let all = self.calls.len() < limit.saturating_mul(LINGERING);
+        all && (kind != Kind::Call || self.live_calls < limit)
+    }
+
+    pub(super) fn add_call(&mut self, call: Call) -> u64 {
+        self.next_call += 1;
+        let number = self.next_call;
+        if call.kind == Kind::Call {
+            self.live_calls += 1;
+        }
+        self.by_call_id.entry(call.info.call_id.clone()).or_default().push(number);
+        self.calls.insert(number, call);
+        number
+    }
+
+    /// Sets when a call is forgotten.
+    pub(super) fn forget_at(&mut self, number: u64, at: Instant) {
+        if let Some(call) = self.calls.get_mut(&number) {
+            self.forget.set(number, &mut call.forget, Some(at));
+        }
+    }
+
+    fn remove_call(&mut self, number: u64) {
+        let Some(mut call) = self.calls.remove(&number) else { return };
+        self.forget.set(number, &mut call.forget, None);
+        if call.kind == Kind::Call && call.is_live() {
+            self.live_calls -= 1;
+        }
+        if let Some(numbers) = self.by_call_id.get_mut(&call.info.call_id) {
+            numbers.retain(|other| *other != number);
+            if numbers.is_empty() {
+                self.by_call_id.remove(&call.info.call_id);
+            }
+        }
+    }
+
+    /// Ends a call: its media goes, its record stays, and its dialogs linger for what still crosses.
+    pub(super) fn finish_call(
+        &mut self,
+        now: Instant,
+        media: &mut dyn MediaRelay,
+        number: u64,
+        outcome: Outcome,
+    ) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        if call.kind != Kind::Call || !call.is_live() {
+            return;
+        }
+        if call.media {
+            media.delete(now, &call.info.media_key);
+        }
+        call.info.ended = Some(now);
+        call.info.outcome = Some(outcome);
+        call.info.state = CallState::Ended;
+        for dialog in &mut call.dialogs {
+            dialog.over = true;
+        }
+        let first = !std::mem::replace(&mut call.attempt_counted, true);
+        let info = call.info.clone();
+        self.live_calls -= 1;
+        if first {
+            self.measure(Measure::CallAttempt);
+        }
+        self.measure(Measure::CallEnded(outcome));
+        if self.ended.len() >= ENDED_CALLS {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(info);
+        let linger = self.settings.timers.timeout();
+        self.forget_at(number, now + linger);
+    }
+
+    /// Drops a call whose INVITE was challenged: the one that answers the challenge begins anew.
+    pub(super) fn discard_call(&mut self, now: Instant, media: &mut dyn MediaRelay, number: u64) {
+        if let Some(call) = self.calls.get(&number)
+            && call.media
+            && call.is_live()
+        {
+            media.delete(now, &call.info.media_key);
+        }
+        self.remove_call(number);
+    }
+}

@@ -1,0 +1,154 @@
+//! What the proxy counts and times. RFC 6076 for the delays.
+
+use std::time::Duration;
+
+use crate::net::NetworkId;
+
+/// One observation, to be counted by whoever keeps the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// A SIP message came in.
+    Received {
+        /// On which network.
+        network: NetworkId,
+        /// Its method; `other` for one without a name here.
+        method: &'static str,
+        /// Its status code, for a response.
+        status: Option<u16>,
+    },
+    /// A SIP message goes out.
+    Sent {
+        /// On which network.
+        network: NetworkId,
+        /// Its method.
+        method: &'static str,
+        /// Its status code, for a response.
+        status: Option<u16>,
+    },
+    /// A message was dropped or refused.
+    Dropped(DropReason),
+    /// Registration request delay (RFC 6076 4.1): REGISTER to its 2xx.
+    RegistrationDelay(Duration),
+    /// Session request delay (RFC 6076 4.3): INVITE to the first response that says more than 100 and is no challenge.
+    SessionRequestDelay(Duration),
+    /// Session disconnect delay (RFC 6076 4.4): BYE to its final response.
+    SessionDisconnectDelay(Duration),
+    /// A call was attempted: counted with its first response that is no challenge, since the INVITE that answers a
+    /// challenge is the same attempt.
+    CallAttempt,
+    /// A call was answered.
+    CallAnswered,
+    /// A call is over.
+    CallEnded(Outcome),
+    /// The media room refused a session description.
+    MediaRefused,
+}
+
+macro_rules! labelled {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $label:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$doc])* $variant,)* }
+
+        impl $name {
+            /// All of them, for metrics that begin at zero.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name in metrics.
+            #[must_use]
+            pub fn as_label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+        }
+    };
+}
+
+labelled! {
+    /// Why a message was not relayed.
+    DropReason {
+        /// It cannot be read and no response can be built.
+        Unreadable = "unreadable",
+        /// It cannot be read; it was answered 400, 505 or 513.
+        Malformed = "malformed",
+        /// STUN on the SIP port: not served.
+        Stun = "stun",
+        /// It came on a network that is not configured.
+        UnknownNetwork = "unknown_network",
+        /// A request on the servers' network from an address that is not trusted; answered 403.
+        Untrusted = "untrusted",
+        /// A response to nothing that was asked, or too late.
+        StrayResponse = "stray_response",
+        /// A response without a further Via: it has nowhere to go.
+        ResponseWithoutVia = "response_without_via",
+        /// A response that came after the request was answered otherwise.
+        LateResponse = "late_response",
+        /// An ACK that belongs to no dialog.
+        AckWithoutDialog = "ack_without_dialog",
+        /// Max-Forwards is used up; answered 483.
+        TooManyHops = "too_many_hops",
+        /// The request has been here before, unchanged; answered 482.
+        Loop = "loop",
+        /// Proxy-Require asks for something unknown; answered 420.
+        UnknownExtension = "unknown_extension",
+        /// No phone is registered for it; answered 404.
+        NoBinding = "no_binding",
+        /// It belongs to no dialog; answered 481.
+        NoDialog = "no_dialog",
+        /// There is no server to send it to; answered 503.
+        NoDestination = "no_destination",
+        /// There are as many calls or transactions as allowed; answered 503.
+        Overload = "overload",
+        /// The registrar has no room or cannot read a Contact; answered 503 or 400.
+        RegistrationRefused = "registration_refused",
+        /// There are no media ports left; answered 503.
+        NoPorts = "no_ports",
+        /// The session description was refused; answered 488 or 500.
+        SessionRefused = "session_refused",
+    }
+}
+
+labelled! {
+    /// How a call ended.
+    Outcome {
+        /// It was answered and hung up.
+        Answered = "answered",
+        /// 486 or 600.
+        Busy = "busy",
+        /// The caller gave up.
+        Cancelled = "cancelled",
+        /// 603, 403 and other refusals by the other side.
+        Declined = "declined",
+        /// 408 or 480.
+        NoAnswer = "no_answer",
+        /// 404, 410, 484 or 604.
+        NotFound = "not_found",
+        /// 3xx: the caller was sent elsewhere.
+        Redirected = "redirected",
+        /// 5xx.
+        ServerFailure = "server_failure",
+        /// No media ports were left.
+        NoPorts = "no_ports",
+        /// The next hop did not answer at all.
+        Timeout = "timeout",
+        /// Its media stopped for longer than is allowed.
+        MediaTimeout = "media_timeout",
+        /// The appliance ended it, on an operator's word or because it stops.
+        Terminated = "terminated",
+    }
+}
+
+impl Outcome {
+    /// The outcome that a failure response to the first INVITE means.
+    pub(super) fn of_status(status: u16) -> Self {
+        match status {
+            200..=299 => Self::Answered,
+            300..=399 => Self::Redirected,
+            404 | 410 | 484 | 604 => Self::NotFound,
+            408 | 480 => Self::NoAnswer,
+            486 | 600 => Self::Busy,
+            487 => Self::Cancelled,
+            500..=599 => Self::ServerFailure,
+            _ => Self::Declined,
+        }
+    }
+}

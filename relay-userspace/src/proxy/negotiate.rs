@@ -1,0 +1,193 @@
+//! Offer and answer: which session description is which, and its way through the media room.
+//!
+//! A description in a request is an offer and one in its response the answer, except that an INVITE without one has
+//! the offer in its response and the answer in ACK or PRACK. What was negotiated is kept as long as it may be
+//! repeated, so that a retransmission never runs the media room again. RFC 3264, RFC 3261 13.2.1, RFC 3262 5,
+//! RFC 3311.
+
+use std::{net::IpAddr, time::Instant};
+
+use bytes::Bytes;
+
+use super::{
+    call::{Call, CallState, Kind, Negotiated, Party},
+    machine::{Proxy, Relay},
+    measure::Measure,
+};
+use crate::{
+    media::{Answer, MediaError, MediaRelay, Offer},
+    sdp,
+    sip::{
+        transaction::Hop,
+        wire::{Message, Method, multipart},
+    },
+};
+
+impl Proxy {
+    /// Takes the session description of a request through the media room. Returns whether it was an offer, and the
+    /// body to send on when it changed.
+    pub(super) fn negotiate_request(
+        &mut self,
+        now: Instant,
+        media: &mut dyn MediaRelay,
+        ingress: Hop,
+        egress: Hop,
+        message: &Message,
+        call: Option<&(u64, Party, Option<Bytes>)>,
+    ) -> Result<(bool, Option<Vec<u8>>), MediaError> {
+        const NOTHING: (bool, Option<Vec<u8>>) = (false, None);
+        let Some((number, party, dialog_tag)) = call else { return Ok(NOTHING) };
+        let method = message.method();
+        if !matches!(method, Method::Invite | Method::Update | Method::Prack | Method::Ack) {
+            return Ok(NOTHING);
+        }
+        let Some(range) = multipart::sdp_range(message) else { return Ok(NOTHING) };
+        let Some(call) = self.calls.get_mut(number).filter(|call| is_call(call)) else { return Ok(NOTHING) };
+        let sdp = message.body().get(range.clone()).unwrap_or_default();
+        let body = |rewritten: &[u8]| Some(multipart::replace(message.body(), range.clone(), rewritten));
+        let media_key = call.info.media_key.clone();
+        let caller_tag = call.caller.tag.clone();
+        let dialog = dialog_tag.as_ref().and_then(|tag| call.dialog(tag));
+        let recipient_tag = match party {
+            Party::Caller => dialog_tag.clone(),
+            Party::Callee => Some(caller_tag),
+        };
+        if let Some(dialog) = dialog
+            && matches!(method, Method::Ack | Method::Prack)
+        {
+            if let Some(done) = &dialog.acked
+                && done.original == sdp
+            {
+                return Ok((false, body(&done.rewritten)));
+            }
+            if dialog.offer_by == Some(party.other()) {
+                let answer = Answer {
+                    call: &media_key,
+                    from_tag: recipient_tag.as_deref().unwrap_or_default(),
+                    to_tag: message.from_tag(),
+                    from: egress.network,
+                    to: ingress.network,
+                    answerer_host: ingress.address.ip(),
+                    sdp,
+                };
+                let rewritten = Bytes::from(media.answer(now, &answer)?);
+                dialog.offer_by = None;
+                dialog.acked = Some(Negotiated {
+                    tag: Bytes::copy_from_slice(message.from_tag()),
+                    original: Bytes::copy_from_slice(sdp),
+                    rewritten: rewritten.clone(),
+                });
+                return Ok((false, body(&rewritten)));
+            }
+        }
+        if method == &Method::Ack {
+            return Ok(NOTHING); // nothing was offered: some phones repeat a description here
+        }
+        let offer = Offer {
+            call: &media_key,
+            from_tag: message.from_tag(),
+            to_tag: recipient_tag.as_deref(),
+            from: ingress.network,
+            to: egress.network,
+            from_host: ingress.address.ip(),
+            sdp,
+        };
+        let rewritten = media.offer(now, &offer)?;
+        call.media = true;
+        note_hold(call, sdp);
+        Ok((true, body(&rewritten)))
+    }
+
+    /// Takes the session description of a response through the media room. Returns the body to send on when it
+    /// changed. A description that the media room refuses goes on as it came, and is counted: the request that it
+    /// answers has been accepted by the other side, which only the parties can undo.
+    pub(super) fn negotiate_response(
+        &mut self,
+        now: Instant,
+        media: &mut dyn MediaRelay,
+        relay: &mut Relay,
+        responder: IpAddr,
+        message: &Message,
+    ) -> Option<Vec<u8>> {
+        let (number, party, _) = relay.call.clone()?;
+        if !message.status().is_some_and(|status| (101..300).contains(&status)) {
+            return None;
+        }
+        let delayed = !relay.offered && relay.method == Method::Invite;
+        if !relay.offered && !delayed {
+            return None;
+        }
+        let range = multipart::sdp_range(message)?;
+        let call = self.calls.get_mut(&number).filter(|call| is_call(call))?;
+        let sdp = message.body().get(range.clone())?;
+        let tag = message.to_tag().unwrap_or_default();
+        let known = relay.negotiated.as_ref().filter(|done| done.tag == tag && done.original == sdp);
+        if let Some(done) = known {
+            return Some(multipart::replace(message.body(), range, &done.rewritten));
+        }
+        let media_key = call.info.media_key.clone();
+        let result = if delayed {
+            media.offer(
+                now,
+                &Offer {
+                    call: &media_key,
+                    from_tag: tag,
+                    to_tag: Some(&relay.from_tag),
+                    from: relay.egress.network,
+                    to: relay.ingress.network,
+                    from_host: responder,
+                    sdp,
+                },
+            )
+        } else {
+            media.answer(
+                now,
+                &Answer {
+                    call: &media_key,
+                    from_tag: &relay.from_tag,
+                    to_tag: tag,
+                    from: relay.ingress.network,
+                    to: relay.egress.network,
+                    answerer_host: responder,
+                    sdp,
+                },
+            )
+        };
+        let Ok(rewritten) = result else {
+            self.measure(Measure::MediaRefused);
+            return None;
+        };
+        if delayed {
+            call.media = true;
+            note_hold(call, sdp);
+            let dialog_tag = match party {
+                Party::Caller => Bytes::copy_from_slice(tag),
+                Party::Callee => relay.from_tag.clone(),
+            };
+            if let Some(dialog) = call.dialog(&dialog_tag) {
+                dialog.offer_by = Some(party.other());
+                dialog.acked = None;
+            }
+        }
+        let body = multipart::replace(message.body(), range, &rewritten);
+        relay.negotiated = Some(Negotiated {
+            tag: Bytes::copy_from_slice(tag),
+            original: Bytes::copy_from_slice(sdp),
+            rewritten: rewritten.into(),
+        });
+        Some(body)
+    }
+}
+
+/// Whether it has media: a subscription has none, and an ended call none any more.
+fn is_call(call: &Call) -> bool {
+    call.kind == Kind::Call && call.is_live()
+}
+
+/// An offer in an answered call says whether one side holds the other.
+fn note_hold(call: &mut Call, sdp: &[u8]) {
+    if matches!(call.info.state, CallState::Established | CallState::Held) {
+        let held = sdp::Session::parse(sdp).is_ok_and(|session| session.all_held());
+        call.info.state = if held { CallState::Held } else { CallState::Established };
+    }
+}

@@ -1,0 +1,242 @@
+//! Responses: what they mean for calls and bindings, and what is rewritten in them.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{
+    call::{CallState, Dialog, Kind, MAX_DIALOGS, Party, Side},
+    machine::{Proxy, Relay},
+    measure::{DropReason, Measure, Outcome},
+    request::{bears_target, rewrite_contacts},
+};
+use crate::{
+    media::MediaRelay,
+    registrar::user_agent,
+    sip::{
+        transaction::{ClientId, Hop},
+        wire::{Editor, HeaderName, Message, Method, Reply},
+    },
+};
+
+/// How long a SUBSCRIBE without Expires holds (RFC 6665 leaves it to the event package; most say an hour).
+const SUBSCRIBE_SECONDS: u32 = 3600;
+/// 2xx of one INVITE that are kept for their repetition.
+const MAX_SUCCESSES: usize = 16;
+
+impl Proxy {
+    /// A response to a request that was relayed.
+    pub(super) fn relay_response(
+        &mut self,
+        now: Instant,
+        media: &mut dyn MediaRelay,
+        client: ClientId,
+        hop: Hop,
+        message: &Message,
+    ) {
+        let Some(status) = message.status().filter(|status| *status > 100) else { return };
+        // Taken out, so that the rest of the proxy can be used meanwhile; put back below.
+        let Some(mut relay) = self.relays.remove(&client) else { return self.drop(DropReason::LateResponse) };
+        if message.values(HeaderName::Via).nth(1).is_none() {
+            self.drop(DropReason::ResponseWithoutVia);
+        } else {
+            self.relay_one_response(now, media, client, &mut relay, hop, status, message);
+        }
+        self.relays.insert(client, relay);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one step of the function above, split for reading")]
+    fn relay_one_response(
+        &mut self,
+        now: Instant,
+        media: &mut dyn MediaRelay,
+        client: ClientId,
+        relay: &mut Relay,
+        hop: Hop,
+        status: u16,
+        message: &Message,
+    ) {
+        let success = (200..300).contains(&status);
+        let tag = message.to_tag().unwrap_or_default();
+        if relay.method == Method::Invite {
+            let at = (status < 200).then(|| now + self.settings.timer_c);
+            self.timer_c.set(client, &mut relay.timer_c, at);
+            if success && let Some((_, payload)) = relay.successes.iter().find(|(known, _)| known == tag) {
+                return self.transactions.respond(now, relay.server, status, payload.clone());
+            }
+        }
+        let mut editor = Editor::new(message);
+        editor.pop_via();
+        if status < 300 && bears_target(&relay.method) {
+            rewrite_contacts(&mut editor, self.advertised(relay.ingress.network));
+        }
+        if let Some(pending) = &relay.register
+            && status >= 200
+        {
+            self.registrar.rewrite_response(now, pending, &mut editor);
+            if success {
+                self.measure(Measure::RegistrationDelay(now - relay.started));
+            }
+        }
+        self.note_dialog(now, relay, status, message);
+        if let Some(body) = self.negotiate_response(now, media, relay, hop.address.ip(), message) {
+            editor.body(&body);
+        }
+        let payload = editor.finish();
+        if success && relay.method == Method::Invite && relay.successes.len() < MAX_SUCCESSES {
+            relay.successes.push((Bytes::copy_from_slice(tag), payload.clone()));
+        }
+        self.transactions.respond(now, relay.server, status, payload);
+        if status >= 200 {
+            self.note_final(now, media, relay, status);
+        }
+    }
+
+    /// What a response says of its dialog: who answers, where that party is to be reached, how far the call is.
+    fn note_dialog(&mut self, now: Instant, relay: &mut Relay, status: u16, message: &Message) {
+        let Some((number, party, dialog_tag)) = &relay.call else { return };
+        let Some(call) = self.calls.get_mut(number) else { return };
+        let challenge = matches!(status, 401 | 407);
+        if relay.method == Method::Invite && dialog_tag.is_none() && !challenge {
+            if !std::mem::replace(&mut call.attempt_counted, true) {
+                let delay = now - relay.started;
+                self.measure(Measure::CallAttempt);
+                self.measure(Measure::SessionRequestDelay(delay));
+            }
+        }
+        let Some(call) = self.calls.get_mut(number) else { return };
+        if status >= 300 {
+            return;
+        }
+        match dialog_tag {
+            Some(tag) if bears_target(&relay.method) => {
+                let index = call.dialogs.iter().position(|dialog| dialog.callee.tag == tag);
+                if let Some(side) = index.and_then(|index| call.side(party.other(), index)) {
+                    side.learn(message, &self.settings);
+                }
+            }
+            Some(_) => {}
+            None => {
+                let Some(tag) = message.to_tag() else { return };
+                let known = call.dialogs.iter().any(|dialog| dialog.callee.tag == tag);
+                if !known && call.dialogs.len() < MAX_DIALOGS {
+                    let side = Side::new(tag, relay.egress.network, relay.egress.address);
+                    call.dialogs.push(Dialog::new(side));
+                }
+                call.info.to_agent = user_agent(message).or(call.info.to_agent.take());
+                let confirmed = status >= 200;
+                if let Some(dialog) = call.dialog(tag) {
+                    dialog.callee.learn(message, &self.settings);
+                    dialog.confirmed |= confirmed;
+                }
+                if call.kind == Kind::Call && call.is_live() {
+                    if !confirmed && call.info.state == CallState::Trying {
+                        call.info.state = CallState::Early;
+                    }
+                    if confirmed && call.info.answered.is_none() {
+                        call.info.answered = Some(now);
+                        call.info.state = CallState::Established;
+                        self.measure(Measure::CallAnswered);
+                    }
+                }
+            }
+        }
+        if status >= 200 && relay.method == Method::Subscribe {
+            let seconds = message.expires().unwrap_or(SUBSCRIBE_SECONDS);
+            self.keep_subscription(now, *number, seconds.into());
+        }
+    }
+
+    /// What a final response ends.
+    fn note_final(&mut self, now: Instant, media: &mut dyn MediaRelay, relay: &mut Relay, status: u16) {
+        let Some((number, _, dialog_tag)) = relay.call.clone() else { return };
+        relay.answered |= status < 300;
+        match (&relay.method, dialog_tag) {
+            (Method::Bye, Some(tag)) if !matches!(status, 401 | 407 | 491) => {
+                self.measure(Measure::SessionDisconnectDelay(now - relay.started));
+                self.end_dialog(now, media, number, &tag);
+            }
+            (Method::Bye, Some(_)) => {
+                if let Some(call) = self.calls.get_mut(&number).filter(|call| call.is_live()) {
+                    call.info.state = CallState::Established;
+                }
+            }
+            (Method::Invite, None) if status >= 300 => {
+                let outcome = if relay.cancelled { Outcome::Cancelled } else { Outcome::of_status(status) };
+                let challenge = matches!(status, 401 | 407);
+                self.failed(now, media, number, (!challenge).then_some(outcome));
+            }
+            (Method::Subscribe | Method::Refer, None) if status >= 300 => {
+                self.keep_subscription(now, number, 0);
+            }
+            _ => {}
+        }
+    }
+
+    /// The first INVITE failed: early dialogs go, and the call when no dialog is left. `None` for a challenge.
+    fn failed(&mut self, now: Instant, media: &mut dyn MediaRelay, number: u64, outcome: Option<Outcome>) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        call.dialogs.retain(|dialog| dialog.confirmed);
+        if !call.dialogs.is_empty() {
+            return;
+        }
+        match outcome {
+            Some(outcome) => self.finish_call(now, media, number, outcome),
+            None => self.discard_call(now, media, number),
+        }
+    }
+
+    /// A dialog ended by BYE; the call ends with its last one.
+    fn end_dialog(&mut self, now: Instant, media: &mut dyn MediaRelay, number: u64, tag: &[u8]) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        if let Some(dialog) = call.dialog(tag) {
+            dialog.over = true;
+        }
+        if call.dialogs.iter().any(|dialog| dialog.confirmed && !dialog.over) {
+            call.info.state = CallState::Established;
+            return;
+        }
+        let outcome = if call.info.answered.is_some() { Outcome::Answered } else { Outcome::Cancelled };
+        self.finish_call(now, media, number, outcome);
+    }
+
+    /// A relayed request was not answered in time.
+    pub(super) fn timed_out(&mut self, now: Instant, media: &mut dyn MediaRelay, client: ClientId) {
+        let Some(relay) = self.relays.get(&client) else { return };
+        let (server, cancelled) = (relay.server, relay.cancelled);
+        let status = if cancelled { 487 } else { 408 };
+        let call = relay.call.clone();
+        let method = relay.method.clone();
+        let started = relay.started;
+        if let Some(request) = self.transactions.request(server) {
+            let tag = self.local_tag(request);
+            self.transactions.reply(now, server, &Reply::new(status, &tag));
+        }
+        let Some((number, _, dialog_tag)) = call else { return };
+        match (method, dialog_tag) {
+            (Method::Bye, Some(tag)) => {
+                self.measure(Measure::SessionDisconnectDelay(now - started));
+                self.end_dialog(now, media, number, &tag);
+            }
+            (Method::Invite, None) => {
+                let outcome = if cancelled { Outcome::Cancelled } else { Outcome::Timeout };
+                self.failed(now, media, number, Some(outcome));
+            }
+            (Method::Subscribe | Method::Refer, None) => self.keep_subscription(now, number, 0),
+            _ => {}
+        }
+    }
+
+    /// A relayed request's transaction is over: what it kept goes, and early dialogs that never were answered.
+    pub(super) fn relay_gone(&mut self, now: Instant, media: &mut dyn MediaRelay, client: ClientId) {
+        let Some(mut relay) = self.relays.remove(&client) else { return };
+        self.timer_c.set(client, &mut relay.timer_c, None);
+        self.invites.remove(&relay.server);
+        if relay.method == Method::Invite
+            && let Some((number, Party::Caller, None)) = relay.call
+            && self.calls.get(&number).is_some_and(super::call::Call::is_live)
+        {
+            self.failed(now, media, number, Some(Outcome::Timeout));
+        }
+    }
+}

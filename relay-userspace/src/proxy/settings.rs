@@ -1,0 +1,122 @@
+//! What the proxy is told: networks, servers, whom to trust, timers and limits.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+
+use crate::{
+    net::{NetworkId, Role},
+    registrar,
+    sip::{
+        transaction::Timers,
+        wire::{DEFAULT_PORT, Uri},
+    },
+};
+
+/// One network of the appliance, as SIP sees it.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Its handle.
+    pub id: NetworkId,
+    /// Its name, for messages to people.
+    pub name: String,
+    /// Who lives there.
+    pub role: Role,
+    /// The address that the SIP socket is bound to.
+    pub bound: SocketAddr,
+    /// The address that peers are told.
+    pub advertised: SocketAddr,
+}
+
+/// The servers that phones' requests go to.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// The network they are on.
+    pub network: NetworkId,
+    /// Their addresses in order of preference. Only the first is used yet.
+    pub servers: Vec<SocketAddr>,
+}
+
+/// What there may be at one time.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Calls from INVITE to their end.
+    pub calls: usize,
+    /// Transactions, client and server.
+    pub transactions: usize,
+    /// Bindings.
+    pub bindings: registrar::Limits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { calls: 10_000, transactions: 100_000, bindings: registrar::Limits::default() }
+    }
+}
+
+/// Everything the proxy is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The networks.
+    pub networks: Vec<Network>,
+    /// The servers.
+    pub upstream: Upstream,
+    /// Who on a servers' network may send requests, besides the servers' own addresses.
+    pub trusted: Vec<IpNet>,
+    /// T1, T2, T4.
+    pub timers: Timers,
+    /// How long an INVITE may ring (RFC 3261 16.6 step 11: more than 3 minutes).
+    pub timer_c: Duration,
+    /// Limits.
+    pub limits: Limits,
+    /// Random, another one with each run: tokens, branches and tags are made with it.
+    pub secret: [u64; 2],
+}
+
+impl Settings {
+    /// Settings with the usual timers and limits.
+    #[must_use]
+    pub fn new(networks: Vec<Network>, upstream: Upstream, secret: [u64; 2]) -> Self {
+        Self {
+            networks,
+            upstream,
+            trusted: Vec::new(),
+            timers: Timers::default(),
+            timer_c: Duration::from_secs(180),
+            limits: Limits::default(),
+            secret,
+        }
+    }
+
+    pub(super) fn network(&self, id: NetworkId) -> Option<&Network> {
+        self.networks.iter().find(|network| network.id == id)
+    }
+
+    /// Whether an address on the servers' side may send requests.
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
+        self.upstream.servers.iter().any(|server| server.ip() == address)
+            || self.trusted.iter().any(|prefix| prefix.contains(&address))
+    }
+
+    /// Whether a URI's host and port are the appliance's own. A URI without a port may mean any of its ports: phones
+    /// are often configured with the address alone.
+    pub(super) fn is_ours(&self, uri: &Uri<'_>) -> bool {
+        let Some(ip) = uri.ip().filter(|_| uri.is_sip()) else { return false };
+        self.networks
+            .iter()
+            .flat_map(|network| [network.bound, network.advertised])
+            .any(|own| own.ip() == ip && uri.port.is_none_or(|port| port == own.port()))
+    }
+}
+
+/// Host and port as they stand in a URI: the default port is not written.
+pub(super) fn host_port(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(v4) if v4.port() == DEFAULT_PORT => v4.ip().to_string(),
+        SocketAddr::V6(v6) if v6.port() == DEFAULT_PORT => format!("[{}]", v6.ip()),
+        other => other.to_string(),
+    }
+}
