@@ -4,13 +4,20 @@
 //! - `branchline_steer` (`sk_lookup`) hands packets for media ports that have a flow, but that the kernel
 //!   does not forward, to the relay's few sockets, so that a port costs no socket.
 //!
+//! - `branchline_floor` and `branchline_bench_*` (XDP) are loaded by the program bench only.
+//!
 //! The maps' names are what the daemon looks for; their layouts are in `relay_ebpf::tables`.
 #![no_std]
 #![no_main]
-#![expect(missing_docs, unreachable_pub, reason = "the macros of aya-ebpf make public, undocumented entry points")]
+#![expect(
+    missing_docs,
+    unreachable_pub,
+    reason = "the macros of aya-ebpf make public, undocumented entry points"
+)]
 
-mod maps;
+mod bench;
 mod environment;
+mod maps;
 
 use aya_ebpf::{
     bindings::{sk_action, xdp_action},
@@ -24,7 +31,11 @@ use crate::environment::XdpEnvironment;
 /// Forwards, passes or drops one packet.
 #[xdp]
 pub fn branchline_relay(ctx: XdpContext) -> u32 {
-    let mut env = XdpEnvironment::new(ctx);
+    relay_packet(XdpEnvironment::new(ctx))
+}
+
+#[inline(always)]
+fn relay_packet(mut env: XdpEnvironment) -> u32 {
     match relay(&mut env).and_then(|way| env.send(way)) {
         Ok(action) => action,
         Err(reason) => {
@@ -51,10 +62,25 @@ pub fn branchline_floor(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_TX
 }
 
-/// Lets frames in: a veth device takes redirected frames only if its peer has a program too.
+/// The step of the program bench alone: makes the packet at hand the stream's next one.
 #[xdp]
-pub fn branchline_pass(_ctx: XdpContext) -> u32 {
-    xdp_action::XDP_PASS
+pub fn branchline_bench_step(ctx: XdpContext) -> u32 {
+    let mut env = XdpEnvironment::new(ctx);
+    match bench::step(&mut env) {
+        Some(()) => xdp_action::XDP_TX,
+        None => xdp_action::XDP_ABORTED,
+    }
+}
+
+/// The relay on a stream that advances: `BPF_PROG_TEST_RUN` repeats one packet, which would be a stream of
+/// duplicates.
+#[xdp]
+pub fn branchline_bench_relay(ctx: XdpContext) -> u32 {
+    let mut env = XdpEnvironment::new(ctx);
+    if bench::step(&mut env).is_none() {
+        return xdp_action::XDP_ABORTED;
+    }
+    relay_packet(env)
 }
 
 #[cfg(target_arch = "bpf")]

@@ -6,18 +6,32 @@
 //!
 //! | floor | room | its one job |
 //! |---|---|---|
-//! | 0 | [`net`] | names of networks and addresses |
-//! | 0 | [`splice`] | edits of bytes that keep all others |
-//! | 1 | [`sdp`] | session descriptions: read and edited by splicing |
-//! | 1 | [`sip`] | SIP messages and transactions |
+//! | 5 | [`cli`] | parse arguments, start or talk to the daemon |
+//! | 4 | [`daemon`] | wire the rooms together, own start-up and shutdown |
+//! | 3 | [`admin`] | metrics and health over HTTP |
+//! | 3 | [`control`] | the command line's socket |
+//! | 3 | [`proxy`] | where each SIP message goes and what becomes of it on the way |
 //! | 2 | [`media`] | media sessions: offer and answer in, flows out |
 //! | 2 | [`registrar`] | the phones' bindings, learned from relayed registrations |
-//! | 3 | [`proxy`] | where each SIP message goes and what becomes of it on the way |
+//! | 1 | [`datapath`] | carries the packets of flows, in the kernel or in userspace |
+//! | 1 | [`sdp`] | session descriptions: read and edited by splicing |
+//! | 1 | [`sip`] | SIP messages and transactions |
+//! | 0 | [`config`] | the configuration file |
+//! | 0 | [`metrics`] | what is counted and timed |
+//! | 0 | [`net`] | names of networks, addresses, netlink |
+//! | 0 | [`splice`] | edits of bytes that keep all others |
 //!
 //! `docs/life-of-a-call.md` follows one INVITE and its first RTP packet through these rooms.
 #![deny(unsafe_code)]
 
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod datapath;
 pub mod media;
+pub mod metrics;
 pub mod net;
 pub mod proxy;
 pub mod registrar;

@@ -4,7 +4,16 @@
 //! it each session description with the tags that tell the parties apart, and sends on the description it
 //! gets back, in which the appliance's own addresses and ports stand. By then the flows behind these
 //! ports are installed, so that no packet can arrive before them.
+//!
+//! [`Sessions`] decides and does no I/O; whoever implements [`MediaRelay`] with it carries its
+//! [`FlowChange`]s to the datapath.
 
+mod ports;
+mod rtcp;
+mod sessions;
 mod surface;
 
+pub use ports::PortUse;
+pub use rtcp::RoundTrips;
+pub use sessions::{FlowChange, MediaNetwork, Negotiated, SessionReport, Sessions, Settings, StreamReport};
 pub use surface::{Answer, MediaError, MediaRelay, Offer};

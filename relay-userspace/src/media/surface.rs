@@ -1,6 +1,6 @@
 //! The surface that a signalling front end drives: offer, answer, delete.
 
-use std::{net::IpAddr, time::Instant};
+use std::time::Instant;
 
 use thiserror::Error;
 
@@ -19,8 +19,6 @@ pub struct Offer<'a> {
     pub from: NetworkId,
     /// The network of the party that the offer is for.
     pub to: NetworkId,
-    /// The address that the offering party signals from.
-    pub from_host: IpAddr,
     /// The session description, an SDP body (RFC 8866).
     pub sdp: &'a [u8],
 }
@@ -38,8 +36,6 @@ pub struct Answer<'a> {
     pub from: NetworkId,
     /// The network of the party that answers.
     pub to: NetworkId,
-    /// The address that the answering party signals from.
-    pub answerer_host: IpAddr,
     /// The session description, an SDP body (RFC 8866).
     pub sdp: &'a [u8],
 }

@@ -1,0 +1,214 @@
+//! The command line: starts the daemon, or asks the one that runs.
+
+mod doctor;
+mod show;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    config::{Config, Control},
+    control::{self, Request, Response},
+    daemon,
+};
+
+/// Where the configuration is unless told otherwise.
+const CONFIG: &str = "/etc/branchline/branchline.toml";
+
+/// A relay for the phones of a remote office: SIP in userspace, media in the kernel.
+#[derive(Debug, Parser)]
+#[command(name = "branchline", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the appliance until it is told to stop.
+    Run {
+        /// The configuration file.
+        #[arg(long, default_value = CONFIG)]
+        config: PathBuf,
+    },
+    /// Check a configuration file and say what is wrong with it.
+    CheckConfig {
+        /// The configuration file.
+        #[arg(long, default_value = CONFIG)]
+        config: PathBuf,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Show how the appliance is.
+    Status {
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Show the calls.
+    Calls {
+        /// Show the last calls that have ended too.
+        #[arg(long)]
+        ended: bool,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Show the flows: each direction of each stream, who carries it and why.
+    Flows {
+        /// Of this call only.
+        #[arg(long)]
+        call_id: Option<String>,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Check what this host has and lacks for the appliance.
+    Doctor {
+        /// The configuration file whose interfaces are looked at; without one, all are.
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// Attach the kernel program to each interface for a moment, to see whether its driver takes it.
+        /// Some drivers restart the link for that: not while calls stand.
+        #[arg(long)]
+        try_attach: bool,
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Format {
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+struct Daemon {
+    /// The daemon's socket.
+    #[arg(long, default_value = Control::DEFAULT)]
+    socket: PathBuf,
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("no runtime: {error}")),
+    };
+    match runtime.block_on(execute(arguments.command)) {
+        Ok(code) => code,
+        Err(message) => fail(&message),
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("branchline: {message}");
+    ExitCode::FAILURE
+}
+
+async fn execute(command: Command) -> Result<ExitCode, String> {
+    match command {
+        Command::Run { config: file } => {
+            let config = Config::read(&file).map_err(|error| error.to_string())?;
+            start_log(&config.log.level);
+            daemon::run(&config, &file).await.map_err(|error| error.to_string())?;
+        }
+        Command::CheckConfig { config: file, format } => return check_config(&file, format.output),
+        Command::Status { daemon } => match ask(&daemon, &Request::Status).await? {
+            Response::Status(status) => print(daemon.format.output, &*status, show::status),
+            other => return unexpected(&other),
+        },
+        Command::Calls { ended, daemon } => match ask(&daemon, &Request::Calls { ended }).await? {
+            Response::Calls(calls) => print(daemon.format.output, &calls, |calls| show::calls(calls)),
+            other => return unexpected(&other),
+        },
+        Command::Flows { call_id, daemon } => match ask(&daemon, &Request::Flows { call_id }).await? {
+            Response::Flows(flows) => print(daemon.format.output, &flows, |flows| show::flows(flows)),
+            other => return unexpected(&other),
+        },
+        Command::Doctor { config, try_attach, format } => {
+            let config = match config {
+                Some(file) => Some(Config::read(&file).map_err(|error| error.to_string())?),
+                None => None,
+            };
+            let findings = doctor::examine(config.as_ref(), if try_attach { doctor::Attach::Try } else { doctor::Attach::Leave }).await;
+            print(format.output, &findings, |findings| doctor::show(findings));
+            if findings.iter().any(|finding| finding.verdict == doctor::Verdict::Missing) {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn ask(daemon: &Daemon, request: &Request) -> Result<Response, String> {
+    control::ask(&daemon.socket, request).await
+}
+
+fn unexpected(response: &Response) -> Result<ExitCode, String> {
+    Err(format!("the daemon answered something else than was asked: {response:?}"))
+}
+
+fn print<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T) -> String) {
+    match output {
+        Output::Text => print!("{}", text(value)),
+        Output::Json => match serde_json::to_string_pretty(value) {
+            Ok(json) => println!("{json}"),
+            Err(error) => eprintln!("branchline: {error}"),
+        },
+    }
+}
+
+fn check_config(file: &Path, output: Output) -> Result<ExitCode, String> {
+    /// The result for programs.
+    #[derive(Serialize)]
+    struct Checked {
+        valid: bool,
+        file: String,
+        line: Option<usize>,
+        key: Option<String>,
+        message: Option<String>,
+    }
+    let result = Config::read(file);
+    if output == Output::Json {
+        let error = result.as_ref().err();
+        let checked = Checked {
+            valid: error.is_none(),
+            file: file.display().to_string(),
+            line: error.and_then(|error| error.line),
+            key: error.map(|error| error.key.clone()),
+            message: error.map(|error| error.message.clone()),
+        };
+        print(output, &checked, |_| String::new());
+        return Ok(if checked.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let config = result.map_err(|error| error.to_string())?;
+    println!("{} is valid", file.display());
+    for (_, network) in config.networks() {
+        println!("  network {}: interface {}, SIP port {}", network.name, network.interface, network.sip_port);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start_log(level: &str) {
+    // RUST_LOG wins, for a moment's troubleshooting; the file's level was checked when it was read.
+    let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(level)).unwrap_or_default();
+    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr).init();
+}

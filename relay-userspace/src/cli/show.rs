@@ -1,0 +1,167 @@
+//! Tables for people.
+
+use std::fmt::Write as _;
+
+use crate::control::{CallView, FlowView, StatusView};
+
+/// Columns as wide as their widest cell, two blanks apart.
+fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|title| title.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    let titles: Vec<String> = header.iter().map(|title| (*title).to_owned()).collect();
+    for row in std::iter::once(&titles).chain(rows) {
+        let line: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text.push_str(line.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// How the appliance is.
+pub(super) fn status(status: &StatusView) -> String {
+    let mut text = String::new();
+    let ready = match &status.not_ready_reason {
+        None => "ready".to_owned(),
+        Some(why) => format!("NOT READY: {why}"),
+    };
+    let datapath = match &status.datapath_reason {
+        None => status.datapath.clone(),
+        Some(why) => format!("{} ({why})", status.datapath),
+    };
+    let total = status.kernel_packets + status.userspace_packets;
+    let share = if total == 0 { "-".to_owned() } else { format!("{:.2} %", status.kernel_packets as f64 * 100.0 / total as f64) };
+    for (name, value) in [
+        ("state", ready),
+        ("version", status.version.clone()),
+        ("running for", format!("{} s", status.uptime_seconds)),
+        ("server", status.upstream.clone()),
+        ("calls", status.calls_active.to_string()),
+        ("registrations", status.registrations.to_string()),
+        ("datapath", datapath),
+        ("media packets", format!("{} by the kernel, {} by userspace; in the kernel {share}", status.kernel_packets, status.userspace_packets)),
+        ("flows", format!("{} of {}", status.flows, status.flow_table_size)),
+        ("open files", status.open_files.to_string()),
+    ] {
+        let _ = writeln!(text, "{name:<14} {value}");
+    }
+    let rows: Vec<Vec<String>> = status
+        .networks
+        .iter()
+        .map(|network| {
+            vec![
+                network.name.clone(),
+                network.role.clone(),
+                network.interface.clone(),
+                network.sip.clone(),
+                network.attached.clone(),
+                format!("{} of {}", network.ports_used, network.ports),
+                network.attached_reason.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    text.push('\n');
+    text += &table(&["network", "role", "interface", "SIP", "attached", "media ports", ""], &rows);
+    let rows: Vec<Vec<String>> = status
+        .not_forwarded
+        .iter()
+        .filter(|(_, kernel, userspace)| kernel + userspace > 0)
+        .map(|(reason, kernel, userspace)| vec![reason.clone(), kernel.to_string(), userspace.to_string()])
+        .collect();
+    if !rows.is_empty() {
+        text.push('\n');
+        text += &table(&["not forwarded", "by the kernel program", "by userspace"], &rows);
+    }
+    text
+}
+
+/// The calls.
+pub(super) fn calls(calls: &[CallView]) -> String {
+    if calls.is_empty() {
+        return "no calls\n".to_owned();
+    }
+    let rows: Vec<Vec<String>> = calls
+        .iter()
+        .map(|call| {
+            vec![
+                format!("{:.0} s", call.age_seconds),
+                call.from.clone(),
+                call.to.clone(),
+                format!("{} > {}", call.from_network, call.to_network),
+                call.outcome.clone().unwrap_or_else(|| call.state.clone()),
+                call.answered_seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.1} s")),
+                call.call_id.clone(),
+            ]
+        })
+        .collect();
+    table(&["age", "from", "to", "networks", "state", "talked", "call-id"], &rows)
+}
+
+/// The flows.
+pub(super) fn flows(flows: &[FlowView]) -> String {
+    if flows.is_empty() {
+        return "no flows\n".to_owned();
+    }
+    let rows: Vec<Vec<String>> = flows
+        .iter()
+        .map(|flow| {
+            let learned = match (&flow.learned, flow.learned_unix_ms) {
+                (Some(source), Some(at)) => format!("{source} at {}", time_of_day(at)),
+                _ => "-".to_owned(),
+            };
+            let mut notes: Vec<String> = flow.reason.iter().cloned().collect();
+            if flow.wrong_source > 0 {
+                notes.push(format!("{} from elsewhere dropped", flow.wrong_source));
+            }
+            if flow.refused > 0 {
+                notes.push(format!("{} refused: {}", flow.refused, flow.refused_sources.join(", ")));
+            }
+            vec![
+                flow.datapath.clone(),
+                flow.kind.clone(),
+                learned,
+                flow.local.clone(),
+                flow.out.clone(),
+                flow.destination.clone().unwrap_or_else(|| "-".to_owned()),
+                format!("{}>{}", flow.dscp_in, flow.dscp_out.map_or_else(|| "keep".to_owned(), |dscp| dscp.to_string())),
+                flow.kernel_packets.to_string(),
+                flow.userspace_packets.to_string(),
+                if flow.expected == 0 { "-".to_owned() } else { flow.lost.to_string() },
+                if flow.expected == 0 { "-".to_owned() } else { format!("{:.2}", flow.jitter_ms) },
+                notes.join("; "),
+            ]
+        })
+        .collect();
+    let header = [
+        "datapath", "kind", "learned source (UTC)", "arrives at", "leaves from", "goes to", "DSCP", "kernel", "userspace",
+        "lost", "jitter ms", "",
+    ];
+    table(&header, &rows)
+}
+
+/// Hours, minutes, seconds and milliseconds of a time in milliseconds since 1970, in UTC.
+fn time_of_day(unix_ms: u64) -> String {
+    let (seconds, milliseconds) = (unix_ms / 1000 % 86_400, unix_ms % 1000);
+    format!("{:02}:{:02}:{:02}.{milliseconds:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell_and_lines_end_without_blanks() {
+        let rows = vec![vec!["a".to_owned(), "bbbb".to_owned()], vec!["ccc".to_owned(), String::new()]];
+        assert_eq!(table(&["x", "y"], &rows), "x    y\na    bbbb\nccc\n");
+    }
+
+    #[test]
+    fn a_time_of_day_is_in_utc() {
+        assert_eq!(time_of_day(1_000_000_000_123), "01:46:40.123");
+    }
+}

@@ -1,0 +1,443 @@
+//! The file's tables and keys, with their defaults, and the checks that need more than one of them.
+
+use std::{
+    collections::HashMap,
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{ConfigError, PortRange};
+use crate::{
+    datapath::Wanted,
+    net::{Dscp, Latching, NetworkId, Role},
+};
+
+/// The whole configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The networks, in order: their positions are their [`NetworkId`]s.
+    #[serde(rename = "network", default)]
+    networks: Vec<Spanned<Network>>,
+    /// The central server.
+    pub upstream: Upstream,
+    /// Code points of what leaves.
+    #[serde(default)]
+    pub dscp: DscpMarks,
+    /// Signalling.
+    #[serde(default)]
+    pub sip: Sip,
+    /// Media sessions.
+    #[serde(default)]
+    pub media: Media,
+    /// How media is carried.
+    #[serde(default)]
+    pub datapath: Datapath,
+    /// Metrics and health over HTTP.
+    #[serde(default)]
+    pub admin: Admin,
+    /// The command line's way to the daemon.
+    #[serde(default)]
+    pub control: Control,
+    /// What is logged.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// A network.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Its name.
+    pub name: String,
+    /// Who lives on it.
+    pub role: Role,
+    /// The interface by which its packets come and go.
+    pub interface: String,
+    /// The appliance's address on it; the interface's first IPv4 address if none is given.
+    pub address: Option<Ipv4Addr>,
+    /// The address that the other parties are told, where an address translator stands in between.
+    pub advertised: Option<Ipv4Addr>,
+    /// The SIP port.
+    #[serde(default = "default_sip_port")]
+    pub sip_port: u16,
+    /// The media ports.
+    #[serde(default)]
+    pub media_ports: PortRange,
+    /// Which sources its media may come from.
+    #[serde(default = "default_latching")]
+    pub latching: Latching,
+}
+
+/// The central server.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Its address and SIP port.
+    pub server: Spanned<SocketAddr>,
+    /// Addresses on `servers` networks whose requests are accepted beside the server's own.
+    #[serde(default)]
+    pub trusted: Vec<IpNet>,
+}
+
+/// Code points; 0 leaves packets as they came, or unmarked.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DscpMarks {
+    /// Of RTP.
+    pub rtp: Dscp,
+    /// Of RTCP.
+    pub rtcp: Dscp,
+    /// Of SIP.
+    pub sip: Dscp,
+}
+
+impl Default for DscpMarks {
+    fn default() -> Self {
+        Self { rtp: Dscp::EF, rtcp: Dscp::EF, sip: Dscp::CS3 }
+    }
+}
+
+/// Signalling.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sip {
+    /// Timer T1 in milliseconds: an estimate of the round-trip time (RFC 3261 section 17.1.1.1).
+    pub timer_t1_ms: u64,
+    /// Timer T2 in milliseconds: the longest interval between retransmissions.
+    pub timer_t2_ms: u64,
+    /// Calls that there can be at a time.
+    pub max_calls: usize,
+    /// Seconds that an INVITE may ring without any answer (timer C).
+    pub ring_timeout_seconds: u64,
+}
+
+impl Default for Sip {
+    fn default() -> Self {
+        Self { timer_t1_ms: 500, timer_t2_ms: 1000, max_calls: 10_000, ring_timeout_seconds: 180 }
+    }
+}
+
+/// Media sessions.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Media {
+    /// A call without a packet and without signalling for this many seconds has ended unnoticed.
+    pub timeout_seconds: u64,
+}
+
+impl Default for Media {
+    fn default() -> Self {
+        Self { timeout_seconds: 3600 }
+    }
+}
+
+/// How media is carried.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Datapath {
+    /// In the kernel where it is to be had, only there, or in userspace.
+    pub engine: Wanted,
+    /// Flows that there can be at a time: four to a call.
+    pub flows: Spanned<u32>,
+    /// Addresses whose media userspace carries, for comparison and for troubleshooting.
+    pub force_userspace: Vec<IpNet>,
+    /// Whether the kernel program logs each packet that it does not forward.
+    pub kernel_log: bool,
+    /// Keep forwarding when the daemon stops, until it is started again.
+    pub keep_when_stopped: bool,
+}
+
+impl Default for Datapath {
+    fn default() -> Self {
+        Self {
+            engine: Wanted::Auto,
+            flows: Spanned::new(0..0, relay_ebpf::tables::DEFAULT_FLOWS),
+            force_userspace: Vec::new(),
+            kernel_log: false,
+            keep_when_stopped: false,
+        }
+    }
+}
+
+/// Metrics and health over HTTP.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub listen: SocketAddr,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        /// In the range that Prometheus exporters use.
+        const PORT: u16 = 9460;
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)) }
+    }
+}
+
+/// The command line's way to the daemon.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Control {
+    /// Path of the socket, which only root and the daemon's user can open.
+    pub socket: PathBuf,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { socket: PathBuf::from(Control::DEFAULT) }
+    }
+}
+
+impl Control {
+    /// Where the command line looks unless told otherwise.
+    pub const DEFAULT: &str = "/run/branchline/control.sock";
+}
+
+/// What is logged.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace`, or a filter by module as tracing reads it.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned() }
+    }
+}
+
+fn default_sip_port() -> u16 {
+    /// The reference products' UDP port.
+    const PORT: u16 = 8060;
+    PORT
+}
+
+fn default_latching() -> Latching {
+    Latching::SameAddress
+}
+
+/// Fewest flows: those of one call, and as many more that change.
+const FEWEST_FLOWS: u32 = 64;
+/// Most flows: the memory for them is 192 bytes each.
+const MOST_FLOWS: u32 = 1 << 20;
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with file, line and key.
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(file)
+            .map_err(|error| ConfigError::at(file, "", None, "", &format!("cannot be read: {error}")))?;
+        Self::parse(file, &text)
+    }
+
+    /// Checks the text of a file; `file` is for messages.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with file, line and key.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text)
+            .map_err(|error| ConfigError::at(file, text, error.span(), "", error.message()))?;
+        config.check(|span, key, message| ConfigError::at(file, text, span, key, &message))?;
+        Ok(config)
+    }
+
+    /// The networks with their handles.
+    pub fn networks(&self) -> impl Iterator<Item = (NetworkId, &Network)> {
+        (0..).map(NetworkId).zip(self.networks.iter().map(Spanned::as_ref))
+    }
+
+    /// How long an INVITE may ring.
+    #[must_use]
+    pub fn ring_timeout(&self) -> Duration {
+        Duration::from_secs(self.sip.ring_timeout_seconds)
+    }
+
+    fn check(
+        &self,
+        wrong: impl Fn(Option<std::ops::Range<usize>>, &str, String) -> ConfigError,
+    ) -> Result<(), ConfigError> {
+        let mut names = HashMap::new();
+        for (position, spanned) in self.networks.iter().enumerate() {
+            let (network, span) = (spanned.as_ref(), Some(spanned.span()));
+            if network.name.is_empty() {
+                return Err(wrong(span, "network.name", "a network needs a name".to_owned()));
+            }
+            if names.insert(&network.name, position).is_some() {
+                let message = format!("another network is called {:?} too", network.name);
+                return Err(wrong(span, "network.name", message));
+            }
+            if network.interface.is_empty() || network.interface.len() > 15 {
+                let message = format!("{:?} cannot be the name of an interface", network.interface);
+                return Err(wrong(span, "network.interface", message));
+            }
+            if network.sip_port == 0 {
+                return Err(wrong(span, "network.sip_port", "the SIP port must be 1 to 65535".to_owned()));
+            }
+            if network.media_ports.range().contains(&network.sip_port) {
+                let message = format!("SIP port {} is among the media ports", network.sip_port);
+                return Err(wrong(span, "network.media_ports", message));
+            }
+            for other in self.networks.iter().take(position).map(Spanned::as_ref) {
+                let same = network.interface == other.interface && network.address == other.address
+                    || network.address.is_some() && network.address == other.address;
+                if same && network.media_ports.overlaps(&other.media_ports) {
+                    let message = format!(
+                        "networks {:?} and {:?} share an address, so their media_ports must not overlap",
+                        network.name, other.name
+                    );
+                    return Err(wrong(span, "network.media_ports", message));
+                }
+                if same && network.sip_port == other.sip_port {
+                    let message = format!(
+                        "networks {:?} and {:?} share an address, so their sip_port must differ",
+                        network.name, other.name
+                    );
+                    return Err(wrong(span, "network.sip_port", message));
+                }
+            }
+        }
+        for role in [Role::Phones, Role::Servers] {
+            if !self.networks.iter().any(|network| network.as_ref().role == role) {
+                let word = if role == Role::Phones { "phones" } else { "servers" };
+                let message = format!("there is no [[network]] with role = \"{word}\"; a call needs both sides");
+                return Err(wrong(None, "network", message));
+            }
+        }
+        let server = self.upstream.server.as_ref();
+        let span = Some(self.upstream.server.span());
+        if server.ip().is_unspecified() || server.port() == 0 {
+            let message = format!("{server} is not an address that can be sent to");
+            return Err(wrong(span, "upstream.server", message));
+        }
+        if let IpAddr::V6(ip) = server.ip() {
+            let message = format!("{ip} is an IPv6 address; this version carries IPv4");
+            return Err(wrong(span, "upstream.server", message));
+        }
+        let flows = *self.datapath.flows.as_ref();
+        if !(FEWEST_FLOWS..=MOST_FLOWS).contains(&flows) {
+            let message = format!("{flows} is out of range: {FEWEST_FLOWS} to {MOST_FLOWS}");
+            return Err(wrong(Some(self.datapath.flows.span()), "datapath.flows", message));
+        }
+        for (key, value) in [
+            ("sip.timer_t1_ms", self.sip.timer_t1_ms),
+            ("sip.timer_t2_ms", self.sip.timer_t2_ms),
+            ("sip.max_calls", self.sip.max_calls as u64),
+            ("sip.ring_timeout_seconds", self.sip.ring_timeout_seconds),
+            ("media.timeout_seconds", self.media.timeout_seconds),
+        ] {
+            if value == 0 {
+                return Err(wrong(None, key, "must be more than 0".to_owned()));
+            }
+        }
+        tracing_subscriber::EnvFilter::try_new(&self.log.level)
+            .map(drop)
+            .map_err(|error| wrong(None, "log.level", format!("{:?} is no log filter: {error}", self.log.level)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+[[network]]
+name = "office"
+role = "phones"
+interface = "eth0"
+address = "10.61.0.1"
+
+[[network]]
+name = "centre"
+role = "servers"
+interface = "eth1"
+
+[upstream]
+server = "10.62.0.10:5060"
+"#;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(Path::new("branchline.toml"), text)
+    }
+
+    #[test]
+    fn a_short_file_has_the_reference_products_defaults() {
+        let config = parse(GOOD).unwrap();
+        let (_, office) = config.networks().next().unwrap();
+        assert_eq!((office.sip_port, office.media_ports.range()), (8060, 16_384..=32_767));
+        assert_eq!((config.dscp.rtp.value(), config.dscp.rtcp.value(), config.dscp.sip.value()), (46, 46, 24));
+        assert_eq!((config.sip.timer_t1_ms, config.sip.timer_t2_ms), (500, 1000));
+        assert_eq!(config.networks().count(), 2);
+    }
+
+    #[test]
+    fn the_commented_example_is_valid_and_names_every_key() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/branchline.example.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        Config::parse(&file, &text).unwrap();
+        // Every key that is commented out is valid too.
+        let uncommented: String = text
+            .lines()
+            .map(|line| match line.strip_prefix("#") {
+                Some(setting) if setting.contains(" = ") && !setting.starts_with(' ') => format!("{setting}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        Config::parse(&file, &uncommented).unwrap();
+        for key in [
+            "name", "role", "interface", "address", "advertised", "sip_port", "media_ports", "latching", "server",
+            "trusted", "rtp", "rtcp", "sip", "timer_t1_ms", "timer_t2_ms", "max_calls", "ring_timeout_seconds",
+            "timeout_seconds", "engine", "flows", "force_userspace", "kernel_log", "keep_when_stopped", "listen",
+            "socket", "level",
+        ] {
+            assert!(uncommented.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key} is not documented");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_file_line_and_key() {
+        let rows = [
+            ("an unknown key", "role = \"phones\"", "roll = \"phones\"", "line 4, key network.roll: unknown field `roll`"),
+            ("an unknown table", "[upstream]", "[uptsream]", "line 13, key uptsream: unknown field `uptsream`"),
+            ("a wrong value", "role = \"phones\"", "role = \"phone\"", "line 4, key network.role: unknown variant `phone`"),
+            ("a wrong type", "name = \"office\"", "name = 7", "line 3, key network.name: invalid type"),
+            ("no address", "address = \"10.61.0.1\"", "address = \"10.61.0\"", "line 6, key network.address: invalid IPv4"),
+            ("bad ports", "address = \"10.61.0.1\"", "media_ports = \"9-1\"", "line 6, key network.media_ports: \"9-1\" is not a range of ports"),
+            ("bad syntax", "name = \"office\"", "name = office", "line 3, key network.name: "),
+            ("a missing key", "role = \"phones\"\n", "", "line 2, key network: missing field `role`"),
+            ("a name twice", "\"centre\"", "\"office\"", "line 8, key network.name: another network is called \"office\""),
+            ("only one side", "\"servers\"", "\"phones\"", "branchline.toml, key network: there is no [[network]] with role = \"servers\""),
+            ("a server without port", "10.62.0.10:5060", "10.62.0.10", "line 14, key upstream.server: invalid socket address"),
+            ("an IPv6 server", "10.62.0.10:5060", "[fd00::1]:5060", "line 14, key upstream.server: fd00::1 is an IPv6 address"),
+            ("a DSCP of 64", "[upstream]", "[dscp]\nrtp = 64\n[upstream]", "line 14, key dscp.rtp: DSCP 64 is out of range"),
+            ("too many flows", "[upstream]", "[datapath]\nflows = 9999999\n[upstream]", "line 14, key datapath.flows: 9999999 is out of range"),
+            ("SIP among the media ports", "address = \"10.61.0.1\"", "sip_port = 20000", "key network.media_ports: SIP port 20000 is among"),
+        ];
+        for (description, from, to, expected) in rows {
+            let error = parse(&GOOD.replacen(from, to, 1)).unwrap_err().to_string();
+            assert!(error.starts_with("branchline.toml") && error.contains(expected), "{description}: {error}");
+        }
+        let error = Config::read(Path::new("/nonexistent/branchline.toml")).unwrap_err().to_string();
+        assert!(error.starts_with("/nonexistent/branchline.toml: cannot be read: No such file"), "{error}");
+    }
+
+    #[test]
+    fn two_networks_on_one_address_need_ports_of_their_own() {
+        let shared = GOOD.replacen("interface = \"eth1\"", "interface = \"eth0\"\naddress = \"10.61.0.1\"", 1);
+        let error = parse(&shared).unwrap_err().to_string();
+        assert!(error.contains("their media_ports must not overlap"), "{error}");
+        let apart = shared
+            .replacen("role = \"servers\"", "role = \"servers\"\nsip_port = 8070\nmedia_ports = \"40000-50000\"", 1);
+        parse(&apart).unwrap();
+    }
+}

@@ -1,0 +1,13 @@
+//! The configuration: one TOML file, read whole and checked whole before anything starts.
+//!
+//! What is wrong is told with file, line and key. Unknown keys are refused: a key that is misspelt must
+//! not be silently without effect. `packaging/branchline.example.toml` documents every key and is itself
+//! checked by a test.
+
+mod error;
+mod file;
+mod types;
+
+pub use error::ConfigError;
+pub use file::{Admin, Config, Control, Datapath, DscpMarks, Log, Media, Network, Sip, Upstream};
+pub use types::PortRange;

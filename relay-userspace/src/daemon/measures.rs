@@ -1,0 +1,186 @@
+//! From what the proxy observes and what the datapath counts to the metrics.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use relay_ebpf::{Fate, tables::Latency};
+
+use crate::{
+    datapath::{Engine, FlowReport},
+    media::PortUse,
+    metrics::{Metrics, names, raise},
+    net::{NetworkId, Role},
+    proxy::{DropReason, Measure, Outcome},
+};
+
+/// What the metrics need to know of a network.
+#[derive(Debug, Clone)]
+pub(super) struct NetworkLabels {
+    pub(super) name: String,
+    pub(super) role: Role,
+}
+
+impl NetworkLabels {
+    /// The direction of media that comes from this network.
+    fn direction(&self) -> &'static str {
+        match self.role {
+            Role::Phones => "from_phones",
+            Role::Servers => "from_servers",
+            Role::Gateway => "from_gateway",
+        }
+    }
+}
+
+/// The metrics with the labels of this appliance.
+#[derive(Debug)]
+pub(super) struct Measures {
+    pub(super) metrics: Metrics,
+    networks: Vec<NetworkLabels>,
+    /// The latencies as last read, so that each sample is entered once.
+    latencies: Mutex<(Latency, Latency)>,
+}
+
+impl Measures {
+    pub(super) fn new(metrics: Metrics, networks: Vec<NetworkLabels>) -> Self {
+        // Series that begin at zero can be seen to rise; those that begin with their first event cannot.
+        for outcome in Outcome::ALL {
+            metrics.calls_ended.with_label_values(&[outcome.as_label()]);
+        }
+        for reason in DropReason::ALL {
+            metrics.sip_dropped.with_label_values(&[reason.as_label()]);
+        }
+        for network in &networks {
+            metrics.rtp_jitter.with_label_values(&[network.direction()]);
+        }
+        Self { metrics, networks, latencies: Mutex::default() }
+    }
+
+    fn network(&self, network: NetworkId) -> &str {
+        self.networks.get(network.index()).map_or("unknown", |network| &network.name)
+    }
+
+    fn message(&self, network: NetworkId, method: &str, status: Option<u16>, direction: &str) {
+        let network = self.network(network);
+        match status {
+            None => self.metrics.sip_requests.with_label_values(&[network, method, direction]).inc(),
+            Some(status) => {
+                let class = match status / 100 {
+                    1 => "1xx",
+                    2 => "2xx",
+                    3 => "3xx",
+                    4 => "4xx",
+                    5 => "5xx",
+                    _ => "6xx",
+                };
+                self.metrics.sip_responses.with_label_values(&[network, class, direction]).inc();
+            }
+        }
+    }
+
+    /// Enters one observation.
+    pub(super) fn enter(&self, measure: Measure) {
+        let metrics = &self.metrics;
+        match measure {
+            Measure::Received { network, method, status } => {
+                self.message(network, method, status, names::sip::RECEIVED);
+            }
+            Measure::Sent { network, method, status } => self.message(network, method, status, names::sip::SENT),
+            Measure::Dropped(reason) => metrics.sip_dropped.with_label_values(&[reason.as_label()]).inc(),
+            Measure::RegistrationDelay(delay) => metrics.registration_request_delay.observe(delay.as_secs_f64()),
+            Measure::SessionRequestDelay(delay) => metrics.session_request_delay.observe(delay.as_secs_f64()),
+            Measure::SessionDisconnectDelay(delay) => {
+                metrics.session_disconnect_delay.observe(delay.as_secs_f64());
+            }
+            Measure::CallAttempt => metrics.call_attempts.inc(),
+            Measure::CallAnswered => metrics.calls_answered.inc(),
+            Measure::CallEnded(outcome) => metrics.calls_ended.with_label_values(&[outcome.as_label()]).inc(),
+            Measure::MediaRefused => metrics.media_refused.inc(),
+        }
+    }
+
+    /// Enters the jitter of each stream that had packets since it was last asked, by the counts in `seen`.
+    pub(super) fn jitter(&self, flows: &[FlowReport], seen: &mut HashMap<std::net::SocketAddr, u64>) {
+        let mut now = HashMap::with_capacity(flows.len());
+        for flow in flows.iter().filter(|flow| flow.stats.has_rtp()) {
+            let packets = flow.stats.packets();
+            if seen.get(&flow.spec.local).is_none_or(|before| *before != packets)
+                && let Some(network) = self.networks.get(flow.spec.from.index())
+            {
+                let jitter = flow.stats.jitter_seconds(flow.spec.clock_rate);
+                self.metrics.rtp_jitter.with_label_values(&[network.direction()]).observe(jitter);
+            }
+            now.insert(flow.spec.local, packets);
+        }
+        *seen = now;
+    }
+
+    /// Brings the datapath's figures up to date, for a scrape.
+    pub(super) fn datapath(&self, engine: &Engine, ports: &[PortUse]) {
+        let metrics = &self.metrics;
+        let totals = engine.totals();
+        for direction in self.networks.iter().map(NetworkLabels::direction) {
+            // Two networks can have one role: their counts are added before they are entered.
+            let mut sum = crate::datapath::Totals::default();
+            for (network, labels) in (0..).map(NetworkId).zip(&self.networks) {
+                if labels.direction() == direction
+                    && let Some(totals) = totals.get(&network)
+                {
+                    sum.kernel_packets += totals.kernel_packets;
+                    sum.kernel_bytes += totals.kernel_bytes;
+                    sum.relayed_packets += totals.relayed_packets;
+                    sum.relayed_bytes += totals.relayed_bytes;
+                    sum.lost += totals.lost;
+                    sum.expected += totals.expected;
+                }
+            }
+            for (datapath, packets, bytes) in [
+                (names::datapath::KERNEL, sum.kernel_packets, sum.kernel_bytes),
+                (names::datapath::USERSPACE, sum.relayed_packets, sum.relayed_bytes),
+            ] {
+                raise(&metrics.media_packets.with_label_values(&[datapath, direction]), packets);
+                raise(&metrics.media_bytes.with_label_values(&[datapath, direction]), bytes);
+            }
+            raise(&metrics.rtp_lost.with_label_values(&[direction]), sum.lost);
+            raise(&metrics.rtp_expected.with_label_values(&[direction]), sum.expected);
+        }
+        for (reason, kernel, userspace) in engine.reasons() {
+            let label = reason.label();
+            match reason.fate() {
+                Fate::Passed => raise(&metrics.media_passed.with_label_values(&[label]), kernel),
+                Fate::Dropped => raise(
+                    &metrics.media_dropped.with_label_values(&[label, names::datapath::KERNEL]),
+                    kernel,
+                ),
+            }
+            // What comes up to userspace and goes nowhere is dropped, whatever its reason.
+            if reason.fate() == Fate::Dropped || userspace > 0 {
+                let dropped =
+                    metrics.media_dropped.with_label_values(&[label, names::datapath::USERSPACE]);
+                raise(&dropped, userspace);
+            }
+        }
+        let mut carried: HashMap<&str, i64> =
+            ["kernel", "userspace", "learning", "awaiting_next_hop", "blocked"].map(|label| (label, 0)).into();
+        for flow in engine.reports() {
+            *carried.entry(flow.carrier.label()).or_default() += 1;
+        }
+        for (label, count) in carried {
+            metrics.flows.with_label_values(&[label]).set(count);
+        }
+        metrics.flow_table_size.set(i64::from(engine.table_use().1));
+        for (network, ports) in self.networks.iter().zip(ports) {
+            metrics.media_ports_used.with_label_values(&[&network.name]).set(ports.used as i64);
+            metrics.media_ports.with_label_values(&[&network.name]).set(ports.total as i64);
+        }
+        let (kernel, userspace) = engine.latency();
+        let mut before = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kernel) = kernel {
+            metrics.add_latencies(names::datapath::KERNEL, &before.0, &kernel);
+            before.0 = kernel;
+        }
+        metrics.add_latencies(names::datapath::USERSPACE, &before.1, &userspace);
+        before.1 = userspace;
+    }
+}

@@ -1,0 +1,14 @@
+//! The daemon: wires the rooms together, and owns start-up and shutdown.
+//!
+//! Nothing is half started: whatever is missing (an interface, a port, a permission) is named, and the
+//! process ends with an error before the first packet is touched. On the way out, attachments go with the
+//! process unless the configuration says to keep forwarding.
+
+mod core;
+mod host;
+mod measures;
+mod plane;
+mod start;
+mod views;
+
+pub use start::{StartError, run};

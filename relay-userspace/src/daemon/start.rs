@@ -1,0 +1,317 @@
+//! Start-up and shutdown.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+use tokio::{
+    net::UdpSocket,
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+};
+use tracing::{info, warn};
+
+use super::{
+    core::Core,
+    host,
+    measures::{Measures, NetworkLabels},
+    plane::MediaPlane,
+    views::{NetworkFacts, Views},
+};
+use crate::{
+    admin,
+    config::{Config, Network},
+    control,
+    datapath::{Engine, EngineError, Settings as EngineSettings, kernel::programs::KernelLog},
+    media::{MediaNetwork, Sessions, Settings as MediaSettings},
+    metrics::{Metrics, MetricsError, names},
+    net::{Dscp, NetworkId, Role, netlink},
+    proxy::{self, Proxy},
+    sip::transaction::Timers,
+};
+
+/// Bytes of the receive queue of a SIP socket: a second of 5,000 messages of the usual size.
+const RECEIVE_QUEUE: usize = 4 << 20;
+
+/// Why the daemon does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Something about a network.
+    #[error("network \"{network}\": {message}")]
+    Network {
+        /// Its name.
+        network: String,
+        /// What is wrong, and what to do.
+        message: String,
+    },
+    /// The datapath.
+    #[error("datapath: {0}")]
+    Engine(#[from] EngineError),
+    /// Netlink.
+    #[error("netlink: {0}")]
+    Netlink(#[from] netlink::Error),
+    /// Metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// The HTTP or the control socket.
+    #[error("{0}")]
+    Listener(String),
+    /// Signals.
+    #[error("signals cannot be received: {0}")]
+    Signals(io::Error),
+}
+
+/// A network with its address found.
+struct Ready<'a> {
+    id: NetworkId,
+    network: &'a Network,
+    address: Ipv4Addr,
+}
+
+impl Ready<'_> {
+    fn bound(&self) -> SocketAddr {
+        SocketAddr::from((self.address, self.network.sip_port))
+    }
+
+    fn advertised(&self) -> Ipv4Addr {
+        self.network.advertised.unwrap_or(self.address)
+    }
+}
+
+/// Runs until a signal asks it to stop.
+///
+/// # Errors
+/// What is missing for a start.
+pub async fn run(config: &Config, file: &Path) -> Result<(), StartError> {
+    info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), "branchline starts");
+    let networks = find_addresses(config).await?;
+    let listener = admin::bind(config.admin.listen).await.map_err(StartError::Listener)?;
+    let control = control::bind(&config.control.socket).map_err(StartError::Listener)?;
+    let sockets = networks
+        .iter()
+        .map(|network| bind_sip(network, config.dscp.sip).map(Arc::new))
+        .collect::<Result<Vec<_>, _>>()?;
+
+    let ranges: Vec<_> = networks.iter().map(|ready| ready.network.media_ports.range()).collect();
+    if let Err(error) = host::reserve_ports(&ranges) {
+        warn!(%error, "the media ports cannot be kept from other programs (net.ipv4.ip_local_reserved_ports)");
+    }
+    let (engine, copies) = Engine::start(&engine_settings(config, &networks)).await?;
+    let engine = Arc::new(engine);
+
+    let metrics = Metrics::new()?;
+    let datapath = if engine.why_userspace().is_none() { names::datapath::KERNEL } else { names::datapath::USERSPACE };
+    metrics.datapath_info.with_label_values(&[datapath, engine.why_userspace().unwrap_or_default()]).set(1);
+    for ready in &networks {
+        let interface = &ready.network.interface;
+        let attachment = engine.attachments().iter().find(|attachment| &attachment.interface == interface);
+        let mode = attachment.map_or(names::datapath::USERSPACE, |attachment| attachment.mode.label());
+        metrics.attach_mode.with_label_values(&[interface, mode]).set(1);
+    }
+    let labels = networks
+        .iter()
+        .map(|ready| NetworkLabels { name: ready.network.name.clone(), role: ready.network.role })
+        .collect();
+    let plane = MediaPlane::new(Sessions::new(media_settings(config, &networks)), Arc::clone(&engine));
+    let proxy = Proxy::new(proxy_settings(config, &networks));
+    let core = Arc::new(Core::new(proxy, plane, engine, Measures::new(metrics, labels), sockets));
+    let views = Arc::new(Views {
+        core: Arc::clone(&core),
+        networks: networks.iter().map(facts).collect(),
+        upstream: *config.upstream.server.as_ref(),
+        started: Instant::now(),
+    });
+
+    let mut tasks: Vec<JoinHandle<()>> = Vec::new();
+    for ready in &networks {
+        tasks.push(tokio::spawn(Arc::clone(&core).receive(ready.id)));
+    }
+    tasks.push(tokio::spawn(Arc::clone(&core).keep_time()));
+    tasks.push(tokio::spawn(Arc::clone(&core).look_around()));
+    tasks.push(tokio::spawn(Arc::clone(&core).read_rtcp(copies)));
+    let observed = Arc::clone(&views);
+    tasks.push(tokio::spawn(async move {
+        if let Err(error) = admin::serve(listener, observed).await {
+            warn!(%error, "metrics are no longer served");
+        }
+    }));
+    tasks.push(tokio::spawn(async move {
+        if let Err(error) = control::serve(control, views).await {
+            warn!(%error, "the command line is no longer answered");
+        }
+    }));
+    for ready in &networks {
+        info!(network = ready.network.name, sip = %ready.bound(), "ready for SIP over UDP");
+    }
+    info!(metrics = %config.admin.listen, upstream = %config.upstream.server.as_ref(), "ready");
+
+    let reason = stop_signal().await.map_err(StartError::Signals)?;
+    info!(signal = reason, calls = core.state().proxy.active_calls(), "branchline stops");
+    for task in &tasks {
+        task.abort();
+    }
+    // The tasks hold the engine; it detaches when the last of them has let go.
+    for task in tasks {
+        let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
+    }
+    let _ = std::fs::remove_file(&config.control.socket);
+    Ok(())
+}
+
+async fn stop_signal() -> io::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+/// The address of each network: the configured one, which must be the interface's, or its first.
+async fn find_addresses(config: &Config) -> Result<Vec<Ready<'_>>, StartError> {
+    let (netlink, _) = netlink::connect()?;
+    let (links, addresses) = (netlink.links().await?, netlink.addresses().await?);
+    config
+        .networks()
+        .map(|(id, network)| {
+            let wrong = |message: String| StartError::Network { network: network.name.clone(), message };
+            let link = links.iter().find(|link| link.name == network.interface).ok_or_else(|| {
+                let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
+                wrong(format!(
+                    "interface {} does not exist; there are {} (key network.interface)",
+                    network.interface,
+                    names.join(", ")
+                ))
+            })?;
+            let mut own = addresses.iter().filter(|address| address.interface == link.index).filter_map(|address| {
+                match address.ip {
+                    IpAddr::V4(ip) => Some(ip),
+                    IpAddr::V6(_) => None,
+                }
+            });
+            let address = match network.address {
+                None => own.next().ok_or_else(|| {
+                    wrong(format!("interface {} has no IPv4 address", network.interface))
+                })?,
+                Some(address) => own.find(|own| *own == address).ok_or_else(|| {
+                    wrong(format!(
+                        "{address} is not an address of interface {} (key network.address)",
+                        network.interface
+                    ))
+                })?,
+            };
+            Ok(Ready { id, network, address })
+        })
+        .collect()
+}
+
+fn bind_sip(ready: &Ready<'_>, dscp: Dscp) -> Result<UdpSocket, StartError> {
+    let bound = ready.bound();
+    let bind = || -> io::Result<UdpSocket> {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_nonblocking(true)?;
+        // Best effort: without privilege the kernel's own limit holds.
+        let _ = socket.set_recv_buffer_size(RECEIVE_QUEUE);
+        socket.set_tos_v4(u32::from(dscp.type_of_service()))?;
+        socket.bind(&bound.into())?;
+        UdpSocket::from_std(socket.into())
+    };
+    bind().map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => "another program has this port (`ss -lunp` names it), or change network.sip_port",
+            io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
+            _ => "see `branchline doctor`",
+        };
+        StartError::Network {
+            network: ready.network.name.clone(),
+            message: format!("SIP port {bound} cannot be bound: {error}; {hint}"),
+        }
+    })
+}
+
+fn engine_settings(config: &Config, networks: &[Ready<'_>]) -> EngineSettings {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for ready in networks {
+        if !addresses.contains(&IpAddr::V4(ready.address)) {
+            addresses.push(IpAddr::V4(ready.address));
+        }
+    }
+    EngineSettings {
+        wanted: config.datapath.engine,
+        interfaces: networks.iter().map(|ready| ready.network.interface.clone()).collect(),
+        addresses,
+        flows: *config.datapath.flows.as_ref(),
+        force_userspace: config.datapath.force_userspace.clone(),
+        kernel_log: if config.datapath.kernel_log { KernelLog::Debug } else { KernelLog::Off },
+    }
+}
+
+fn media_settings(config: &Config, networks: &[Ready<'_>]) -> MediaSettings {
+    let mark = |dscp: Dscp| Some(dscp).filter(|dscp| *dscp != Dscp::DEFAULT);
+    MediaSettings {
+        networks: networks
+            .iter()
+            .map(|ready| MediaNetwork {
+                name: ready.network.name.clone(),
+                address: ready.address.into(),
+                advertised: ready.advertised().into(),
+                ports: ready.network.media_ports.range(),
+                latching: ready.network.latching,
+                rtp_dscp: mark(config.dscp.rtp),
+                rtcp_dscp: mark(config.dscp.rtcp),
+            })
+            .collect(),
+        max_sessions: config.sip.max_calls,
+        timeout: Duration::from_secs(config.media.timeout_seconds),
+        seed: rand::random(),
+    }
+}
+
+fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::Settings {
+    let sides = networks
+        .iter()
+        .map(|ready| proxy::Network {
+            id: ready.id,
+            name: ready.network.name.clone(),
+            role: ready.network.role,
+            bound: ready.bound(),
+            advertised: SocketAddr::from((ready.advertised(), ready.network.sip_port)),
+        })
+        .collect();
+    // The configuration was checked to have a network of servers.
+    let upstream = networks
+        .iter()
+        .find(|ready| ready.network.role == Role::Servers)
+        .map_or(NetworkId(0), |ready| ready.id);
+    let upstream = proxy::Upstream { network: upstream, servers: vec![*config.upstream.server.as_ref()] };
+    let mut settings = proxy::Settings::new(sides, upstream, rand::random());
+    settings.trusted.clone_from(&config.upstream.trusted);
+    settings.timers = Timers {
+        t1: Duration::from_millis(config.sip.timer_t1_ms),
+        t2: Duration::from_millis(config.sip.timer_t2_ms),
+        ..Timers::default()
+    };
+    settings.timer_c = config.ring_timeout();
+    settings.limits.calls = config.sip.max_calls;
+    settings
+}
+
+fn facts(ready: &Ready<'_>) -> NetworkFacts {
+    let role = match ready.network.role {
+        Role::Phones => "phones",
+        Role::Servers => "servers",
+        Role::Gateway => "gateway",
+    };
+    NetworkFacts {
+        name: ready.network.name.clone(),
+        role: role.to_owned(),
+        interface: ready.network.interface.clone(),
+        sip: ready.bound(),
+    }
+}

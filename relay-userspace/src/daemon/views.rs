@@ -1,0 +1,238 @@
+//! What the daemon answers to the command line and to Prometheus.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::Instant,
+};
+
+use relay_ebpf::FlowKind;
+
+use super::{core::Core, host};
+use crate::{
+    admin::Observed,
+    control::{Answers, CallView, FlowView, NetworkView, Request, Response, StatusView},
+    datapath::{Carrier, FlowReport},
+    net::NetworkId,
+    proxy::CallInfo,
+};
+
+/// What does not change while the daemon runs.
+#[derive(Debug, Clone)]
+pub(super) struct NetworkFacts {
+    pub(super) name: String,
+    pub(super) role: String,
+    pub(super) interface: String,
+    pub(super) sip: SocketAddr,
+}
+
+/// Answers for a core.
+pub(super) struct Views {
+    pub(super) core: Arc<Core>,
+    pub(super) networks: Vec<NetworkFacts>,
+    pub(super) upstream: SocketAddr,
+    pub(super) started: Instant,
+}
+
+impl Views {
+    fn network(&self, network: NetworkId) -> String {
+        self.networks.get(network.index()).map_or_else(|| network.to_string(), |facts| facts.name.clone())
+    }
+
+    fn status(&self) -> StatusView {
+        let engine = &self.core.engine;
+        let (flows, flow_table_size) = engine.table_use();
+        let totals = engine.totals();
+        let not_ready_reason = self.ready().err();
+        let (calls_active, registrations, transactions, media_sessions, ports) = {
+            let state = self.core.state();
+            (
+                state.proxy.active_calls(),
+                state.proxy.binding_count(),
+                state.proxy.transaction_count(),
+                state.plane.sessions.len(),
+                state.plane.sessions.ports(),
+            )
+        };
+        let networks = self
+            .networks
+            .iter()
+            .zip(ports)
+            .map(|(facts, ports)| {
+                let attachment =
+                    engine.attachments().iter().find(|attachment| attachment.interface == facts.interface);
+                NetworkView {
+                    name: facts.name.clone(),
+                    role: facts.role.clone(),
+                    interface: facts.interface.clone(),
+                    sip: facts.sip.to_string(),
+                    attached: attachment
+                        .map_or_else(|| "userspace".to_owned(), |attachment| attachment.mode.to_string()),
+                    attached_reason: match attachment {
+                        Some(attachment) => attachment.why_not_native.clone(),
+                        None => engine.why_userspace().map(str::to_owned),
+                    },
+                    ports_used: ports.used,
+                    ports: ports.total,
+                }
+            })
+            .collect();
+        StatusView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            ready: not_ready_reason.is_none(),
+            not_ready_reason,
+            datapath: if engine.why_userspace().is_none() { "kernel" } else { "userspace" }.to_owned(),
+            datapath_reason: engine.why_userspace().map(str::to_owned),
+            networks,
+            upstream: self.upstream.to_string(),
+            calls_active,
+            registrations,
+            transactions,
+            media_sessions,
+            flows,
+            flow_table_size,
+            open_files: host::open_files(),
+            kernel_packets: totals.values().map(|totals| totals.kernel_packets).sum(),
+            userspace_packets: totals.values().map(|totals| totals.relayed_packets).sum(),
+            not_forwarded: engine
+                .reasons()
+                .into_iter()
+                .map(|(reason, kernel, userspace)| (reason.label().to_owned(), kernel, userspace))
+                .collect(),
+        }
+    }
+
+    fn calls(&self, ended: bool) -> Vec<CallView> {
+        let now = Instant::now();
+        let state = self.core.state();
+        let mut calls: Vec<CallView> = state.proxy.calls().map(|call| self.call(now, call)).collect();
+        if ended {
+            calls.extend(state.proxy.ended_calls().map(|call| self.call(now, call)));
+        }
+        drop(state);
+        calls.sort_by(|a, b| b.age_seconds.total_cmp(&a.age_seconds));
+        calls
+    }
+
+    fn call(&self, now: Instant, call: &CallInfo) -> CallView {
+        let until = call.ended.unwrap_or(now);
+        CallView {
+            call_id: String::from_utf8_lossy(&call.call_id).into_owned(),
+            from: call.from.clone(),
+            to: call.to.clone(),
+            from_network: self.network(call.from_network),
+            to_network: self.network(call.to_network),
+            state: call.state.as_label().to_owned(),
+            age_seconds: now.saturating_duration_since(call.started).as_secs_f64(),
+            answered_seconds: call.answered.map(|at| until.saturating_duration_since(at).as_secs_f64()),
+            outcome: call.outcome.map(|outcome| outcome.as_label().to_owned()),
+            from_agent: call.from_agent.clone(),
+            to_agent: call.to_agent.clone(),
+        }
+    }
+
+    fn flows(&self, call_id: Option<&str>) -> Vec<FlowView> {
+        let mut owners: HashMap<SocketAddr, String> = HashMap::new();
+        {
+            let state = self.core.state();
+            for call in state.proxy.calls() {
+                let name = String::from_utf8_lossy(&call.call_id);
+                let session = state.plane.sessions.query(&call.media_key);
+                for stream in session.into_iter().flat_map(|session| session.streams) {
+                    owners.extend(stream.flows.into_iter().map(|local| (local, name.clone().into_owned())));
+                }
+            }
+        }
+        let mut reports = self.core.engine.reports();
+        reports.sort_by_key(|flow| (owners.get(&flow.spec.local).cloned(), flow.spec.from, flow.spec.local));
+        reports
+            .into_iter()
+            .map(|flow| {
+                let owner = owners.get(&flow.spec.local).cloned();
+                self.flow(owner, &flow)
+            })
+            .filter(|flow| call_id.is_none_or(|wanted| flow.call_id.as_deref() == Some(wanted)))
+            .collect()
+    }
+
+    fn flow(&self, call_id: Option<String>, flow: &FlowReport) -> FlowView {
+        let stats = &flow.stats;
+        FlowView {
+            call_id,
+            local: flow.spec.local.to_string(),
+            network: self.network(flow.spec.from),
+            kind: match flow.spec.kind {
+                FlowKind::Rtp => "rtp",
+                FlowKind::Rtcp => "rtcp",
+                FlowKind::Opaque => "opaque",
+            }
+            .to_owned(),
+            datapath: flow.carrier.label().to_owned(),
+            reason: match &flow.carrier {
+                Carrier::Kernel => None,
+                Carrier::Learning => Some("no packet from an allowed source yet".to_owned()),
+                Carrier::AwaitingNextHop { why } => Some(why.clone()),
+                Carrier::Userspace { reason } => Some(reason.explanation().to_owned()),
+                Carrier::Blocked => Some("the other party is on hold or not known yet".to_owned()),
+            },
+            signalled: flow.spec.signalled.map(|address| address.to_string()),
+            learned: flow.learned.map(|(source, _)| source.to_string()),
+            learned_unix_ms: flow.learned.map(|(_, at)| at),
+            out: flow.spec.out_source.to_string(),
+            destination: flow.destination.map(|address| address.to_string()),
+            dscp_out: flow.spec.dscp.map(crate::net::Dscp::value),
+            dscp_in: stats.dscp,
+            kernel_packets: stats.kernel_packets,
+            userspace_packets: stats.relayed_packets,
+            bytes: stats.bytes(),
+            expected: stats.expected(),
+            lost: stats.lost(),
+            duplicates: stats.duplicates,
+            reordered: stats.reordered,
+            jitter_ms: stats.jitter_seconds(flow.spec.clock_rate) * 1000.0,
+            rtcp_packets: stats.rtcp_packets,
+            ssrc: stats.has_rtp().then_some(stats.ssrc),
+            wrong_source: stats.wrong_source,
+            refused: flow.refused_packets,
+            refused_sources: flow
+                .refused
+                .iter()
+                .map(|refused| format!("{} ({} packets)", refused.source, refused.packets))
+                .collect(),
+        }
+    }
+}
+
+impl Answers for Views {
+    fn answer(&self, request: &Request) -> Response {
+        match request {
+            Request::Status => Response::Status(Box::new(self.status())),
+            Request::Calls { ended } => Response::Calls(self.calls(*ended)),
+            Request::Flows { call_id } => Response::Flows(self.flows(call_id.as_deref())),
+        }
+    }
+}
+
+impl Observed for Views {
+    fn metrics(&self) -> Result<String, String> {
+        let (active, bindings, ports) = {
+            let state = self.core.state();
+            (state.proxy.active_calls(), state.proxy.binding_count(), state.plane.sessions.ports())
+        };
+        let measures = &self.core.measures;
+        measures.metrics.calls_active.set(active as i64);
+        measures.metrics.registrations.set(bindings as i64);
+        measures.datapath(&self.core.engine, &ports);
+        measures.metrics.text().map_err(|error| error.to_string())
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        let ports = self.core.state().plane.sessions.ports();
+        match self.networks.iter().zip(ports).find(|(_, ports)| ports.used == ports.total) {
+            Some((facts, _)) => Err(format!("all media ports of network \"{}\" are in use", facts.name)),
+            None => Ok(()),
+        }
+    }
+}

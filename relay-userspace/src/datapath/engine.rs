@@ -1,0 +1,372 @@
+//! The engine: the datapath's surface, and the wiring of its parts.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZero,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::Instant,
+};
+
+use ipnet::IpNet;
+use relay_ebpf::{Reason, tables::Latency};
+use thiserror::Error;
+use tokio::{sync::Notify, sync::mpsc, task::JoinHandle};
+use tracing::{info, warn};
+use zerocopy::FromBytes as _;
+
+pub use super::flows::Totals;
+use super::{
+    flow::{FlowReport, FlowSpec},
+    flows::Flows,
+    kernel::{
+        attach::{AttachError, Attachment, attach},
+        programs::{KernelLog, Options, Programs, ProgramsError},
+        resolver,
+    },
+    relay::{Counters, PortSockets, RtcpPacket, Shared, SteeredSockets, bind_steered},
+    shared::{SharedArray, watch},
+};
+use crate::net::{NetworkId, netlink};
+
+/// RTCP copies that wait to be looked at.
+const RTCP_QUEUE: usize = 1024;
+
+/// Which datapath is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wanted {
+    /// The kernel's where it is to be had, userspace otherwise.
+    #[default]
+    Auto,
+    /// The kernel's, or none.
+    Kernel,
+    /// Userspace only.
+    Userspace,
+}
+
+/// How the engine is to work.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Which datapath.
+    pub wanted: Wanted,
+    /// The interfaces that media comes and goes by.
+    pub interfaces: Vec<String>,
+    /// The addresses that media ports are on.
+    pub addresses: Vec<IpAddr>,
+    /// How many flows there can be.
+    pub flows: u32,
+    /// Addresses whose streams userspace is to carry.
+    pub force_userspace: Vec<IpNet>,
+    /// Whether the kernel programs log.
+    pub kernel_log: KernelLog,
+}
+
+/// Why the engine does not start, or a flow is not installed.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// The programs are not to be had.
+    #[error(transparent)]
+    Programs(#[from] ProgramsError),
+    /// They could not be attached.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// Netlink is not to be had.
+    #[error("netlink: {0}")]
+    Netlink(#[from] netlink::Error),
+    /// The relay's sockets are not to be had.
+    #[error("the relay's sockets: {0} (CAP_NET_RAW is needed)")]
+    Sockets(io::Error),
+    /// A media port could not be bound.
+    #[error("media port {local}: {error}")]
+    Port {
+        /// The port.
+        local: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// A flow could not be installed.
+    #[error("{0}")]
+    Install(String),
+}
+
+/// The kernel's part, where there is one.
+struct Kernel {
+    programs: Mutex<Programs>,
+    attachments: Vec<Attachment>,
+    /// Keep their tasks running.
+    _sockets: SteeredSockets,
+}
+
+/// The datapath.
+pub struct Engine {
+    shared: Shared,
+    kernel: Option<Kernel>,
+    why_userspace: Option<String>,
+    ports: PortSockets,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Starts the datapath, within a tokio runtime. Copies of the RTCP packets that pass come out of the
+    /// returned channel.
+    ///
+    /// # Errors
+    /// If the kernel datapath is demanded and not to be had, or an interface does not exist.
+    pub async fn start(settings: &Settings) -> Result<(Self, mpsc::Receiver<RtcpPacket>), EngineError> {
+        let (rtcp, copies) = mpsc::channel(RTCP_QUEUE);
+        let why = match settings.wanted {
+            Wanted::Userspace => "datapath.engine is set to \"userspace\"".to_owned(),
+            Wanted::Auto | Wanted::Kernel => match Self::start_kernel(settings, rtcp.clone()).await {
+                Ok(engine) => return Ok((engine, copies)),
+                // An interface that is not there is a mistake in the configuration, not a lack of BPF.
+                Err(error @ EngineError::Attach(AttachError::NoInterface(_))) => return Err(error),
+                Err(error) if settings.wanted == Wanted::Kernel => return Err(error),
+                Err(error) => {
+                    warn!(reason = %error, "no kernel datapath: all media goes through userspace");
+                    error.to_string()
+                }
+            },
+        };
+        info!(reason = %why, "datapath: userspace");
+        let flows = Flows::new(SharedArray::on_heap(settings.flows), None, settings.force_userspace.clone());
+        let shared = shared(flows, rtcp);
+        let engine =
+            Self { shared, kernel: None, why_userspace: Some(why), ports: PortSockets::default(), tasks: Vec::new() };
+        Ok((engine, copies))
+    }
+
+    async fn start_kernel(settings: &Settings, rtcp: mpsc::Sender<RtcpPacket>) -> Result<Self, EngineError> {
+        let addresses: Vec<Ipv4Addr> = settings
+            .addresses
+            .iter()
+            .filter_map(|address| match address {
+                IpAddr::V4(address) => Some(*address),
+                IpAddr::V6(_) => None,
+            })
+            .collect();
+        let mut programs =
+            Programs::load(Options { addresses, flows: settings.flows, log: settings.kernel_log })?;
+        let (stats, tables) = programs.tables()?;
+        let flows = Flows::new(stats, Some(tables), settings.force_userspace.clone());
+        let shared = shared(flows, rtcp);
+
+        // Load, fill, steer, and only then attach: no packet meets a half-made datapath.
+        let sockets = bind_steered(std::thread::available_parallelism().map_or(1, NonZero::get))
+            .map_err(EngineError::Sockets)?;
+        programs.steer_to(&sockets)?;
+        let sockets = SteeredSockets::start(sockets, &shared).map_err(EngineError::Sockets)?;
+        let mut tasks = vec![watch_rtcp(&mut programs, &shared)?];
+        if settings.kernel_log != KernelLog::Off {
+            tasks.extend(watch_log(&mut programs));
+        }
+        let (netlink, news) = netlink::connect()?;
+        let mut attachments: Vec<Attachment> = Vec::new();
+        for interface in &settings.interfaces {
+            if attachments.iter().any(|attachment| &attachment.interface == interface) {
+                continue;
+            }
+            let attachment = attach(&netlink, &mut programs, interface, attachments.len() as u32).await?;
+            match &attachment.why_not_native {
+                None => info!(interface, mode = %attachment.mode, "datapath: relay attached"),
+                Some(why) => {
+                    warn!(interface, mode = %attachment.mode, %why, "datapath: relay attached, not natively");
+                }
+            }
+            attachments.push(attachment);
+        }
+        tasks.push(tokio::spawn(resolver::run(
+            netlink,
+            news,
+            Arc::clone(&shared.flows),
+            Arc::clone(&shared.wanted),
+            attachments.clone(),
+        )));
+        let kernel = Kernel { programs: Mutex::new(programs), attachments, _sockets: sockets };
+        Ok(Self { shared, kernel: Some(kernel), why_userspace: None, ports: PortSockets::default(), tasks })
+    }
+
+    /// Installs a flow, or changes the one with this local address and port. When this returns, its
+    /// packets are carried.
+    ///
+    /// # Errors
+    /// If there is no room for it, or its port cannot be bound.
+    pub fn install(&self, now: Instant, spec: FlowSpec) -> Result<(), EngineError> {
+        let local = spec.local;
+        if self.kernel.is_none() {
+            // The port's socket sends what comes from the other direction: with that flow's DSCP, which
+            // is the same for both.
+            let tos = spec.dscp.map_or(0, |dscp| dscp.type_of_service());
+            self.ports
+                .open(local, tos, &self.shared)
+                .map_err(|error| EngineError::Port { local, error })?;
+        }
+        let result = self.flows().install(now, spec);
+        self.shared.wanted.notify_one();
+        result.map_err(|error| {
+            if self.flows().report(local).is_none() {
+                self.ports.close(local);
+            }
+            EngineError::Install(error.to_string())
+        })
+    }
+
+    /// Removes a flow, and tells how it ended.
+    pub fn remove(&self, now: Instant, local: SocketAddr) -> Option<FlowReport> {
+        let report = self.flows().remove(now, local);
+        self.ports.close(local);
+        report
+    }
+
+    /// A flow as it stands.
+    #[must_use]
+    pub fn report(&self, local: SocketAddr) -> Option<FlowReport> {
+        self.flows().report(local)
+    }
+
+    /// All flows as they stand.
+    #[must_use]
+    pub fn reports(&self) -> Vec<FlowReport> {
+        let flows = self.flows();
+        flows.locals().filter_map(|local| flows.report(local)).collect()
+    }
+
+    /// How many flows there are, and how many there can be.
+    #[must_use]
+    pub fn table_use(&self) -> (usize, u32) {
+        let flows = self.flows();
+        (flows.len(), flows.capacity())
+    }
+
+    /// Packets by the network that they came from, since the start.
+    #[must_use]
+    pub fn totals(&self) -> HashMap<NetworkId, Totals> {
+        self.flows().totals()
+    }
+
+    /// Packets that were not forwarded, by reason: those that the kernel program passed or dropped, and
+    /// those that userspace dropped.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<(Reason, u64, u64)> {
+        let kernel = self.programs(Programs::reasons).unwrap_or_default();
+        Reason::ALL
+            .iter()
+            .zip(&self.shared.counters.reasons)
+            .map(|(reason, userspace)| {
+                let kernel = kernel.iter().find(|(other, _)| other == reason).map_or(0, |(_, count)| *count);
+                (*reason, kernel, userspace.load(Ordering::Relaxed))
+            })
+            .collect()
+    }
+
+    /// Time that packets spent in the kernel program, where there is one, and in the userspace relay.
+    #[must_use]
+    pub fn latency(&self) -> (Option<Latency>, Latency) {
+        let userspace = *self.shared.counters.latency.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.programs(Programs::latency), userspace)
+    }
+
+    /// The interfaces that the relay is attached to.
+    #[must_use]
+    pub fn attachments(&self) -> &[Attachment] {
+        self.kernel.as_ref().map_or(&[], |kernel| &kernel.attachments)
+    }
+
+    /// Why there is no kernel datapath; none if there is one.
+    #[must_use]
+    pub fn why_userspace(&self) -> Option<&str> {
+        self.why_userspace.as_deref()
+    }
+
+    fn programs<T>(&self, read: impl FnOnce(&Programs) -> Result<T, ProgramsError>) -> Option<T> {
+        let kernel = self.kernel.as_ref()?;
+        let programs = kernel.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        match read(&programs) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                warn!(%error, "reading the kernel's counters");
+                None
+            }
+        }
+    }
+
+    fn flows(&self) -> MutexGuard<'_, Flows> {
+        self.shared.flows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("attachments", &self.attachments()).finish_non_exhaustive()
+    }
+}
+
+fn shared(flows: Flows, rtcp: mpsc::Sender<RtcpPacket>) -> Shared {
+    Shared {
+        flows: Arc::new(Mutex::new(flows)),
+        counters: Arc::new(Counters::default()),
+        rtcp,
+        wanted: Arc::new(Notify::new()),
+    }
+}
+
+/// Brings the kernel's copies of RTCP packets to the same channel as the relay's.
+fn watch_rtcp(programs: &mut Programs, shared: &Shared) -> Result<JoinHandle<()>, EngineError> {
+    let ring = watch(programs.take_rtcp()?).map_err(EngineError::Sockets)?;
+    let (flows, sender) = (Arc::clone(&shared.flows), shared.rtcp.clone());
+    Ok(tokio::spawn(async move {
+        let mut ring = ring;
+        loop {
+            let Ok(mut ready) = ring.readable_mut().await else { return };
+            while let Some(item) = ready.get_inner_mut().next() {
+                let Ok((copy, _)) = relay_ebpf::tables::RtcpCopy::read_from_prefix(&item) else { continue };
+                let length = (copy.length as usize).min(copy.payload.len());
+                let flows = flows.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(local) = flows.local_of_stats(copy.stats) else { continue };
+                let Some(pair) = flows.report(local).map(|report| report.spec.out_source) else { continue };
+                drop(flows);
+                // A full queue loses the copy; the packet itself is long on its way.
+                let _ = sender.try_send(RtcpPacket {
+                    local,
+                    pair,
+                    arrived_ns: copy.arrived_ns,
+                    payload: copy.payload[..length].to_vec(),
+                });
+            }
+            ready.clear_ready();
+        }
+    }))
+}
+
+/// Brings the kernel programs' log lines into this process's log.
+fn watch_log(programs: &mut Programs) -> Option<JoinHandle<()>> {
+    let logger = match programs.start_log() {
+        Ok(logger) => logger,
+        Err(error) => {
+            warn!(%error, "the kernel programs' log is not to be had");
+            return None;
+        }
+    };
+    let mut logger = match watch(logger) {
+        Ok(logger) => logger,
+        Err(error) => {
+            warn!(%error, "the kernel programs' log cannot be waited for");
+            return None;
+        }
+    };
+    Some(tokio::spawn(async move {
+        while let Ok(mut ready) = logger.readable_mut().await {
+            ready.get_inner_mut().flush();
+            ready.clear_ready();
+        }
+    }))
+}

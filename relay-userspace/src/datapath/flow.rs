@@ -1,0 +1,124 @@
+//! What a flow is, as those who install it say it, and as those who ask are told.
+
+use std::net::SocketAddr;
+
+use relay_ebpf::{FlowKind, FlowStats};
+use serde::Serialize;
+
+use crate::net::{Dscp, Latching, NetworkId};
+
+/// One direction of one media stream. Its local address and port are its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowSpec {
+    /// Where its packets arrive.
+    pub local: SocketAddr,
+    /// The network that they come from.
+    pub from: NetworkId,
+    /// The address and port that the sender has said it sends from; none yet while no answer is there.
+    pub signalled: Option<SocketAddr>,
+    /// Which sources may be learned.
+    pub latching: Latching,
+    /// Where its packets leave from: the local address of the flow in the other direction.
+    pub out_source: SocketAddr,
+    /// Where its packets go; none if the other party has said that it wants none.
+    pub destination: Option<SocketAddr>,
+    /// What it carries.
+    pub kind: FlowKind,
+    /// The code point that packets leave with; none to leave it as it came.
+    pub dscp: Option<Dscp>,
+    /// Clock of the RTP timestamps in hertz.
+    pub clock_rate: u32,
+}
+
+/// Why a flow is carried in userspace although it has learned its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UserspaceReason {
+    /// The kernel datapath is switched off or not to be had.
+    NoKernelDatapath,
+    /// The configuration wants this address carried in userspace (`datapath.force_userspace`).
+    Forced,
+    /// An address is not IPv4.
+    NotIpv4,
+    /// The kernel's table of next hops is full.
+    NextHopTableFull,
+}
+
+impl UserspaceReason {
+    /// A sentence for people.
+    #[must_use]
+    pub const fn explanation(self) -> &'static str {
+        match self {
+            Self::NoKernelDatapath => "the kernel datapath is off or not to be had (see `branchline doctor`)",
+            Self::Forced => "an address of this flow is listed in datapath.force_userspace",
+            Self::NotIpv4 => "the kernel datapath carries IPv4 only",
+            Self::NextHopTableFull => "the kernel's next-hop table is full",
+        }
+    }
+}
+
+/// Who carries a flow at the moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "datapath", rename_all = "snake_case")]
+pub enum Carrier {
+    /// The kernel program.
+    Kernel,
+    /// Nobody yet has sent: userspace relays and learns.
+    Learning,
+    /// The kernel program would, but passes packets up until the next hop is known.
+    AwaitingNextHop {
+        /// What is missing.
+        why: String,
+    },
+    /// Userspace, for this reason.
+    Userspace {
+        /// The reason.
+        reason: UserspaceReason,
+    },
+    /// Nobody: the other party wants no packets.
+    Blocked,
+}
+
+impl Carrier {
+    /// The word for it in tables and metrics.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Learning => "learning",
+            Self::AwaitingNextHop { .. } => "awaiting_next_hop",
+            Self::Userspace { .. } => "userspace",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
+/// A source that was refused while a flow learned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RefusedSource {
+    /// Address and port.
+    pub source: SocketAddr,
+    /// Packets from there.
+    pub packets: u64,
+    /// When the first came, in milliseconds since 1970.
+    pub first_unix_ms: u64,
+}
+
+/// A flow as it stands.
+#[derive(Debug, Clone)]
+pub struct FlowReport {
+    /// As installed.
+    pub spec: FlowSpec,
+    /// Who carries it.
+    pub carrier: Carrier,
+    /// The source that was learned, and when, in milliseconds since 1970.
+    pub learned: Option<(SocketAddr, u64)>,
+    /// Where packets go now: the other party's learned source, if it has one.
+    pub destination: Option<SocketAddr>,
+    /// Statistics over both datapaths.
+    pub stats: FlowStats,
+    /// The first few sources that were refused while learning.
+    pub refused: Vec<RefusedSource>,
+    /// Packets refused while learning, from any source.
+    pub refused_packets: u64,
+}

@@ -1,0 +1,525 @@
+//! All flows, and what is done with a packet that comes up to userspace: a state machine over tables in
+//! memory, without sockets or clocks.
+//!
+//! A flow begins in *learning*: the kernel passes its packets up, this relays them from the first one and
+//! checks each source against the flow's policy. The first acceptable RTP or RTCP packet fixes the source
+//! to that exact address and port; the flow is then written anew, for the kernel to forward. Only new
+//! signalling, that is an installation with another address, opens learning again.
+//!
+//! What one direction learns, the other uses: packets go to where the other party's packets come from
+//! (symmetric RTP, RFC 4961), unless policy says that only the session description counts.
+
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    time::{Duration, Instant},
+};
+
+use ipnet::IpNet;
+use relay_ebpf::{
+    Flow, FlowKind, FlowState, FlowStats, Reason,
+    headers::{IPV4_LENGTH, UDP_LENGTH},
+    relay::accept,
+    rtp::{Payload, RTP_LENGTH, RtpHeader, classify},
+    stats::clock_ticks,
+};
+use thiserror::Error;
+use zerocopy::FromBytes;
+
+use super::{
+    flow::{Carrier, FlowReport, FlowSpec, RefusedSource, UserspaceReason},
+    kernel::next_hops::NextHops,
+    kernel::tables::{KernelTables, Slots},
+    shared::SharedArray,
+};
+use crate::net::{Latching, NetworkId};
+
+/// Refused sources that a flow remembers; more are only counted.
+const REMEMBERED_REFUSALS: usize = 8;
+/// For this long after the kernel has taken a flow over, packets that were queued for userspace before
+/// are still counted here.
+const HANDOVER: Duration = Duration::from_millis(100);
+/// The word of [`FlowStats`] at which the userspace relay's own counters begin: packets, then bytes.
+const RELAYED_WORD: usize = std::mem::offset_of!(FlowStats, relayed_packets) / 8;
+
+/// A packet as it came up.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival<'a> {
+    /// Where it arrived.
+    pub local: SocketAddr,
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// Its type-of-service byte.
+    pub type_of_service: u8,
+    /// What it carries.
+    pub payload: &'a [u8],
+    /// Arrival on the monotonic clock, in nanoseconds.
+    pub monotonic_ns: u64,
+    /// Arrival in milliseconds since 1970.
+    pub unix_ms: u64,
+}
+
+/// Where a packet goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Departure {
+    /// The address and port that it leaves with.
+    pub source: SocketAddr,
+    /// The address and port that it goes to.
+    pub destination: SocketAddr,
+    /// Its type-of-service byte.
+    pub type_of_service: u8,
+    /// What it is.
+    pub content: Payload,
+    /// The statistics to charge it to once it is sent.
+    pub stats: u32,
+}
+
+/// Why a flow could not be installed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(super) enum InstallError {
+    /// No free slot.
+    #[error("all {capacity} flows are in use (datapath.flows)")]
+    Full {
+        /// How many there can be.
+        capacity: u32,
+    },
+    /// The kernel's programs do not look for this address.
+    #[error("{address} is not one of the appliance's media addresses")]
+    NotLocal {
+        /// The address.
+        address: SocketAddr,
+    },
+}
+
+/// Counters of flows that are gone, and the sum over those that are not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Packets that the kernel forwarded.
+    pub kernel_packets: u64,
+    /// Bytes that the kernel forwarded.
+    pub kernel_bytes: u64,
+    /// Packets that userspace relayed.
+    pub relayed_packets: u64,
+    /// Bytes that userspace relayed.
+    pub relayed_bytes: u64,
+    /// RTP packets that never arrived.
+    pub lost: u64,
+    /// RTP packets that should have arrived.
+    pub expected: u64,
+}
+
+impl Totals {
+    pub(super) fn add(&mut self, stats: &FlowStats) {
+        self.kernel_packets += stats.kernel_packets;
+        self.kernel_bytes += stats.kernel_bytes;
+        self.relayed_packets += stats.relayed_packets;
+        self.relayed_bytes += stats.relayed_bytes;
+        self.lost += stats.lost();
+        self.expected += stats.expected();
+    }
+}
+
+/// A flow's place in the kernel's tables.
+#[derive(Debug, Clone, Copy)]
+struct Published {
+    slot: u32,
+    place: u32,
+    hop: Option<Ipv4Addr>,
+    at: Instant,
+}
+
+struct Entry {
+    spec: FlowSpec,
+    carrier: UserspaceOr,
+    stats: u32,
+    learned: Option<(SocketAddr, u64)>,
+    published: Option<Published>,
+    refused: Vec<RefusedSource>,
+    refused_packets: u64,
+}
+
+/// Who carries an entry: what [`Carrier`] is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum UserspaceOr {
+    Learning,
+    Kernel,
+    Blocked,
+    Userspace(UserspaceReason),
+}
+
+/// All flows.
+pub(super) struct Flows {
+    entries: HashMap<SocketAddr, Entry>,
+    stats: SharedArray<FlowStats>,
+    stats_slots: Slots,
+    /// Whose statistics stand where.
+    owners: HashMap<u32, SocketAddr>,
+    kernel: Option<KernelTables>,
+    next_hops: NextHops,
+    force_userspace: Vec<IpNet>,
+    ended: HashMap<NetworkId, Totals>,
+    generation: u32,
+}
+
+impl Flows {
+    /// Flows carried by the kernel through these tables, or without them in userspace only.
+    pub(super) fn new(
+        stats: SharedArray<FlowStats>,
+        kernel: Option<KernelTables>,
+        force_userspace: Vec<IpNet>,
+    ) -> Self {
+        Self {
+            entries: HashMap::new(),
+            stats_slots: Slots::new(stats.length()),
+            stats,
+            owners: HashMap::new(),
+            kernel,
+            next_hops: NextHops::default(),
+            force_userspace,
+            ended: HashMap::new(),
+            generation: 0,
+        }
+    }
+
+    /// Installs a flow, or changes the one with this local address and port; its statistics go on.
+    pub(super) fn install(&mut self, now: Instant, spec: FlowSpec) -> Result<(), InstallError> {
+        let local = spec.local;
+        if let Some(kernel) = &self.kernel {
+            kernel.place(local).ok_or(InstallError::NotLocal { address: local })?;
+        }
+        match self.entries.get_mut(&local) {
+            Some(entry) => {
+                if entry.spec.signalled != spec.signalled || entry.spec.latching != spec.latching {
+                    entry.learned = None;
+                }
+                entry.spec = spec;
+            }
+            None => {
+                let capacity = self.stats_slots.capacity();
+                let stats = self.stats_slots.take(now).ok_or(InstallError::Full { capacity })?;
+                self.stats.write(stats, FlowStats::ZERO);
+                self.owners.insert(stats, local);
+                self.entries.insert(
+                    local,
+                    Entry {
+                        spec,
+                        carrier: UserspaceOr::Learning,
+                        stats,
+                        learned: None,
+                        published: None,
+                        refused: Vec::new(),
+                        refused_packets: 0,
+                    },
+                );
+            }
+        }
+        self.publish_with_pair(now, local);
+        Ok(())
+    }
+
+    /// Removes a flow. Packets that come later belong to nobody.
+    pub(super) fn remove(&mut self, now: Instant, local: SocketAddr) -> Option<FlowReport> {
+        let report = self.report(local)?;
+        let entry = self.entries.remove(&local)?;
+        if let (Some(kernel), Some(published)) = (&mut self.kernel, entry.published) {
+            kernel.unpublish(now, published.place, local.port(), published.slot);
+            if let Some(hop) = published.hop {
+                self.next_hops.release(kernel, hop);
+            }
+        }
+        let stats = self.stats.read(entry.stats);
+        self.ended.entry(entry.spec.from).or_default().add(&stats);
+        self.owners.remove(&entry.stats);
+        self.stats_slots.give_back(now, entry.stats);
+        Some(FlowReport { stats, ..report })
+    }
+
+    /// Decides on a packet that came up, and learns from it.
+    ///
+    /// # Errors
+    /// The reason why it goes nowhere.
+    pub(super) fn packet(&mut self, now: Instant, arrival: &Arrival<'_>) -> Result<Departure, Reason> {
+        let entry = self.entries.get_mut(&arrival.local).ok_or(Reason::NoFlow)?;
+        let first = *arrival.payload.first().ok_or(Reason::TooShort)?;
+        let second = arrival.payload.get(1).copied().unwrap_or_default();
+        let kind = entry.spec.kind;
+        let content = if kind == FlowKind::Opaque {
+            Payload::Other
+        } else {
+            match accept(kind as u8, classify(first, second), arrival.payload.len()) {
+                Ok(content) => content,
+                Err(Reason::Stun) => Payload::Stun,
+                Err(Reason::Dtls) => Payload::Dtls,
+                Err(reason) => return Err(reason),
+            }
+        };
+
+        let mut learned_now = false;
+        match entry.learned {
+            Some((source, _)) if source == arrival.source => {}
+            Some(_) => return Err(Reason::WrongSource),
+            None => {
+                if !allowed(&entry.spec, arrival.source) {
+                    entry.refuse(arrival);
+                    return Err(Reason::SourceRefused);
+                }
+                // STUN and DTLS come before media and may come from elsewhere: they fix nothing.
+                if matches!(content, Payload::Rtp | Payload::Rtcp) || kind == FlowKind::Opaque {
+                    entry.learned = Some((arrival.source, arrival.unix_ms));
+                    learned_now = true;
+                }
+            }
+        }
+
+        let handed_over =
+            entry.published.is_some_and(|p| entry.carrier == UserspaceOr::Kernel && now > p.at + HANDOVER);
+        if !handed_over {
+            let ticks = clock_ticks(entry.spec.clock_rate);
+            self.stats.change(entry.stats, |stats| count(stats, arrival, content, ticks));
+        }
+        let (stats, out_source, dscp) = (entry.stats, entry.spec.out_source, entry.spec.dscp);
+        if learned_now {
+            self.publish_with_pair(now, arrival.local);
+        }
+        let destination = self.destination(arrival.local).ok_or(Reason::Blocked)?;
+        let type_of_service = match dscp {
+            Some(dscp) => dscp.type_of_service() | arrival.type_of_service & relay_ebpf::headers::ECN_BITS,
+            None => arrival.type_of_service,
+        };
+        Ok(Departure { source: out_source, destination, type_of_service, content, stats })
+    }
+
+    /// Charges a packet of `payload` bytes that was sent on.
+    pub(super) fn sent(&mut self, stats: u32, payload: usize) {
+        let before = self.stats.read(stats);
+        let bytes = (payload + UDP_LENGTH + IPV4_LENGTH) as u64;
+        self.stats.store_word(stats, RELAYED_WORD, before.relayed_packets.wrapping_add(1));
+        self.stats.store_word(stats, RELAYED_WORD + 1, before.relayed_bytes.wrapping_add(bytes));
+    }
+
+    /// Where packets of a flow go: to the other party's learned source, if policy lets that count.
+    fn destination(&self, local: SocketAddr) -> Option<SocketAddr> {
+        let entry = self.entries.get(&local)?;
+        let signalled = entry.spec.destination?;
+        let pair = self.entries.get(&entry.spec.out_source).filter(|pair| pair.spec.latching != Latching::Signalled);
+        Some(pair.and_then(|pair| pair.learned).map_or(signalled, |(source, _)| source))
+    }
+
+    /// Writes a flow and the one of the other direction to the kernel's tables.
+    fn publish_with_pair(&mut self, now: Instant, local: SocketAddr) {
+        self.publish(now, local);
+        if let Some(pair) = self.entries.get(&local).map(|entry| entry.spec.out_source)
+            && pair != local
+            && self.entries.contains_key(&pair)
+        {
+            self.publish(now, pair);
+        }
+    }
+
+    /// Decides who carries a flow, and writes it to the kernel's tables if they have a part in it.
+    fn publish(&mut self, now: Instant, local: SocketAddr) {
+        let destination = self.destination(local);
+        let Some(entry) = self.entries.get(&local) else { return };
+        let (spec, learned) = (entry.spec.clone(), entry.learned.map(|(source, _)| source));
+        let (stats, old) = (entry.stats, entry.published);
+        let mut carrier = self.choose(&spec, learned, destination);
+        let mut published = None;
+        if let (Some(kernel), SocketAddr::V4(local4)) = (&mut self.kernel, local)
+            && let Some(place) = kernel.place(local)
+        {
+            let mut hop = None;
+            let mut flow = kernel_flow(&spec, local4, stats, carrier);
+            if let (UserspaceOr::Kernel, Some(SocketAddr::V4(source)), Some(SocketAddr::V4(to))) =
+                (carrier, learned, destination)
+            {
+                match self.next_hops.acquire(*to.ip()) {
+                    Some(index) => {
+                        hop = Some(*to.ip());
+                        flow.next_hop = index;
+                        flow.source_address = source.ip().octets();
+                        flow.source_port = source.port().to_be_bytes();
+                        flow.out_destination_address = to.ip().octets();
+                        flow.out_destination_port = to.port().to_be_bytes();
+                        flow = flow.with_deltas(local4.ip().octets(), local4.port().to_be_bytes());
+                    }
+                    None => {
+                        carrier = UserspaceOr::Userspace(UserspaceReason::NextHopTableFull);
+                        flow.state = FlowState::Userspace as u8;
+                    }
+                }
+            } else if let (UserspaceOr::Blocked, Some(SocketAddr::V4(source))) = (carrier, learned) {
+                flow.source_address = source.ip().octets();
+                flow.source_port = source.port().to_be_bytes();
+            }
+            self.generation = self.generation.checked_add(1).unwrap_or(1);
+            flow.generation = self.generation;
+            let slot = kernel.publish(now, place, local.port(), flow, old.map(|old| old.slot));
+            if let Some(hop) = old.and_then(|old| old.hop) {
+                self.next_hops.release(kernel, hop);
+            }
+            published = slot.map(|slot| Published { slot, place, hop, at: now });
+        }
+        if let Some(entry) = self.entries.get_mut(&local) {
+            entry.carrier = carrier;
+            entry.published = published;
+        }
+    }
+
+    /// Who carries a flow.
+    fn choose(
+        &self,
+        spec: &FlowSpec,
+        learned: Option<SocketAddr>,
+        destination: Option<SocketAddr>,
+    ) -> UserspaceOr {
+        let addresses = [spec.signalled, learned, destination, spec.destination];
+        let forced = addresses
+            .iter()
+            .flatten()
+            .any(|address| self.force_userspace.iter().any(|prefix| prefix.contains(&address.ip())));
+        let known = addresses.iter().flatten().chain([&spec.local, &spec.out_source]);
+        if learned.is_none() {
+            UserspaceOr::Learning
+        } else if destination.is_none() {
+            UserspaceOr::Blocked
+        } else if self.kernel.is_none() {
+            UserspaceOr::Userspace(UserspaceReason::NoKernelDatapath)
+        } else if known.clone().any(SocketAddr::is_ipv6) {
+            UserspaceOr::Userspace(UserspaceReason::NotIpv4)
+        } else if forced {
+            UserspaceOr::Userspace(UserspaceReason::Forced)
+        } else {
+            UserspaceOr::Kernel
+        }
+    }
+
+    /// A flow as it stands.
+    pub(super) fn report(&self, local: SocketAddr) -> Option<FlowReport> {
+        let entry = self.entries.get(&local)?;
+        let carrier = match entry.carrier {
+            UserspaceOr::Learning => Carrier::Learning,
+            UserspaceOr::Blocked => Carrier::Blocked,
+            UserspaceOr::Userspace(reason) => Carrier::Userspace { reason },
+            UserspaceOr::Kernel => {
+                match entry.published.and_then(|p| p.hop).and_then(|hop| self.next_hops.missing(hop)) {
+                    None => Carrier::Kernel,
+                    Some(why) => Carrier::AwaitingNextHop { why },
+                }
+            }
+        };
+        Some(FlowReport {
+            spec: entry.spec.clone(),
+            carrier,
+            learned: entry.learned,
+            destination: self.destination(local),
+            stats: self.stats.read(entry.stats),
+            refused: entry.refused.clone(),
+            refused_packets: entry.refused_packets,
+        })
+    }
+
+    /// The local addresses of all flows.
+    pub(super) fn locals(&self) -> impl Iterator<Item = SocketAddr> {
+        self.entries.keys().copied()
+    }
+
+    /// How many flows there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many there can be.
+    pub(super) fn capacity(&self) -> u32 {
+        self.stats_slots.capacity()
+    }
+
+    /// Packets by the network that they came from, over all flows that ever were.
+    pub(super) fn totals(&self) -> HashMap<NetworkId, Totals> {
+        let mut totals = self.ended.clone();
+        for entry in self.entries.values() {
+            totals.entry(entry.spec.from).or_default().add(&self.stats.read(entry.stats));
+        }
+        totals
+    }
+
+    /// The flow that a place in the statistics belongs to; for copies of RTCP packets.
+    pub(super) fn local_of_stats(&self, stats: u32) -> Option<SocketAddr> {
+        self.owners.get(&stats).copied()
+    }
+
+    /// The next hops, with the tables that they are written to.
+    pub(super) fn next_hops(&mut self) -> Option<(&mut NextHops, &mut KernelTables)> {
+        let Self { next_hops, kernel, .. } = self;
+        kernel.as_mut().map(|kernel| (next_hops, kernel))
+    }
+}
+
+impl Entry {
+    fn refuse(&mut self, arrival: &Arrival<'_>) {
+        self.refused_packets += 1;
+        if let Some(known) = self.refused.iter_mut().find(|refused| refused.source == arrival.source) {
+            known.packets += 1;
+        } else if self.refused.len() < REMEMBERED_REFUSALS {
+            self.refused.push(RefusedSource {
+                source: arrival.source,
+                packets: 1,
+                first_unix_ms: arrival.unix_ms,
+            });
+        }
+    }
+}
+
+/// Whether policy lets a flow learn this source.
+fn allowed(spec: &FlowSpec, source: SocketAddr) -> bool {
+    match (spec.latching, spec.signalled) {
+        (Latching::Any, _) => true,
+        (Latching::Signalled, Some(signalled)) => source == signalled,
+        (Latching::SameAddress, Some(signalled)) => source.ip() == signalled.ip(),
+        (Latching::Signalled | Latching::SameAddress, None) => false,
+    }
+}
+
+/// Counts a packet's arrival as the kernel would.
+fn count(stats: &mut FlowStats, arrival: &Arrival<'_>, content: Payload, ticks: u32) {
+    stats.last_seen_ns = arrival.monotonic_ns;
+    stats.dscp = arrival.type_of_service >> relay_ebpf::headers::DSCP_SHIFT;
+    match content {
+        Payload::Rtp => {
+            if let Some(Ok((header, _))) =
+                arrival.payload.get(..RTP_LENGTH).map(RtpHeader::ref_from_prefix)
+            {
+                stats.record_rtp(header, arrival.monotonic_ns, ticks);
+            }
+        }
+        Payload::Rtcp => stats.rtcp_packets = stats.rtcp_packets.wrapping_add(1),
+        Payload::Stun | Payload::Dtls | Payload::Other => {}
+    }
+}
+
+/// The kernel's record of a flow, but for what depends on a learned source.
+fn kernel_flow(spec: &FlowSpec, local: SocketAddrV4, stats: u32, carrier: UserspaceOr) -> Flow {
+    let state = match carrier {
+        UserspaceOr::Learning => FlowState::Learning,
+        UserspaceOr::Kernel => FlowState::Forwarding,
+        UserspaceOr::Blocked => FlowState::Blocked,
+        UserspaceOr::Userspace(_) => FlowState::Userspace,
+    };
+    let (out_address, out_port) = match spec.out_source {
+        SocketAddr::V4(out) => (*out.ip(), out.port()),
+        SocketAddr::V6(_) => (*local.ip(), 0),
+    };
+    Flow {
+        state: state as u8,
+        kind: spec.kind as u8,
+        type_of_service: spec.dscp.map_or(0, |dscp| dscp.type_of_service()),
+        flags: if spec.dscp.is_none() { Flow::KEEP_DSCP } else { 0 },
+        out_source_address: out_address.octets(),
+        out_source_port: out_port.to_be_bytes(),
+        stats,
+        clock_ticks: clock_ticks(spec.clock_rate),
+        ..Flow::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

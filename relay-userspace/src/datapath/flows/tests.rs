@@ -1,0 +1,230 @@
+//! Learning, forwarding and refusing, over tables on the heap.
+
+use relay_ebpf::{LocalAddresses, NextHop, PortEntry, tables::{MAX_NEXT_HOPS, PORTS}};
+
+use super::*;
+use crate::net::Dscp;
+
+const INSIDE: &str = "10.61.0.1:16384";
+const OUTSIDE: &str = "10.62.0.1:16400";
+const PHONE: &str = "10.61.0.11:4000";
+const SERVER: &str = "10.62.0.10:6000";
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn flows_with(force: &[&str]) -> Flows {
+    let local = SharedArray::<LocalAddresses>::on_heap(1);
+    let tables = KernelTables::new(
+        &[[10, 61, 0, 1].into(), [10, 62, 0, 1].into()],
+        &local,
+        SharedArray::<PortEntry>::on_heap(2 * PORTS),
+        SharedArray::<Flow>::on_heap(64),
+        SharedArray::<NextHop>::on_heap(MAX_NEXT_HOPS),
+    );
+    let force = force.iter().map(|prefix| prefix.parse().unwrap()).collect();
+    Flows::new(SharedArray::on_heap(64), Some(tables), force)
+}
+
+fn spec(local: &str, signalled: Option<&str>, out: &str, destination: Option<&str>, latching: Latching) -> FlowSpec {
+    FlowSpec {
+        local: at(local),
+        from: NetworkId(0),
+        signalled: signalled.map(at),
+        latching,
+        out_source: at(out),
+        destination: destination.map(at),
+        kind: FlowKind::Rtp,
+        dscp: Some(Dscp::EF),
+        clock_rate: 8000,
+    }
+}
+
+/// Both directions of a call, as after its answer.
+fn call(flows: &mut Flows, now: Instant, latching: Latching) {
+    flows.install(now, spec(INSIDE, Some(PHONE), OUTSIDE, Some(SERVER), latching)).unwrap();
+    flows.install(now, spec(OUTSIDE, Some(SERVER), INSIDE, Some(PHONE), latching)).unwrap();
+}
+
+fn rtp(sequence: u16) -> Vec<u8> {
+    let mut packet = vec![0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+    packet[2..4].copy_from_slice(&sequence.to_be_bytes());
+    packet.resize(172, 0);
+    packet
+}
+
+fn packet(flows: &mut Flows, now: Instant, local: &str, source: &str, payload: &[u8]) -> Result<Departure, Reason> {
+    let arrival =
+        Arrival { local: at(local), source: at(source), type_of_service: 1, payload, monotonic_ns: 5, unix_ms: 77 };
+    flows.packet(now, &arrival)
+}
+
+fn state(flows: &Flows, local: &str) -> Option<(u8, [u8; 4], [u8; 2], [u8; 4], [u8; 2])> {
+    let flow = flows.kernel.as_ref().unwrap().flow_behind(at(local))?;
+    Some((flow.state, flow.source_address, flow.source_port, flow.out_destination_address, flow.out_destination_port))
+}
+
+#[test]
+fn the_first_packet_is_relayed_and_fixes_the_source_for_the_kernel() {
+    let (mut flows, now) = (flows_with(&[]), Instant::now());
+    call(&mut flows, now, Latching::Signalled);
+    assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Learning as u8);
+    let departure = packet(&mut flows, now, INSIDE, PHONE, &rtp(1)).unwrap();
+    assert_eq!((departure.source, departure.destination), (at(OUTSIDE), at(SERVER)));
+    // DSCP 46, and the ECN bit that the packet came with.
+    assert_eq!(departure.type_of_service, 46 << 2 | 1);
+    let expected =
+        (FlowState::Forwarding as u8, [10, 61, 0, 11], 4000u16.to_be_bytes(), [10, 62, 0, 10], 6000u16.to_be_bytes());
+    assert_eq!(state(&flows, INSIDE), Some(expected));
+    assert_eq!(state(&flows, OUTSIDE).unwrap().0, FlowState::Learning as u8, "each direction learns by itself");
+    let report = flows.report(at(INSIDE)).unwrap();
+    assert_eq!(report.learned, Some((at(PHONE), 77)));
+    assert!(matches!(report.carrier, Carrier::AwaitingNextHop { .. }), "{:?}", report.carrier);
+    assert_eq!(report.stats.expected(), 1);
+    flows.sent(departure.stats, 172);
+    let stats = flows.report(at(INSIDE)).unwrap().stats;
+    assert_eq!((stats.relayed_packets, stats.relayed_bytes), (1, 200));
+}
+
+#[test]
+fn policies_allow_the_sources_that_they_name() {
+    let other_port = "10.61.0.11:4002";
+    let stranger = "10.61.0.66:4000";
+    let rows = [
+        ("signalled, exactly", Latching::Signalled, Some(PHONE), PHONE, true),
+        ("signalled, another port", Latching::Signalled, Some(PHONE), other_port, false),
+        ("signalled, nothing signalled yet", Latching::Signalled, None, PHONE, false),
+        ("same address, another port", Latching::SameAddress, Some(PHONE), other_port, true),
+        ("same address, a stranger", Latching::SameAddress, Some(PHONE), stranger, false),
+        ("same address, nothing signalled yet", Latching::SameAddress, None, PHONE, false),
+        ("any, a stranger", Latching::Any, Some(PHONE), stranger, true),
+        ("any, nothing signalled yet", Latching::Any, None, stranger, true),
+    ];
+    for (description, latching, signalled, source, allowed) in rows {
+        let (mut flows, now) = (flows_with(&[]), Instant::now());
+        flows.install(now, spec(INSIDE, signalled, OUTSIDE, Some(SERVER), latching)).unwrap();
+        let result = packet(&mut flows, now, INSIDE, source, &rtp(1));
+        assert_eq!(result.is_ok(), allowed, "{description}: {result:?}");
+        let report = flows.report(at(INSIDE)).unwrap();
+        assert_eq!(report.learned.is_some(), allowed, "{description}");
+        assert_eq!(report.refused_packets, u64::from(!allowed), "{description}");
+        if !allowed {
+            assert_eq!(result.unwrap_err(), Reason::SourceRefused, "{description}");
+            assert_eq!(report.refused[0].source, at(source), "{description}");
+        }
+    }
+}
+
+#[test]
+fn once_learned_only_new_signalling_opens_learning_again() {
+    let (mut flows, now) = (flows_with(&[]), Instant::now());
+    call(&mut flows, now, Latching::Any);
+    packet(&mut flows, now, INSIDE, PHONE, &rtp(1)).unwrap();
+    assert_eq!(packet(&mut flows, now, INSIDE, "10.61.0.66:9", &rtp(2)), Err(Reason::WrongSource));
+    // The same signalling again, as a session timer's re-INVITE brings it: nothing changes.
+    call(&mut flows, now, Latching::Any);
+    assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Forwarding as u8);
+    // Another address: it learns again, and its statistics go on.
+    flows.install(now, spec(INSIDE, Some("10.61.0.12:5000"), OUTSIDE, Some(SERVER), Latching::Any)).unwrap();
+    assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Learning as u8);
+    packet(&mut flows, now, INSIDE, "10.61.0.12:5000", &rtp(2)).unwrap();
+    assert_eq!(state(&flows, INSIDE).unwrap().1, [10, 61, 0, 12]);
+    assert_eq!(flows.report(at(INSIDE)).unwrap().stats.expected(), 2);
+}
+
+#[test]
+fn packets_go_to_where_the_other_party_sends_from_unless_policy_says_otherwise() {
+    for (latching, expected) in [(Latching::SameAddress, "10.61.0.11:4002"), (Latching::Any, "10.61.0.11:4002")] {
+        let (mut flows, now) = (flows_with(&[]), Instant::now());
+        call(&mut flows, now, latching);
+        packet(&mut flows, now, OUTSIDE, SERVER, &rtp(1)).unwrap();
+        assert_eq!(flows.report(at(OUTSIDE)).unwrap().destination, Some(at(PHONE)));
+        packet(&mut flows, now, INSIDE, "10.61.0.11:4002", &rtp(1)).unwrap();
+        assert_eq!(flows.report(at(OUTSIDE)).unwrap().destination, Some(at(expected)));
+        assert_eq!(state(&flows, OUTSIDE).unwrap().4, 4002u16.to_be_bytes(), "the kernel is told too");
+    }
+}
+
+#[test]
+fn a_direction_without_a_destination_learns_and_is_blocked() {
+    let (mut flows, now) = (flows_with(&[]), Instant::now());
+    flows.install(now, spec(INSIDE, Some(PHONE), OUTSIDE, None, Latching::Signalled)).unwrap();
+    assert_eq!(packet(&mut flows, now, INSIDE, PHONE, &rtp(1)), Err(Reason::Blocked));
+    assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Blocked as u8);
+    assert_eq!(flows.report(at(INSIDE)).unwrap().carrier, Carrier::Blocked);
+    // The other party comes back from hold: forwarding, without learning anew.
+    flows.install(now, spec(INSIDE, Some(PHONE), OUTSIDE, Some(SERVER), Latching::Signalled)).unwrap();
+    assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Forwarding as u8);
+}
+
+#[test]
+fn forced_addresses_and_a_missing_kernel_are_carried_in_userspace_and_say_why() {
+    let now = Instant::now();
+    let mut forced = flows_with(&["10.61.0.11/32"]);
+    let mut without = Flows::new(SharedArray::on_heap(8), None, vec![]);
+    for (flows, reason) in
+        [(&mut forced, UserspaceReason::Forced), (&mut without, UserspaceReason::NoKernelDatapath)]
+    {
+        call(flows, now, Latching::Signalled);
+        for (local, source) in [(INSIDE, PHONE), (OUTSIDE, SERVER)] {
+            for sequence in 0..3 {
+                assert!(packet(flows, now, local, source, &rtp(sequence)).is_ok());
+            }
+            assert_eq!(flows.report(at(local)).unwrap().carrier, Carrier::Userspace { reason });
+            assert_eq!(flows.report(at(local)).unwrap().stats.expected(), 3);
+        }
+    }
+    assert_eq!(state(&forced, INSIDE).unwrap().0, FlowState::Userspace as u8);
+}
+
+#[test]
+fn only_media_fixes_a_source_and_other_payloads_are_refused_by_name() {
+    let (mut flows, now) = (flows_with(&[]), Instant::now());
+    call(&mut flows, now, Latching::Any);
+    let stun = [0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42];
+    assert!(packet(&mut flows, now, INSIDE, "10.61.0.99:1", &stun).is_ok());
+    assert_eq!(flows.report(at(INSIDE)).unwrap().learned, None);
+    for (payload, reason) in [
+        (&[][..], Reason::TooShort),
+        (&[0x80, 0][..], Reason::TooShort),
+        (&[0x40; 40][..], Reason::NotRtp),
+    ] {
+        assert_eq!(packet(&mut flows, now, INSIDE, PHONE, payload), Err(reason));
+    }
+    assert_eq!(packet(&mut flows, now, "10.61.0.1:9", PHONE, &rtp(1)), Err(Reason::NoFlow));
+}
+
+#[test]
+fn removed_flows_leave_nothing_in_the_tables_and_their_counts_in_the_totals() {
+    let (mut flows, mut now) = (flows_with(&[]), Instant::now());
+    for round in 1..=1000u64 {
+        call(&mut flows, now, Latching::Signalled);
+        let departure = packet(&mut flows, now, INSIDE, PHONE, &rtp(1)).unwrap();
+        flows.sent(departure.stats, 172);
+        for local in [INSIDE, OUTSIDE] {
+            assert!(flows.remove(now, at(local)).is_some());
+            assert!(flows.remove(now, at(local)).is_none());
+            assert_eq!(state(&flows, local), None);
+        }
+        assert_eq!(flows.totals()[&NetworkId(0)].relayed_packets, round);
+        now += Duration::from_millis(200);
+    }
+    assert_eq!((flows.len(), flows.owners.len()), (0, 0));
+}
+
+#[test]
+fn a_full_table_refuses_the_flow_and_an_unknown_address_is_named() {
+    let (mut flows, now) = (flows_with(&[]), Instant::now());
+    for port in 0..64 {
+        let local = format!("10.61.0.1:{}", 20_000 + port);
+        flows.install(now, spec(&local, None, OUTSIDE, None, Latching::Any)).unwrap();
+    }
+    let error = flows.install(now, spec(INSIDE, None, OUTSIDE, None, Latching::Any)).unwrap_err();
+    assert_eq!(error, InstallError::Full { capacity: 64 });
+    // All slots hold flows; a flow that learns is published all the same.
+    assert!(packet(&mut flows, now, "10.61.0.1:20000", PHONE, &rtp(1)).is_err_and(|r| r == Reason::Blocked));
+    assert_eq!(state(&flows, "10.61.0.1:20000").unwrap().0, FlowState::Blocked as u8);
+    let error = flows.install(now, spec("10.9.9.9:1", None, OUTSIDE, None, Latching::Any)).unwrap_err();
+    assert_eq!(error, InstallError::NotLocal { address: at("10.9.9.9:1") });
+}

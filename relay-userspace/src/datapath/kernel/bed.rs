@@ -1,0 +1,140 @@
+//! The loaded programs on a test bed: packets are run through them by `BPF_PROG_TEST_RUN`, without any
+//! interface. For the packet rows and for the program bench.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    time::{Duration, Instant},
+};
+
+use aya::programs::{ProgramError, TestRun as _, TestRunOptions};
+use relay_ebpf::{Flow, FlowStats, NextHop, Reason, tables::Latency};
+use thiserror::Error;
+
+use super::{
+    super::shared::SharedArray,
+    programs::{KernelLog, Options, Programs, ProgramsError},
+    tables::KernelTables,
+};
+
+/// Room behind a frame, so that a program that grew it would be seen.
+const HEADROOM: usize = 64;
+
+/// Why a test bed does not work.
+#[derive(Debug, Error)]
+pub enum BedError {
+    /// The programs are not to be had.
+    #[error(transparent)]
+    Programs(#[from] ProgramsError),
+    /// The kernel refused to run one.
+    #[error("the kernel refused the test run: {0}")]
+    Run(#[from] ProgramError),
+    /// The flow cannot be placed.
+    #[error("{0} is not one of the test bed's addresses, or there is no room")]
+    Place(SocketAddrV4),
+}
+
+/// What became of a frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// The verdict, an `xdp_action`.
+    pub action: u32,
+    /// The frame as the program left it.
+    pub frame: Vec<u8>,
+    /// Time for one run, on average over the repeats.
+    pub duration: Duration,
+}
+
+/// The programs with tables of their own.
+#[derive(Debug)]
+pub struct TestBed {
+    programs: Programs,
+    stats: SharedArray<FlowStats>,
+    tables: KernelTables,
+}
+
+impl TestBed {
+    /// Loads the programs, with these addresses and room for this many flows.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn new(addresses: Vec<Ipv4Addr>, flows: u32) -> Result<Self, BedError> {
+        let mut programs = Programs::load(Options { addresses, flows, log: KernelLog::Off })?;
+        programs.load_bench()?;
+        let (stats, tables) = programs.tables()?;
+        Ok(Self { programs, stats, tables })
+    }
+
+    /// Puts a flow behind a local address and port; the port leads to the flow's own generation.
+    ///
+    /// # Errors
+    /// If there is no place for it.
+    pub fn set_flow(&mut self, local: SocketAddrV4, flow: Flow) -> Result<(), BedError> {
+        let place = self.tables.place(SocketAddr::V4(local)).ok_or(BedError::Place(local))?;
+        self.tables
+            .publish(Instant::now(), place, local.port(), flow, None)
+            .ok_or(BedError::Place(local))?;
+        Ok(())
+    }
+
+    /// Gives the flow behind a port another generation than the port expects.
+    ///
+    /// # Errors
+    /// If there is no place for it.
+    pub fn set_stale_flow(&mut self, local: SocketAddrV4, flow: Flow) -> Result<(), BedError> {
+        let place = self.tables.place(SocketAddr::V4(local)).ok_or(BedError::Place(local))?;
+        let slot = self
+            .tables
+            .publish(Instant::now(), place, local.port(), flow, None)
+            .ok_or(BedError::Place(local))?;
+        self.tables.overwrite(slot, Flow { generation: flow.generation.wrapping_add(1), ..flow });
+        Ok(())
+    }
+
+    /// Sets a next hop.
+    pub fn set_next_hop(&mut self, index: u32, hop: NextHop) {
+        self.tables.write_hop(index, hop);
+    }
+
+    /// The statistics at an index.
+    #[must_use]
+    pub fn stats(&self, index: u32) -> FlowStats {
+        self.stats.read(index)
+    }
+
+    /// Sets the statistics at an index to nothing counted.
+    pub fn clear_stats(&self, index: u32) {
+        self.stats.write(index, FlowStats::ZERO);
+    }
+
+    /// Packets that were not forwarded, by reason.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn reasons(&self) -> Result<Vec<(Reason, u64)>, BedError> {
+        Ok(self.programs.reasons()?)
+    }
+
+    /// The program's own time as it samples it.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn latency(&self) -> Result<Latency, BedError> {
+        Ok(self.programs.latency()?)
+    }
+
+    /// Runs a frame through a program `repeat` times, each time as the program left it before.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn run(&mut self, program: &'static str, frame: &[u8], repeat: u32) -> Result<Run, BedError> {
+        let mut out = vec![0; frame.len() + HEADROOM];
+        let result = self.programs.xdp(program)?.test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            repeat,
+            ..TestRunOptions::default()
+        })?;
+        out.truncate(result.data_size_out as usize);
+        Ok(Run { action: result.return_value, frame: out, duration: result.duration })
+    }
+}

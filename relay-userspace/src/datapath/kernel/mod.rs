@@ -1,0 +1,9 @@
+//! The kernel's part of the datapath: its tables, its programs and where they are attached, and the next
+//! hops that netlink tells of.
+
+pub mod attach;
+pub mod bed;
+pub(super) mod next_hops;
+pub mod programs;
+pub(super) mod resolver;
+pub(super) mod tables;

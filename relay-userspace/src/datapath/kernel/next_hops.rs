@@ -1,0 +1,131 @@
+//! Next hops: which neighbour and interface media leaves by, one record for each address that media goes
+//! to, shared by all flows that go there.
+//!
+//! This is the bookkeeping; [`super::resolver`] asks netlink and tells it what it heard. A hop whose
+//! neighbour is not known is there all the same: the kernel passes its packets up, userspace sends them,
+//! and the stack resolves the neighbour on the way.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::Ipv4Addr,
+};
+
+use relay_ebpf::{
+    NextHop,
+    tables::{Link, MAX_NEXT_HOPS},
+};
+
+use super::tables::KernelTables;
+
+/// What netlink says about the way to an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) struct Resolution {
+    /// The interface by which packets leave.
+    pub interface: u32,
+    /// Its place in the map of devices.
+    pub device: u32,
+    /// Its hardware address.
+    pub source: [u8; 6],
+    /// Its MTU in bytes.
+    pub mtu: u16,
+    /// The neighbour's hardware address.
+    pub neighbour: [u8; 6],
+}
+
+#[derive(Debug)]
+struct Hop {
+    index: u32,
+    flows: u32,
+    resolution: Result<Resolution, String>,
+}
+
+/// All next hops in use.
+#[derive(Debug)]
+pub(in super::super) struct NextHops {
+    hops: HashMap<Ipv4Addr, Hop>,
+    free: VecDeque<u32>,
+    unresolved: Vec<Ipv4Addr>,
+}
+
+impl Default for NextHops {
+    fn default() -> Self {
+        Self { hops: HashMap::new(), free: (0..MAX_NEXT_HOPS).collect(), unresolved: Vec::new() }
+    }
+}
+
+impl NextHops {
+    /// The index of the way to an address, for one more flow; none if there are too many ways.
+    pub(in super::super) fn acquire(&mut self, to: Ipv4Addr) -> Option<u32> {
+        if let Some(hop) = self.hops.get_mut(&to) {
+            hop.flows += 1;
+            return Some(hop.index);
+        }
+        let index = self.free.pop_front()?;
+        let resolution = Err("the way there is being looked up".to_owned());
+        self.hops.insert(to, Hop { index, flows: 1, resolution });
+        self.unresolved.push(to);
+        Some(index)
+    }
+
+    /// One flow less goes there.
+    pub(in super::super) fn release(&mut self, tables: &KernelTables, to: Ipv4Addr) {
+        let Some(hop) = self.hops.get_mut(&to) else { return };
+        hop.flows = hop.flows.saturating_sub(1);
+        // Servers and phones are called again: a way that is known is kept while there is room.
+        if hop.flows == 0 && self.free.len() < MAX_NEXT_HOPS as usize / 2 {
+            tables.write_hop(hop.index, NextHop::default());
+            self.free.push_back(hop.index);
+            self.hops.remove(&to);
+        }
+    }
+
+    /// What keeps the kernel from using the way to an address; none if nothing does.
+    pub(in super::super) fn missing(&self, to: Ipv4Addr) -> Option<String> {
+        self.hops.get(&to).and_then(|hop| hop.resolution.as_ref().err().cloned())
+    }
+
+    /// The addresses to look up since the last call.
+    pub(super) fn take_unresolved(&mut self) -> Vec<Ipv4Addr> {
+        std::mem::take(&mut self.unresolved)
+    }
+
+    /// All addresses that media goes to.
+    pub(super) fn destinations(&self) -> Vec<Ipv4Addr> {
+        self.hops.keys().copied().collect()
+    }
+
+    /// Whether the kernel must stop using a way before it learns of another: true if another interface
+    /// is to be used, which cannot be changed in one store.
+    pub(super) fn must_pause(&self, to: Ipv4Addr, new: &Result<Resolution, String>) -> bool {
+        let Some(Ok(old)) = self.hops.get(&to).map(|hop| &hop.resolution) else { return false };
+        new.as_ref().is_ok_and(|new| {
+            (new.interface, new.device, new.source, new.mtu) != (old.interface, old.device, old.source, old.mtu)
+        })
+    }
+
+    /// Takes what netlink says about the way to an address.
+    pub(super) fn resolved(&mut self, tables: &KernelTables, to: Ipv4Addr, new: Result<Resolution, String>) {
+        let Some(hop) = self.hops.get_mut(&to) else { return };
+        if hop.resolution == new {
+            return;
+        }
+        match &new {
+            Ok(new) => {
+                let unknown = NextHop {
+                    destination: Link::default(),
+                    source: Link::new(new.source, new.mtu),
+                    interface: new.interface,
+                    device: new.device,
+                    ..NextHop::default()
+                };
+                if hop.resolution.is_err() {
+                    tables.write_hop(hop.index, unknown);
+                }
+                let known = NextHop { destination: Link::new(new.neighbour, 1), ..unknown };
+                tables.store_neighbour(hop.index, &known);
+            }
+            Err(_) => tables.store_neighbour(hop.index, &NextHop::default()),
+        }
+        hop.resolution = new;
+    }
+}

@@ -1,0 +1,280 @@
+//! The kernel programs: loaded into the kernel with tables of the wanted sizes, and their counters read.
+
+use std::{fs::File, io, net::Ipv4Addr, os::fd::AsFd as _};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    maps::{Map, MapError, PerCpuArray, PerCpuValues, RingBuf, SockMap, xdp::DevMap},
+    programs::{ProgramError, SkLookup, Xdp},
+};
+use relay_ebpf::{
+    Flow, FlowStats, LocalAddresses, NextHop, PortEntry,
+    reason::{REASONS, Reason},
+    tables::{LATENCY_BUCKETS, Latency, MAX_INTERFACES, MAX_LOCAL_ADDRESSES, MAX_NEXT_HOPS, PORTS},
+};
+use thiserror::Error;
+
+use super::{
+    super::shared::{Record, SharedArray},
+    tables::KernelTables,
+};
+
+/// The compiled programs, as the build script leaves them.
+static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/branchline-programs"));
+
+/// Whether the programs log each packet that they do not forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KernelLog {
+    /// They do not, and the code for it is not even loaded.
+    #[default]
+    Off,
+    /// They do, at debug level: slow, for troubleshooting.
+    Debug,
+}
+
+/// What the programs are loaded with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The appliance's media addresses.
+    pub addresses: Vec<Ipv4Addr>,
+    /// How many flows there can be at a time.
+    pub flows: u32,
+    /// Whether the programs log.
+    pub log: KernelLog,
+}
+
+/// Why the kernel programs are not to be had.
+#[derive(Debug, Error)]
+pub enum ProgramsError {
+    /// The kernel refused to create maps or to load programs.
+    #[error("the kernel refused the programs: {0} (needed: CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, and a kernel with BPF)")]
+    Load(#[from] EbpfError),
+    /// A program was refused, mostly by the verifier.
+    #[error("the kernel refused program {program}: {error}")]
+    Program {
+        /// Name of the program.
+        program: &'static str,
+        /// What the kernel said.
+        error: ProgramError,
+    },
+    /// A map could not be used.
+    #[error("map {map}: {error}")]
+    Map {
+        /// Name of the map.
+        map: &'static str,
+        /// What the kernel said.
+        error: MapError,
+    },
+    /// The map of devices refused an interface.
+    #[error("interface {interface} cannot be put into the map of devices: {error}")]
+    Device {
+        /// The kernel's number of the interface.
+        interface: u32,
+        /// What the kernel said.
+        error: String,
+    },
+    /// The table of a map could not be brought into memory.
+    #[error("map {map} cannot be mapped into memory: {error}")]
+    Memory {
+        /// Name of the map.
+        map: &'static str,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The object file does not hold what this version expects.
+    #[error("the compiled programs hold no {0}; build again")]
+    Missing(&'static str),
+    /// Too many addresses.
+    #[error("{wanted} media addresses are configured; the kernel datapath looks for {MAX_LOCAL_ADDRESSES} at most")]
+    Addresses {
+        /// How many are configured.
+        wanted: usize,
+    },
+}
+
+/// The loaded programs and their maps.
+#[derive(Debug)]
+pub struct Programs {
+    ebpf: Ebpf,
+    options: Options,
+}
+
+/// Name of the relay program.
+pub const RELAY: &str = "branchline_relay";
+/// Name of the program that does nothing but send back.
+pub const FLOOR: &str = "branchline_floor";
+/// Names of the programs that only the bench loads: the floor, the step to a stream's next packet, and the
+/// relay behind that step.
+pub const BENCH: [&str; 3] = [FLOOR, "branchline_bench_step", "branchline_bench_relay"];
+/// Name of the program that steers packets to the relay's sockets.
+pub const STEER: &str = "branchline_steer";
+
+impl Programs {
+    /// Creates the maps and loads the relay.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn load(options: Options) -> Result<Self, ProgramsError> {
+        if options.addresses.len() > MAX_LOCAL_ADDRESSES {
+            return Err(ProgramsError::Addresses { wanted: options.addresses.len() });
+        }
+        let level: u8 = match options.log {
+            KernelLog::Off => 0,
+            KernelLog::Debug => aya_log_level_debug(),
+        };
+        let places = options.addresses.len().max(1) as u32;
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("PORTS", places * PORTS)
+            .map_max_entries("FLOWS", options.flows)
+            .map_max_entries("STATS", options.flows)
+            .override_global(aya_log::LEVEL, &level, false)
+            .load(PROGRAMS)?;
+        load_xdp(&mut ebpf, RELAY)?;
+        Ok(Self { ebpf, options })
+    }
+
+    /// Brings the shared tables into memory and fills in the addresses.
+    pub(in super::super) fn tables(&self) -> Result<(SharedArray<FlowStats>, KernelTables), ProgramsError> {
+        let places = self.options.addresses.len().max(1) as u32;
+        let local: SharedArray<LocalAddresses> = self.array("LOCAL", 1)?;
+        let ports: SharedArray<PortEntry> = self.array("PORTS", places * PORTS)?;
+        let flows: SharedArray<Flow> = self.array("FLOWS", self.options.flows)?;
+        let next_hops: SharedArray<NextHop> = self.array("NEXT_HOPS", MAX_NEXT_HOPS)?;
+        let stats = self.array("STATS", self.options.flows)?;
+        Ok((stats, KernelTables::new(&self.options.addresses, &local, ports, flows, next_hops)))
+    }
+
+    fn array<T: Record>(&self, map: &'static str, length: u32) -> Result<SharedArray<T>, ProgramsError> {
+        let Some(Map::Array(data)) = self.ebpf.map(map) else { return Err(ProgramsError::Missing(map)) };
+        SharedArray::of_map(data.fd().as_fd(), length).map_err(|error| ProgramsError::Memory { map, error })
+    }
+
+    /// The relay, or the floor of the bench, to be attached or run.
+    ///
+    /// # Errors
+    /// If the object file lacks it.
+    pub fn xdp(&mut self, name: &'static str) -> Result<&mut Xdp, ProgramsError> {
+        xdp(&mut self.ebpf, name)
+    }
+
+    /// Loads the programs of the bench too.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn load_bench(&mut self) -> Result<(), ProgramsError> {
+        BENCH.iter().try_for_each(|name| load_xdp(&mut self.ebpf, name))
+    }
+
+    /// Gives an interface a place in the map of devices, from which packets can be sent out of it.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn set_device(&mut self, place: u32, interface: u32) -> Result<(), ProgramsError> {
+        debug_assert!(place < MAX_INTERFACES, "places are handed out by `attach`");
+        let map = self.ebpf.map_mut("DEVICES").ok_or(ProgramsError::Missing("DEVICES"))?;
+        let mut devices =
+            DevMap::try_from(map).map_err(|error| ProgramsError::Map { map: "DEVICES", error })?;
+        devices
+            .set(place, interface, None, 0)
+            .map_err(|error| ProgramsError::Device { interface, error: error.to_string() })
+    }
+
+    /// Steers packets for media ports to these sockets, by the CPU that they arrive on. The steering
+    /// lasts as long as this value.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn steer_to<S: std::os::fd::AsRawFd>(&mut self, sockets: &[S]) -> Result<(), ProgramsError> {
+        let wrap = |error| ProgramsError::Program { program: STEER, error };
+        let map = self.ebpf.map_mut("RELAY_SOCKETS").ok_or(ProgramsError::Missing("RELAY_SOCKETS"))?;
+        let mut map = SockMap::try_from(map)
+            .map_err(|error| ProgramsError::Map { map: "RELAY_SOCKETS", error })?;
+        for (index, socket) in (0u32..).zip(sockets) {
+            map.set(index, socket, 0)
+                .map_err(|error| ProgramsError::Map { map: "RELAY_SOCKETS", error })?;
+        }
+        let program: &mut SkLookup = self
+            .ebpf
+            .program_mut(STEER)
+            .ok_or(ProgramsError::Missing(STEER))?
+            .try_into()
+            .map_err(wrap)?;
+        program.load().map_err(wrap)?;
+        let namespace = File::open("/proc/self/ns/net").map_err(|error| {
+            wrap(ProgramError::IOError(error))
+        })?;
+        program.attach(namespace).map_err(wrap)?;
+        Ok(())
+    }
+
+    /// Takes the ring of RTCP copies.
+    ///
+    /// # Errors
+    /// If it was taken before.
+    pub fn take_rtcp(&mut self) -> Result<RingBuf<aya::maps::MapData>, ProgramsError> {
+        let map = self.ebpf.take_map("RTCP").ok_or(ProgramsError::Missing("RTCP"))?;
+        RingBuf::try_from(map).map_err(|error| ProgramsError::Map { map: "RTCP", error })
+    }
+
+    /// Takes the logger's place: kernel programs log to this process's log from now on.
+    ///
+    /// # Errors
+    /// If the programs were loaded without their log.
+    pub fn start_log(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
+        aya_log::EbpfLogger::init(&mut self.ebpf)
+    }
+
+    /// Packets that the kernel program did not forward, by reason.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn reasons(&self) -> Result<Vec<(Reason, u64)>, ProgramsError> {
+        let wrap = |error| ProgramsError::Map { map: "REASONS", error };
+        let map = self.ebpf.map("REASONS").ok_or(ProgramsError::Missing("REASONS"))?;
+        let counts: PerCpuArray<_, u64> = PerCpuArray::try_from(map).map_err(wrap)?;
+        (0..REASONS)
+            .zip(Reason::ALL)
+            .map(|(index, reason)| {
+                let count: PerCpuValues<u64> = counts.get(&index, 0).map_err(wrap)?;
+                Ok((*reason, count.iter().sum()))
+            })
+            .collect()
+    }
+
+    /// The program's own time, over all CPUs: counts by powers of two of nanoseconds, and their sum.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn latency(&self) -> Result<Latency, ProgramsError> {
+        /// A [`Latency`] as the kernel hands it out: words.
+        type Words = [u64; LATENCY_BUCKETS + 1];
+        let wrap = |error| ProgramsError::Map { map: "LATENCY", error };
+        let map = self.ebpf.map("LATENCY").ok_or(ProgramsError::Missing("LATENCY"))?;
+        let latency: PerCpuArray<_, Words> = PerCpuArray::try_from(map).map_err(wrap)?;
+        let mut total = Latency::default();
+        for words in latency.get(&0, 0).map_err(wrap)?.iter() {
+            total.sum_ns += words[0];
+            for (bucket, count) in total.buckets.iter_mut().zip(&words[1..]) {
+                *bucket += count;
+            }
+        }
+        Ok(total)
+    }
+}
+
+/// The level that aya's programs compare with, for debug.
+const fn aya_log_level_debug() -> u8 {
+    // `aya_log_common::Level::Debug`; levels count from 1, error, to 5, trace.
+    4
+}
+
+fn xdp<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut Xdp, ProgramsError> {
+    ebpf.program_mut(name)
+        .ok_or(ProgramsError::Missing(name))?
+        .try_into()
+        .map_err(|error| ProgramsError::Program { program: name, error })
+}
+
+fn load_xdp(ebpf: &mut Ebpf, name: &'static str) -> Result<(), ProgramsError> {
+    xdp(ebpf, name)?.load().map_err(|error| ProgramsError::Program { program: name, error })
+}

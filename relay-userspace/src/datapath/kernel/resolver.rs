@@ -1,0 +1,236 @@
+//! Keeps the next hops current from netlink: routes, neighbours and interfaces, and every change of them.
+//!
+//! A thin driver around a pure decision, [`View::resolve`]. Neighbours that media goes to are probed while
+//! they are unknown, and again when they have gone stale: the kernel program uses a neighbour's address
+//! without the stack's knowledge, so the stack would never confirm it by itself.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tracing::{debug, warn};
+
+use super::{
+    super::flows::Flows,
+    attach::Attachment,
+    next_hops::Resolution,
+};
+use crate::net::netlink::{Error, Handle, Link, Neighbour, News, Route};
+
+/// How often everything is read anew, in case news were lost, and stale neighbours are probed.
+const REFRESH: Duration = Duration::from_secs(10);
+/// How long the kernel program may still use a way that was just taken from it.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// What is known of the network around.
+#[derive(Debug, Default)]
+struct View {
+    links: HashMap<u32, Link>,
+    neighbours: HashMap<(u32, Ipv4Addr), Neighbour>,
+    routes: HashMap<Ipv4Addr, Result<Route, String>>,
+    /// Interfaces that packets can be sent out of: their places in the map of devices.
+    devices: HashMap<u32, u32>,
+}
+
+impl View {
+    /// The way to an address, or what is missing.
+    fn resolve(&self, to: Ipv4Addr) -> Result<Resolution, String> {
+        let route = match self.routes.get(&to) {
+            Some(Ok(route)) => route,
+            Some(Err(error)) => return Err(format!("no route to {to}: {error}")),
+            None => return Err(format!("the way to {to} is being looked up")),
+        };
+        if route.local {
+            return Err(format!("{to} is an address of this host"));
+        }
+        let link = self
+            .links
+            .get(&route.interface)
+            .ok_or_else(|| format!("the way to {to} leads out of interface {}, which is gone", route.interface))?;
+        let name = &link.name;
+        let device = self.devices.get(&link.index).ok_or_else(|| {
+            format!("the way to {to} leads out of {name}, which no configured network uses")
+        })?;
+        let source = link.address.ok_or_else(|| format!("{name} is not an Ethernet interface"))?;
+        if !link.up {
+            return Err(format!("{name} is down"));
+        }
+        let neighbour = self.neighbours.get(&(link.index, route.neighbour)).and_then(|known| known.address);
+        let neighbour =
+            neighbour.ok_or_else(|| format!("{} on {name} has not answered ARP yet", route.neighbour))?;
+        let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
+        Ok(Resolution { interface: link.index, device: *device, source, mtu, neighbour })
+    }
+}
+
+/// Runs until the news end.
+pub(in super::super) async fn run(
+    netlink: Handle,
+    mut news: mpsc::Receiver<News>,
+    flows: Arc<Mutex<Flows>>,
+    wanted: Arc<Notify>,
+    attachments: Vec<Attachment>,
+) {
+    let devices = attachments.iter().map(|attachment| (attachment.index, attachment.device)).collect();
+    let mut view = View { devices, ..View::default() };
+    let mut refresh = interval(REFRESH);
+    refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let result = tokio::select! {
+            _ = refresh.tick() => reread(&netlink, &mut view, &flows).await,
+            () = wanted.notified() => look_up(&netlink, &mut view, &flows).await,
+            item = news.recv() => match item {
+                None => return,
+                Some(News::Neighbour(neighbour)) => {
+                    view.neighbours.insert((neighbour.interface, neighbour.ip), neighbour);
+                    Ok(())
+                }
+                Some(News::Link | News::Route) => reread(&netlink, &mut view, &flows).await,
+            },
+        };
+        if let Err(error) = result {
+            warn!(%error, "next hops: netlink could not be read; trying again in {} s", REFRESH.as_secs());
+        }
+        apply(&view, &flows).await;
+    }
+}
+
+/// Reads interfaces, neighbours and the route to each destination; probes neighbours that need it.
+async fn reread(netlink: &Handle, view: &mut View, flows: &Mutex<Flows>) -> Result<(), Error> {
+    view.links = netlink.links().await?.into_iter().map(|link| (link.index, link)).collect();
+    view.neighbours = netlink
+        .neighbours()
+        .await?
+        .into_iter()
+        .map(|neighbour| ((neighbour.interface, neighbour.ip), neighbour))
+        .collect();
+    let destinations = with(flows, |flows| {
+        flows.next_hops().map(|(hops, _)| (hops.take_unresolved(), hops.destinations()).1).unwrap_or_default()
+    });
+    view.routes.clear();
+    for to in destinations {
+        find(netlink, view, to).await;
+    }
+    Ok(())
+}
+
+/// Looks up the addresses that flows have come to want.
+async fn look_up(netlink: &Handle, view: &mut View, flows: &Mutex<Flows>) -> Result<(), Error> {
+    let wanted =
+        with(flows, |flows| flows.next_hops().map(|(hops, _)| hops.take_unresolved()).unwrap_or_default());
+    for to in wanted {
+        find(netlink, view, to).await;
+    }
+    Ok(())
+}
+
+/// Finds the route to an address, and probes the neighbour there unless it is known and fresh.
+async fn find(netlink: &Handle, view: &mut View, to: Ipv4Addr) {
+    let route = match netlink.route(to).await {
+        Ok(Some(route)) => Ok(route),
+        Ok(None) => Err("the kernel names no interface".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Ok(route) = &route
+        && !route.local
+    {
+        let known = view.neighbours.get(&(route.interface, route.neighbour));
+        if known.is_none_or(|known| known.address.is_none() || known.stale)
+            && let Err(error) = netlink.probe(route.interface, route.neighbour).await
+        {
+            debug!(%error, neighbour = %route.neighbour, "cannot probe");
+        }
+    }
+    view.routes.insert(to, route);
+}
+
+/// Brings what is known to the kernel's table.
+async fn apply(view: &View, flows: &Mutex<Flows>) {
+    let mut paused = HashSet::new();
+    with(flows, |flows| {
+        let Some((hops, tables)) = flows.next_hops() else { return };
+        for to in hops.destinations() {
+            let resolution = view.resolve(to);
+            if hops.must_pause(to, &resolution) {
+                hops.resolved(tables, to, Err(format!("the way to {to} is changing")));
+                paused.insert(to);
+            } else {
+                hops.resolved(tables, to, resolution);
+            }
+        }
+    });
+    if !paused.is_empty() {
+        sleep(PAUSE).await;
+        with(flows, |flows| {
+            let Some((hops, tables)) = flows.next_hops() else { return };
+            for to in paused {
+                hops.resolved(tables, to, view.resolve(to));
+            }
+        });
+    }
+}
+
+fn with<T>(flows: &Mutex<Flows>, work: impl FnOnce(&mut Flows) -> T) -> T {
+    work(&mut flows.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::netlink::Attached;
+
+    const TO: Ipv4Addr = Ipv4Addr::new(10, 62, 0, 10);
+    const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 62, 0, 254);
+
+    fn view() -> View {
+        let link = Link {
+            index: 3,
+            name: "wan".into(),
+            address: Some([2; 6]),
+            mtu: 1500,
+            up: true,
+            kind: None,
+            xdp: Attached::Nothing,
+        };
+        let neighbour = Neighbour { interface: 3, ip: GATEWAY, address: Some([4; 6]), stale: false };
+        View {
+            links: [(3, link)].into(),
+            neighbours: [((3, GATEWAY), neighbour)].into(),
+            routes: [(TO, Ok(Route { interface: 3, neighbour: GATEWAY, local: false }))].into(),
+            devices: [(3, 1)].into(),
+        }
+    }
+
+    #[test]
+    fn a_way_is_resolved_through_the_gateway() {
+        let expected = Resolution { interface: 3, device: 1, source: [2; 6], mtu: 1500, neighbour: [4; 6] };
+        assert_eq!(view().resolve(TO), Ok(expected));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        type Change = fn(&mut View);
+        let rows: [(&str, Change, &str); 7] = [
+            ("no route yet", |v| v.routes.clear(), "is being looked up"),
+            ("no route at all", |v| drop(v.routes.insert(TO, Err("unreachable".into()))), "no route to 10.62.0.10: unreachable"),
+            ("own address", |v| drop(v.routes.insert(TO, Ok(Route { interface: 1, neighbour: TO, local: true }))), "an address of this host"),
+            ("interface gone", |v| v.links.clear(), "which is gone"),
+            ("unconfigured interface", |v| v.devices.clear(), "wan, which no configured network uses"),
+            ("tunnel", |v| v.links.get_mut(&3).unwrap().address = None, "wan is not an Ethernet interface"),
+            ("unknown neighbour", |v| v.neighbours.clear(), "10.62.0.254 on wan has not answered ARP yet"),
+        ];
+        for (description, change, expected) in rows {
+            let mut view = view();
+            change(&mut view);
+            let error = view.resolve(TO).unwrap_err();
+            assert!(error.contains(expected), "{description}: {error}");
+        }
+    }
+}

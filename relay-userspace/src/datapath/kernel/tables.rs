@@ -1,0 +1,175 @@
+//! The tables that the kernel programs read, and the slots in them.
+
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use relay_ebpf::{
+    Flow, LocalAddresses, NextHop, PortEntry,
+    tables::{MAX_LOCAL_ADDRESSES, port_index},
+};
+use zerocopy::IntoBytes as _;
+
+use super::super::shared::SharedArray;
+
+/// How long a slot rests before it is used again: no packet is under way in the kernel for so long.
+const REST: Duration = Duration::from_secs(1);
+
+/// Hands out places in an array; a place that is given back rests before it is handed out again.
+#[derive(Debug)]
+pub(in super::super) struct Slots {
+    resting: VecDeque<(Instant, u32)>,
+    fresh: u32,
+    capacity: u32,
+}
+
+impl Slots {
+    pub(in super::super) fn new(capacity: u32) -> Self {
+        Self { resting: VecDeque::new(), fresh: 0, capacity }
+    }
+
+    pub(in super::super) fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// A place that has rested or was never used; none if all are in use or resting.
+    pub(in super::super) fn take(&mut self, now: Instant) -> Option<u32> {
+        // Used places first: the memory of an appliance with few calls stays small and warm.
+        if self.resting.front().is_some_and(|(since, _)| now >= *since + REST) {
+            return self.resting.pop_front().map(|(_, slot)| slot);
+        }
+        if self.fresh < self.capacity {
+            self.fresh += 1;
+            return Some(self.fresh - 1);
+        }
+        None
+    }
+
+    /// The place that has rested longest, even if not for long enough.
+    pub(in super::super) fn take_early(&mut self, now: Instant) -> Option<u32> {
+        self.take(now).or_else(|| self.resting.pop_front().map(|(_, slot)| slot))
+    }
+
+    pub(in super::super) fn give_back(&mut self, now: Instant, slot: u32) {
+        self.resting.push_back((now, slot));
+    }
+}
+
+/// The kernel's tables, or arrays of the same layout in tests.
+#[derive(Debug)]
+pub(in super::super) struct KernelTables {
+    addresses: LocalAddresses,
+    ports: SharedArray<PortEntry>,
+    flows: SharedArray<Flow>,
+    next_hops: SharedArray<NextHop>,
+    slots: Slots,
+}
+
+impl KernelTables {
+    /// Over these arrays; `local` gets the addresses that the programs are to look for.
+    pub(in super::super) fn new(
+        addresses: &[Ipv4Addr],
+        local: &SharedArray<LocalAddresses>,
+        ports: SharedArray<PortEntry>,
+        flows: SharedArray<Flow>,
+        next_hops: SharedArray<NextHop>,
+    ) -> Self {
+        let mut record = LocalAddresses::default();
+        for (place, address) in record.0.iter_mut().zip(addresses.iter().take(MAX_LOCAL_ADDRESSES)) {
+            *place = address.octets();
+        }
+        local.write(0, record);
+        let slots = Slots::new(flows.length());
+        Self { addresses: record, ports, flows, next_hops, slots }
+    }
+
+    /// The place of one of the appliance's own addresses.
+    pub(in super::super) fn place(&self, address: SocketAddr) -> Option<u32> {
+        match address.ip() {
+            IpAddr::V4(address) => self.addresses.place(address.octets()),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    /// Writes a flow into a slot of its own and turns the port to it; the `old` slot goes to rest.
+    ///
+    /// None, and nothing changed, if there is no slot; there are as many slots as flows can be installed,
+    /// and as a last resort one is used that has rested too short.
+    pub(in super::super) fn publish(
+        &mut self,
+        now: Instant,
+        place: u32,
+        port: u16,
+        flow: Flow,
+        old: Option<u32>,
+    ) -> Option<u32> {
+        let Some(slot) = self.slots.take_early(now) else {
+            // Every slot holds a published flow, and so does this one's: the only change that is left is
+            // to unpublish, write, and publish again.
+            let slot = old?;
+            self.point(place, port, PortEntry::default());
+            self.flows.write(slot, flow);
+            self.point(place, port, PortEntry { slot, generation: flow.generation });
+            return Some(slot);
+        };
+        self.flows.write(slot, flow);
+        self.point(place, port, PortEntry { slot, generation: flow.generation });
+        if let Some(old) = old {
+            self.slots.give_back(now, old);
+        }
+        Some(slot)
+    }
+
+    /// Takes a port's flow away.
+    pub(in super::super) fn unpublish(&mut self, now: Instant, place: u32, port: u16, slot: u32) {
+        self.point(place, port, PortEntry::default());
+        self.slots.give_back(now, slot);
+    }
+
+    /// Writes over a slot that is published, as no datapath may.
+    pub(super) fn overwrite(&self, slot: u32, flow: Flow) {
+        self.flows.write(slot, flow);
+    }
+
+    fn point(&self, place: u32, port: u16, entry: PortEntry) {
+        let mut word = [0; 8];
+        word.copy_from_slice(entry.as_bytes());
+        self.ports.store_word(port_index(place, port.to_be_bytes()), 0, u64::from_ne_bytes(word));
+    }
+
+    /// Writes a next hop: all but the neighbour's hardware address.
+    pub(super) fn write_hop(&self, index: u32, hop: NextHop) {
+        self.next_hops.write(index, hop);
+    }
+
+    /// Writes a next hop's neighbour in one store.
+    pub(super) fn store_neighbour(&self, index: u32, hop: &NextHop) {
+        self.next_hops.store_word(index, 0, hop.destination.0);
+    }
+
+    #[cfg(test)]
+    pub(in super::super) fn flow_behind(&self, local: SocketAddr) -> Option<Flow> {
+        let entry = self.ports.read(port_index(self.place(local)?, local.port().to_be_bytes()));
+        let flow = self.flows.read(entry.slot);
+        (entry.generation != 0 && flow.generation == entry.generation).then_some(flow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_rests_before_it_is_handed_out_again() {
+        let start = Instant::now();
+        let mut slots = Slots::new(2);
+        assert_eq!((slots.take(start), slots.take(start), slots.take(start)), (Some(0), Some(1), None));
+        slots.give_back(start, 1);
+        assert_eq!(slots.take(start + REST / 2), None);
+        assert_eq!(slots.take(start + REST), Some(1));
+        slots.give_back(start, 0);
+        assert_eq!(slots.take_early(start), Some(0));
+    }
+}

@@ -1,0 +1,24 @@
+//! The datapath: carries the packets of flows, in the kernel where it can and in userspace where it must.
+//!
+//! This room knows nothing of calls. Its surface is the [`Engine`]: flows are installed, changed, read and
+//! removed, each by its local address and port. Behind it:
+//!
+//! - `flows` decides, without any I/O, what happens to a packet that comes up to userspace: it learns a
+//!   flow's source by policy (latching), counts, and says where the packet goes.
+//! - `kernel` holds the tables that the XDP and `sk_lookup` programs read, and keeps next hops current.
+//! - `relay` moves packets: few sockets for all ports where the kernel steers, a socket a port elsewhere.
+//!
+//! Invariant: a flow is installed before anyone is told of its port, and is always carried by someone; if
+//! not by the kernel, the flow says why.
+
+mod engine;
+mod flow;
+mod flows;
+pub mod kernel;
+mod relay;
+mod shared;
+
+pub use engine::{Engine, EngineError, Settings, Totals, Wanted};
+pub use flow::{Carrier, FlowReport, FlowSpec, RefusedSource, UserspaceReason};
+pub use relay::RtcpPacket;
+pub use shared::monotonic_ns;

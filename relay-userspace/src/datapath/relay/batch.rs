@@ -1,0 +1,209 @@
+//! Receiving datagrams in batches with what the kernel knows of each: its original destination, its
+//! type-of-service byte and when it arrived.
+#![expect(unsafe_code, reason = "recvmmsg and control messages have no safe interface in the standard library")]
+
+use std::{
+    io,
+    mem::{self, MaybeUninit},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    os::fd::{AsRawFd, BorrowedFd},
+    ptr,
+};
+
+/// Datagrams in a batch.
+const BATCH: usize = 32;
+/// Bytes of the largest UDP payload: fragments are put together before they come here.
+const DATAGRAM: usize = 65_535;
+/// Bytes for the control messages of one datagram: address, type of service, time stamp.
+const CONTROL: usize = 128;
+
+/// A datagram that was received.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Received<'a> {
+    /// Where it was sent to.
+    pub local: SocketAddr,
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// Its type-of-service byte.
+    pub type_of_service: u8,
+    /// When the kernel received it, in nanoseconds since 1970.
+    pub stamp_ns: Option<u64>,
+    /// Its payload.
+    pub payload: &'a [u8],
+}
+
+/// Control messages, aligned for their headers.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Control([u8; CONTROL]);
+
+/// Memory for a batch.
+pub(crate) struct ReceiveBatch {
+    payloads: Vec<u8>,
+    controls: Vec<Control>,
+    sources: Vec<libc::sockaddr_in>,
+}
+
+impl ReceiveBatch {
+    pub(crate) fn new() -> Self {
+        // SAFETY: an all-zero sockaddr_in is a valid value.
+        let source: libc::sockaddr_in = unsafe { mem::zeroed() };
+        Self {
+            payloads: vec![0; BATCH * DATAGRAM],
+            controls: vec![Control([0; CONTROL]); BATCH],
+            sources: vec![source; BATCH],
+        }
+    }
+
+    /// Asks the kernel to tell each datagram's type of service, time of arrival and original destination.
+    ///
+    /// # Errors
+    /// That of `setsockopt`.
+    pub(crate) fn prepare(socket: &impl AsRawFd) -> io::Result<()> {
+        for (level, option) in [
+            (libc::IPPROTO_IP, libc::IP_RECVTOS),
+            (libc::IPPROTO_IP, libc::IP_RECVORIGDSTADDR),
+            (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS),
+        ] {
+            let on: libc::c_int = 1;
+            // SAFETY: the pointer and the length are those of `on`.
+            let result = unsafe {
+                libc::setsockopt(
+                    socket.as_raw_fd(),
+                    level,
+                    option,
+                    (&raw const on).cast(),
+                    size_of_val(&on) as libc::socklen_t,
+                )
+            };
+            if result != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives what is there, at most a batch, without waiting. Datagrams whose destination the kernel
+    /// does not tell are taken to be for `local`.
+    ///
+    /// # Errors
+    /// That of `recvmmsg`, [`io::ErrorKind::WouldBlock`] if nothing is there.
+    pub(crate) fn receive(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        local: Option<SocketAddr>,
+    ) -> io::Result<Vec<Received<'_>>> {
+        let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; BATCH];
+        let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
+        for (index, payload) in self.payloads.chunks_exact_mut(DATAGRAM).enumerate() {
+            let vector =
+                vectors[index].write(libc::iovec { iov_base: payload.as_mut_ptr().cast(), iov_len: payload.len() });
+            // SAFETY: an all-zero mmsghdr is a valid value.
+            let mut message: libc::mmsghdr = unsafe { mem::zeroed() };
+            message.msg_hdr.msg_name = (&raw mut self.sources[index]).cast();
+            message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            message.msg_hdr.msg_iov = vector;
+            message.msg_hdr.msg_iovlen = 1;
+            message.msg_hdr.msg_control = self.controls[index].0.as_mut_ptr().cast();
+            message.msg_hdr.msg_controllen = CONTROL;
+            messages[index].write(message);
+        }
+        // SAFETY: BATCH headers are initialised, each with pointers to memory of its own that lives until
+        // the end of this function and has the stated lengths.
+        let count = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                messages.as_mut_ptr().cast(),
+                BATCH as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                ptr::null_mut(),
+            )
+        };
+        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        let mut received = Vec::with_capacity(count);
+        for (index, message) in messages.iter().take(count).enumerate() {
+            // SAFETY: all headers were initialised above.
+            let message = unsafe { message.assume_init_ref() };
+            let told = control_messages(&message.msg_hdr);
+            let Some(local) = told.destination.or(local) else { continue };
+            let start = index * DATAGRAM;
+            let length = (message.msg_len as usize).min(DATAGRAM);
+            received.push(Received {
+                local,
+                source: address(&self.sources[index]),
+                type_of_service: told.type_of_service,
+                stamp_ns: told.stamp_ns,
+                payload: &self.payloads[start..start + length],
+            });
+        }
+        Ok(received)
+    }
+}
+
+#[derive(Default)]
+struct Told {
+    destination: Option<SocketAddr>,
+    type_of_service: u8,
+    stamp_ns: Option<u64>,
+}
+
+fn control_messages(header: &libc::msghdr) -> Told {
+    let mut told = Told::default();
+    // SAFETY: the header is as recvmmsg left it: the macros walk the control messages that the kernel
+    // wrote within `msg_controllen`, and each is read as the type that its level and kind state.
+    unsafe {
+        let mut next = libc::CMSG_FIRSTHDR(header);
+        while !next.is_null() {
+            let data = libc::CMSG_DATA(next);
+            match ((*next).cmsg_level, (*next).cmsg_type) {
+                (libc::IPPROTO_IP, libc::IP_ORIGDSTADDR) => {
+                    told.destination = Some(address(&ptr::read_unaligned(data.cast())));
+                }
+                (libc::IPPROTO_IP, libc::IP_TOS) => told.type_of_service = *data,
+                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                    let time: libc::timespec = ptr::read_unaligned(data.cast());
+                    told.stamp_ns = Some(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64);
+                }
+                _ => {}
+            }
+            next = libc::CMSG_NXTHDR(header, next);
+        }
+    }
+    told
+}
+
+fn address(address: &libc::sockaddr_in) -> SocketAddr {
+    let ip = Ipv4Addr::from(address.sin_addr.s_addr.to_ne_bytes());
+    SocketAddr::V4(SocketAddrV4::new(ip, u16::from_be(address.sin_port)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::UdpSocket, os::fd::AsFd as _};
+
+    use super::*;
+
+    #[test]
+    fn a_batch_tells_payload_source_destination_type_of_service_and_time() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        ReceiveBatch::prepare(&receiver).unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket2::SockRef::from(&sender).set_tos_v4(0xB8).unwrap();
+        let to = receiver.local_addr().unwrap();
+        sender.send_to(b"one", to).unwrap();
+        sender.send_to(b"", to).unwrap();
+        let mut batch = ReceiveBatch::new();
+        let received = batch.receive(receiver.as_fd(), None).unwrap();
+        let payloads: Vec<&[u8]> = received.iter().map(|received| received.payload).collect();
+        assert_eq!(payloads, [b"one".as_slice(), b""]);
+        for received in received {
+            assert_eq!((received.local, received.source), (to, sender.local_addr().unwrap()));
+            assert_eq!(received.type_of_service, 0xB8);
+            assert!(received.stamp_ns.is_some());
+        }
+        assert_eq!(
+            batch.receive(receiver.as_fd(), None).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! Moves the packets that the kernel passes up: receives in batches, asks [`Flows`] what to do with each,
+//! and sends in batches.
+//!
+//! Two ways to receive and send, with one surface:
+//!
+//! - *steered*: the kernel's `sk_lookup` program hands packets of all media ports to one socket a core,
+//!   which learns the original port from a control message; packets leave by one raw socket.
+//! - *ports*: a socket for each port, where BPF is not to be had.
+
+mod batch;
+mod ports;
+mod steered;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use relay_ebpf::{Reason, rtp::Payload, tables::Latency};
+use tokio::sync::mpsc;
+
+pub(super) use batch::{Received, ReceiveBatch};
+pub(super) use ports::PortSockets;
+pub(super) use steered::{SteeredSockets, bind_steered};
+
+use super::{
+    flows::{Arrival, Departure, Flows},
+    shared::{monotonic_ns, realtime_ns},
+};
+
+/// An RTCP packet that passed, by either datapath.
+#[derive(Debug, Clone)]
+pub struct RtcpPacket {
+    /// The flow that it belongs to.
+    pub local: SocketAddr,
+    /// The flow of the other direction.
+    pub pair: SocketAddr,
+    /// Arrival on the monotonic clock, in nanoseconds.
+    pub arrived_ns: u64,
+    /// Its beginning.
+    pub payload: Vec<u8>,
+}
+
+/// What the relay counts beside the flows' own statistics.
+#[derive(Debug)]
+pub(super) struct Counters {
+    /// Packets that came up and went nowhere, by reason.
+    pub reasons: [AtomicU64; Reason::ALL.len()],
+    /// Time from a packet's arrival at the kernel to its departure, of one packet in each batch.
+    pub latency: Mutex<Latency>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { reasons: [const { AtomicU64::new(0) }; Reason::ALL.len()], latency: Mutex::default() }
+    }
+}
+
+impl Counters {
+    pub(super) fn count(&self, reason: Reason) {
+        if let Some(counter) = self.reasons.get(reason as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn sample(&self, nanoseconds: u64) {
+        let mut latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
+        latency.sum_ns = latency.sum_ns.wrapping_add(nanoseconds);
+        if let Some(bucket) = latency.buckets.get_mut(Latency::bucket(nanoseconds)) {
+            *bucket += 1;
+        }
+    }
+}
+
+/// What every receiving task needs.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub flows: Arc<Mutex<Flows>>,
+    pub counters: Arc<Counters>,
+    pub rtcp: mpsc::Sender<RtcpPacket>,
+    /// Woken when flows want next hops looked up.
+    pub wanted: Arc<tokio::sync::Notify>,
+}
+
+impl Shared {
+    /// Relays one batch; `send` sends one packet and says whether it went.
+    pub(super) fn relay(&self, batch: &[Received<'_>], mut send: impl FnMut(&Departure, &[u8]) -> bool) {
+        let (now, monotonic, realtime) = (Instant::now(), monotonic_ns(), realtime_ns());
+        let mut departures = Vec::with_capacity(batch.len());
+        {
+            let mut flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
+            for received in batch {
+                // How long the packet lay in the socket's queue is known from the kernel's stamp.
+                let waited = received.stamp_ns.map_or(0, |stamp| realtime.saturating_sub(stamp));
+                let arrival = Arrival {
+                    local: received.local,
+                    source: received.source,
+                    type_of_service: received.type_of_service,
+                    payload: received.payload,
+                    monotonic_ns: monotonic.saturating_sub(waited),
+                    unix_ms: realtime / 1_000_000,
+                };
+                match flows.packet(now, &arrival) {
+                    Ok(departure) => departures.push((departure, *received, arrival.monotonic_ns)),
+                    Err(reason) => self.counters.count(reason),
+                }
+            }
+        }
+        self.wanted.notify_one();
+        let mut sent = Vec::with_capacity(departures.len());
+        for (departure, received, arrived_ns) in &departures {
+            if send(departure, received.payload) {
+                sent.push((departure.stats, received.payload.len()));
+                if departure.content == Payload::Rtcp {
+                    // A full queue loses the copy, never the packet.
+                    let _ = self.rtcp.try_send(RtcpPacket {
+                        local: received.local,
+                        pair: departure.source,
+                        arrived_ns: *arrived_ns,
+                        payload: received.payload.to_vec(),
+                    });
+                }
+            } else {
+                self.counters.count(Reason::SendFailed);
+            }
+        }
+        if let Some(stamp) = departures.first().and_then(|(_, received, _)| received.stamp_ns) {
+            self.counters.sample(realtime_ns().saturating_sub(stamp));
+        }
+        let mut flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
+        for (stats, payload) in sent {
+            flows.sent(stats, payload);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Few sockets for all media ports: packets come in steered by the kernel's `sk_lookup` program, and leave
+//! by a raw socket with the headers that this writes.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    os::fd::AsFd as _,
+    sync::Arc,
+};
+
+use relay_ebpf::headers::{IPV4_LENGTH, IPV4_WITHOUT_OPTIONS, Ipv4, Ipv4Udp, PROTOCOL_UDP, UDP_LENGTH, Udp};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::{io::Interest, net::UdpSocket};
+use tracing::{debug, warn};
+use zerocopy::IntoBytes as _;
+
+use super::{ReceiveBatch, Shared};
+use crate::datapath::flows::Departure;
+
+/// Bytes of the receive queue of each socket: a tenth of a second of 10,000 calls that all begin at once.
+const RECEIVE_QUEUE: usize = 8 << 20;
+/// The time to live of what userspace sends (RFC 1340's recommended default).
+const TTL: u8 = 64;
+
+/// The sockets that packets are steered to, one for each core.
+pub(crate) fn bind_steered(count: usize) -> io::Result<Vec<std::net::UdpSocket>> {
+    (0..count)
+        .map(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+            socket.set_nonblocking(true)?;
+            // Best effort: without privilege the kernel's own limit holds.
+            let _ = socket.set_recv_buffer_size(RECEIVE_QUEUE);
+            // On the loopback address nobody outside can reach the socket by its own port.
+            socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+            ReceiveBatch::prepare(&socket)?;
+            Ok(socket.into())
+        })
+        .collect()
+}
+
+/// The tasks that serve the steered sockets; they end when this is dropped.
+#[derive(Debug)]
+pub(crate) struct SteeredSockets {
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl SteeredSockets {
+    /// Starts to relay, within a tokio runtime.
+    ///
+    /// # Errors
+    /// If there is no raw socket, for which CAP_NET_RAW is needed.
+    pub(crate) fn start(sockets: Vec<std::net::UdpSocket>, shared: &Shared) -> io::Result<Self> {
+        let raw = Arc::new(RawSender::new()?);
+        let mut tasks = Vec::with_capacity(sockets.len());
+        for socket in sockets {
+            let socket = UdpSocket::from_std(socket)?;
+            let (raw, shared) = (Arc::clone(&raw), shared.clone());
+            tasks.push(tokio::spawn(serve(socket, raw, shared)));
+        }
+        Ok(Self { tasks })
+    }
+}
+
+impl Drop for SteeredSockets {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+async fn serve(socket: UdpSocket, raw: Arc<RawSender>, shared: Shared) {
+    let mut batch = ReceiveBatch::new();
+    loop {
+        if let Err(error) = socket.readable().await {
+            warn!(%error, "the relay's socket cannot be waited for; media in userspace stops");
+            return;
+        }
+        let result = socket.try_io(Interest::READABLE, || {
+            let received = batch.receive(socket.as_fd(), None)?;
+            shared.relay(&received, |departure, payload| raw.send(departure, payload));
+            Ok(())
+        });
+        if let Err(error) = result
+            && error.kind() != io::ErrorKind::WouldBlock
+        {
+            debug!(%error, "receiving media");
+        }
+    }
+}
+
+/// Sends UDP packets from any of this host's addresses and ports.
+#[derive(Debug)]
+struct RawSender {
+    socket: Socket,
+}
+
+impl RawSender {
+    fn new() -> io::Result<Self> {
+        // Protocol 255, IPPROTO_RAW: nothing is received, and the sender writes the IPv4 header (raw(7)).
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket })
+    }
+
+    /// Whether the packet went.
+    fn send(&self, departure: &Departure, payload: &[u8]) -> bool {
+        let (SocketAddr::V4(source), SocketAddr::V4(destination)) = (departure.source, departure.destination)
+        else {
+            return false;
+        };
+        let headers = headers(source, destination, departure.type_of_service, payload);
+        let packet = [io::IoSlice::new(headers.as_bytes()), io::IoSlice::new(payload)];
+        match self.socket.send_to_vectored(&packet, &SockAddr::from(destination)) {
+            Ok(_) => true,
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                fragmented(source, destination, departure.type_of_service, payload).is_ok()
+            }
+            Err(error) => {
+                debug!(%error, %source, %destination, "sending media");
+                false
+            }
+        }
+    }
+}
+
+/// Sends a packet that is longer than the MTU: a raw socket refuses it, an ordinary one has the kernel
+/// fragment it. It is bound for the moment of sending only; no packet can come to it, for steering comes
+/// before the table of sockets.
+fn fragmented(source: SocketAddrV4, destination: SocketAddrV4, tos: u8, payload: &[u8]) -> io::Result<usize> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_tos_v4(u32::from(tos))?;
+    socket.bind(&source.into())?;
+    socket.send_to(payload, &destination.into())
+}
+
+/// The headers of a packet that userspace sends. The kernel fills in identification and header checksum.
+fn headers(source: SocketAddrV4, destination: SocketAddrV4, tos: u8, payload: &[u8]) -> Ipv4Udp {
+    let udp_length = (UDP_LENGTH + payload.len()) as u16;
+    let mut headers = Ipv4Udp {
+        ip: Ipv4 {
+            version_and_length: IPV4_WITHOUT_OPTIONS,
+            type_of_service: tos,
+            total_length: (IPV4_LENGTH as u16 + udp_length).to_be_bytes(),
+            identification: [0; 2],
+            fragment: [0; 2],
+            ttl: TTL,
+            protocol: PROTOCOL_UDP,
+            checksum: [0; 2],
+            source: source.ip().octets(),
+            destination: destination.ip().octets(),
+        },
+        udp: Udp {
+            source: source.port().to_be_bytes(),
+            destination: destination.port().to_be_bytes(),
+            length: udp_length.to_be_bytes(),
+            checksum: [0; 2],
+        },
+    };
+    headers.udp.checksum = udp_checksum(&headers, payload);
+    headers
+}
+
+/// The UDP checksum over pseudo header, header and payload (RFC 768).
+fn udp_checksum(headers: &Ipv4Udp, payload: &[u8]) -> [u8; 2] {
+    let mut sum = u64::from(PROTOCOL_UDP) + u64::from(u16::from_be_bytes(headers.udp.length));
+    let mut add = |bytes: &[u8]| {
+        let (words, rest) = bytes.as_chunks::<2>();
+        sum += words.iter().map(|word| u64::from(u16::from_be_bytes(*word))).sum::<u64>();
+        if let [last] = rest {
+            sum += u64::from(u16::from_be_bytes([*last, 0]));
+        }
+    };
+    add(&headers.ip.source);
+    add(&headers.ip.destination);
+    add(headers.udp.as_bytes());
+    add(payload);
+    while sum > u64::from(u16::MAX) {
+        sum = (sum & 0xFFFF) + (sum >> 16);
+    }
+    match !(sum as u16) {
+        0 => [0xFF; 2],
+        checksum => checksum.to_be_bytes(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_headers_are_those_that_etherparse_computes(
+            payload in prop::collection::vec(any::<u8>(), 0..300),
+            addresses in any::<([u8; 4], u16, [u8; 4], u16)>(),
+            tos in any::<u8>(),
+        ) {
+            let source = SocketAddrV4::new(addresses.0.into(), addresses.1);
+            let destination = SocketAddrV4::new(addresses.2.into(), addresses.3);
+            let ours = headers(source, destination, tos, &payload);
+            let packet = [ours.as_bytes(), &payload].concat();
+            let parsed = etherparse::SlicedPacket::from_ip(&packet).unwrap();
+            let (Some(etherparse::NetSlice::Ipv4(ip)), Some(etherparse::TransportSlice::Udp(udp))) =
+                (parsed.net, parsed.transport) else { panic!("not UDP over IPv4") };
+            let expected = udp.to_header().calc_checksum_ipv4(&ip.header().to_header(), &payload).unwrap();
+            prop_assert_eq!(udp.checksum(), if expected == 0 { 0xFFFF } else { expected });
+            prop_assert_eq!(ip.header().ttl(), TTL);
+            prop_assert_eq!(ours.ip.type_of_service, tos);
+        }
+    }
+}

@@ -1,0 +1,560 @@
+//! The sessions: who offered what to whom, the ports that stand between them, and the flows that follow.
+//!
+//! A session has two sides: A, the party of the first offer, and B, whoever answers. Each stream has a pair
+//! of ports on each side's network. What A sends arrives at A's port and leaves from B's port to B, and the
+//! other way round; so each port is the local end of one flow, and a stream of RTP has four of them.
+//!
+//! A later offer changes what is negotiated only when it is answered: if it is refused, the session goes on
+//! as it was (RFC 3264 section 8). Ports of new streams are there at once, for they are announced at once.
+//! Several answers to one offer (forking) follow one another: the last one's party is B.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
+
+use relay_ebpf::FlowKind;
+
+use super::{
+    ports::{PortPair, PortUse, Ports},
+    surface::{Answer, MediaError, Offer},
+};
+use crate::{
+    datapath::FlowSpec,
+    net::{Dscp, Latching, NetworkId},
+    sdp::{Address, Ice, Media, Rewriter, Session as Description, Target},
+};
+
+/// Timestamp clock where a description names none (RFC 3551's audio).
+const DEFAULT_CLOCK: u32 = 8000;
+
+/// What the media room knows of a network.
+#[derive(Debug, Clone)]
+pub struct MediaNetwork {
+    /// Its name, for messages to people.
+    pub name: String,
+    /// The address that media ports are on.
+    pub address: IpAddr,
+    /// The address that session descriptions announce.
+    pub advertised: IpAddr,
+    /// The media ports.
+    pub ports: RangeInclusive<u16>,
+    /// Which sources its flows may learn.
+    pub latching: Latching,
+    /// The code point of RTP that leaves to it; none to leave it as it came.
+    pub rtp_dscp: Option<Dscp>,
+    /// The code point of RTCP that leaves to it; none to leave it as it came.
+    pub rtcp_dscp: Option<Dscp>,
+}
+
+/// How the media room is to work.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The networks, by [`NetworkId`].
+    pub networks: Vec<MediaNetwork>,
+    /// Sessions that there can be at a time.
+    pub max_sessions: usize,
+    /// A session without any packet for this long has ended unnoticed.
+    pub timeout: Duration,
+    /// Shuffles the ports.
+    pub seed: u64,
+}
+
+/// A change that the datapath is to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FlowChange {
+    /// Install this flow, or change the one with its local address and port.
+    Install(FlowSpec),
+    /// Remove the flow with this local address and port.
+    Remove(SocketAddr),
+}
+
+/// What an offer or an answer leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Negotiated {
+    /// The description for the other party.
+    pub sdp: Vec<u8>,
+    /// What the datapath has to do before it is sent on.
+    pub changes: Vec<FlowChange>,
+}
+
+/// One stream of a session as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamReport {
+    /// `audio`, `video`, ...
+    pub kind: String,
+    /// The local ends of its flows: A's RTP and RTCP, B's RTP and RTCP.
+    pub flows: Vec<SocketAddr>,
+}
+
+/// A session as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionReport {
+    /// The networks of A and B.
+    pub networks: (NetworkId, NetworkId),
+    /// Its streams.
+    pub streams: Vec<StreamReport>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    A,
+    B,
+}
+
+/// Where a party wants its packets: none while it is unknown, or on hold by an address of zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Remote {
+    rtp: Option<SocketAddr>,
+    rtcp: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Party {
+    network: NetworkId,
+    ports: PortPair,
+    remote: Remote,
+}
+
+#[derive(Debug, Clone)]
+struct Stream {
+    kind: String,
+    flow_kind: FlowKind,
+    clock_rate: u32,
+    a: Party,
+    b: Party,
+    /// What the last offer wants of its sender's side, until it is answered.
+    pending: Option<(Side, Remote)>,
+}
+
+impl Stream {
+    fn party(&mut self, side: Side) -> &mut Party {
+        match side {
+            Side::A => &mut self.a,
+            Side::B => &mut self.b,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Session {
+    a_tag: Vec<u8>,
+    networks: (NetworkId, NetworkId),
+    streams: Vec<Option<Stream>>,
+    negotiated: Instant,
+}
+
+impl Session {
+    fn side(&self, tag: &[u8]) -> Side {
+        if tag == self.a_tag { Side::A } else { Side::B }
+    }
+
+    fn network(&self, side: Side) -> NetworkId {
+        match side {
+            Side::A => self.networks.0,
+            Side::B => self.networks.1,
+        }
+    }
+}
+
+/// All sessions.
+#[derive(Debug)]
+pub struct Sessions {
+    settings: Settings,
+    ports: Vec<Ports>,
+    sessions: HashMap<Vec<u8>, Session>,
+}
+
+impl Sessions {
+    /// No sessions yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let ports = (0u64..)
+            .zip(&settings.networks)
+            .map(|(index, network)| Ports::new(&network.ports, settings.seed.wrapping_add(index)))
+            .collect();
+        Self { settings, ports, sessions: HashMap::new() }
+    }
+
+    /// Takes an offer.
+    ///
+    /// # Errors
+    /// See [`MediaError`]; nothing of what this offer would have added stays behind.
+    pub fn offer(&mut self, now: Instant, offer: &Offer<'_>) -> Result<Negotiated, MediaError> {
+        let description = read(offer.sdp)?;
+        let known = self.sessions.contains_key(offer.call);
+        if !known && self.sessions.len() >= self.settings.max_sessions {
+            return Err(MediaError::Limit { what: "media sessions", limit: self.settings.max_sessions });
+        }
+        let remotes = self.remotes(offer.from, &description)?;
+        let mut session = self.sessions.remove(offer.call).unwrap_or_else(|| Session {
+            a_tag: offer.from_tag.to_vec(),
+            networks: (offer.from, offer.to),
+            streams: Vec::new(),
+            negotiated: now,
+        });
+        let result = self.apply_offer(&mut session, offer.from_tag, &description, &remotes);
+        session.negotiated = now;
+        if result.is_ok() || known {
+            self.sessions.insert(offer.call.to_vec(), session);
+        }
+        result
+    }
+
+    fn apply_offer(
+        &mut self,
+        session: &mut Session,
+        tag: &[u8],
+        description: &Description<'_>,
+        remotes: &[Option<Remote>],
+    ) -> Result<Negotiated, MediaError> {
+        let side = session.side(tag);
+        let mut changes = Vec::new();
+        let mut added: Vec<(usize, Stream)> = Vec::new();
+        for (index, (media, remote)) in description.media.iter().zip(remotes).enumerate() {
+            let Some(remote) = remote else { continue };
+            match session.streams.get_mut(index).and_then(Option::as_mut) {
+                Some(stream) => stream.pending = Some((side, *remote)),
+                None => match self.new_stream(session.networks, side, media, *remote) {
+                    Ok(stream) => added.push((index, stream)),
+                    Err(error) => {
+                        added.iter().for_each(|(_, stream)| self.release_ports(stream));
+                        return Err(error);
+                    }
+                },
+            }
+        }
+        for (index, stream) in added {
+            if session.streams.len() <= index {
+                session.streams.resize_with(index + 1, || None);
+            }
+            self.install(&stream, &mut changes);
+            session.streams[index] = Some(stream);
+        }
+        // A stream that is offered with port 0 has ended, whatever the answer (RFC 3264 section 8.2).
+        self.end_disabled(session, description, &mut changes);
+        let other = match side {
+            Side::A => Side::B,
+            Side::B => Side::A,
+        };
+        let sdp = self.rewrite(session, description, remotes, other);
+        Ok(Negotiated { sdp, changes })
+    }
+
+    /// Takes an answer to the last offer.
+    ///
+    /// # Errors
+    /// See [`MediaError`]; the session is then as it was.
+    pub fn answer(&mut self, now: Instant, answer: &Answer<'_>) -> Result<Negotiated, MediaError> {
+        let description = read(answer.sdp)?;
+        let remotes = self.remotes(answer.to, &description)?;
+        let mut session = self.sessions.remove(answer.call).ok_or(MediaError::UnknownCall)?;
+        session.negotiated = now;
+        let offerer = session.side(answer.from_tag);
+        let answerer = match offerer {
+            Side::A => Side::B,
+            Side::B => Side::A,
+        };
+        let mut changes = Vec::new();
+        for (index, (media, remote)) in description.media.iter().zip(&remotes).enumerate() {
+            let Some(stream) = session.streams.get_mut(index).and_then(Option::as_mut) else { continue };
+            let Some(remote) = remote else { continue };
+            if let Some((side, remote)) = stream.pending.take() {
+                stream.party(side).remote = remote;
+            }
+            stream.party(answerer).remote = *remote;
+            (stream.flow_kind, stream.clock_rate) = (flow_kind(media), clock_rate(media));
+            let stream = stream.clone();
+            self.install(&stream, &mut changes);
+        }
+        self.end_disabled(&mut session, &description, &mut changes);
+        let sdp = self.rewrite(&session, &description, &remotes, offerer);
+        self.sessions.insert(answer.call.to_vec(), session);
+        Ok(Negotiated { sdp, changes })
+    }
+
+    /// Ends a session; nothing happens if there is none.
+    pub fn delete(&mut self, call: &[u8]) -> Vec<FlowChange> {
+        let mut changes = Vec::new();
+        if let Some(session) = self.sessions.remove(call) {
+            for stream in session.streams.into_iter().flatten() {
+                self.end(&stream, &mut changes);
+            }
+        }
+        changes
+    }
+
+    /// A session as it stands.
+    #[must_use]
+    pub fn query(&self, call: &[u8]) -> Option<SessionReport> {
+        let session = self.sessions.get(call)?;
+        let streams = session
+            .streams
+            .iter()
+            .flatten()
+            .map(|stream| StreamReport {
+                kind: stream.kind.clone(),
+                flows: self.specs(stream).into_iter().map(|spec| spec.local).collect(),
+            })
+            .collect();
+        Some(SessionReport { networks: session.networks, streams })
+    }
+
+    /// The sessions in which nothing was negotiated for the timeout: they have ended if no packet came
+    /// either.
+    #[must_use]
+    pub fn quiet(&self, now: Instant) -> Vec<Vec<u8>> {
+        self.sessions
+            .iter()
+            .filter(|(_, session)| now.saturating_duration_since(session.negotiated) >= self.settings.timeout)
+            .map(|(call, _)| call.clone())
+            .collect()
+    }
+
+    /// A session without any packet for this long has ended unnoticed.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.settings.timeout
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// How many ports of each network are in use, in the order of the networks.
+    #[must_use]
+    pub fn ports(&self) -> Vec<PortUse> {
+        self.ports.iter().map(Ports::in_use).collect()
+    }
+
+    /// Where a party on `network` wants the packets of each of its streams; none for streams that are
+    /// refused, or that no relay of datagrams can carry.
+    fn remotes(
+        &self,
+        network: NetworkId,
+        description: &Description<'_>,
+    ) -> Result<Vec<Option<Remote>>, MediaError> {
+        let ours = self.network(network)?;
+        description
+            .media
+            .iter()
+            .map(|media| {
+                if media.is_disabled() || !media.protocol.is_datagram() {
+                    return Ok(None);
+                }
+                let connection = description.connection_of(media).map(|connection| connection.address);
+                let ip = usable(connection, ours)?;
+                let rtp = ip.map(|ip| SocketAddr::new(ip, media.port));
+                let rtcp = match &media.rtcp {
+                    Some(rtcp) => {
+                        let ip = match rtcp.connection {
+                            Some(connection) => usable(Some(connection.address), ours)?,
+                            None => ip,
+                        };
+                        ip.map(|ip| SocketAddr::new(ip, rtcp.port))
+                    }
+                    None => ip
+                        .zip(media.port.checked_add(1))
+                        .map(|(ip, port)| SocketAddr::new(ip, port)),
+                };
+                Ok(Some(Remote { rtp, rtcp: rtcp.filter(|rtcp| rtcp.port() != 0) }))
+            })
+            .collect()
+    }
+
+    fn network(&self, network: NetworkId) -> Result<&MediaNetwork, MediaError> {
+        self.settings
+            .networks
+            .get(network.index())
+            .ok_or_else(|| MediaError::Datapath(format!("{network} is not configured")))
+    }
+
+    fn new_stream(
+        &mut self,
+        networks: (NetworkId, NetworkId),
+        side: Side,
+        media: &Media<'_>,
+        remote: Remote,
+    ) -> Result<Stream, MediaError> {
+        let a = self.take_ports(networks.0)?;
+        let b = match self.take_ports(networks.1) {
+            Ok(b) => b,
+            Err(error) => {
+                self.give_back(networks.0, a);
+                return Err(error);
+            }
+        };
+        let mut stream = Stream {
+            kind: String::from_utf8_lossy(media.kind).into_owned(),
+            flow_kind: flow_kind(media),
+            clock_rate: clock_rate(media),
+            a: Party { network: networks.0, ports: a, remote: Remote::default() },
+            b: Party { network: networks.1, ports: b, remote: Remote::default() },
+            pending: None,
+        };
+        stream.party(side).remote = remote;
+        Ok(stream)
+    }
+
+    fn take_ports(&mut self, network: NetworkId) -> Result<PortPair, MediaError> {
+        let name = self.network(network)?.name.clone();
+        let ports = self
+            .ports
+            .get_mut(network.index())
+            .ok_or_else(|| MediaError::Datapath(format!("{network} has no ports")))?;
+        ports.take().ok_or_else(|| {
+            let PortUse { used, total } = ports.in_use();
+            MediaError::NoPorts { network: name, used, total }
+        })
+    }
+
+    fn give_back(&mut self, network: NetworkId, pair: PortPair) {
+        if let Some(ports) = self.ports.get_mut(network.index()) {
+            ports.give_back(pair);
+        }
+    }
+
+    fn release_ports(&mut self, stream: &Stream) {
+        self.give_back(stream.a.network, stream.a.ports);
+        self.give_back(stream.b.network, stream.b.ports);
+    }
+
+    /// Ends the streams whose description has port 0.
+    fn end_disabled(
+        &mut self,
+        session: &mut Session,
+        description: &Description<'_>,
+        changes: &mut Vec<FlowChange>,
+    ) {
+        for (media, stream) in description.media.iter().zip(&mut session.streams) {
+            if media.is_disabled()
+                && let Some(stream) = stream.take()
+            {
+                self.end(&stream, changes);
+            }
+        }
+    }
+
+    fn end(&mut self, stream: &Stream, changes: &mut Vec<FlowChange>) {
+        changes.extend(self.specs(stream).into_iter().map(|spec| FlowChange::Remove(spec.local)));
+        self.release_ports(stream);
+    }
+
+    fn install(&self, stream: &Stream, changes: &mut Vec<FlowChange>) {
+        changes.extend(self.specs(stream).into_iter().map(FlowChange::Install));
+    }
+
+    /// The flows of a stream: A's RTP and RTCP, B's RTP and RTCP.
+    fn specs(&self, stream: &Stream) -> Vec<FlowSpec> {
+        let mut specs = Vec::with_capacity(4);
+        for (from, to) in [(&stream.a, &stream.b), (&stream.b, &stream.a)] {
+            let (Ok(here), Ok(there)) = (self.network(from.network), self.network(to.network)) else {
+                continue;
+            };
+            let mut flow = |kind, local, out, signalled, destination| {
+                specs.push(FlowSpec {
+                    local: SocketAddr::new(here.address, local),
+                    from: from.network,
+                    signalled,
+                    latching: here.latching,
+                    out_source: SocketAddr::new(there.address, out),
+                    destination,
+                    kind,
+                    dscp: if kind == FlowKind::Rtcp { there.rtcp_dscp } else { there.rtp_dscp },
+                    clock_rate: stream.clock_rate,
+                });
+            };
+            flow(stream.flow_kind, from.ports.rtp(), to.ports.rtp(), from.remote.rtp, to.remote.rtp);
+            if stream.flow_kind == FlowKind::Rtp {
+                let kind = FlowKind::Rtcp;
+                flow(kind, from.ports.rtcp(), to.ports.rtcp(), from.remote.rtcp, to.remote.rtcp);
+            }
+        }
+        specs
+    }
+
+    /// The description for the party on side `to`: our address and our ports on its network.
+    fn rewrite(
+        &self,
+        session: &Session,
+        description: &Description<'_>,
+        remotes: &[Option<Remote>],
+        to: Side,
+    ) -> Vec<u8> {
+        let mut rewriter = Rewriter::new(description);
+        let Ok(network) = self.network(session.network(to)) else { return rewriter.finish() };
+        // Streams that are not ours to carry keep the address they came with: if they have none of their
+        // own, the session's must stay theirs.
+        let foreign = description.media.iter().zip(remotes).any(|(media, remote)| {
+            remote.is_none() && !media.is_disabled() && media.connection.is_none()
+        });
+        if !foreign {
+            rewriter.set_connection(Target::Session, network.advertised);
+        }
+        for (index, remote) in remotes.iter().enumerate() {
+            let (Some(_), Some(Some(stream))) = (remote, session.streams.get(index)) else { continue };
+            let ports = match to {
+                Side::A => stream.a.ports,
+                Side::B => stream.b.ports,
+            };
+            if let Some(media) = description.media.get(index) {
+                if media.connection.is_some() || foreign {
+                    rewriter.set_connection(Target::Media(index), network.advertised);
+                }
+                if media.rtcp.is_some() {
+                    rewriter.set_rtcp(index, ports.rtcp(), network.advertised);
+                }
+            }
+            rewriter.set_port(index, ports.rtp());
+        }
+        rewriter.ice(Ice::Remove);
+        rewriter.finish()
+    }
+}
+
+fn read(sdp: &[u8]) -> Result<Description<'_>, MediaError> {
+    let description = Description::parse(sdp).map_err(|error| MediaError::Sdp(error.to_string()))?;
+    description.check_connections().map_err(|error| MediaError::Sdp(error.to_string()))?;
+    Ok(description)
+}
+
+/// The address to send to; none if the party is on hold by an address of zeros.
+fn usable(address: Option<Address<'_>>, network: &MediaNetwork) -> Result<Option<IpAddr>, MediaError> {
+    match address {
+        None => Ok(None),
+        Some(address) if address.is_hold() => Ok(None),
+        Some(Address::Name(name)) => Err(MediaError::Sdp(format!(
+            "the connection address {:?} is a name; media needs an IP address",
+            String::from_utf8_lossy(name)
+        ))),
+        Some(Address::Ip(ip)) if ip.is_multicast() => {
+            Err(MediaError::Sdp(format!("the connection address {ip} is a multicast group")))
+        }
+        Some(Address::Ip(ip)) if ip.is_ipv4() != network.address.is_ipv4() => Err(MediaError::Sdp(format!(
+            "the connection address {ip} is of another family than network \"{}\" ({})",
+            network.name, network.address
+        ))),
+        Some(Address::Ip(ip)) => Ok(Some(ip)),
+    }
+}
+
+fn flow_kind(media: &Media<'_>) -> FlowKind {
+    if media.protocol.is_rtp() { FlowKind::Rtp } else { FlowKind::Opaque }
+}
+
+fn clock_rate(media: &Media<'_>) -> u32 {
+    media.payload_types().find_map(|payload| media.clock_rate(payload)).unwrap_or(DEFAULT_CLOCK)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+//! Names of metrics, in one place. Units are in the names: seconds, bytes; `_total` marks counters.
+
+/// Version of the daemon, as a label.
+pub const BUILD_INFO: &str = "branchline_build_info";
+/// Calls that stand or are being set up.
+pub const CALLS_ACTIVE: &str = "branchline_calls_active";
+/// Calls attempted: the denominator of RFC 6076's ratios.
+pub const CALL_ATTEMPTS: &str = "branchline_call_attempts_total";
+/// Calls answered: the numerator of the answer-seizure ratio (RFC 6076 section 4.6).
+pub const CALLS_ANSWERED: &str = "branchline_calls_answered_total";
+/// Calls ended, by outcome.
+pub const CALLS_ENDED: &str = "branchline_calls_ended_total";
+/// RFC 6076 section 4.3.
+pub const SESSION_REQUEST_DELAY: &str = "branchline_session_request_delay_seconds";
+/// RFC 6076 section 4.4.
+pub const SESSION_DISCONNECT_DELAY: &str = "branchline_session_disconnect_delay_seconds";
+/// RFC 6076 section 4.1.
+pub const REGISTRATION_REQUEST_DELAY: &str = "branchline_registration_request_delay_seconds";
+/// Bindings that stand.
+pub const REGISTRATIONS: &str = "branchline_registrations";
+/// SIP requests, by network, method and direction.
+pub const SIP_REQUESTS: &str = "branchline_sip_requests_total";
+/// SIP responses, by network, class and direction.
+pub const SIP_RESPONSES: &str = "branchline_sip_responses_total";
+/// SIP messages dropped or refused, by reason.
+pub const SIP_DROPPED: &str = "branchline_sip_dropped_total";
+/// Session descriptions that the media plane refused.
+pub const MEDIA_REFUSED: &str = "branchline_media_refused_total";
+/// Flows, by who carries them.
+pub const FLOWS: &str = "branchline_flows";
+/// Flows that there can be.
+pub const FLOW_TABLE_SIZE: &str = "branchline_flow_table_size";
+/// Media packets sent on, by datapath and direction.
+pub const MEDIA_PACKETS: &str = "branchline_media_packets_total";
+/// Bytes of these, IPv4 headers included.
+pub const MEDIA_BYTES: &str = "branchline_media_bytes_total";
+/// Packets to media ports dropped, by reason and datapath.
+pub const MEDIA_DROPPED: &str = "branchline_media_dropped_total";
+/// Packets that the kernel program passed to the stack, by reason.
+pub const MEDIA_PASSED: &str = "branchline_media_passed_total";
+/// RTP packets that never arrived at the appliance, by direction.
+pub const RTP_LOST: &str = "branchline_rtp_lost_packets_total";
+/// RTP packets that should have arrived, by direction.
+pub const RTP_EXPECTED: &str = "branchline_rtp_expected_packets_total";
+/// Interarrival jitter of the streams, by direction, one observation for each stream every few seconds.
+pub const RTP_JITTER: &str = "branchline_rtp_jitter_seconds";
+/// Time in the relay, by datapath.
+pub const RELAY_LATENCY: &str = "branchline_relay_latency_seconds";
+/// Time from the appliance to a party and back, from RTCP.
+pub const RTCP_ROUND_TRIP: &str = "branchline_rtcp_round_trip_seconds";
+/// Media ports in use, by network.
+pub const MEDIA_PORTS_USED: &str = "branchline_media_ports_used";
+/// Media ports configured, by network.
+pub const MEDIA_PORTS: &str = "branchline_media_ports";
+/// 1 for the mode in which the relay is attached to an interface.
+pub const ATTACH_MODE: &str = "branchline_attach_mode";
+/// 1 for the datapath in force; the reason is empty unless it is userspace.
+pub const DATAPATH_INFO: &str = "branchline_datapath_info";
+
+/// Values of the label `datapath`.
+pub mod datapath {
+    /// The kernel program.
+    pub const KERNEL: &str = "kernel";
+    /// The userspace relay.
+    pub const USERSPACE: &str = "userspace";
+}
+
+/// Values of the label `direction` of SIP messages.
+pub mod sip {
+    /// To the appliance.
+    pub const RECEIVED: &str = "received";
+    /// From the appliance.
+    pub const SENT: &str = "sent";
+}

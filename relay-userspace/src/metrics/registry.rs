@@ -1,0 +1,290 @@
+//! The metrics themselves.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+use relay_ebpf::tables::Latency;
+use thiserror::Error;
+
+use super::names;
+
+/// A metric could not be made or written.
+#[derive(Debug, Error)]
+#[error("metrics: {0}")]
+pub struct MetricsError(#[from] prometheus::Error);
+
+/// All metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// See [`names::CALLS_ACTIVE`]; so for each.
+    pub calls_active: IntGauge,
+    /// Calls attempted.
+    pub call_attempts: IntCounter,
+    /// Calls answered.
+    pub calls_answered: IntCounter,
+    /// Calls ended: outcome.
+    pub calls_ended: IntCounterVec,
+    /// Session request delay.
+    pub session_request_delay: Histogram,
+    /// Session disconnect delay.
+    pub session_disconnect_delay: Histogram,
+    /// Registration request delay.
+    pub registration_request_delay: Histogram,
+    /// Bindings.
+    pub registrations: IntGauge,
+    /// SIP requests: network, method, direction.
+    pub sip_requests: IntCounterVec,
+    /// SIP responses: network, class, direction.
+    pub sip_responses: IntCounterVec,
+    /// SIP messages not relayed: reason.
+    pub sip_dropped: IntCounterVec,
+    /// Session descriptions refused.
+    pub media_refused: IntCounter,
+    /// Flows: datapath.
+    pub flows: IntGaugeVec,
+    /// Room for flows.
+    pub flow_table_size: IntGauge,
+    /// Packets: datapath, direction.
+    pub media_packets: IntCounterVec,
+    /// Bytes: datapath, direction.
+    pub media_bytes: IntCounterVec,
+    /// Dropped: reason, datapath.
+    pub media_dropped: IntCounterVec,
+    /// Passed to the stack: reason.
+    pub media_passed: IntCounterVec,
+    /// RTP lost: direction.
+    pub rtp_lost: IntCounterVec,
+    /// RTP expected: direction.
+    pub rtp_expected: IntCounterVec,
+    /// Jitter: direction.
+    pub rtp_jitter: HistogramVec,
+    /// Time in the relay: datapath.
+    pub relay_latency: HistogramVec,
+    /// Round trips.
+    pub rtcp_round_trip: Histogram,
+    /// Ports used: network.
+    pub media_ports_used: IntGaugeVec,
+    /// Ports: network.
+    pub media_ports: IntGaugeVec,
+    /// Attach mode: interface, mode.
+    pub attach_mode: IntGaugeVec,
+    /// Datapath: datapath, reason.
+    pub datapath_info: IntGaugeVec,
+}
+
+/// From 1 ms to a minute: a phone that answers at once, and one that rings.
+const DELAYS: [f64; 15] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// From 125 microseconds to half a second; a phone's buffer holds 40 to 300 ms.
+const JITTERS: [f64; 13] =
+    [0.000_125, 0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5];
+/// From 1 ms to 2 s, with the 150 and 300 ms at which callers begin to notice (ITU-T G.114).
+const ROUND_TRIPS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.3, 0.5, 1.0, 2.0];
+
+impl Metrics {
+    /// All metrics, at zero.
+    ///
+    /// # Errors
+    /// If two of them have one name.
+    pub fn new() -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let metric = IntGauge::new(name, help)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+            let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
+            let metric = IntCounter::new(name, help)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let histogram = |name: &str, help: &str, buckets: &[f64]| -> Result<Histogram, prometheus::Error> {
+            let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let histograms =
+            |name: &str, help: &str, buckets: &[f64], labels: &[&str]| -> Result<HistogramVec, prometheus::Error> {
+                let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+                let metric = HistogramVec::new(opts, labels)?;
+                registry.register(Box::new(metric.clone()))?;
+                Ok(metric)
+            };
+        // The bounds are those of the buckets that both datapaths count in: powers of two of nanoseconds.
+        let latencies: Vec<f64> =
+            (5..relay_ebpf::tables::LATENCY_BUCKETS).map(|power| seconds(1u64 << power)).collect();
+
+        let metrics = Self {
+            calls_active: gauge(names::CALLS_ACTIVE, "Calls that stand or are being set up.")?,
+            call_attempts: counter(names::CALL_ATTEMPTS, "Calls attempted (RFC 6076).")?,
+            calls_answered: counter(names::CALLS_ANSWERED, "Calls answered (RFC 6076).")?,
+            calls_ended: counters(names::CALLS_ENDED, "Calls ended, by outcome.", &["outcome"])?,
+            session_request_delay: histogram(
+                names::SESSION_REQUEST_DELAY,
+                "INVITE to the first response above 100 (RFC 6076 section 4.3).",
+                &DELAYS,
+            )?,
+            session_disconnect_delay: histogram(
+                names::SESSION_DISCONNECT_DELAY,
+                "BYE to its final response (RFC 6076 section 4.4).",
+                &DELAYS,
+            )?,
+            registration_request_delay: histogram(
+                names::REGISTRATION_REQUEST_DELAY,
+                "REGISTER to its 200 (RFC 6076 section 4.1).",
+                &DELAYS,
+            )?,
+            registrations: gauge(names::REGISTRATIONS, "Phones' bindings that stand.")?,
+            sip_requests: counters(
+                names::SIP_REQUESTS,
+                "SIP requests by network, method and direction.",
+                &["network", "method", "direction"],
+            )?,
+            sip_responses: counters(
+                names::SIP_RESPONSES,
+                "SIP responses by network, class and direction.",
+                &["network", "class", "direction"],
+            )?,
+            sip_dropped: counters(
+                names::SIP_DROPPED,
+                "SIP messages that were not relayed, by reason.",
+                &["reason"],
+            )?,
+            media_refused: counter(names::MEDIA_REFUSED, "Session descriptions that were refused.")?,
+            flows: gauges(names::FLOWS, "Flows by who carries them.", &["datapath"])?,
+            flow_table_size: gauge(names::FLOW_TABLE_SIZE, "Flows that there can be.")?,
+            media_packets: counters(
+                names::MEDIA_PACKETS,
+                "Media packets sent on.",
+                &["datapath", "direction"],
+            )?,
+            media_bytes: counters(
+                names::MEDIA_BYTES,
+                "Bytes of media packets sent on, IPv4 headers included.",
+                &["datapath", "direction"],
+            )?,
+            media_dropped: counters(
+                names::MEDIA_DROPPED,
+                "Packets to media ports that were dropped, by reason.",
+                &["reason", "datapath"],
+            )?,
+            media_passed: counters(
+                names::MEDIA_PASSED,
+                "Packets that the kernel program passed to the stack, by reason.",
+                &["reason"],
+            )?,
+            rtp_lost: counters(
+                names::RTP_LOST,
+                "RTP packets that never arrived at the appliance.",
+                &["direction"],
+            )?,
+            rtp_expected: counters(
+                names::RTP_EXPECTED,
+                "RTP packets that should have arrived at the appliance.",
+                &["direction"],
+            )?,
+            rtp_jitter: histograms(
+                names::RTP_JITTER,
+                "Interarrival jitter (RFC 3550) of the live streams, each observed every 5 seconds.",
+                &JITTERS,
+                &["direction"],
+            )?,
+            relay_latency: histograms(
+                names::RELAY_LATENCY,
+                "Time in the relay: the kernel program's own, one packet in 1,024 of a flow; in userspace from the packet's arrival to its departure, one packet of a batch.",
+                &latencies,
+                &["datapath"],
+            )?,
+            rtcp_round_trip: histogram(
+                names::RTCP_ROUND_TRIP,
+                "From the appliance to a party and back, from RTCP reports.",
+                &ROUND_TRIPS,
+            )?,
+            media_ports_used: gauges(names::MEDIA_PORTS_USED, "Media ports in use.", &["network"])?,
+            media_ports: gauges(names::MEDIA_PORTS, "Media ports configured.", &["network"])?,
+            attach_mode: gauges(
+                names::ATTACH_MODE,
+                "1 for the mode in which the relay is attached.",
+                &["interface", "mode"],
+            )?,
+            datapath_info: gauges(
+                names::DATAPATH_INFO,
+                "1 for the datapath in force, and why it is not the kernel's.",
+                &["datapath", "reason"],
+            )?,
+            registry,
+        };
+        let build = IntGaugeVec::new(Opts::new(names::BUILD_INFO, "Version of the daemon."), &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        metrics.registry.register(Box::new(build))?;
+        for datapath in [names::datapath::KERNEL, names::datapath::USERSPACE] {
+            metrics.relay_latency.with_label_values(&[datapath]);
+        }
+        Ok(metrics)
+    }
+
+    /// Everything, in Prometheus' text format.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn text(&self) -> Result<String, MetricsError> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Adds the latency samples that came between two readings. A sample is known to within a factor of
+    /// two; it is entered in the middle of its bucket.
+    pub fn add_latencies(&self, datapath: &str, before: &Latency, now: &Latency) {
+        let histogram = self.relay_latency.with_label_values(&[datapath]);
+        for (power, (before, now)) in before.buckets.iter().zip(now.buckets).enumerate() {
+            for _ in *before..now {
+                histogram.observe(seconds(1u64 << power) * 1.5);
+            }
+        }
+    }
+}
+
+/// Brings a counter up to what another counts.
+pub fn raise(counter: &IntCounter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
+}
+
+/// Nanoseconds in seconds.
+fn seconds(nanoseconds: u64) -> f64 {
+    Duration::from_nanos(nanoseconds).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latency_samples_are_entered_once_and_in_their_bucket() {
+        let metrics = Metrics::new().unwrap();
+        let mut now = Latency::default();
+        now.buckets[10] = 3;
+        metrics.add_latencies("kernel", &Latency::default(), &now);
+        let before = now;
+        now.buckets[10] = 4;
+        metrics.add_latencies("kernel", &before, &now);
+        let text = metrics.text().unwrap();
+        // 1,024 ns and above, below 2,048 ns.
+        assert!(text.contains("branchline_relay_latency_seconds_bucket{datapath=\"kernel\",le=\"0.000001024\"} 0"), "{text}");
+        assert!(text.contains("branchline_relay_latency_seconds_bucket{datapath=\"kernel\",le=\"0.000002048\"} 4"), "{text}");
+    }
+}

@@ -1,0 +1,89 @@
+//! Vocabulary of networks: the names by which the rooms speak of the appliance's sides.
+
+pub mod netlink;
+
+use std::fmt;
+
+/// One of the appliance's configured networks, by its position in the configuration.
+///
+/// A call bridges two networks or stays within one, so the rooms pass this handle instead of an
+/// interface or an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NetworkId(pub u16);
+
+impl NetworkId {
+    /// The position as an index into a list of networks.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+impl fmt::Display for NetworkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "network #{}", self.0)
+    }
+}
+
+/// Who lives on a network; it decides where requests from it may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The office's phones: their requests go to the servers.
+    Phones,
+    /// The central SIP servers: their requests go to phones that have registered.
+    Servers,
+    /// A local gateway to the telephone network.
+    Gateway,
+}
+
+/// From whom a flow takes its packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Latching {
+    /// Exactly the address and port of the session description.
+    Signalled,
+    /// The address of the session description, from any port.
+    SameAddress,
+    /// Whoever sends first: for phones behind an unknown address translator.
+    Any,
+}
+
+/// A differentiated services code point, 0-63 (RFC 2474).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
+#[serde(try_from = "u8")]
+pub struct Dscp(u8);
+
+impl Dscp {
+    /// Expedited forwarding, for media (RFC 3246).
+    pub const EF: Self = Self(46);
+    /// Class selector 3, for signalling (RFC 4594 section 2.3).
+    pub const CS3: Self = Self(24);
+    /// The default class; as a configured value it turns marking off.
+    pub const DEFAULT: Self = Self(0);
+
+    /// The code point as it stands in the type-of-service byte, ECN bits zero.
+    #[must_use]
+    pub const fn type_of_service(self) -> u8 {
+        self.0 << 2
+    }
+
+    /// The code point, 0-63.
+    #[must_use]
+    pub const fn value(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<u8> for Dscp {
+    type Error = String;
+
+    fn try_from(value: u8) -> Result<Self, Self::Error> {
+        /// Six bits (RFC 2474 section 3).
+        const HIGHEST: u8 = 63;
+        if value > HIGHEST {
+            return Err(format!("DSCP {value} is out of range: it must be 0 to {HIGHEST} (0 turns marking off)"));
+        }
+        Ok(Self(value))
+    }
+}

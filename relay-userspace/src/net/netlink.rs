@@ -1,0 +1,345 @@
+//! What the appliance asks of netlink: interfaces, routes, neighbours, and news of their changes.
+//!
+//! A thin driver: it turns rtnetlink's messages into the few facts that other rooms need.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use netlink_packet_core::NetlinkPayload;
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressMessage},
+    link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, State, XdpAttached},
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
+    route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
+};
+use rtnetlink::{MulticastGroup, RouteMessageBuilder};
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+/// Why netlink could not be asked.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// No netlink socket.
+    #[error("no netlink socket: {0}")]
+    Socket(#[from] std::io::Error),
+    /// The kernel refused a request.
+    #[error("{0}")]
+    Request(#[from] rtnetlink::Error),
+}
+
+/// What XDP program is on an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attached {
+    /// None.
+    Nothing,
+    /// One.
+    Program {
+        /// The kernel's number of it.
+        program: u32,
+        /// Whether the driver runs it.
+        native: bool,
+    },
+}
+
+/// An interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its number.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its hardware address, if it is an Ethernet device.
+    pub address: Option<[u8; 6]>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Whether it can carry packets.
+    pub up: bool,
+    /// Its kind, if it is a virtual one: `veth`, `bridge`, ...
+    pub kind: Option<String>,
+    /// Its XDP program.
+    pub xdp: Attached,
+}
+
+/// The way to an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// The interface by which packets leave.
+    pub interface: u32,
+    /// The neighbour that they go to: a gateway, or the address itself.
+    pub neighbour: Ipv4Addr,
+    /// Whether the address is this host's own.
+    pub local: bool,
+}
+
+/// A neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Neighbour {
+    /// The interface that it is behind.
+    pub interface: u32,
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// Its hardware address, if it is known and usable.
+    pub address: Option<[u8; 6]>,
+    /// Whether its address was known but has not been confirmed for a while.
+    pub stale: bool,
+}
+
+/// Something changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// An interface came, went or changed.
+    Link,
+    /// A route came, went or changed.
+    Route,
+    /// A neighbour did.
+    Neighbour(Neighbour),
+}
+
+/// An address of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InterfaceAddress {
+    /// The interface.
+    pub interface: u32,
+    /// The address.
+    pub ip: IpAddr,
+    /// Bits of the network's prefix.
+    pub prefix: u8,
+}
+
+/// A netlink socket to ask.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    handle: rtnetlink::Handle,
+}
+
+/// News that nobody has taken yet; more than this many are folded into "everything may have changed".
+const NEWS_QUEUE: usize = 1024;
+
+/// Opens a netlink socket in this process's network namespace, within a tokio runtime.
+///
+/// # Errors
+/// If there is no such socket.
+pub fn connect() -> Result<(Handle, mpsc::Receiver<News>), Error> {
+    let groups = [MulticastGroup::Link, MulticastGroup::Neigh, MulticastGroup::Ipv4Route];
+    let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(&groups)?;
+    let (sender, news) = mpsc::channel(NEWS_QUEUE);
+    tokio::spawn(connection);
+    tokio::spawn(async move {
+        while let Some((message, _)) = messages.next().await {
+            let NetlinkPayload::InnerMessage(message) = message.payload else { continue };
+            let item = match message {
+                RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_) => Some(News::Link),
+                RouteNetlinkMessage::NewRoute(_) | RouteNetlinkMessage::DelRoute(_) => Some(News::Route),
+                RouteNetlinkMessage::NewNeighbour(message) => neighbour(&message).map(News::Neighbour),
+                RouteNetlinkMessage::DelNeighbour(message) => neighbour(&message)
+                    .map(|gone| News::Neighbour(Neighbour { address: None, stale: false, ..gone })),
+                _ => None,
+            };
+            // A full queue has news enough: its reader looks at everything again now and then.
+            if let Some(item) = item
+                && let Err(mpsc::error::TrySendError::Closed(_)) = sender.try_send(item)
+            {
+                return;
+            }
+        }
+    });
+    Ok((Handle { handle }, news))
+}
+
+impl Handle {
+    /// An interface by its name.
+    ///
+    /// # Errors
+    /// If the kernel refuses to say.
+    pub async fn link(&self, name: &str) -> Result<Option<Link>, Error> {
+        Ok(self.links().await?.into_iter().find(|link| link.name == name))
+    }
+
+    /// All interfaces.
+    ///
+    /// # Errors
+    /// If the kernel refuses to say.
+    pub async fn links(&self) -> Result<Vec<Link>, Error> {
+        let links: Vec<LinkMessage> = self.handle.link().get().execute().try_collect().await?;
+        Ok(links.iter().map(link).collect())
+    }
+
+    /// All addresses of all interfaces.
+    ///
+    /// # Errors
+    /// If the kernel refuses to say.
+    pub async fn addresses(&self) -> Result<Vec<InterfaceAddress>, Error> {
+        let addresses: Vec<AddressMessage> = self.handle.address().get().execute().try_collect().await?;
+        Ok(addresses
+            .iter()
+            .filter_map(|message| {
+                let ip = message.attributes.iter().find_map(|attribute| match attribute {
+                    AddressAttribute::Local(ip) => Some(*ip),
+                    _ => None,
+                });
+                let ip = ip.or_else(|| {
+                    message.attributes.iter().find_map(|attribute| match attribute {
+                        AddressAttribute::Address(ip) => Some(*ip),
+                        _ => None,
+                    })
+                })?;
+                Some(InterfaceAddress { interface: message.header.index, ip, prefix: message.header.prefix_len })
+            })
+            .collect())
+    }
+
+    /// The way to an IPv4 address, as the kernel would choose it now.
+    ///
+    /// # Errors
+    /// If there is none, or the kernel refuses to say.
+    pub async fn route(&self, to: Ipv4Addr) -> Result<Option<Route>, Error> {
+        let request = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, 32).build();
+        let answer: Option<RouteMessage> =
+            self.handle.route().get(request).execute().try_next().await?;
+        Ok(answer.and_then(|message| route(&message, to)))
+    }
+
+    /// All IPv4 routes' destinations with their prefix length and interface; for the doctor.
+    ///
+    /// # Errors
+    /// If the kernel refuses to say.
+    pub async fn routes(&self) -> Result<Vec<(Ipv4Addr, u8, u32)>, Error> {
+        let request = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let routes: Vec<RouteMessage> = self.handle.route().get(request).execute().try_collect().await?;
+        Ok(routes
+            .iter()
+            .filter(|message| message.header.kind == RouteType::Unicast)
+            .filter_map(|message| {
+                let mut destination = Ipv4Addr::UNSPECIFIED;
+                let mut interface = None;
+                for attribute in &message.attributes {
+                    match attribute {
+                        RouteAttribute::Destination(RouteAddress::Inet(ip)) => destination = *ip,
+                        RouteAttribute::Oif(index) => interface = Some(*index),
+                        _ => {}
+                    }
+                }
+                Some((destination, message.header.destination_prefix_length, interface?))
+            })
+            .collect())
+    }
+
+    /// All IPv4 neighbours.
+    ///
+    /// # Errors
+    /// If the kernel refuses to say.
+    pub async fn neighbours(&self) -> Result<Vec<Neighbour>, Error> {
+        let messages: Vec<NeighbourMessage> =
+            self.handle.neighbours().get().execute().try_collect().await?;
+        Ok(messages.iter().filter_map(neighbour).collect())
+    }
+
+    /// Asks the kernel to find out, or to confirm, a neighbour's hardware address.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub async fn probe(&self, interface: u32, ip: Ipv4Addr) -> Result<(), Error> {
+        self.handle
+            .neighbours()
+            .add(interface, IpAddr::V4(ip))
+            .state(NeighbourState::None)
+            .flags(NeighbourFlags::Use)
+            .replace()
+            .execute()
+            .await?;
+        Ok(())
+    }
+}
+
+fn link(message: &LinkMessage) -> Link {
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        address: None,
+        mtu: 0,
+        up: false,
+        kind: None,
+        xdp: Attached::Nothing,
+    };
+    let (mut program, mut attached) = (0, None);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Address(address) if message.header.link_layer_type == LinkLayerType::Ether => {
+                link.address = address.as_slice().try_into().ok();
+            }
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::OperState(state) => link.up = matches!(state, State::Up | State::Unknown),
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    if let LinkInfo::Kind(kind) = info {
+                        link.kind = Some(kind_name(kind));
+                    }
+                }
+            }
+            LinkAttribute::Xdp(xdps) => {
+                for xdp in xdps {
+                    match xdp {
+                        LinkXdp::Attached(how) => attached = Some(*how),
+                        LinkXdp::ProgId(id) => program = *id,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    link.xdp = match attached {
+        None | Some(XdpAttached::None) => Attached::Nothing,
+        Some(XdpAttached::SocketBuffer) => Attached::Program { program, native: false },
+        Some(_) => Attached::Program { program, native: true },
+    };
+    link
+}
+
+fn kind_name(kind: &InfoKind) -> String {
+    kind.to_string()
+}
+
+fn route(message: &RouteMessage, to: Ipv4Addr) -> Option<Route> {
+    let mut interface = None;
+    let mut neighbour = to;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => interface = Some(*index),
+            RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => neighbour = *gateway,
+            _ => {}
+        }
+    }
+    Some(Route { interface: interface?, neighbour, local: message.header.kind == RouteType::Local })
+}
+
+fn neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
+    if message.header.family != AddressFamily::Inet {
+        return None;
+    }
+    let (mut ip, mut address) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(destination)) => ip = Some(*destination),
+            NeighbourAttribute::LinkLayerAddress(bytes) => address = bytes.as_slice().try_into().ok(),
+            _ => {}
+        }
+    }
+    let usable = matches!(
+        message.header.state,
+        NeighbourState::Reachable
+            | NeighbourState::Stale
+            | NeighbourState::Delay
+            | NeighbourState::Probe
+            | NeighbourState::Permanent
+            | NeighbourState::Noarp
+    );
+    Some(Neighbour {
+        interface: message.header.ifindex,
+        ip: ip?,
+        address: address.filter(|_| usable),
+        stale: message.header.state == NeighbourState::Stale,
+    })
+}

@@ -1,0 +1,107 @@
+//! The packet rows of `relay-ebpf`, through the loaded program by `BPF_PROG_TEST_RUN`: what the core does
+//! natively, the kernel does byte for byte. Needs root.
+
+#[path = "../../relay-ebpf/tests/rows/mod.rs"]
+#[expect(unreachable_pub, reason = "shared with relay-ebpf's native test")]
+mod rows;
+
+use std::net::SocketAddrV4;
+
+use branchline::datapath::kernel::{bed::TestBed, programs::RELAY};
+use relay_ebpf::{Fate, FlowStats, Reason};
+use rows::*;
+
+/// `linux/bpf.h`, `enum xdp_action`.
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
+
+fn inside() -> SocketAddrV4 {
+    SocketAddrV4::new(INSIDE.into(), INSIDE_PORT)
+}
+
+fn bed() -> TestBed {
+    TestBed::new(vec![OUTSIDE.into(), INSIDE.into()], 1024).expect("BPF needs root and a kernel with BTF")
+}
+
+fn count(bed: &TestBed, reason: Reason) -> u64 {
+    bed.reasons().unwrap().iter().find(|(other, _)| *other == reason).unwrap().1
+}
+
+#[test]
+fn each_row_has_its_verdict_and_its_bytes_in_the_kernel() {
+    let mut bed = bed();
+    for row in rows() {
+        bed.clear_stats(row.flow.stats);
+        bed.set_next_hop(row.flow.next_hop, row.next_hop);
+        match row.verdict {
+            Verdict::Refused(Reason::StaleSlot) => bed.set_stale_flow(inside(), row.flow).unwrap(),
+            _ => bed.set_flow(inside(), row.flow).unwrap(),
+        }
+        let before = bed.reasons().unwrap();
+        let run = bed.run(RELAY, &row.frame, 1).unwrap();
+        let (action, frame, packets, reason) = match row.verdict {
+            Verdict::Forwarded(bytes) => (XDP_TX, bytes, 1, None),
+            Verdict::Refused(reason) => {
+                let action = match reason.fate() {
+                    Fate::Passed => XDP_PASS,
+                    Fate::Dropped => XDP_DROP,
+                };
+                (action, row.frame, 0, Some(reason))
+            }
+        };
+        assert_eq!(run.action, action, "{}", row.description);
+        assert_eq!(run.frame, frame, "{}", row.description);
+        assert_eq!(bed.stats(row.flow.stats).kernel_packets, packets, "{}", row.description);
+        for ((reason_before, before), (_, after)) in before.iter().zip(bed.reasons().unwrap()) {
+            let expected = before + u64::from(Some(*reason_before) == reason);
+            assert_eq!(after, expected, "{}: counter {}", row.description, reason_before.label());
+        }
+    }
+}
+
+#[test]
+fn the_kernel_counts_a_stream_as_the_core_does_natively() {
+    let mut bed = bed();
+    bed.set_next_hop(0, next_hop());
+    bed.set_flow(inside(), flow()).unwrap();
+    // Lost: 3 and 4; twice: 6; overtaken: 8 by 9.
+    for sequence in [1u16, 2, 5, 6, 6, 7, 9, 8] {
+        let frame = sent().with(|s| {
+            s.payload[2..4].copy_from_slice(&sequence.to_be_bytes());
+            s.payload[4..8].copy_from_slice(&(u32::from(sequence) * 160).to_be_bytes());
+        });
+        assert_eq!(bed.run(RELAY, &frame.frame(), 1).unwrap().action, XDP_TX);
+    }
+    let stats = bed.stats(0);
+    assert_eq!((stats.kernel_packets, stats.kernel_bytes), (8, 8 * 200));
+    assert_eq!((stats.expected(), stats.lost(), stats.duplicates, stats.reordered), (9, 2, 1, 1));
+    assert_eq!(stats.ssrc, 0xDEAD_BEEF);
+    assert!(stats.last_seen_ns > 0);
+}
+
+#[test]
+fn a_stranger_s_packets_are_counted_on_the_flow_and_under_their_reason() {
+    let mut bed = bed();
+    bed.set_next_hop(0, next_hop());
+    bed.set_flow(inside(), flow()).unwrap();
+    let frame = sent().with(|s| s.ip.source[3] += 1).frame();
+    assert_eq!(bed.run(RELAY, &frame, 5).unwrap().action, XDP_DROP);
+    let mut expected = FlowStats::ZERO;
+    expected.wrong_source = 5;
+    assert_eq!(bed.stats(0), expected);
+    assert_eq!(count(&bed, Reason::WrongSource), 5);
+}
+
+#[test]
+fn one_packet_in_a_thousand_is_timed() {
+    let mut bed = bed();
+    bed.set_next_hop(0, next_hop());
+    bed.set_flow(inside(), flow()).unwrap();
+    for _ in 0..2048 {
+        bed.run(RELAY, &sent().frame(), 1).unwrap();
+    }
+    let latency = bed.latency().unwrap();
+    assert_eq!(latency.buckets.iter().sum::<u64>(), 2);
+    assert!(latency.sum_ns > 0);
+}

@@ -1,0 +1,59 @@
+//! Ctrl-C and SIGTERM end every wait with an error, so that destructors undo what was made.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::process::POLL;
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn on_signal(_signal: libc::c_int) {
+    INTERRUPTED.store(true, Ordering::SeqCst);
+}
+
+/// From now on SIGINT and SIGTERM are noted instead of ending the process at once.
+pub fn listen() {
+    let handler: extern "C" fn(libc::c_int) = on_signal;
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: the handler only stores to an atomic, which is safe at any moment in any thread.
+        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+    }
+}
+
+/// Whether the run was interrupted.
+#[must_use]
+pub fn happened() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}
+
+/// Waits.
+///
+/// # Errors
+/// The run was interrupted.
+pub fn sleep(time: Duration) -> Result<()> {
+    let deadline = Instant::now() + time;
+    wait_until(time + POLL, "", || Ok((Instant::now() >= deadline).then_some(())))
+}
+
+/// Waits until `ready` returns something, and returns that.
+///
+/// # Errors
+/// `ready` failed, the run was interrupted, or the time is up; then the message says that there was no `what`.
+pub fn wait_until<T>(limit: Duration, what: &str, mut ready: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if happened() {
+            bail!("interrupted");
+        }
+        if let Some(value) = ready()? {
+            return Ok(value);
+        }
+        if Instant::now() > deadline {
+            bail!("no {what} within {:.1} s", limit.as_secs_f64());
+        }
+        thread::sleep(POLL);
+    }
+}

@@ -1,0 +1,80 @@
+//! Dashboards and rules, by Debian's Prometheus and promtool. Needs root and `cargo xtask setup --for test`.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::Duration;
+
+use xtask::dashboards::{self, Prometheus};
+use xtask::demo::appliance::{self, ADMIN, Appliance};
+use xtask::demo::metrics::Metrics;
+use xtask::lab::traffic::Via;
+use xtask::lab::{Lab, Plan, Routes, Traffic};
+use xtask::process;
+
+#[test]
+#[ignore = "needs promtool: run by cargo xtask test"]
+fn rules_are_valid_and_their_own_tests_pass() {
+    let rules = dashboards::dir().join("prometheus");
+    for arguments in [
+        &["check", "config", "prometheus.yml"] as &[&str],
+        &["check", "rules", "recording.rules.yml", "alerts.rules.yml"],
+        &["test", "rules", "rules.test.yml"],
+    ] {
+        process::output(Command::new("promtool").current_dir(&rules).args(arguments)).unwrap();
+    }
+}
+
+/// An exporter with every metric that the dashboards use, growing with each scrape, except one.
+fn export_all_but(missing: &'static str) -> anyhow::Result<()> {
+    let names = dashboards::metrics_in_use()?;
+    for (scrape, stream) in TcpListener::bind(ADMIN)?.incoming().enumerate() {
+        let mut stream = stream?;
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request)?;
+        let mut body = String::new();
+        for name in names.iter().filter(|name| *name != missing) {
+            let value = if name.ends_with("_mode") { 1 } else { scrape + 1 };
+            // Two buckets make a quantile; a metric that is no histogram has the label for nothing.
+            for bound in ["1", "+Inf"] {
+                let labels =
+                    format!("datapath=\"kernel\",direction=\"received\",mode=\"native\",le=\"{bound}\"");
+                body += &format!("{name}{{{labels}}} {value}\n");
+            }
+        }
+        write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and Prometheus: run by cargo xtask test"]
+fn the_check_finds_the_one_metric_that_an_exporter_lacks() {
+    const MISSING: &str = "branchline_calls_active";
+    let lab = Lab::create(Routes::None).unwrap();
+    drop(lab.branch.spawn(|| export_all_but(MISSING)).unwrap());
+    let mut prometheus = Prometheus::start(&lab).unwrap();
+    std::thread::sleep(Duration::from_secs(8));
+    let metrics = Metrics::parse(&xtask::lab::http::get(&lab.branch, ADMIN, "/metrics").unwrap());
+    let faults = dashboards::faults(&lab, &metrics, &mut prometheus).unwrap();
+    assert!(!faults.is_empty() && faults.iter().all(|fault| fault.contains(MISSING)), "{faults:#?}");
+}
+
+#[test]
+#[ignore = "needs root, real peers and Prometheus: run by cargo xtask test"]
+fn every_panel_returns_data_under_real_calls() {
+    appliance::build().unwrap();
+    let lab = Lab::create(Routes::None).unwrap();
+    let appliance = Appliance::start(&lab).unwrap();
+    let mut prometheus = Prometheus::start(&lab).unwrap();
+    // Counters that begin with their first event have no rate: some calls before, more while Prometheus watches.
+    let plan = Plan { calls: 6, talk: Duration::from_secs(6), via: Via::Appliance };
+    for _ in 0..2 {
+        let mut traffic = Traffic::begin(&lab, plan).unwrap();
+        traffic.call(&lab).unwrap();
+        assert_eq!(traffic.finish().unwrap().complaints, Vec::<String>::new());
+    }
+    let metrics = appliance.metrics(&lab).unwrap();
+    let faults = dashboards::faults(&lab, &metrics, &mut prometheus).unwrap();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
