@@ -5,7 +5,7 @@
 //! repeated, so that a retransmission never runs the media room again. RFC 3264, RFC 3261 13.2.1, RFC 3262 5,
 //! RFC 3311.
 
-use std::{net::IpAddr, time::Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -67,7 +67,6 @@ impl Proxy {
                     to_tag: message.from_tag(),
                     from: egress.network,
                     to: ingress.network,
-                    answerer_host: ingress.address.ip(),
                     sdp,
                 };
                 let rewritten = Bytes::from(media.answer(now, &answer)?);
@@ -89,7 +88,6 @@ impl Proxy {
             to_tag: recipient_tag.as_deref(),
             from: ingress.network,
             to: egress.network,
-            from_host: ingress.address.ip(),
             sdp,
         };
         let rewritten = media.offer(now, &offer)?;
@@ -106,7 +104,6 @@ impl Proxy {
         now: Instant,
         media: &mut dyn MediaRelay,
         relay: &mut Relay,
-        responder: IpAddr,
         message: &Message,
     ) -> Option<Vec<u8>> {
         let (number, party, _) = relay.call.clone()?;
@@ -135,7 +132,6 @@ impl Proxy {
                     to_tag: Some(&relay.from_tag),
                     from: relay.egress.network,
                     to: relay.ingress.network,
-                    from_host: responder,
                     sdp,
                 },
             )
@@ -148,7 +144,6 @@ impl Proxy {
                     to_tag: tag,
                     from: relay.ingress.network,
                     to: relay.egress.network,
-                    answerer_host: responder,
                     sdp,
                 },
             )

@@ -62,7 +62,9 @@ pub enum AttachError {
     #[error("interface {0} does not exist; `ip link` lists those that do")]
     NoInterface(String),
     /// Another XDP program is attached there.
-    #[error("interface {interface} has another XDP program attached (id {program}); detach it (`ip link set dev {interface} xdp off`) or set datapath.engine = \"userspace\"")]
+    #[error(
+        "interface {interface} has another XDP program attached (id {program}); detach it (`ip link set dev {interface} xdp off`) or set datapath.engine = \"userspace\""
+    )]
     Occupied {
         /// The interface.
         interface: String,
@@ -70,7 +72,9 @@ pub enum AttachError {
         program: u32,
     },
     /// The kernel refused both modes.
-    #[error("interface {interface}: the kernel attached the relay neither natively ({native}) nor generically ({generic})")]
+    #[error(
+        "interface {interface}: the kernel attached the relay neither natively ({native}) nor generically ({generic})"
+    )]
     Refused {
         /// The interface.
         interface: String,

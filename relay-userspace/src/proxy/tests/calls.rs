@@ -105,7 +105,7 @@ fn a_call_from_the_phone_is_relayed_whole() {
     );
     let sent = world.phone(&answer(&sent[0], 200, "OK", "p", "", ""));
     assert_eq!((sent[0].first_line().as_str(), sent[0].to.as_str()), ("SIP/2.0 200 OK", SERVER));
-    assert_eq!(world.media.log, ["offer p - 0>1 192.0.2.11", "answer p s 0>1 198.51.100.9", "delete"]);
+    assert_eq!(world.media.log, ["offer p - 0>1", "answer p s 0>1", "delete"]);
     assert_eq!(world.proxy.active_calls(), 0);
     assert_eq!(world.proxy.ended_calls().next().unwrap().outcome, Some(Outcome::Answered));
     for measure in [Measure::CallAttempt, Measure::CallAnswered, Measure::CallEnded(Outcome::Answered)] {
@@ -151,7 +151,7 @@ fn a_call_to_the_phone_is_found_by_its_token_and_relayed() {
         &sdp("192.0.2.11", 4000, ""),
     ));
     assert!(sent[0].text().contains("Contact: <sip:200@198.51.100.1:8060;line=7>\n"));
-    assert_eq!(world.media.log, ["offer s - 1>0 198.51.100.9", "answer s p 1>0 192.0.2.11"]);
+    assert_eq!(world.media.log, ["offer s - 1>0", "answer s p 1>0"]);
 
     // The phone hangs up: the server's own Route is kept and obeyed, ours are taken out.
     let bye = from_phone(
@@ -337,6 +337,79 @@ fn a_call_is_ended_on_the_media_rooms_word() {
     world.proxy.end_call(world.now, &mut world.media, b"c1", Outcome::MediaTimeout);
     world.drain();
     assert_eq!(world.count(Measure::CallEnded(Outcome::MediaTimeout)), 1);
+    assert!(world.media.live.is_empty());
+    world.wait(MINUTE * 4);
+    world.assert_empty();
+}
+
+#[test]
+fn a_call_between_two_phones_of_the_office_passes_twice_and_each_leg_has_its_own_media() {
+    let mut world = World::new();
+    let uri = world.register();
+    let other = "192.0.2.12:5060";
+    let crlf = |text: &str| text.replace('\n', "\r\n");
+    let invite = from_phone(
+        "INVITE",
+        "sip:100@example.com",
+        "i1",
+        1,
+        "",
+        "Contact: <sip:201@192.0.2.12:5060>\n",
+        &sdp("192.0.2.12", 4000, ""),
+    );
+    let leg_out = world.receive(PHONES, other, crlf(&invite).as_bytes())[1].clone();
+    // The server is a proxy that stays out of the dialog: it puts its Via on top and aims at the binding.
+    let text = String::from_utf8(leg_out.payload.to_vec()).unwrap();
+    let back = text.replacen("sip:100@example.com", &uri, 1).replacen(
+        "Via:",
+        "Via: SIP/2.0/UDP 198.51.100.9:5060;branch=z9hG4bKserver;rport\r\nVia:",
+        1,
+    );
+    let leg_in = world.receive(SERVERS, SERVER, back.as_bytes())[1].clone();
+    assert_eq!((leg_in.network, leg_in.to.as_str()), (PHONES, PHONE));
+    assert_eq!(world.media.live.len(), 2);
+    assert_eq!(world.proxy.active_calls(), 2);
+
+    let ok = answer(
+        &leg_in,
+        200,
+        "OK",
+        "s",
+        "Contact: <sip:200@192.0.2.11:5060;line=7>\n",
+        &sdp("192.0.2.11", 5000, ""),
+    );
+    let ok = world.phone(&ok)[0].clone();
+    assert_eq!(ok.to, SERVER);
+    // The server takes its own Via off; what it sends has the appliance's on top.
+    let message = ok.message();
+    let mut editor = crate::sip::wire::Editor::new(&message);
+    editor.pop_via();
+    let ok = world.receive(SERVERS, SERVER, &editor.finish());
+    assert_eq!((ok[0].first_line().as_str(), ok[0].to.as_str()), ("SIP/2.0 200 OK", other));
+    let message = ok[0].message();
+    let mut routes: Vec<_> = message
+        .addresses(crate::sip::wire::HeaderName::RecordRoute)
+        .map(|route| String::from_utf8(route.uri.to_vec()).unwrap())
+        .collect();
+    routes.reverse();
+    let target = message.addresses(crate::sip::wire::HeaderName::Contact).next().unwrap();
+    let target = String::from_utf8(target.uri.to_vec()).unwrap();
+    let route: String = routes.iter().map(|route| format!("Route: <{route}>\n")).collect();
+
+    for (method, branch) in [("ACK", "a1"), ("BYE", "b1")] {
+        let request = from_phone(method, &target, branch, 2, ";tag=s", &route, "");
+        let out = world.receive(PHONES, other, crlf(&request).as_bytes())[0].clone();
+        assert_eq!((out.network, out.to.as_str()), (SERVERS, "198.51.100.1:8060"), "{method}: to itself");
+        let inward = world.receive(SERVERS, "198.51.100.1:8060", &out.payload)[0].clone();
+        assert_eq!(inward.to, PHONE, "{method}");
+        assert_eq!(inward.first_line(), format!("{method} sip:200@192.0.2.11:5060;line=7 SIP/2.0"));
+        if method == "BYE" {
+            let ok = world.phone(&answer(&inward, 200, "OK", "s", "", ""))[0].clone();
+            assert_eq!(ok.to, "198.51.100.1:8060");
+            let ok = world.receive(SERVERS, "198.51.100.1:8060", &ok.payload);
+            assert_eq!(ok[0].to, other);
+        }
+    }
     assert!(world.media.live.is_empty());
     world.wait(MINUTE * 4);
     world.assert_empty();

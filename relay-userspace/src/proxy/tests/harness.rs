@@ -85,13 +85,7 @@ impl MediaRelay for FakeMedia {
             return Err(MediaError::NoPorts { network: "centre".into(), used: 4, total: 4 });
         }
         let to_tag = offer.to_tag.map_or("-", utf8);
-        self.log.push(format!(
-            "offer {} {to_tag} {}>{} {}",
-            utf8(offer.from_tag),
-            offer.from.0,
-            offer.to.0,
-            offer.from_host
-        ));
+        self.log.push(format!("offer {} {to_tag} {}>{}", utf8(offer.from_tag), offer.from.0, offer.to.0));
         let rewritten = Self::rewrite(offer.sdp, offer.to, 16384)?;
         self.live.insert(offer.call.to_vec());
         Ok(rewritten)
@@ -99,8 +93,7 @@ impl MediaRelay for FakeMedia {
 
     fn answer(&mut self, _: Instant, answer: &Answer<'_>) -> Result<Vec<u8>, MediaError> {
         let (from, to) = (utf8(answer.from_tag), utf8(answer.to_tag));
-        self.log
-            .push(format!("answer {from} {to} {}>{} {}", answer.from.0, answer.to.0, answer.answerer_host));
+        self.log.push(format!("answer {from} {to} {}>{}", answer.from.0, answer.to.0));
         if !self.live.contains(answer.call) {
             return Err(MediaError::UnknownCall);
         }

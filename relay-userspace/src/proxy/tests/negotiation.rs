@@ -34,7 +34,7 @@ fn a_delayed_offer_is_made_in_the_200_and_answered_in_the_ack() {
     world.phone(&ok);
     let again = world.server(&ack.replace("z9hG4bKj2", "z9hG4bKj3"));
     assert!(again[0].text().contains("c=IN IP4 192.0.2.1\nt=0 0\nm=audio 16388 "));
-    assert_eq!(world.media.log, ["offer p s 0>1 192.0.2.11", "answer p s 0>1 198.51.100.9"]);
+    assert_eq!(world.media.log, ["offer p s 0>1", "answer p s 0>1"]);
 }
 
 #[test]
@@ -80,13 +80,8 @@ fn a_hold_in_either_form_is_an_offer_and_is_seen() {
         );
         world.phone(&reinvite("i3", 3, &sdp("192.0.2.11", 4000, "")));
         assert_eq!(world.proxy.calls().next().unwrap().state, CallState::Established, "{description}");
-        let expected = [
-            "offer p - 0>1 192.0.2.11",
-            "answer p s 0>1 198.51.100.9",
-            "offer p s 0>1 192.0.2.11",
-            "answer p s 0>1 198.51.100.9",
-            "offer p s 0>1 192.0.2.11",
-        ];
+        let expected =
+            ["offer p - 0>1", "answer p s 0>1", "offer p s 0>1", "answer p s 0>1", "offer p s 0>1"];
         assert_eq!(world.media.log, expected, "{description}");
     }
 }
@@ -129,7 +124,7 @@ fn an_offer_in_a_183_is_answered_in_the_prack() {
     world.server(&answer(&sent[0], 200, "OK", "s", "", ""));
     world.server(&answer(&invite, 200, "OK", "s", "Contact: <sip:100@198.51.100.20>\n", ""));
     world.phone(&from_phone("ACK", "sip:100@192.0.2.1:8060", "a1", 1, ";tag=s", "", ""));
-    assert_eq!(world.media.log, ["offer s p 1>0 198.51.100.9", "answer s p 1>0 192.0.2.11"]);
+    assert_eq!(world.media.log, ["offer s p 1>0", "answer s p 1>0"]);
     // UPDATE is an offer whose answer is in its own 200.
     let sent = world.server(&from_server(
         "UPDATE",
@@ -150,7 +145,7 @@ fn an_offer_in_a_183_is_answered_in_the_prack() {
         &sdp("192.0.2.11", 4000, ""),
     ));
     assert!(sent[0].text().contains("m=audio 16388 "));
-    assert_eq!(world.media.log[2..], ["offer s p 1>0 198.51.100.9", "answer s p 1>0 192.0.2.11"]);
+    assert_eq!(world.media.log[2..], ["offer s p 1>0", "answer s p 1>0"]);
 }
 
 #[test]
@@ -176,12 +171,7 @@ fn forked_early_media_negotiates_each_branch_and_the_last_answer_wins() {
             &sdp("198.51.100.20", port, ""),
         ));
     }
-    let expected = [
-        "offer p - 0>1 192.0.2.11",
-        "answer p s 0>1 198.51.100.9",
-        "answer p u 0>1 198.51.100.9",
-        "answer p s 0>1 198.51.100.9",
-    ];
+    let expected = ["offer p - 0>1", "answer p s 0>1", "answer p u 0>1", "answer p s 0>1"];
     assert_eq!(world.media.log, expected);
 }
 
