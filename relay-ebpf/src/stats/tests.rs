@@ -23,8 +23,7 @@ fn header(ssrc: u32, sequence: u16, timestamp: u32) -> RtpHeader {
 /// Feeds packets at a steady pace, by their place in the stream.
 fn feed(stats: &mut FlowStats, ssrc: u32, first: u16, places: impl IntoIterator<Item = u32>) {
     for (tick, place) in places.into_iter().enumerate() {
-        let header =
-            header(ssrc, first.wrapping_add(place as u16), place.wrapping_mul(FRAME_TICKS));
+        let header = header(ssrc, first.wrapping_add(place as u16), place.wrapping_mul(FRAME_TICKS));
         stats.record_rtp(&header, 1_000_000_000 + tick as u64 * FRAME_NS, clock_ticks(CLOCK));
     }
 }

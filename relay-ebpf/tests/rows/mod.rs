@@ -132,7 +132,8 @@ impl Sent {
         let mut ip = self.ip.clone();
         ip.set_payload_len(usize::from(udp.length)).unwrap();
         ip.header_checksum = ip.calc_header_checksum();
-        udp.checksum = if self.zero_checksum { 0 } else { udp.calc_checksum_ipv4(&ip, &self.payload).unwrap() };
+        udp.checksum =
+            if self.zero_checksum { 0 } else { udp.calc_checksum_ipv4(&ip, &self.payload).unwrap() };
         let mut frame = Vec::new();
         frame.extend(destination);
         frame.extend(source);
@@ -251,17 +252,41 @@ pub fn rows() -> Vec<Row> {
             sent().with(|s| s.ip.fragment_offset = IpFragOffset::try_new(10).unwrap()).frame(),
             Reason::Fragment,
         ),
-        refused("another address of this host", sent().with(|s| s.ip.destination = [10, 9, 9, 9]).frame(), Reason::NoFlow),
-        refused("the SIP port of this host", sent().with(|s| s.udp.destination_port = 8060).frame(), Reason::NoFlow),
-        refused("a media port without a flow", sent().with(|s| s.udp.destination_port += 2).frame(), Reason::NoFlow),
-        refused("another address than the flow's", sent().with(|s| s.ip.source[3] += 1).frame(), Reason::WrongSource),
-        refused("another port than the flow's", sent().with(|s| s.udp.source_port += 1).frame(), Reason::WrongSource),
+        refused(
+            "another address of this host",
+            sent().with(|s| s.ip.destination = [10, 9, 9, 9]).frame(),
+            Reason::NoFlow,
+        ),
+        refused(
+            "the SIP port of this host",
+            sent().with(|s| s.udp.destination_port = 8060).frame(),
+            Reason::NoFlow,
+        ),
+        refused(
+            "a media port without a flow",
+            sent().with(|s| s.udp.destination_port += 2).frame(),
+            Reason::NoFlow,
+        ),
+        refused(
+            "another address than the flow's",
+            sent().with(|s| s.ip.source[3] += 1).frame(),
+            Reason::WrongSource,
+        ),
+        refused(
+            "another port than the flow's",
+            sent().with(|s| s.udp.source_port += 1).frame(),
+            Reason::WrongSource,
+        ),
         refused("a TTL of 1", sent().with(|s| s.ip.time_to_live = 1).frame(), Reason::TtlExpired),
         refused("a TTL of 0", sent().with(|s| s.ip.time_to_live = 0).frame(), Reason::TtlExpired),
         refused("a UDP length that exceeds the IPv4 length", changed(38, &[0xFF, 0xFF]), Reason::BadLength),
         refused("a UDP length below its own header", changed(38, &[0, 7]), Reason::BadLength),
         refused("a UDP length shorter than the IPv4 payload", changed(38, &[0, 100]), Reason::BadLength),
-        refused("one byte longer than the MTU", sent().with(|s| s.payload = rtp(1473)).frame(), Reason::ExceedsMtu),
+        refused(
+            "one byte longer than the MTU",
+            sent().with(|s| s.payload = rtp(1473)).frame(),
+            Reason::ExceedsMtu,
+        ),
         refused("RTP cut to 11 bytes", sent().with(|s| s.payload = rtp(11)).frame(), Reason::TooShort),
         refused("seven bytes", sent().with(|s| s.payload = rtp(7)).frame(), Reason::TooShort),
         refused("an empty payload", sent().with(|s| s.payload = vec![]).frame(), Reason::TooShort),

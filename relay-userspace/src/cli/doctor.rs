@@ -112,7 +112,12 @@ fn btf() -> Finding {
     if Path::new("/sys/kernel/btf/vmlinux").exists() {
         finding("BTF", Verdict::Good, "/sys/kernel/btf/vmlinux", "")
     } else {
-        finding("BTF", Verdict::Warning, "the kernel was built without", "not needed, but kernel logs are poorer")
+        finding(
+            "BTF",
+            Verdict::Warning,
+            "the kernel was built without",
+            "not needed, but kernel logs are poorer",
+        )
     }
 }
 
@@ -140,7 +145,12 @@ fn capabilities() -> Vec<Finding> {
     .map(|(capability, what)| {
         let there = caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
         let verdict = if there { Verdict::Good } else { Verdict::Missing };
-        finding(capability.to_string(), verdict, format!("{what}: {}", if there { "there" } else { "not there" }), "")
+        finding(
+            capability.to_string(),
+            verdict,
+            format!("{what}: {}", if there { "there" } else { "not there" }),
+            "",
+        )
     })
     .collect()
 }
@@ -150,7 +160,10 @@ fn load() -> Result<Programs, String> {
         .map_err(|error| error.to_string())
 }
 
-async fn network(config: Option<&Config>, programs: Option<Programs>) -> Result<Vec<Finding>, netlink::Error> {
+async fn network(
+    config: Option<&Config>,
+    programs: Option<Programs>,
+) -> Result<Vec<Finding>, netlink::Error> {
     let netlink = netlink::connect()?;
     let (links, addresses) = (netlink.links().await?, netlink.addresses().await?);
     let mut findings = Vec::new();
@@ -176,8 +189,16 @@ async fn network(config: Option<&Config>, programs: Option<Programs>) -> Result<
         if let std::net::IpAddr::V4(ip) = server.ip() {
             findings.push(match netlink.route(ip).await {
                 Ok(Some(route)) => {
-                    let by = links.iter().find(|link| link.index == route.interface).map_or("?", |link| &link.name);
-                    finding("route to the server", Verdict::Good, format!("{ip} by {by}, neighbour {}", route.neighbour), "")
+                    let by = links
+                        .iter()
+                        .find(|link| link.index == route.interface)
+                        .map_or("?", |link| &link.name);
+                    finding(
+                        "route to the server",
+                        Verdict::Good,
+                        format!("{ip} by {by}, neighbour {}", route.neighbour),
+                        "",
+                    )
                 }
                 Ok(None) | Err(_) => finding(
                     "route to the server",
@@ -202,7 +223,11 @@ async fn network(config: Option<&Config>, programs: Option<Programs>) -> Result<
                 _ => finding(
                     subject,
                     Verdict::Missing,
-                    format!("{} has {}", network.interface, if own.is_empty() { "none".to_owned() } else { own.join(", ") }),
+                    format!(
+                        "{} has {}",
+                        network.interface,
+                        if own.is_empty() { "none".to_owned() } else { own.join(", ") }
+                    ),
                     "set it on the interface, or correct network.address",
                 ),
             });
@@ -226,11 +251,19 @@ fn interface(link: &Link, programs: Option<&mut Programs>) -> Vec<Finding> {
     findings.push(match (link.xdp, programs) {
         (Attached::Program { program, native }, _) => {
             let mode = if native { "native" } else { "generic" };
-            finding(format!("{subject}: XDP"), Verdict::Warning, format!("program {program} is attached, {mode}"), "if that is not a running Branchline, detach it: `ip link set dev NAME xdp off`")
+            finding(
+                format!("{subject}: XDP"),
+                Verdict::Warning,
+                format!("program {program} is attached, {mode}"),
+                "if that is not a running Branchline, detach it: `ip link set dev NAME xdp off`",
+            )
         }
-        (Attached::Nothing, None) => {
-            finding(format!("{subject}: XDP"), Verdict::Good, "nothing is attached; the mode was not tried", "`branchline doctor --try-attach` tries it, and may restart the link for a moment")
-        }
+        (Attached::Nothing, None) => finding(
+            format!("{subject}: XDP"),
+            Verdict::Good,
+            "nothing is attached; the mode was not tried",
+            "`branchline doctor --try-attach` tries it, and may restart the link for a moment",
+        ),
         (Attached::Nothing, Some(programs)) => match probe_mode(programs, link.index) {
             Ok(()) => finding(format!("{subject}: XDP"), Verdict::Good, "native mode works", ""),
             Err(why) => finding(
@@ -255,7 +288,10 @@ fn interface(link: &Link, programs: Option<&mut Programs>) -> Vec<Finding> {
 /// The same subnet behind two interfaces makes one of them unreachable without a word.
 fn overlaps(links: &[Link], routes: &[(Ipv4Addr, u8, u32)]) -> Finding {
     let name = |index: u32| {
-        links.iter().find(|link| link.index == index).map_or_else(|| index.to_string(), |link| link.name.clone())
+        links
+            .iter()
+            .find(|link| link.index == index)
+            .map_or_else(|| index.to_string(), |link| link.name.clone())
     };
     let mut seen: HashMap<Ipv4Net, u32> = HashMap::new();
     let mut found = Vec::new();

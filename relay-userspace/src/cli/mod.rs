@@ -149,7 +149,11 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
                 Some(file) => Some(Config::read(&file).map_err(|error| error.to_string())?),
                 None => None,
             };
-            let findings = doctor::examine(config.as_ref(), if try_attach { doctor::Attach::Try } else { doctor::Attach::Leave }).await;
+            let findings = doctor::examine(
+                config.as_ref(),
+                if try_attach { doctor::Attach::Try } else { doctor::Attach::Leave },
+            )
+            .await;
             print(format.output, &findings, |findings| doctor::show(findings));
             if findings.iter().any(|finding| finding.verdict == doctor::Verdict::Missing) {
                 return Ok(ExitCode::FAILURE);
@@ -203,7 +207,10 @@ fn check_config(file: &Path, output: Output) -> Result<ExitCode, String> {
     let config = result.map_err(|error| error.to_string())?;
     println!("{} is valid", file.display());
     for (_, network) in config.networks() {
-        println!("  network {}: interface {}, SIP port {}", network.name, network.interface, network.sip_port);
+        println!(
+            "  network {}: interface {}, SIP port {}",
+            network.name, network.interface, network.sip_port
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

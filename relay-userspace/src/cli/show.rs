@@ -35,7 +35,11 @@ pub(super) fn status(status: &StatusView) -> String {
         Some(why) => format!("{} ({why})", status.datapath),
     };
     let total = status.kernel_packets + status.userspace_packets;
-    let share = if total == 0 { "-".to_owned() } else { format!("{:.2} %", status.kernel_packets as f64 * 100.0 / total as f64) };
+    let share = if total == 0 {
+        "-".to_owned()
+    } else {
+        format!("{:.2} %", status.kernel_packets as f64 * 100.0 / total as f64)
+    };
     for (name, value) in [
         ("state", ready),
         ("version", status.version.clone()),
@@ -44,7 +48,13 @@ pub(super) fn status(status: &StatusView) -> String {
         ("calls", status.calls_active.to_string()),
         ("registrations", status.registrations.to_string()),
         ("datapath", datapath),
-        ("media packets", format!("{} by the kernel, {} by userspace; in the kernel {share}", status.kernel_packets, status.userspace_packets)),
+        (
+            "media packets",
+            format!(
+                "{} by the kernel, {} by userspace; in the kernel {share}",
+                status.kernel_packets, status.userspace_packets
+            ),
+        ),
         ("flows", format!("{} of {}", status.flows, status.flow_table_size)),
         ("open files", status.open_files.to_string()),
     ] {
@@ -128,7 +138,11 @@ pub(super) fn flows(flows: &[FlowView]) -> String {
                 flow.local.clone(),
                 flow.out.clone(),
                 flow.destination.clone().unwrap_or_else(|| "-".to_owned()),
-                format!("{}>{}", flow.dscp_in, flow.dscp_out.map_or_else(|| "keep".to_owned(), |dscp| dscp.to_string())),
+                format!(
+                    "{}>{}",
+                    flow.dscp_in,
+                    flow.dscp_out.map_or_else(|| "keep".to_owned(), |dscp| dscp.to_string())
+                ),
                 flow.kernel_packets.to_string(),
                 flow.userspace_packets.to_string(),
                 if flow.expected == 0 { "-".to_owned() } else { flow.lost.to_string() },
@@ -138,8 +152,18 @@ pub(super) fn flows(flows: &[FlowView]) -> String {
         })
         .collect();
     let header = [
-        "datapath", "kind", "learned source (UTC)", "arrives at", "leaves from", "goes to", "DSCP", "kernel", "userspace",
-        "lost", "jitter ms", "",
+        "datapath",
+        "kind",
+        "learned source (UTC)",
+        "arrives at",
+        "leaves from",
+        "goes to",
+        "DSCP",
+        "kernel",
+        "userspace",
+        "lost",
+        "jitter ms",
+        "",
     ];
     table(&header, &rows)
 }

@@ -17,9 +17,19 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// An error at a place in the file's text.
-    pub(super) fn at(file: &std::path::Path, text: &str, span: Option<&Range<usize>>, key: &str, message: &str) -> Self {
+    pub(super) fn at(
+        file: &std::path::Path,
+        text: &str,
+        span: Option<&Range<usize>>,
+        key: &str,
+        message: &str,
+    ) -> Self {
         let line = span.map(|span| line_of(text, span.start));
-        let key = if key.is_empty() { line.map(|line| key_in(text, line)).unwrap_or_default() } else { key.to_owned() };
+        let key = if key.is_empty() {
+            line.map(|line| key_in(text, line)).unwrap_or_default()
+        } else {
+            key.to_owned()
+        };
         Self { file: file.to_owned(), line, key, message: message.trim().replace('\n', " ") }
     }
 }
@@ -49,7 +59,8 @@ fn key_in(text: &str, line: usize) -> String {
     let Some(current) = lines.last() else { return String::new() };
     let header = |line: &str| {
         let line = line.trim();
-        line.starts_with('[').then(|| line.split(']').next().unwrap_or_default().trim_start_matches('[').trim().to_owned())
+        line.starts_with('[')
+            .then(|| line.split(']').next().unwrap_or_default().trim_start_matches('[').trim().to_owned())
     };
     if let Some(table) = header(current) {
         return table;

@@ -311,7 +311,8 @@ impl Config {
         for role in [Role::Phones, Role::Servers] {
             if !self.networks.iter().any(|network| network.as_ref().role == role) {
                 let word = if role == Role::Phones { "phones" } else { "servers" };
-                let message = format!("there is no [[network]] with role = \"{word}\"; a call needs both sides");
+                let message =
+                    format!("there is no [[network]] with role = \"{word}\"; a call needs both sides");
                 return Err(wrong(None, "network", message));
             }
         }
@@ -341,9 +342,9 @@ impl Config {
                 return Err(wrong(None, key, "must be more than 0".to_owned()));
             }
         }
-        tracing_subscriber::EnvFilter::try_new(&self.log.level)
-            .map(drop)
-            .map_err(|error| wrong(None, "log.level", format!("{:?} is no log filter: {error}", self.log.level)))
+        tracing_subscriber::EnvFilter::try_new(&self.log.level).map(drop).map_err(|error| {
+            wrong(None, "log.level", format!("{:?} is no log filter: {error}", self.log.level))
+        })
     }
 }
 
@@ -376,7 +377,10 @@ server = "10.62.0.10:5060"
         let config = parse(GOOD).unwrap();
         let (_, office) = config.networks().next().unwrap();
         assert_eq!((office.sip_port, office.media_ports.range()), (8060, 16_384..=32_767));
-        assert_eq!((config.dscp.rtp.value(), config.dscp.rtcp.value(), config.dscp.sip.value()), (46, 46, 24));
+        assert_eq!(
+            (config.dscp.rtp.value(), config.dscp.rtcp.value(), config.dscp.sip.value()),
+            (46, 46, 24)
+        );
         assert_eq!((config.sip.timer_t1_ms, config.sip.timer_t2_ms), (500, 1000));
         assert_eq!(config.networks().count(), 2);
     }
@@ -390,43 +394,133 @@ server = "10.62.0.10:5060"
         let uncommented: String = text
             .lines()
             .map(|line| match line.strip_prefix("#") {
-                Some(setting) if setting.contains(" = ") && !setting.starts_with(' ') => format!("{setting}\n"),
+                Some(setting) if setting.contains(" = ") && !setting.starts_with(' ') => {
+                    format!("{setting}\n")
+                }
                 _ => format!("{line}\n"),
             })
             .collect();
         Config::parse(&file, &uncommented).unwrap();
         for key in [
-            "name", "role", "interface", "address", "advertised", "sip_port", "media_ports", "latching", "server",
-            "trusted", "rtp", "rtcp", "sip", "timer_t1_ms", "timer_t2_ms", "max_calls", "ring_timeout_seconds",
-            "timeout_seconds", "engine", "flows", "force_userspace", "kernel_log", "keep_when_stopped", "listen",
-            "socket", "level",
+            "name",
+            "role",
+            "interface",
+            "address",
+            "advertised",
+            "sip_port",
+            "media_ports",
+            "latching",
+            "server",
+            "trusted",
+            "rtp",
+            "rtcp",
+            "sip",
+            "timer_t1_ms",
+            "timer_t2_ms",
+            "max_calls",
+            "ring_timeout_seconds",
+            "timeout_seconds",
+            "engine",
+            "flows",
+            "force_userspace",
+            "kernel_log",
+            "keep_when_stopped",
+            "listen",
+            "socket",
+            "level",
         ] {
-            assert!(uncommented.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key} is not documented");
+            assert!(
+                uncommented.lines().any(|line| line.starts_with(&format!("{key} = "))),
+                "{key} is not documented"
+            );
         }
     }
 
     #[test]
     fn what_is_wrong_is_told_with_file_line_and_key() {
         let rows = [
-            ("an unknown key", "role = \"phones\"", "roll = \"phones\"", "line 4, key network.roll: unknown field `roll`"),
-            ("an unknown table", "[upstream]", "[uptsream]", "line 13, key uptsream: unknown field `uptsream`"),
-            ("a wrong value", "role = \"phones\"", "role = \"phone\"", "line 4, key network.role: unknown variant `phone`"),
+            (
+                "an unknown key",
+                "role = \"phones\"",
+                "roll = \"phones\"",
+                "line 4, key network.roll: unknown field `roll`",
+            ),
+            (
+                "an unknown table",
+                "[upstream]",
+                "[uptsream]",
+                "line 13, key uptsream: unknown field `uptsream`",
+            ),
+            (
+                "a wrong value",
+                "role = \"phones\"",
+                "role = \"phone\"",
+                "line 4, key network.role: unknown variant `phone`",
+            ),
             ("a wrong type", "name = \"office\"", "name = 7", "line 3, key network.name: invalid type"),
-            ("no address", "address = \"10.61.0.1\"", "address = \"10.61.0\"", "line 6, key network.address: invalid IPv4"),
-            ("bad ports", "address = \"10.61.0.1\"", "media_ports = \"9-1\"", "line 6, key network.media_ports: \"9-1\" is not a range of ports"),
+            (
+                "no address",
+                "address = \"10.61.0.1\"",
+                "address = \"10.61.0\"",
+                "line 6, key network.address: invalid IPv4",
+            ),
+            (
+                "bad ports",
+                "address = \"10.61.0.1\"",
+                "media_ports = \"9-1\"",
+                "line 6, key network.media_ports: \"9-1\" is not a range of ports",
+            ),
             ("bad syntax", "name = \"office\"", "name = office", "line 3, key network.name: "),
             ("a missing key", "role = \"phones\"\n", "", "line 2, key network: missing field `role`"),
-            ("a name twice", "\"centre\"", "\"office\"", "line 8, key network.name: another network is called \"office\""),
-            ("only one side", "\"servers\"", "\"phones\"", "branchline.toml, key network: there is no [[network]] with role = \"servers\""),
-            ("a server without port", "10.62.0.10:5060", "10.62.0.10", "line 14, key upstream.server: invalid socket address"),
-            ("an IPv6 server", "10.62.0.10:5060", "[fd00::1]:5060", "line 14, key upstream.server: fd00::1 is an IPv6 address"),
-            ("a DSCP of 64", "[upstream]", "[dscp]\nrtp = 64\n[upstream]", "line 14, key dscp.rtp: DSCP 64 is out of range"),
-            ("too many flows", "[upstream]", "[datapath]\nflows = 9999999\n[upstream]", "line 14, key datapath.flows: 9999999 is out of range"),
-            ("SIP among the media ports", "address = \"10.61.0.1\"", "sip_port = 20000", "key network.media_ports: SIP port 20000 is among"),
+            (
+                "a name twice",
+                "\"centre\"",
+                "\"office\"",
+                "line 8, key network.name: another network is called \"office\"",
+            ),
+            (
+                "only one side",
+                "\"servers\"",
+                "\"phones\"",
+                "branchline.toml, key network: there is no [[network]] with role = \"servers\"",
+            ),
+            (
+                "a server without port",
+                "10.62.0.10:5060",
+                "10.62.0.10",
+                "line 14, key upstream.server: invalid socket address",
+            ),
+            (
+                "an IPv6 server",
+                "10.62.0.10:5060",
+                "[fd00::1]:5060",
+                "line 14, key upstream.server: fd00::1 is an IPv6 address",
+            ),
+            (
+                "a DSCP of 64",
+                "[upstream]",
+                "[dscp]\nrtp = 64\n[upstream]",
+                "line 14, key dscp.rtp: DSCP 64 is out of range",
+            ),
+            (
+                "too many flows",
+                "[upstream]",
+                "[datapath]\nflows = 9999999\n[upstream]",
+                "line 14, key datapath.flows: 9999999 is out of range",
+            ),
+            (
+                "SIP among the media ports",
+                "address = \"10.61.0.1\"",
+                "sip_port = 20000",
+                "key network.media_ports: SIP port 20000 is among",
+            ),
         ];
         for (description, from, to, expected) in rows {
             let error = parse(&GOOD.replacen(from, to, 1)).unwrap_err().to_string();
-            assert!(error.starts_with("branchline.toml") && error.contains(expected), "{description}: {error}");
+            assert!(
+                error.starts_with("branchline.toml") && error.contains(expected),
+                "{description}: {error}"
+            );
         }
         let error = Config::read(Path::new("/nonexistent/branchline.toml")).unwrap_err().to_string();
         assert!(error.starts_with("/nonexistent/branchline.toml: cannot be read: No such file"), "{error}");
@@ -434,11 +528,15 @@ server = "10.62.0.10:5060"
 
     #[test]
     fn two_networks_on_one_address_need_ports_of_their_own() {
-        let shared = GOOD.replacen("interface = \"eth1\"", "interface = \"eth0\"\naddress = \"10.61.0.1\"", 1);
+        let shared =
+            GOOD.replacen("interface = \"eth1\"", "interface = \"eth0\"\naddress = \"10.61.0.1\"", 1);
         let error = parse(&shared).unwrap_err().to_string();
         assert!(error.contains("their media_ports must not overlap"), "{error}");
-        let apart = shared
-            .replacen("role = \"servers\"", "role = \"servers\"\nsip_port = 8070\nmedia_ports = \"40000-50000\"", 1);
+        let apart = shared.replacen(
+            "role = \"servers\"",
+            "role = \"servers\"\nsip_port = 8070\nmedia_ports = \"40000-50000\"",
+            1,
+        );
         parse(&apart).unwrap();
     }
 }

@@ -37,9 +37,11 @@ impl TryFrom<String> for PortRange {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         /// Below are the ports of well-known services.
         const LOWEST: u16 = 1024;
-        let wrong = |why: &str| format!("{text:?} is not a range of ports: {why}; write for example \"16384-32767\"");
+        let wrong =
+            |why: &str| format!("{text:?} is not a range of ports: {why}; write for example \"16384-32767\"");
         let (first, last) = text.split_once('-').ok_or_else(|| wrong("there is no '-'"))?;
-        let number = |part: &str| part.trim().parse::<u16>().map_err(|_| wrong(&format!("{part:?} is not a port")));
+        let number =
+            |part: &str| part.trim().parse::<u16>().map_err(|_| wrong(&format!("{part:?} is not a port")));
         let (first, last) = (number(first)?, number(last)?);
         if first < LOWEST {
             return Err(wrong(&format!("it begins below {LOWEST}")));

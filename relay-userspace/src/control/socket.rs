@@ -1,12 +1,6 @@
 //! The socket: the daemon's end and the command line's.
 
-use std::{
-    fs, io,
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -33,7 +27,9 @@ pub trait Answers: Send + Sync + 'static {
 /// # Errors
 /// A sentence that names the path, and another daemon if one listens there.
 pub fn bind(path: &Path) -> Result<UnixListener, String> {
-    let wrong = |what: &str, error: io::Error| format!("control.socket = {:?}: {what}: {error}", path.display().to_string());
+    let wrong = |what: &str, error: io::Error| {
+        format!("control.socket = {:?}: {what}: {error}", path.display().to_string())
+    };
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(|error| wrong("its directory cannot be made", error))?;
     }

@@ -86,9 +86,13 @@ impl Measures {
             Measure::Received { network, method, status } => {
                 self.message(network, method, status, names::sip::RECEIVED);
             }
-            Measure::Sent { network, method, status } => self.message(network, method, status, names::sip::SENT),
+            Measure::Sent { network, method, status } => {
+                self.message(network, method, status, names::sip::SENT)
+            }
             Measure::Dropped(reason) => metrics.sip_dropped.with_label_values(&[reason.as_label()]).inc(),
-            Measure::RegistrationDelay(delay) => metrics.registration_request_delay.observe(delay.as_secs_f64()),
+            Measure::RegistrationDelay(delay) => {
+                metrics.registration_request_delay.observe(delay.as_secs_f64())
+            }
             Measure::SessionRequestDelay(delay) => metrics.session_request_delay.observe(delay.as_secs_f64()),
             Measure::SessionDisconnectDelay(delay) => {
                 metrics.session_disconnect_delay.observe(delay.as_secs_f64());
@@ -149,20 +153,20 @@ impl Measures {
             let label = reason.label();
             match reason.fate() {
                 Fate::Passed => raise(&metrics.media_passed.with_label_values(&[label]), kernel),
-                Fate::Dropped => raise(
-                    &metrics.media_dropped.with_label_values(&[label, names::datapath::KERNEL]),
-                    kernel,
-                ),
+                Fate::Dropped => {
+                    raise(&metrics.media_dropped.with_label_values(&[label, names::datapath::KERNEL]), kernel)
+                }
             }
             // What comes up to userspace and goes nowhere is dropped, whatever its reason.
             if reason.fate() == Fate::Dropped || userspace > 0 {
-                let dropped =
-                    metrics.media_dropped.with_label_values(&[label, names::datapath::USERSPACE]);
+                let dropped = metrics.media_dropped.with_label_values(&[label, names::datapath::USERSPACE]);
                 raise(&dropped, userspace);
             }
         }
         let mut carried: HashMap<&str, i64> =
-            ["kernel", "userspace", "learning", "awaiting_next_hop", "blocked"].map(|label| (label, 0)).into();
+            ["kernel", "userspace", "learning", "awaiting_next_hop", "blocked"]
+                .map(|label| (label, 0))
+                .into();
         for flow in engine.reports() {
             *carried.entry(flow.carrier.label()).or_default() += 1;
         }

@@ -91,7 +91,13 @@ impl MediaPlane {
         result
     }
 
-    fn finish(&mut self, now: Instant, call: &[u8], known: bool, negotiated: Negotiated) -> Result<Vec<u8>, MediaError> {
+    fn finish(
+        &mut self,
+        now: Instant,
+        call: &[u8],
+        known: bool,
+        negotiated: Negotiated,
+    ) -> Result<Vec<u8>, MediaError> {
         let result = self.carry(now, negotiated.changes);
         if let Err(error) = result {
             // A call that never had media does not keep half of it.

@@ -109,7 +109,8 @@ pub async fn run(config: &Config, file: &Path) -> Result<(), StartError> {
     let engine = Arc::new(engine);
 
     let metrics = Metrics::new()?;
-    let datapath = if engine.why_userspace().is_none() { names::datapath::KERNEL } else { names::datapath::USERSPACE };
+    let datapath =
+        if engine.why_userspace().is_none() { names::datapath::KERNEL } else { names::datapath::USERSPACE };
     metrics.datapath_info.with_label_values(&[datapath, engine.why_userspace().unwrap_or_default()]).set(1);
     for ready in &networks {
         let interface = &ready.network.interface;
@@ -192,16 +193,17 @@ async fn find_addresses(config: &Config) -> Result<Vec<Ready<'_>>, StartError> {
                     names.join(", ")
                 ))
             })?;
-            let mut own = addresses.iter().filter(|address| address.interface == link.index).filter_map(|address| {
-                match address.ip {
-                    IpAddr::V4(ip) => Some(ip),
-                    IpAddr::V6(_) => None,
-                }
-            });
+            let mut own =
+                addresses.iter().filter(|address| address.interface == link.index).filter_map(|address| {
+                    match address.ip {
+                        IpAddr::V4(ip) => Some(ip),
+                        IpAddr::V6(_) => None,
+                    }
+                });
             let address = match network.address {
-                None => own.next().ok_or_else(|| {
-                    wrong(format!("interface {} has no IPv4 address", network.interface))
-                })?,
+                None => own
+                    .next()
+                    .ok_or_else(|| wrong(format!("interface {} has no IPv4 address", network.interface)))?,
                 Some(address) => own.find(|own| *own == address).ok_or_else(|| {
                     wrong(format!(
                         "{address} is not an address of interface {} (key network.address)",
@@ -227,7 +229,9 @@ fn bind_sip(ready: &Ready<'_>, dscp: Dscp) -> Result<UdpSocket, StartError> {
     };
     bind().map_err(|error| {
         let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => "another program has this port (`ss -lunp` names it), or change network.sip_port",
+            io::ErrorKind::AddrInUse => {
+                "another program has this port (`ss -lunp` names it), or change network.sip_port"
+            }
             io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
             _ => "see `branchline doctor`",
         };

@@ -1,11 +1,6 @@
 //! What the daemon answers to the command line and to Prometheus.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Instant};
 
 use relay_ebpf::FlowKind;
 

@@ -136,8 +136,13 @@ impl Engine {
         info!(reason = %why, "datapath: userspace");
         let flows = Flows::new(SharedArray::on_heap(settings.flows), None, settings.force_userspace.clone());
         let shared = shared(flows, rtcp);
-        let engine =
-            Self { shared, kernel: None, why_userspace: Some(why), ports: PortSockets::default(), tasks: Vec::new() };
+        let engine = Self {
+            shared,
+            kernel: None,
+            why_userspace: Some(why),
+            ports: PortSockets::default(),
+            tasks: Vec::new(),
+        };
         Ok((engine, copies))
     }
 
@@ -171,8 +176,9 @@ impl Engine {
             if attachments.iter().any(|attachment| &attachment.interface == interface) {
                 continue;
             }
-            let attachment = 
-                attach(&netlink, &mut programs, interface, attachments.len() as u32, settings.lifetime).await?;
+            let attachment =
+                attach(&netlink, &mut programs, interface, attachments.len() as u32, settings.lifetime)
+                    .await?;
             match &attachment.why_not_native {
                 None => info!(interface, mode = %attachment.mode, "datapath: relay attached"),
                 Some(why) => {
@@ -203,9 +209,7 @@ impl Engine {
             // The port's socket sends what comes from the other direction: with that flow's DSCP, which
             // is the same for both.
             let tos = spec.dscp.map_or(0, |dscp| dscp.type_of_service());
-            self.ports
-                .open(local, tos, &self.shared)
-                .map_err(|error| EngineError::Port { local, error })?;
+            self.ports.open(local, tos, &self.shared).map_err(|error| EngineError::Port { local, error })?;
         }
         let result = self.flows().install(now, spec);
         self.shared.wanted.notify_one();

@@ -301,7 +301,8 @@ impl Flows {
     fn destination(&self, local: SocketAddr) -> Option<SocketAddr> {
         let entry = self.entries.get(&local)?;
         let signalled = entry.spec.destination?;
-        let pair = self.entries.get(&entry.spec.out_source).filter(|pair| pair.spec.latching != Latching::Signalled);
+        let pair =
+            self.entries.get(&entry.spec.out_source).filter(|pair| pair.spec.latching != Latching::Signalled);
         Some(pair.and_then(|pair| pair.learned).map_or(signalled, |(source, _)| source))
     }
 
@@ -485,9 +486,7 @@ fn count(stats: &mut FlowStats, arrival: &Arrival<'_>, content: Payload, ticks: 
     stats.dscp = arrival.type_of_service >> relay_ebpf::headers::DSCP_SHIFT;
     match content {
         Payload::Rtp => {
-            if let Some(Ok((header, _))) =
-                arrival.payload.get(..RTP_LENGTH).map(RtpHeader::ref_from_prefix)
-            {
+            if let Some(Ok((header, _))) = arrival.payload.get(..RTP_LENGTH).map(RtpHeader::ref_from_prefix) {
                 stats.record_rtp(header, arrival.monotonic_ns, ticks);
             }
         }

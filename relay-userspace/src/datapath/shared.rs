@@ -63,7 +63,14 @@ impl<T: Record> SharedArray<T> {
         let bytes = size_of::<T>() * length as usize;
         // SAFETY: a fresh mapping at an address of the kernel's choice touches no other memory.
         let base = unsafe {
-            libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, map.as_raw_fd(), 0)
+            libc::mmap(
+                ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                map.as_raw_fd(),
+                0,
+            )
         };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
@@ -108,7 +115,8 @@ impl<T: Record> SharedArray<T> {
         }
         fence(Ordering::Release);
         // SAFETY: within the record, and aligned as just checked. Others access this word only whole.
-        unsafe { AtomicU64::from_ptr(record.as_ptr().cast::<u64>().add(word)) }.store(value, Ordering::Release);
+        unsafe { AtomicU64::from_ptr(record.as_ptr().cast::<u64>().add(word)) }
+            .store(value, Ordering::Release);
     }
 
     /// Changes a record, and writes only the words of it that the change touched: where a flow is just

@@ -38,10 +38,8 @@ pub(super) struct Ports {
 
 impl Ports {
     pub(super) fn new(range: &RangeInclusive<u16>, seed: u64) -> Self {
-        let mut pairs: Vec<u16> = range
-            .clone()
-            .filter(|port| port.is_multiple_of(2) && *port < *range.end())
-            .collect();
+        let mut pairs: Vec<u16> =
+            range.clone().filter(|port| port.is_multiple_of(2) && *port < *range.end()).collect();
         pairs.shuffle(&mut SmallRng::seed_from_u64(seed));
         Self { total: pairs.len() * 2, free: pairs.into() }
     }
@@ -67,12 +65,18 @@ mod tests {
 
     #[test]
     fn each_pair_is_even_within_the_range_and_handed_out_once() {
-        for (range, pairs) in [(16_384..=32_767, 8192), (10_001..=10_006, 2), (10_000..=10_000, 0), (65_534..=65_535, 1)] {
+        for (range, pairs) in
+            [(16_384..=32_767, 8192), (10_001..=10_006, 2), (10_000..=10_000, 0), (65_534..=65_535, 1)]
+        {
             let mut ports = Ports::new(&range, 7);
             let taken: Vec<PortPair> = std::iter::from_fn(|| ports.take()).collect();
             let distinct: HashSet<u16> = taken.iter().map(|pair| pair.rtp()).collect();
             assert_eq!((taken.len(), distinct.len()), (pairs, pairs), "{range:?}");
-            assert!(taken.iter().all(|p| p.rtp() % 2 == 0 && range.contains(&p.rtp()) && range.contains(&p.rtcp())));
+            assert!(
+                taken
+                    .iter()
+                    .all(|p| p.rtp() % 2 == 0 && range.contains(&p.rtp()) && range.contains(&p.rtcp()))
+            );
             assert_eq!(ports.in_use(), PortUse { used: pairs * 2, total: pairs * 2 });
             taken.into_iter().for_each(|pair| ports.give_back(pair));
             assert_eq!(ports.in_use().used, 0);

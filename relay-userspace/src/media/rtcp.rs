@@ -146,7 +146,11 @@ mod tests {
             ("a clock that went back", 77, 0, 9_000_000_000),
             ("minutes later", 77, 0, 100_000_000_000),
         ] {
-            assert_eq!(trips.packet(at(B), at(A), arrived, &receiver_report(last, delay)), [], "{description}");
+            assert_eq!(
+                trips.packet(at(B), at(A), arrived, &receiver_report(last, delay)),
+                [],
+                "{description}"
+            );
         }
         trips.forget(at(A));
         assert_eq!(trips.packet(at(B), at(A), 10_100_000_000, &receiver_report(77, 0)), []);

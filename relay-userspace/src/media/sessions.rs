@@ -381,9 +381,7 @@ impl Sessions {
                         };
                         ip.map(|ip| SocketAddr::new(ip, rtcp.port))
                     }
-                    None => ip
-                        .zip(media.port.checked_add(1))
-                        .map(|(ip, port)| SocketAddr::new(ip, port)),
+                    None => ip.zip(media.port.checked_add(1)).map(|(ip, port)| SocketAddr::new(ip, port)),
                 };
                 Ok(Some(Remote { rtp, rtcp: rtcp.filter(|rtcp| rtcp.port() != 0) }))
             })
@@ -513,9 +511,10 @@ impl Sessions {
         let Ok(network) = self.network(session.network(to)) else { return rewriter.finish() };
         // Streams that are not ours to carry keep the address they came with: if they have none of their
         // own, the session's must stay theirs.
-        let foreign = description.media.iter().zip(remotes).any(|(media, remote)| {
-            remote.is_none() && !media.is_disabled() && media.connection.is_none()
-        });
+        let foreign =
+            description.media.iter().zip(remotes).any(|(media, remote)| {
+                remote.is_none() && !media.is_disabled() && media.connection.is_none()
+            });
         if !foreign {
             rewriter.set_connection(Target::Session, network.advertised);
         }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 use relay_ebpf::tables::Latency;
 use thiserror::Error;
@@ -107,23 +107,27 @@ impl Metrics {
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
-        let counters = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
-            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
-        };
+        let counters =
+            |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+                let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+                registry.register(Box::new(metric.clone()))?;
+                Ok(metric)
+            };
         let histogram = |name: &str, help: &str, buckets: &[f64]| -> Result<Histogram, prometheus::Error> {
             let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
-        let histograms =
-            |name: &str, help: &str, buckets: &[f64], labels: &[&str]| -> Result<HistogramVec, prometheus::Error> {
-                let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-                let metric = HistogramVec::new(opts, labels)?;
-                registry.register(Box::new(metric.clone()))?;
-                Ok(metric)
-            };
+        let histograms = |name: &str,
+                          help: &str,
+                          buckets: &[f64],
+                          labels: &[&str]|
+         -> Result<HistogramVec, prometheus::Error> {
+            let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+            let metric = HistogramVec::new(opts, labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
         // The bounds are those of the buckets that both datapaths count in: powers of two of nanoseconds.
         let latencies: Vec<f64> =
             (5..relay_ebpf::tables::LATENCY_BUCKETS).map(|power| seconds(1u64 << power)).collect();
@@ -284,7 +288,17 @@ mod tests {
         metrics.add_latencies("kernel", &before, &now);
         let text = metrics.text().unwrap();
         // 1,024 ns and above, below 2,048 ns.
-        assert!(text.contains("branchline_relay_latency_seconds_bucket{datapath=\"kernel\",le=\"0.000001024\"} 0"), "{text}");
-        assert!(text.contains("branchline_relay_latency_seconds_bucket{datapath=\"kernel\",le=\"0.000002048\"} 4"), "{text}");
+        assert!(
+            text.contains(
+                "branchline_relay_latency_seconds_bucket{datapath=\"kernel\",le=\"0.000001024\"} 0"
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains(
+                "branchline_relay_latency_seconds_bucket{datapath=\"kernel\",le=\"0.000002048\"} 4"
+            ),
+            "{text}"
+        );
     }
 }

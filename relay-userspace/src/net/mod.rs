@@ -82,7 +82,9 @@ impl TryFrom<u8> for Dscp {
         /// Six bits (RFC 2474 section 3).
         const HIGHEST: u8 = 63;
         if value > HIGHEST {
-            return Err(format!("DSCP {value} is out of range: it must be 0 to {HIGHEST} (0 turns marking off)"));
+            return Err(format!(
+                "DSCP {value} is out of range: it must be 0 to {HIGHEST} (0 turns marking off)"
+            ));
         }
         Ok(Self(value))
     }

@@ -196,7 +196,11 @@ impl Handle {
                         _ => None,
                     })
                 })?;
-                Some(InterfaceAddress { interface: message.header.index, ip, prefix: message.header.prefix_len })
+                Some(InterfaceAddress {
+                    interface: message.header.index,
+                    ip,
+                    prefix: message.header.prefix_len,
+                })
             })
             .collect())
     }
@@ -207,8 +211,7 @@ impl Handle {
     /// If there is none, or the kernel refuses to say.
     pub async fn route(&self, to: Ipv4Addr) -> Result<Option<Route>, Error> {
         let request = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, 32).build();
-        let answer: Option<RouteMessage> =
-            self.handle.route().get(request).execute().try_next().await?;
+        let answer: Option<RouteMessage> = self.handle.route().get(request).execute().try_next().await?;
         Ok(answer.and_then(|message| route(&message, to)))
     }
 
@@ -242,8 +245,7 @@ impl Handle {
     /// # Errors
     /// If the kernel refuses to say.
     pub async fn neighbours(&self) -> Result<Vec<Neighbour>, Error> {
-        let messages: Vec<NeighbourMessage> =
-            self.handle.neighbours().get().execute().try_collect().await?;
+        let messages: Vec<NeighbourMessage> = self.handle.neighbours().get().execute().try_collect().await?;
         Ok(messages.iter().filter_map(neighbour).collect())
     }
 

@@ -118,7 +118,9 @@ impl Side {
     /// Takes what a message from this side says about how to reach it. Record-Routes count only above our own: those
     /// below came from the other side, and must not tell where its requests may go.
     pub(super) fn learn(&mut self, message: &Message, settings: &Settings) {
+        // It will be a Request-URI one day: one that cannot be read, or has white space in it, must not.
         if let Some(contact) = message.addresses(HeaderName::Contact).next()
+            && contact.parsed_uri().is_some()
             && self.target.as_deref() != Some(contact.uri)
         {
             self.target = Some(Bytes::copy_from_slice(contact.uri));

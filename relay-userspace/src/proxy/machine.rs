@@ -63,7 +63,6 @@ pub(super) struct Relay {
     pub(super) register: Option<Box<Pending>>,
     pub(super) started: Instant,
     pub(super) cancelled: bool,
-    pub(super) answered: bool,
     pub(super) timer_c: Option<Instant>,
 }
 
@@ -222,7 +221,7 @@ impl Proxy {
         };
         if !message.is_request() {
             return match self.transactions.receive_response(now, message) {
-                Response::Pass(client) => self.relay_response(now, media, client, hop, message),
+                Response::Pass(client) => self.relay_response(now, media, client, message),
                 Response::Absorbed => {}
                 Response::Stray => self.drop(DropReason::StrayResponse),
             };

@@ -5,7 +5,7 @@
 //! repeated, so that a retransmission never runs the media room again. RFC 3264, RFC 3261 13.2.1, RFC 3262 5,
 //! RFC 3311.
 
-use std::{net::IpAddr, time::Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -104,7 +104,6 @@ impl Proxy {
         now: Instant,
         media: &mut dyn MediaRelay,
         relay: &mut Relay,
-        responder: IpAddr,
         message: &Message,
     ) -> Option<Vec<u8>> {
         let (number, party, _) = relay.call.clone()?;

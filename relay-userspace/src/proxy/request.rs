@@ -90,7 +90,7 @@ impl Proxy {
             return self.transactions.reply(now, server, &Reply::new(200, &tag));
         }
         let planned = self.admit(hop, message).and_then(|routes| self.plan(hop, message, routes));
-        let done = planned.and_then(|plan| self.forward(now, media, server, hop, message, plan));
+        let done = planned.and_then(|plan| self.forward(now, media, server, hop, message, &plan));
         if let Err(refuse) = done {
             self.drop(refuse.drop);
             let tag = self.local_tag(message);
@@ -337,13 +337,13 @@ impl Proxy {
         server: ServerId,
         hop: Hop,
         message: &Message,
-        plan: Plan,
+        plan: &Plan,
     ) -> Result<(), Refuse> {
         let method = message.method();
         let mark = self.loop_mark(hop, message);
         let (client, branch) = self.transactions.reserve(mark);
         let mut editor = Editor::new(message);
-        self.edit(&mut editor, hop, &plan, &branch);
+        self.edit(&mut editor, hop, plan, &branch);
         let mut register = None;
         if method == &Method::Register {
             let own = self.advertised(plan.egress.network);
@@ -392,7 +392,6 @@ impl Proxy {
             register,
             started: now,
             cancelled: false,
-            answered: false,
             timer_c: None,
         };
         if method == &Method::Invite {

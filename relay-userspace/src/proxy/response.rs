@@ -14,7 +14,7 @@ use crate::{
     media::MediaRelay,
     registrar::user_agent,
     sip::{
-        transaction::{ClientId, Hop},
+        transaction::ClientId,
         wire::{Editor, HeaderName, Message, Method, Reply},
     },
 };
@@ -31,7 +31,6 @@ impl Proxy {
         now: Instant,
         media: &mut dyn MediaRelay,
         client: ClientId,
-        hop: Hop,
         message: &Message,
     ) {
         let Some(status) = message.status().filter(|status| *status > 100) else { return };
@@ -40,19 +39,17 @@ impl Proxy {
         if message.values(HeaderName::Via).nth(1).is_none() {
             self.drop(DropReason::ResponseWithoutVia);
         } else {
-            self.relay_one_response(now, media, client, &mut relay, hop, status, message);
+            self.relay_one_response(now, media, client, &mut relay, status, message);
         }
         self.relays.insert(client, relay);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one step of the function above, split for reading")]
     fn relay_one_response(
         &mut self,
         now: Instant,
         media: &mut dyn MediaRelay,
         client: ClientId,
         relay: &mut Relay,
-        hop: Hop,
         status: u16,
         message: &Message,
     ) {
@@ -79,7 +76,7 @@ impl Proxy {
             }
         }
         self.note_dialog(now, relay, status, message);
-        if let Some(body) = self.negotiate_response(now, media, relay, hop.address.ip(), message) {
+        if let Some(body) = self.negotiate_response(now, media, relay, message) {
             editor.body(&body);
         }
         let payload = editor.finish();
@@ -97,12 +94,11 @@ impl Proxy {
         let Some((number, party, dialog_tag)) = &relay.call else { return };
         let Some(call) = self.calls.get_mut(number) else { return };
         let challenge = matches!(status, 401 | 407);
-        if relay.method == Method::Invite && dialog_tag.is_none() && !challenge {
-            if !std::mem::replace(&mut call.attempt_counted, true) {
-                let delay = now - relay.started;
-                self.measure(Measure::CallAttempt);
-                self.measure(Measure::SessionRequestDelay(delay));
-            }
+        let first_invite = relay.method == Method::Invite && dialog_tag.is_none();
+        if first_invite && !challenge && !std::mem::replace(&mut call.attempt_counted, true) {
+            let delay = now - relay.started;
+            self.measure(Measure::CallAttempt);
+            self.measure(Measure::SessionRequestDelay(delay));
         }
         let Some(call) = self.calls.get_mut(number) else { return };
         if status >= 300 {
@@ -150,7 +146,6 @@ impl Proxy {
     /// What a final response ends.
     fn note_final(&mut self, now: Instant, media: &mut dyn MediaRelay, relay: &mut Relay, status: u16) {
         let Some((number, _, dialog_tag)) = relay.call.clone() else { return };
-        relay.answered |= status < 300;
         match (&relay.method, dialog_tag) {
             (Method::Bye, Some(tag)) if !matches!(status, 401 | 407 | 491) => {
                 self.measure(Measure::SessionDisconnectDelay(now - relay.started));

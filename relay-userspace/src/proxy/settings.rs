@@ -95,10 +95,12 @@ impl Settings {
         self.networks.iter().find(|network| network.id == id)
     }
 
-    /// Whether an address on the servers' side may send requests.
+    /// Whether an address on the servers' side may send requests. The appliance's own may: when a server that stays
+    /// out of the dialog joins two phones of one office, the appliance is its own next hop.
     pub(super) fn trusts(&self, address: IpAddr) -> bool {
         self.upstream.servers.iter().any(|server| server.ip() == address)
             || self.trusted.iter().any(|prefix| prefix.contains(&address))
+            || self.networks.iter().any(|own| own.bound.ip() == address || own.advertised.ip() == address)
     }
 
     /// Whether a URI's host and port are the appliance's own. A URI without a port may mean any of its ports: phones

@@ -1,6 +1,9 @@
 //! Learning, forwarding and refusing, over tables on the heap.
 
-use relay_ebpf::{LocalAddresses, NextHop, PortEntry, tables::{MAX_NEXT_HOPS, PORTS}};
+use relay_ebpf::{
+    LocalAddresses, NextHop, PortEntry,
+    tables::{MAX_NEXT_HOPS, PORTS},
+};
 
 use super::*;
 use crate::net::Dscp;
@@ -27,7 +30,13 @@ fn flows_with(force: &[&str]) -> Flows {
     Flows::new(SharedArray::on_heap(64), Some(tables), force)
 }
 
-fn spec(local: &str, signalled: Option<&str>, out: &str, destination: Option<&str>, latching: Latching) -> FlowSpec {
+fn spec(
+    local: &str,
+    signalled: Option<&str>,
+    out: &str,
+    destination: Option<&str>,
+    latching: Latching,
+) -> FlowSpec {
     FlowSpec {
         local: at(local),
         from: NetworkId(0),
@@ -54,9 +63,21 @@ fn rtp(sequence: u16) -> Vec<u8> {
     packet
 }
 
-fn packet(flows: &mut Flows, now: Instant, local: &str, source: &str, payload: &[u8]) -> Result<Departure, Reason> {
-    let arrival =
-        Arrival { local: at(local), source: at(source), type_of_service: 1, payload, monotonic_ns: 5, unix_ms: 77 };
+fn packet(
+    flows: &mut Flows,
+    now: Instant,
+    local: &str,
+    source: &str,
+    payload: &[u8],
+) -> Result<Departure, Reason> {
+    let arrival = Arrival {
+        local: at(local),
+        source: at(source),
+        type_of_service: 1,
+        payload,
+        monotonic_ns: 5,
+        unix_ms: 77,
+    };
     flows.packet(now, &arrival)
 }
 
@@ -65,7 +86,13 @@ type Kernel = (u8, [u8; 4], [u8; 2], [u8; 4], [u8; 2]);
 
 fn state(flows: &Flows, local: &str) -> Option<Kernel> {
     let flow = flows.kernel.as_ref().unwrap().flow_behind(at(local))?;
-    Some((flow.state, flow.source_address, flow.source_port, flow.out_destination_address, flow.out_destination_port))
+    Some((
+        flow.state,
+        flow.source_address,
+        flow.source_port,
+        flow.out_destination_address,
+        flow.out_destination_port,
+    ))
 }
 
 #[test]
@@ -77,10 +104,19 @@ fn the_first_packet_is_relayed_and_fixes_the_source_for_the_kernel() {
     assert_eq!((departure.source, departure.destination), (at(OUTSIDE), at(SERVER)));
     // DSCP 46, and the ECN bit that the packet came with.
     assert_eq!(departure.type_of_service, 46 << 2 | 1);
-    let expected =
-        (FlowState::Forwarding as u8, [10, 61, 0, 11], 4000u16.to_be_bytes(), [10, 62, 0, 10], 6000u16.to_be_bytes());
+    let expected = (
+        FlowState::Forwarding as u8,
+        [10, 61, 0, 11],
+        4000u16.to_be_bytes(),
+        [10, 62, 0, 10],
+        6000u16.to_be_bytes(),
+    );
     assert_eq!(state(&flows, INSIDE), Some(expected));
-    assert_eq!(state(&flows, OUTSIDE).unwrap().0, FlowState::Learning as u8, "each direction learns by itself");
+    assert_eq!(
+        state(&flows, OUTSIDE).unwrap().0,
+        FlowState::Learning as u8,
+        "each direction learns by itself"
+    );
     let report = flows.report(at(INSIDE)).unwrap();
     assert_eq!(report.learned, Some((at(PHONE), 77)));
     assert!(matches!(report.carrier, Carrier::AwaitingNextHop { .. }), "{:?}", report.carrier);
@@ -138,7 +174,9 @@ fn once_learned_only_new_signalling_opens_learning_again() {
 
 #[test]
 fn packets_go_to_where_the_other_party_sends_from_unless_policy_says_otherwise() {
-    for (latching, expected) in [(Latching::SameAddress, "10.61.0.11:4002"), (Latching::Any, "10.61.0.11:4002")] {
+    for (latching, expected) in
+        [(Latching::SameAddress, "10.61.0.11:4002"), (Latching::Any, "10.61.0.11:4002")]
+    {
         let (mut flows, now) = (flows_with(&[]), Instant::now());
         call(&mut flows, now, latching);
         packet(&mut flows, now, OUTSIDE, SERVER, &rtp(1)).unwrap();
@@ -188,11 +226,9 @@ fn only_media_fixes_a_source_and_other_payloads_are_refused_by_name() {
     let stun = [0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42];
     assert!(packet(&mut flows, now, INSIDE, "10.61.0.99:1", &stun).is_ok());
     assert_eq!(flows.report(at(INSIDE)).unwrap().learned, None);
-    for (payload, reason) in [
-        (&[][..], Reason::TooShort),
-        (&[0x80, 0][..], Reason::TooShort),
-        (&[0x40; 40][..], Reason::NotRtp),
-    ] {
+    for (payload, reason) in
+        [(&[][..], Reason::TooShort), (&[0x80, 0][..], Reason::TooShort), (&[0x40; 40][..], Reason::NotRtp)]
+    {
         assert_eq!(packet(&mut flows, now, INSIDE, PHONE, payload), Err(reason));
     }
     assert_eq!(packet(&mut flows, now, "10.61.0.1:9", PHONE, &rtp(1)), Err(Reason::NoFlow));

@@ -69,7 +69,9 @@ pub enum AttachError {
     #[error("interface {0} does not exist; `ip link` lists those that do")]
     NoInterface(String),
     /// Another XDP program is attached there.
-    #[error("interface {interface} has another XDP program attached (id {program}); detach it (`ip link set dev {interface} xdp off`) or set datapath.engine = \"userspace\"")]
+    #[error(
+        "interface {interface} has another XDP program attached (id {program}); detach it (`ip link set dev {interface} xdp off`) or set datapath.engine = \"userspace\""
+    )]
     Occupied {
         /// The interface.
         interface: String,
@@ -77,7 +79,9 @@ pub enum AttachError {
         program: u32,
     },
     /// The kernel refused both modes.
-    #[error("interface {interface}: the kernel attached the relay neither natively ({native}) nor generically ({generic})")]
+    #[error(
+        "interface {interface}: the kernel attached the relay neither natively ({native}) nor generically ({generic})"
+    )]
     Refused {
         /// The interface.
         interface: String,
@@ -90,7 +94,9 @@ pub enum AttachError {
     #[error("interface {0}: the relay was attached, but the kernel does not list it")]
     Vanished(String),
     /// The attachment could not be kept beyond this process.
-    #[error("interface {interface}: the attachment cannot be pinned at {path}: {error} (datapath.keep_when_stopped needs bpffs: `mount -t bpf bpf /sys/fs/bpf`)")]
+    #[error(
+        "interface {interface}: the attachment cannot be pinned at {path}: {error} (datapath.keep_when_stopped needs bpffs: `mount -t bpf bpf /sys/fs/bpf`)"
+    )]
     Pin {
         /// The interface.
         interface: String,

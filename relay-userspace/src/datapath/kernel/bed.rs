@@ -70,9 +70,7 @@ impl TestBed {
     /// If there is no place for it.
     pub fn set_flow(&mut self, local: SocketAddrV4, flow: Flow) -> Result<(), BedError> {
         let place = self.tables.place(SocketAddr::V4(local)).ok_or(BedError::Place(local))?;
-        self.tables
-            .publish(Instant::now(), place, local.port(), flow, None)
-            .ok_or(BedError::Place(local))?;
+        self.tables.publish(Instant::now(), place, local.port(), flow, None).ok_or(BedError::Place(local))?;
         Ok(())
     }
 

@@ -99,7 +99,8 @@ impl NextHops {
     pub(super) fn must_pause(&self, to: Ipv4Addr, new: &Result<Resolution, String>) -> bool {
         let Some(Ok(old)) = self.hops.get(&to).map(|hop| &hop.resolution) else { return false };
         new.as_ref().is_ok_and(|new| {
-            (new.interface, new.device, new.source, new.mtu) != (old.interface, old.device, old.source, old.mtu)
+            (new.interface, new.device, new.source, new.mtu)
+                != (old.interface, old.device, old.source, old.mtu)
         })
     }
 

@@ -47,7 +47,9 @@ pub struct Options {
 #[derive(Debug, Error)]
 pub enum ProgramsError {
     /// The kernel refused to create maps or to load programs.
-    #[error("the kernel refused the programs: {0} (needed: CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, and a kernel with BPF)")]
+    #[error(
+        "the kernel refused the programs: {0} (needed: CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, and a kernel with BPF)"
+    )]
     Load(#[from] EbpfError),
     /// A program was refused, mostly by the verifier.
     #[error("the kernel refused program {program}: {error}")]
@@ -85,7 +87,9 @@ pub enum ProgramsError {
     #[error("the compiled programs hold no {0}; build again")]
     Missing(&'static str),
     /// Too many addresses.
-    #[error("{wanted} media addresses are configured; the kernel datapath looks for {MAX_LOCAL_ADDRESSES} at most")]
+    #[error(
+        "{wanted} media addresses are configured; the kernel datapath looks for {MAX_LOCAL_ADDRESSES} at most"
+    )]
     Addresses {
         /// How many are configured.
         wanted: usize,
@@ -187,22 +191,16 @@ impl Programs {
     pub fn steer_to<S: std::os::fd::AsRawFd>(&mut self, sockets: &[S]) -> Result<(), ProgramsError> {
         let wrap = |error| ProgramsError::Program { program: STEER, error };
         let map = self.ebpf.map_mut("RELAY_SOCKETS").ok_or(ProgramsError::Missing("RELAY_SOCKETS"))?;
-        let mut map = SockMap::try_from(map)
-            .map_err(|error| ProgramsError::Map { map: "RELAY_SOCKETS", error })?;
+        let mut map =
+            SockMap::try_from(map).map_err(|error| ProgramsError::Map { map: "RELAY_SOCKETS", error })?;
         for (index, socket) in (0u32..).zip(sockets) {
-            map.set(index, socket, 0)
-                .map_err(|error| ProgramsError::Map { map: "RELAY_SOCKETS", error })?;
+            map.set(index, socket, 0).map_err(|error| ProgramsError::Map { map: "RELAY_SOCKETS", error })?;
         }
-        let program: &mut SkLookup = self
-            .ebpf
-            .program_mut(STEER)
-            .ok_or(ProgramsError::Missing(STEER))?
-            .try_into()
-            .map_err(wrap)?;
+        let program: &mut SkLookup =
+            self.ebpf.program_mut(STEER).ok_or(ProgramsError::Missing(STEER))?.try_into().map_err(wrap)?;
         program.load().map_err(wrap)?;
-        let namespace = File::open("/proc/self/ns/net").map_err(|error| {
-            wrap(ProgramError::IOError(error))
-        })?;
+        let namespace =
+            File::open("/proc/self/ns/net").map_err(|error| wrap(ProgramError::IOError(error)))?;
         program.attach(namespace).map_err(wrap)?;
         Ok(())
     }

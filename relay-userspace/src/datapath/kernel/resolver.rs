@@ -17,11 +17,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{
-    super::flows::Flows,
-    attach::Attachment,
-    next_hops::Resolution,
-};
+use super::{super::flows::Flows, attach::Attachment, next_hops::Resolution};
 use crate::net::netlink::{Error, Handle, Link, Neighbour, News, Route};
 
 /// How often everything is read anew, in case news were lost, and stale neighbours are probed.
@@ -50,10 +46,9 @@ impl View {
         if route.local {
             return Err(format!("{to} is an address of this host"));
         }
-        let link = self
-            .links
-            .get(&route.interface)
-            .ok_or_else(|| format!("the way to {to} leads out of interface {}, which is gone", route.interface))?;
+        let link = self.links.get(&route.interface).ok_or_else(|| {
+            format!("the way to {to} leads out of interface {}, which is gone", route.interface)
+        })?;
         let name = &link.name;
         let device = self.devices.get(&link.index).ok_or_else(|| {
             format!("the way to {to} leads out of {name}, which no configured network uses")
@@ -219,8 +214,16 @@ mod tests {
         type Change = fn(&mut View);
         let rows: [(&str, Change, &str); 7] = [
             ("no route yet", |v| v.routes.clear(), "is being looked up"),
-            ("no route at all", |v| drop(v.routes.insert(TO, Err("unreachable".into()))), "no route to 10.62.0.10: unreachable"),
-            ("own address", |v| drop(v.routes.insert(TO, Ok(Route { interface: 1, neighbour: TO, local: true }))), "an address of this host"),
+            (
+                "no route at all",
+                |v| drop(v.routes.insert(TO, Err("unreachable".into()))),
+                "no route to 10.62.0.10: unreachable",
+            ),
+            (
+                "own address",
+                |v| drop(v.routes.insert(TO, Ok(Route { interface: 1, neighbour: TO, local: true }))),
+                "an address of this host",
+            ),
             ("interface gone", |v| v.links.clear(), "which is gone"),
             ("unconfigured interface", |v| v.devices.clear(), "wan, which no configured network uses"),
             ("tunnel", |v| v.links.get_mut(&3).unwrap().address = None, "wan is not an Ethernet interface"),

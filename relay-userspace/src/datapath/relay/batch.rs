@@ -1,6 +1,9 @@
 //! Receiving datagrams in batches with what the kernel knows of each: its original destination, its
 //! type-of-service byte and when it arrived.
-#![expect(unsafe_code, reason = "recvmmsg and control messages have no safe interface in the standard library")]
+#![expect(
+    unsafe_code,
+    reason = "recvmmsg and control messages have no safe interface in the standard library"
+)]
 
 use std::{
     io,
@@ -96,8 +99,8 @@ impl ReceiveBatch {
         let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; BATCH];
         let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
         for (index, payload) in self.payloads.chunks_exact_mut(DATAGRAM).enumerate() {
-            let vector =
-                vectors[index].write(libc::iovec { iov_base: payload.as_mut_ptr().cast(), iov_len: payload.len() });
+            let vector = vectors[index]
+                .write(libc::iovec { iov_base: payload.as_mut_ptr().cast(), iov_len: payload.len() });
             // SAFETY: an all-zero mmsghdr is a valid value.
             let mut message: libc::mmsghdr = unsafe { mem::zeroed() };
             message.msg_hdr.msg_name = (&raw mut self.sources[index]).cast();
@@ -201,9 +204,6 @@ mod tests {
             assert_eq!(received.type_of_service, 0xB8);
             assert!(received.stamp_ns.is_some());
         }
-        assert_eq!(
-            batch.receive(receiver.as_fd(), None).unwrap_err().kind(),
-            io::ErrorKind::WouldBlock
-        );
+        assert_eq!(batch.receive(receiver.as_fd(), None).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }

@@ -23,7 +23,7 @@ use std::{
 use relay_ebpf::{Reason, rtp::Payload, tables::Latency};
 use tokio::sync::mpsc;
 
-pub(super) use batch::{Received, ReceiveBatch};
+pub(super) use batch::{ReceiveBatch, Received};
 pub(super) use ports::PortSockets;
 pub(super) use steered::{SteeredSockets, bind_steered};
 

@@ -11,11 +11,7 @@ use std::{
 
 use relay_ebpf::headers::ECN_BITS;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{
-    io::Interest,
-    net::UdpSocket,
-    task::JoinHandle,
-};
+use tokio::{io::Interest, net::UdpSocket, task::JoinHandle};
 use tracing::debug;
 
 use super::{ReceiveBatch, Shared};

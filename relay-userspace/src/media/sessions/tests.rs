@@ -39,7 +39,9 @@ impl Installed {
         for change in changes {
             match change {
                 FlowChange::Install(spec) => drop(self.0.insert(spec.local, spec)),
-                FlowChange::Remove(local) => assert!(self.0.remove(&local).is_some(), "{local} was not installed"),
+                FlowChange::Remove(local) => {
+                    assert!(self.0.remove(&local).is_some(), "{local} was not installed")
+                }
             }
         }
     }
@@ -116,10 +118,34 @@ fn an_answered_call_has_four_flows_that_point_at_each_other() {
     let (mut sessions, mut installed) = (sessions(), Installed::default());
     let (outside, inside) = call(&mut sessions, &mut installed);
     let rows = [
-        (at("10.61.0.1", inside), at("10.61.0.11", 4000), at("10.62.0.1", outside), at("10.62.0.10", 6000), FlowKind::Rtp),
-        (at("10.61.0.1", inside + 1), at("10.61.0.11", 4001), at("10.62.0.1", outside + 1), at("10.62.0.10", 6001), FlowKind::Rtcp),
-        (at("10.62.0.1", outside), at("10.62.0.10", 6000), at("10.61.0.1", inside), at("10.61.0.11", 4000), FlowKind::Rtp),
-        (at("10.62.0.1", outside + 1), at("10.62.0.10", 6001), at("10.61.0.1", inside + 1), at("10.61.0.11", 4001), FlowKind::Rtcp),
+        (
+            at("10.61.0.1", inside),
+            at("10.61.0.11", 4000),
+            at("10.62.0.1", outside),
+            at("10.62.0.10", 6000),
+            FlowKind::Rtp,
+        ),
+        (
+            at("10.61.0.1", inside + 1),
+            at("10.61.0.11", 4001),
+            at("10.62.0.1", outside + 1),
+            at("10.62.0.10", 6001),
+            FlowKind::Rtcp,
+        ),
+        (
+            at("10.62.0.1", outside),
+            at("10.62.0.10", 6000),
+            at("10.61.0.1", inside),
+            at("10.61.0.11", 4000),
+            FlowKind::Rtp,
+        ),
+        (
+            at("10.62.0.1", outside + 1),
+            at("10.62.0.10", 6001),
+            at("10.61.0.1", inside + 1),
+            at("10.61.0.11", 4001),
+            FlowKind::Rtcp,
+        ),
     ];
     assert_eq!(installed.0.len(), rows.len());
     for (local, signalled, out_source, destination, kind) in rows {
@@ -164,12 +190,14 @@ fn a_hold_by_zero_address_stays_zero_and_blocks_only_the_way_to_who_holds() {
     let out = sessions.offer(now, &offer(&audio("0.0.0.0", 4000, ""), b"a")).unwrap();
     assert!(String::from_utf8_lossy(&out.sdp).contains("c=IN IP4 0.0.0.0\r\n"));
     assert_eq!(out.changes, [], "nothing changes before the answer");
-    installed.apply(sessions.answer(now, &answer(&audio("10.62.0.10", 6000, ""), b"a", b"b")).unwrap().changes);
+    installed
+        .apply(sessions.answer(now, &answer(&audio("10.62.0.10", 6000, ""), b"a", b"b")).unwrap().changes);
     assert_eq!(installed.0[&at("10.62.0.1", outside)].destination, None);
     assert_eq!(installed.0[&at("10.61.0.1", inside)].destination, Some(at("10.62.0.10", 6000)));
 
     sessions.offer(now, &offer(&audio("10.61.0.11", 4000, ""), b"a")).unwrap();
-    installed.apply(sessions.answer(now, &answer(&audio("10.62.0.10", 6000, ""), b"a", b"b")).unwrap().changes);
+    installed
+        .apply(sessions.answer(now, &answer(&audio("10.62.0.10", 6000, ""), b"a", b"b")).unwrap().changes);
     assert_eq!(installed.0[&at("10.62.0.1", outside)].destination, Some(at("10.61.0.11", 4000)));
 }
 
@@ -199,9 +227,21 @@ fn lines_of_a_description_are_rewritten_each_by_its_rule() {
     let rows = [
         ("a=rtcp with a port", "a=rtcp:4001\r\n", "a=rtcp:{rtcp}\r\n"),
         ("a=rtcp with an address", "a=rtcp:4009 IN IP4 10.61.0.11\r\n", "a=rtcp:{rtcp} IN IP4 10.62.0.1\r\n"),
-        ("a media level address", "c=IN IP4 10.61.0.12\r\na=ptime:20\r\n", "c=IN IP4 10.62.0.1\r\na=ptime:20\r\n"),
-        ("ICE goes", "a=ice-ufrag:x\r\na=candidate:1 1 UDP 1 10.61.0.11 4000 typ host\r\na=sendonly\r\n", "a=sendonly\r\n"),
-        ("keys and unknown lines stay", "a=crypto:1 X inline:y\r\na=x-vendor: z \r\n", "a=crypto:1 X inline:y\r\na=x-vendor: z \r\n"),
+        (
+            "a media level address",
+            "c=IN IP4 10.61.0.12\r\na=ptime:20\r\n",
+            "c=IN IP4 10.62.0.1\r\na=ptime:20\r\n",
+        ),
+        (
+            "ICE goes",
+            "a=ice-ufrag:x\r\na=candidate:1 1 UDP 1 10.61.0.11 4000 typ host\r\na=sendonly\r\n",
+            "a=sendonly\r\n",
+        ),
+        (
+            "keys and unknown lines stay",
+            "a=crypto:1 X inline:y\r\na=x-vendor: z \r\n",
+            "a=crypto:1 X inline:y\r\na=x-vendor: z \r\n",
+        ),
     ];
     for (description, sent, expected) in rows {
         let mut sessions = sessions();
@@ -219,8 +259,10 @@ fn streams_come_and_go_with_their_media_descriptions() {
     let (mut sessions, mut installed) = (sessions(), Installed::default());
     call(&mut sessions, &mut installed);
     let now = Instant::now();
-    let with = |port| audio("10.61.0.11", 4000, &format!("m=video {port} RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n"));
-    let answered = |port| audio("10.62.0.10", 6000, &format!("m=video {port} RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n"));
+    let with =
+        |port| audio("10.61.0.11", 4000, &format!("m=video {port} RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n"));
+    let answered =
+        |port| audio("10.62.0.10", 6000, &format!("m=video {port} RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n"));
     // Video is added and accepted.
     installed.apply(sessions.offer(now, &offer(&with(5000), b"a")).unwrap().changes);
     installed.apply(sessions.answer(now, &answer(&answered(7000), b"a", b"b")).unwrap().changes);
@@ -260,10 +302,18 @@ fn without_ports_an_offer_is_refused_with_the_network_s_name_and_takes_none() {
 fn descriptions_that_no_relay_can_serve_are_refused_with_what_and_where() {
     let rows = [
         ("not SDP", b"hello".to_vec(), "line 1"),
-        ("no connection", b"v=0\r\no=- 1 1 IN IP4 1.1.1.1\r\ns=-\r\nt=0 0\r\nm=audio 1 RTP/AVP 0\r\n".to_vec(), "line 5"),
+        (
+            "no connection",
+            b"v=0\r\no=- 1 1 IN IP4 1.1.1.1\r\ns=-\r\nt=0 0\r\nm=audio 1 RTP/AVP 0\r\n".to_vec(),
+            "line 5",
+        ),
         ("a name", audio("pc.example.com", 4000, ""), "\"pc.example.com\" is a name"),
         ("a group", audio("224.1.1.1", 4000, ""), "224.1.1.1 is a multicast group"),
-        ("the other family", audio("10.61.0.11", 4000, "c=IN IP6 fd00::1\r\n"), "fd00::1 is of another family"),
+        (
+            "the other family",
+            audio("10.61.0.11", 4000, "c=IN IP6 fd00::1\r\n"),
+            "fd00::1 is of another family",
+        ),
     ];
     for (description, sdp, expected) in rows {
         let mut sessions = sessions();
@@ -296,8 +346,16 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let streams = || prop::collection::vec(prop_oneof![Just(0u16), 1000u16..60_000], 1..4);
     prop_oneof![
-        (0u8..4, any::<bool>(), streams()).prop_map(|(call, back, streams)| Step::Offer { call, back, streams }),
-        (0u8..4, any::<bool>(), streams()).prop_map(|(call, back, streams)| Step::Answer { call, back, streams }),
+        (0u8..4, any::<bool>(), streams()).prop_map(|(call, back, streams)| Step::Offer {
+            call,
+            back,
+            streams
+        }),
+        (0u8..4, any::<bool>(), streams()).prop_map(|(call, back, streams)| Step::Answer {
+            call,
+            back,
+            streams
+        }),
         (0u8..4).prop_map(|call| Step::Delete { call }),
     ]
 }

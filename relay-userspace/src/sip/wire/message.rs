@@ -329,18 +329,24 @@ impl Message {
     }
 }
 
+/// What every message has and every response copies (RFC 3261 8.1.1, 8.2.6.2).
+const NEEDED: [HeaderName; 5] =
+    [HeaderName::Via, HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq];
+
 /// One pass over a datagram. Goes on after a fault that leaves the headers readable, because the answer needs them.
 struct Parser {
     raw: Bytes,
     skipped: usize,
     fault: Option<ParseError>,
+    /// A header that a response copies holds a bare carriage return: a copy would hand on what was refused.
+    tainted: bool,
 }
 
 impl Parser {
     fn new(datagram: &Bytes) -> Self {
         let skipped = datagram.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let raw = datagram.slice(skipped..);
-        Self { raw, skipped, fault: None }
+        Self { raw, skipped, fault: None, tainted: false }
     }
 
     fn fault(&mut self, fault: Fault, at: usize) {
@@ -398,7 +404,7 @@ impl Parser {
             message.head_end = u32::try_from(raw.len()).unwrap_or(u32::MAX);
             at = raw.len();
         }
-        let answerable = self.index(&mut message);
+        let answerable = self.index(&mut message) && !self.tainted;
         self.body(&mut message, at);
         match self.fault {
             None => Ok(message),
@@ -487,16 +493,18 @@ impl Parser {
             self.fault(Fault::Name, at);
             return None;
         }
+        let name = HeaderName::recognise(spelling);
         let mut from = 0;
         while let Some(place) = memchr::memchr(b'\r', line.get(from..)?) {
             if line.get(from + place + 1) != Some(&b'\n') {
                 self.fault(Fault::BareCarriageReturn, at + from + place);
+                self.tainted |= NEEDED.contains(&name);
                 break;
             }
             from += place + 1;
         }
         Some(Line {
-            name: HeaderName::recognise(spelling),
+            name,
             line: Span::new(at..next),
             spelling: Span::within(raw, spelling),
             value: Span::within(raw, scan::trim(line.get(colon + 1..)?)),
@@ -508,8 +516,6 @@ impl Parser {
         let raw = self.raw.clone();
         let raw = &raw[..];
         let mut seen = [None; 5];
-        const NEEDED: [HeaderName; 5] =
-            [HeaderName::Via, HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq];
         let mut singles: Vec<HeaderName> = Vec::with_capacity(8);
         let mut good = true;
         for line in &message.lines {

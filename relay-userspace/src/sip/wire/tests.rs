@@ -259,6 +259,13 @@ fn malformed_messages_are_refused_with_the_fault_and_answered_where_possible() {
         ("header without a colon", with(&[("X-Vendor:  keep", "X-Vendor")]), Fault::NoColon, 400, true),
         ("space in a header name", with(&[("X-Vendor:", "X Vendor:")]), Fault::Name, 400, true),
         ("bare carriage return", with(&[("keep  me", "keep\rme")]), Fault::BareCarriageReturn, 400, true),
+        (
+            "bare carriage return in a header that is copied",
+            with(&[("c1@", "c1@\rx")]),
+            Fault::BareCarriageReturn,
+            400,
+            false,
+        ),
         ("no empty line", with(&[("Content-Length: 5\r\n\r\nv=0\r\n", "")]), Fault::NoEmptyLine, 400, true),
         ("no Call-ID", with(&[("Call-ID: c1@192.0.2.11\r\n", "")]), Fault::Missing(H::CallId), 400, false),
         ("no Via", "A sip:a@b SIP/2.0\r\n\r\n".into(), Fault::Missing(H::Via), 400, false),

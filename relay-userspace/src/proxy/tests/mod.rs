@@ -1,0 +1,10 @@
+//! The proxy between a phone and a server that the tests play. Whole messages are compared; what is random in them
+//! is masked.
+
+mod bounds;
+mod calls;
+mod failures;
+mod harness;
+mod negotiation;
+mod registration;
+mod routing;
