@@ -9,7 +9,7 @@ use aya_ebpf::{
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns, generated::bpf_xdp_load_bytes},
     programs::{SkLookupContext, XdpContext},
 };
-use aya_log_ebpf::debug;
+use aya_log_ebpf::info;
 use relay_ebpf::{
     Flow, FlowStats, LocalAddresses, NextHop, PortEntry, Reason,
     headers::PROTOCOL_UDP,
@@ -57,7 +57,7 @@ impl XdpEnvironment {
             unsafe { *count += 1 };
         }
         // With the level at 0, which is what the daemon loads unless asked, the verifier removes this.
-        debug!(&self.ctx, "not forwarded, reason {}", reason as u32);
+        info!(&self.ctx, "not forwarded: reason {}", reason as u32);
     }
 }
 

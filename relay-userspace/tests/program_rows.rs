@@ -8,7 +8,10 @@ mod rows;
 
 use std::net::SocketAddrV4;
 
-use branchline::datapath::kernel::{bed::TestBed, programs::RELAY};
+use branchline::datapath::kernel::{
+    bed::TestBed,
+    programs::{KernelLog, Options, Programs, RELAY},
+};
 use relay_ebpf::{Fate, FlowStats, Reason};
 use rows::*;
 
@@ -105,4 +108,30 @@ fn one_packet_in_a_thousand_is_timed() {
     let latency = bed.latency().unwrap();
     assert_eq!(latency.buckets.iter().sum::<u64>(), 2);
     assert!(latency.sum_ns > 0);
+}
+
+#[test]
+fn a_log_that_is_off_is_not_even_loaded() {
+    let instructions = |log| {
+        let options = Options { addresses: vec![INSIDE.into()], flows: 64, log };
+        Programs::load(options).unwrap().verified_instructions().unwrap()
+    };
+    let (off, on) = (instructions(KernelLog::Off), instructions(KernelLog::On));
+    println!("instructions verified with the log off {off:?}, on {on:?}");
+    assert!(off < on, "off {off:?}, on {on:?}");
+}
+
+#[test]
+fn the_maps_of_the_default_size_take_no_more_memory_than_stated() {
+    /// 65,536 flows: 4 MiB of flows, 8 MiB of statistics, 1 MiB of ports for two addresses, and change that
+    /// depends on the number of CPUs.
+    const BUDGET: u64 = 16 << 20;
+    let options = Options {
+        addresses: vec![OUTSIDE.into(), INSIDE.into()],
+        flows: relay_ebpf::tables::DEFAULT_FLOWS,
+        log: KernelLog::Off,
+    };
+    let memory = Programs::load(options).unwrap().map_memory().unwrap();
+    println!("maps take {} KiB", memory / 1024);
+    assert!((BUDGET / 2..BUDGET).contains(&memory), "{memory}");
 }

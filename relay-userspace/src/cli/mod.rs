@@ -17,6 +17,7 @@ use crate::{
     config::{Config, Control},
     control::{self, Request, Response},
     daemon,
+    datapath::Wanted,
 };
 
 /// Where the configuration is unless told otherwise.
@@ -37,6 +38,9 @@ enum Command {
         /// The configuration file.
         #[arg(long, default_value = CONFIG)]
         config: PathBuf,
+        /// The datapath, whatever the file says.
+        #[arg(long, value_enum)]
+        datapath: Option<Wanted>,
     },
     /// Check a configuration file and say what is wrong with it.
     CheckConfig {
@@ -126,8 +130,11 @@ fn fail(message: &str) -> ExitCode {
 
 async fn execute(command: Command) -> Result<ExitCode, String> {
     match command {
-        Command::Run { config: file } => {
-            let config = Config::read(&file).map_err(|error| error.to_string())?;
+        Command::Run { config: file, datapath } => {
+            let mut config = Config::read(&file).map_err(|error| error.to_string())?;
+            if let Some(wanted) = datapath {
+                config.datapath.engine = wanted;
+            }
             start_log(&config.log.level);
             daemon::run(&config, &file).await.map_err(|error| error.to_string())?;
         }

@@ -87,11 +87,11 @@ impl Measures {
                 self.message(network, method, status, names::sip::RECEIVED);
             }
             Measure::Sent { network, method, status } => {
-                self.message(network, method, status, names::sip::SENT)
+                self.message(network, method, status, names::sip::SENT);
             }
             Measure::Dropped(reason) => metrics.sip_dropped.with_label_values(&[reason.as_label()]).inc(),
             Measure::RegistrationDelay(delay) => {
-                metrics.registration_request_delay.observe(delay.as_secs_f64())
+                metrics.registration_request_delay.observe(delay.as_secs_f64());
             }
             Measure::SessionRequestDelay(delay) => metrics.session_request_delay.observe(delay.as_secs_f64()),
             Measure::SessionDisconnectDelay(delay) => {
@@ -154,7 +154,10 @@ impl Measures {
             match reason.fate() {
                 Fate::Passed => raise(&metrics.media_passed.with_label_values(&[label]), kernel),
                 Fate::Dropped => {
-                    raise(&metrics.media_dropped.with_label_values(&[label, names::datapath::KERNEL]), kernel)
+                    raise(
+                        &metrics.media_dropped.with_label_values(&[label, names::datapath::KERNEL]),
+                        kernel,
+                    );
                 }
             }
             // What comes up to userspace and goes nowhere is dropped, whatever its reason.

@@ -255,7 +255,7 @@ fn engine_settings(config: &Config, networks: &[Ready<'_>]) -> EngineSettings {
         addresses,
         flows: *config.datapath.flows.as_ref(),
         force_userspace: config.datapath.force_userspace.clone(),
-        kernel_log: if config.datapath.kernel_log { KernelLog::Debug } else { KernelLog::Off },
+        kernel_log: if config.datapath.kernel_log { KernelLog::On } else { KernelLog::Off },
         lifetime: if config.datapath.keep_when_stopped { Lifetime::Pinned } else { Lifetime::Process },
     }
 }

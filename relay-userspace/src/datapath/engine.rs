@@ -34,7 +34,9 @@ use crate::net::{NetworkId, netlink};
 const RTCP_QUEUE: usize = 1024;
 
 /// Which datapath is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Wanted {
     /// The kernel's where it is to be had, userspace otherwise.
@@ -121,7 +123,7 @@ impl Engine {
         // Whichever datapath is wanted now: flows of an earlier daemon have no calls any more.
         release_pinned(&netlink::connect()?).await?;
         let why = match settings.wanted {
-            Wanted::Userspace => "datapath.engine is set to \"userspace\"".to_owned(),
+            Wanted::Userspace => "userspace is what the configuration or --datapath asks for".to_owned(),
             Wanted::Auto | Wanted::Kernel => match Self::start_kernel(settings, rtcp.clone()).await {
                 Ok(engine) => return Ok((engine, copies)),
                 // An interface that is not there is a mistake in the configuration, not a lack of BPF.

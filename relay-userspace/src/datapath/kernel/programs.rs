@@ -1,6 +1,11 @@
 //! The kernel programs: loaded into the kernel with tables of the wanted sizes, and their counters read.
 
-use std::{fs::File, io, net::Ipv4Addr, os::fd::AsFd as _};
+use std::{
+    fs::{self, File},
+    io,
+    net::Ipv4Addr,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
@@ -28,8 +33,8 @@ pub enum KernelLog {
     /// They do not, and the code for it is not even loaded.
     #[default]
     Off,
-    /// They do, at debug level: slow, for troubleshooting.
-    Debug,
+    /// They do: slow, for troubleshooting.
+    On,
 }
 
 /// What the programs are loaded with.
@@ -103,6 +108,9 @@ pub struct Programs {
     options: Options,
 }
 
+/// The level at which the programs log, as they compare it: aya's levels count from 1, error, to 5, trace.
+const LOG_LEVEL_INFO: u8 = 3;
+
 /// Name of the relay program.
 pub const RELAY: &str = "branchline_relay";
 /// Name of the program that does nothing but send back.
@@ -124,7 +132,7 @@ impl Programs {
         }
         let level: u8 = match options.log {
             KernelLog::Off => 0,
-            KernelLog::Debug => aya_log_level_debug(),
+            KernelLog::On => LOG_LEVEL_INFO,
         };
         let places = options.addresses.len().max(1) as u32;
         let mut ebpf = EbpfLoader::new()
@@ -181,6 +189,40 @@ impl Programs {
         devices
             .set(place, interface, None, 0)
             .map_err(|error| ProgramsError::Device { interface, error: error.to_string() })
+    }
+
+    /// How many instructions the verifier looked at to accept the relay; none on kernels before 5.16.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn verified_instructions(&mut self) -> Result<Option<u32>, ProgramsError> {
+        let wrap = |error| ProgramsError::Program { program: RELAY, error };
+        Ok(self.xdp(RELAY)?.info().map_err(wrap)?.verified_instruction_count())
+    }
+
+    /// Kernel memory that the maps take, in bytes, as the kernel states it.
+    ///
+    /// # Errors
+    /// If the kernel does not state it.
+    pub fn map_memory(&self) -> Result<u64, ProgramsError> {
+        let mut total = 0;
+        for (_, map) in self.ebpf.maps() {
+            let (Map::Array(data)
+            | Map::PerCpuArray(data)
+            | Map::DevMap(data)
+            | Map::RingBuf(data)
+            | Map::SockMap(data)) = map
+            else {
+                continue;
+            };
+            let path = format!("/proc/self/fdinfo/{}", data.fd().as_fd().as_raw_fd());
+            let text =
+                fs::read_to_string(path).map_err(|error| ProgramsError::Memory { map: "fdinfo", error })?;
+            let memory =
+                text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse::<u64>().ok());
+            total += memory.ok_or(ProgramsError::Missing("memlock"))?;
+        }
+        Ok(total)
     }
 
     /// Steers packets for media ports to these sockets, by the CPU that they arrive on. The steering
@@ -258,12 +300,6 @@ impl Programs {
         }
         Ok(total)
     }
-}
-
-/// The level that aya's programs compare with, for debug.
-const fn aya_log_level_debug() -> u8 {
-    // `aya_log_common::Level::Debug`; levels count from 1, error, to 5, trace.
-    4
 }
 
 fn xdp<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut Xdp, ProgramsError> {

@@ -40,7 +40,7 @@ impl Installed {
             match change {
                 FlowChange::Install(spec) => drop(self.0.insert(spec.local, spec)),
                 FlowChange::Remove(local) => {
-                    assert!(self.0.remove(&local).is_some(), "{local} was not installed")
+                    assert!(self.0.remove(&local).is_some(), "{local} was not installed");
                 }
             }
         }
