@@ -158,7 +158,12 @@ impl Environment for XdpEnvironment {
             (*entry).arrived_ns = now_ns;
             (*entry).stats = stats;
             (*entry).length = length;
-            bpf_xdp_load_bytes(self.ctx.as_ptr().cast(), offset as u32, (&raw mut (*entry).payload).cast(), length)
+            bpf_xdp_load_bytes(
+                self.ctx.as_ptr().cast(),
+                offset as u32,
+                (&raw mut (*entry).payload).cast(),
+                length,
+            )
         };
         if loaded == 0 { copy.submit(0) } else { copy.discard(0) }
     }

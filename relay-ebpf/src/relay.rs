@@ -20,7 +20,8 @@ use crate::{
     rtp::{Payload, PayloadStart, RTP_LENGTH, RtpHeader, classify},
     stats::FlowStats,
     tables::{
-        Flow, FlowKind, FlowState, LATENCY_SAMPLING, LocalAddresses, NextHop, PortEntry, RTCP_COPY, port_index,
+        Flow, FlowKind, FlowState, LATENCY_SAMPLING, LocalAddresses, NextHop, PortEntry, RTCP_COPY,
+        port_index,
     },
 };
 

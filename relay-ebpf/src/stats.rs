@@ -159,10 +159,8 @@ impl FlowStats {
             self.transit = transit;
             self.timestamp = timestamp;
             let magnitude = distance.unsigned_abs();
-            self.jitter = self
-                .jitter
-                .wrapping_add(magnitude)
-                .wrapping_sub(self.jitter.wrapping_add(8) >> JITTER_SHIFT);
+            self.jitter =
+                self.jitter.wrapping_add(magnitude).wrapping_sub(self.jitter.wrapping_add(8) >> JITTER_SHIFT);
         }
     }
 

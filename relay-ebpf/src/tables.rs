@@ -267,4 +267,4 @@ pub struct RtcpCopy {
     pub padding: [u8; 4],
 }
 
-const _: () = assert!(size_of::<RtcpCopy>() % 8 == 0);
+const _: () = assert!(size_of::<RtcpCopy>().is_multiple_of(8));

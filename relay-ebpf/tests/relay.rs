@@ -1,4 +1,5 @@
 //! The packet core, natively: rows of packets, and the laws that hold for any packet.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 #[expect(unreachable_pub, reason = "shared with relay-userspace's test of the loaded program")]
 mod rows;

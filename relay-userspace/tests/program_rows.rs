@@ -1,5 +1,6 @@
 //! The packet rows of `relay-ebpf`, through the loaded program by `BPF_PROG_TEST_RUN`: what the core does
 //! natively, the kernel does byte for byte. Needs root.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 #[path = "../../relay-ebpf/tests/rows/mod.rs"]
 #[expect(unreachable_pub, reason = "shared with relay-ebpf's native test")]

@@ -23,15 +23,16 @@ fn header(ssrc: u32, sequence: u16, timestamp: u32) -> RtpHeader {
 /// Feeds packets at a steady pace, by their place in the stream.
 fn feed(stats: &mut FlowStats, ssrc: u32, first: u16, places: impl IntoIterator<Item = u32>) {
     for (tick, place) in places.into_iter().enumerate() {
-        let header =
-            header(ssrc, first.wrapping_add(place as u16), place.wrapping_mul(FRAME_TICKS));
+        let header = header(ssrc, first.wrapping_add(place as u16), place.wrapping_mul(FRAME_TICKS));
         stats.record_rtp(&header, 1_000_000_000 + tick as u64 * FRAME_NS, clock_ticks(CLOCK));
     }
 }
 
 #[test]
 fn streams_with_known_faults_are_counted_as_such() {
-    let rows: [(&str, u16, Vec<u32>, (u64, u64, u32, u32)); 8] = [
+    /// Expected, lost, duplicates, reordered.
+    type Counts = (u64, u64, u32, u32);
+    let rows: [(&str, u16, Vec<u32>, Counts); 8] = [
         // description, first sequence number, places in order of arrival, (expected, lost, duplicates, reordered)
         ("an unbroken stream", 1, (0..100).collect(), (100, 0, 0, 0)),
         ("the sequence number wraps", 65_500, (0..100).collect(), (100, 0, 0, 0)),

@@ -164,7 +164,7 @@ async fn network(
     config: Option<&Config>,
     programs: Option<Programs>,
 ) -> Result<Vec<Finding>, netlink::Error> {
-    let (netlink, _) = netlink::connect()?;
+    let netlink = netlink::connect()?;
     let (links, addresses) = (netlink.links().await?, netlink.addresses().await?);
     let mut findings = Vec::new();
     let mut programs = programs;

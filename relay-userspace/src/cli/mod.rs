@@ -4,6 +4,7 @@ mod doctor;
 mod show;
 
 use std::{
+    io::IsTerminal as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -217,5 +218,10 @@ fn check_config(file: &Path, output: Output) -> Result<ExitCode, String> {
 fn start_log(level: &str) {
     // RUST_LOG wins, for a moment's troubleshooting; the file's level was checked when it was read.
     let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(level)).unwrap_or_default();
-    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
 }

@@ -20,11 +20,11 @@ impl ConfigError {
     pub(super) fn at(
         file: &std::path::Path,
         text: &str,
-        span: Option<Range<usize>>,
+        span: Option<&Range<usize>>,
         key: &str,
         message: &str,
     ) -> Self {
-        let line = span.as_ref().map(|span| line_of(text, span.start));
+        let line = span.map(|span| line_of(text, span.start));
         let key = if key.is_empty() {
             line.map(|line| key_in(text, line)).unwrap_or_default()
         } else {

@@ -247,8 +247,8 @@ impl Config {
     /// The first thing that is wrong, with file, line and key.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(text)
-            .map_err(|error| ConfigError::at(file, text, error.span(), "", error.message()))?;
-        config.check(|span, key, message| ConfigError::at(file, text, span, key, &message))?;
+            .map_err(|error| ConfigError::at(file, text, error.span().as_ref(), "", error.message()))?;
+        config.check(|span, key, message| ConfigError::at(file, text, span.as_ref(), key, &message))?;
         Ok(config)
     }
 
@@ -289,8 +289,9 @@ impl Config {
                 return Err(wrong(span, "network.media_ports", message));
             }
             for other in self.networks.iter().take(position).map(Spanned::as_ref) {
-                let same = network.interface == other.interface && network.address == other.address
-                    || network.address.is_some() && network.address == other.address;
+                // Without an address, a network has its interface's.
+                let same = network.address == other.address
+                    && (network.address.is_some() || network.interface == other.interface);
                 if same && network.media_ports.overlaps(&other.media_ports) {
                     let message = format!(
                         "networks {:?} and {:?} share an address, so their media_ports must not overlap",

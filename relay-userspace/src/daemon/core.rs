@@ -129,11 +129,17 @@ impl Core {
         /// Without a deadline there is nothing to do until the next message.
         const IDLE: Duration = Duration::from_secs(3600);
         loop {
-            let deadline = self.state().proxy.poll_timeout().unwrap_or_else(|| Instant::now() + IDLE);
+            let deadline = {
+                let state = self.state();
+                let next = [state.proxy.poll_timeout(), state.plane.next_reap()].into_iter().flatten().min();
+                next.unwrap_or_else(|| Instant::now() + IDLE)
+            };
             tokio::select! {
                 () = sleep_until(deadline.into()) => {
                     let transmits = self.feed(|state| {
-                        state.proxy.handle_timeout(Instant::now(), &mut state.plane);
+                        let now = Instant::now();
+                        state.plane.reap(now);
+                        state.proxy.handle_timeout(now, &mut state.plane);
                     });
                     self.send(transmits).await;
                 }

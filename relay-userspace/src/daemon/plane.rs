@@ -48,6 +48,18 @@ impl MediaPlane {
             .collect()
     }
 
+    /// When [`MediaPlane::reap`] has something to do next.
+    pub(super) fn next_reap(&self) -> Option<Instant> {
+        self.sessions.next_reap()
+    }
+
+    /// Removes the flows of calls that ended a moment ago.
+    pub(super) fn reap(&mut self, now: Instant) {
+        let changes = self.sessions.reap(now);
+        // Removing cannot fail.
+        let _ = self.carry(now, changes);
+    }
+
     /// Carries changes to the engine; all of them, even if one fails, whose error is returned.
     fn carry(&mut self, now: Instant, changes: Vec<FlowChange>) -> Result<(), MediaError> {
         let mut result = Ok(());
@@ -111,8 +123,6 @@ impl MediaRelay for MediaPlane {
     }
 
     fn delete(&mut self, now: Instant, call: &[u8]) {
-        let changes = self.sessions.delete(call);
-        // Removing cannot fail.
-        let _ = self.carry(now, changes);
+        self.sessions.delete(now, call);
     }
 }

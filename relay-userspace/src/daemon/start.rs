@@ -28,7 +28,10 @@ use crate::{
     admin,
     config::{Config, Network},
     control,
-    datapath::{Engine, EngineError, Settings as EngineSettings, kernel::programs::KernelLog},
+    datapath::{
+        Engine, EngineError, Settings as EngineSettings,
+        kernel::{attach::Lifetime, programs::KernelLog},
+    },
     media::{MediaNetwork, Sessions, Settings as MediaSettings},
     metrics::{Metrics, MetricsError, names},
     net::{Dscp, NetworkId, Role, netlink},
@@ -176,7 +179,7 @@ async fn stop_signal() -> io::Result<&'static str> {
 
 /// The address of each network: the configured one, which must be the interface's, or its first.
 async fn find_addresses(config: &Config) -> Result<Vec<Ready<'_>>, StartError> {
-    let (netlink, _) = netlink::connect()?;
+    let netlink = netlink::connect()?;
     let (links, addresses) = (netlink.links().await?, netlink.addresses().await?);
     config
         .networks()
@@ -253,6 +256,7 @@ fn engine_settings(config: &Config, networks: &[Ready<'_>]) -> EngineSettings {
         flows: *config.datapath.flows.as_ref(),
         force_userspace: config.datapath.force_userspace.clone(),
         kernel_log: if config.datapath.kernel_log { KernelLog::Debug } else { KernelLog::Off },
+        lifetime: if config.datapath.keep_when_stopped { Lifetime::Pinned } else { Lifetime::Process },
     }
 }
 

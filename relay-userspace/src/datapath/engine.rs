@@ -21,7 +21,7 @@ use super::{
     flow::{FlowReport, FlowSpec},
     flows::Flows,
     kernel::{
-        attach::{AttachError, Attachment, attach},
+        attach::{AttachError, Attachment, Lifetime, attach, release_pinned},
         programs::{KernelLog, Options, Programs, ProgramsError},
         resolver,
     },
@@ -61,6 +61,8 @@ pub struct Settings {
     pub force_userspace: Vec<IpNet>,
     /// Whether the kernel programs log.
     pub kernel_log: KernelLog,
+    /// Whether the kernel goes on forwarding when this process ends.
+    pub lifetime: Lifetime,
 }
 
 /// Why the engine does not start, or a flow is not installed.
@@ -116,6 +118,8 @@ impl Engine {
     /// If the kernel datapath is demanded and not to be had, or an interface does not exist.
     pub async fn start(settings: &Settings) -> Result<(Self, mpsc::Receiver<RtcpPacket>), EngineError> {
         let (rtcp, copies) = mpsc::channel(RTCP_QUEUE);
+        // Whichever datapath is wanted now: flows of an earlier daemon have no calls any more.
+        release_pinned(&netlink::connect()?).await?;
         let why = match settings.wanted {
             Wanted::Userspace => "datapath.engine is set to \"userspace\"".to_owned(),
             Wanted::Auto | Wanted::Kernel => match Self::start_kernel(settings, rtcp.clone()).await {
@@ -166,13 +170,15 @@ impl Engine {
         if settings.kernel_log != KernelLog::Off {
             tasks.extend(watch_log(&mut programs));
         }
-        let (netlink, news) = netlink::connect()?;
+        let (netlink, news) = (netlink::connect()?, netlink::subscribe()?);
         let mut attachments: Vec<Attachment> = Vec::new();
         for interface in &settings.interfaces {
             if attachments.iter().any(|attachment| &attachment.interface == interface) {
                 continue;
             }
-            let attachment = attach(&netlink, &mut programs, interface, attachments.len() as u32).await?;
+            let attachment =
+                attach(&netlink, &mut programs, interface, attachments.len() as u32, settings.lifetime)
+                    .await?;
             match &attachment.why_not_native {
                 None => info!(interface, mode = %attachment.mode, "datapath: relay attached"),
                 Some(why) => {

@@ -9,7 +9,7 @@
 //! Several answers to one offer (forking) follow one another: the last one's party is B.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     time::{Duration, Instant},
@@ -27,6 +27,9 @@ use crate::{
     sdp::{Address, Ice, Media, Rewriter, Session as Description, Target},
 };
 
+/// Flows outlive their call by this long: whoever hangs up has sent packets that the BYE overtakes, and
+/// may send more until it is answered.
+const LINGER: Duration = Duration::from_secs(1);
 /// Timestamp clock where a description names none (RFC 3551's audio).
 const DEFAULT_CLOCK: u32 = 8000;
 
@@ -165,6 +168,8 @@ pub struct Sessions {
     settings: Settings,
     ports: Vec<Ports>,
     sessions: HashMap<Vec<u8>, Session>,
+    /// Streams that have ended, in the order of their end, whose last packets may still be under way.
+    ended: VecDeque<(Instant, Stream)>,
 }
 
 impl Sessions {
@@ -175,7 +180,7 @@ impl Sessions {
             .zip(&settings.networks)
             .map(|(index, network)| Ports::new(&network.ports, settings.seed.wrapping_add(index)))
             .collect();
-        Self { settings, ports, sessions: HashMap::new() }
+        Self { settings, ports, sessions: HashMap::new(), ended: VecDeque::new() }
     }
 
     /// Takes an offer.
@@ -275,13 +280,26 @@ impl Sessions {
         Ok(Negotiated { sdp, changes })
     }
 
-    /// Ends a session; nothing happens if there is none.
-    pub fn delete(&mut self, call: &[u8]) -> Vec<FlowChange> {
-        let mut changes = Vec::new();
+    /// Ends a session; nothing happens if there is none. Its flows linger until [`Sessions::reap`].
+    pub fn delete(&mut self, now: Instant, call: &[u8]) {
         if let Some(session) = self.sessions.remove(call) {
-            for stream in session.streams.into_iter().flatten() {
-                self.end(&stream, &mut changes);
-            }
+            self.ended.extend(session.streams.into_iter().flatten().map(|stream| (now, stream)));
+        }
+    }
+
+    /// When [`Sessions::reap`] has something to do next.
+    #[must_use]
+    pub fn next_reap(&self) -> Option<Instant> {
+        self.ended.front().map(|(ended, _)| *ended + LINGER)
+    }
+
+    /// Removes the flows of sessions that ended long enough ago, and gives their ports back.
+    pub fn reap(&mut self, now: Instant) -> Vec<FlowChange> {
+        let mut changes = Vec::new();
+        while self.next_reap().is_some_and(|due| due <= now)
+            && let Some((_, stream)) = self.ended.pop_front()
+        {
+            self.end(&stream, &mut changes);
         }
         changes
     }

@@ -120,12 +120,24 @@ const NEWS_QUEUE: usize = 1024;
 ///
 /// # Errors
 /// If there is no such socket.
-pub fn connect() -> Result<(Handle, mpsc::Receiver<News>), Error> {
+pub fn connect() -> Result<Handle, Error> {
+    let (connection, handle, _) = rtnetlink::new_connection()?;
+    tokio::spawn(connection);
+    Ok(Handle { handle })
+}
+
+/// Subscribes to changes of interfaces, IPv4 routes and neighbours, within a tokio runtime.
+///
+/// # Errors
+/// If there is no such socket.
+pub fn subscribe() -> Result<mpsc::Receiver<News>, Error> {
     let groups = [MulticastGroup::Link, MulticastGroup::Neigh, MulticastGroup::Ipv4Route];
     let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(&groups)?;
     let (sender, news) = mpsc::channel(NEWS_QUEUE);
     tokio::spawn(connection);
     tokio::spawn(async move {
+        // The connection ends with its last handle.
+        let _handle = handle;
         while let Some((message, _)) = messages.next().await {
             let NetlinkPayload::InnerMessage(message) = message.payload else { continue };
             let item = match message {
@@ -144,7 +156,7 @@ pub fn connect() -> Result<(Handle, mpsc::Receiver<News>), Error> {
             }
         }
     });
-    Ok((Handle { handle }, news))
+    Ok(news)
 }
 
 impl Handle {

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use super::metrics::Metrics;
 use crate::lab::network::{APPLIANCE_CENTRE, APPLIANCE_OFFICE, Lab, SERVER, TO_CENTRE, TO_OFFICE};
-use crate::lab::traffic::{PEER_SIP, USERSPACE_USER};
+use crate::lab::traffic::{PEER_SIP, Role};
 use crate::lab::{Running, http, interrupt};
 use crate::process;
 use crate::ui::Step;
@@ -49,11 +49,17 @@ pub fn configuration(dir: &Path) -> String {
         "[[network]]\nname = \"office\"\nrole = \"phones\"\ninterface = \"{TO_OFFICE}\"\naddress = \"{APPLIANCE_OFFICE}\"\n\n\
          [[network]]\nname = \"centre\"\nrole = \"servers\"\ninterface = \"{TO_CENTRE}\"\naddress = \"{APPLIANCE_CENTRE}\"\n\n\
          [upstream]\nserver = \"{SERVER}:{PEER_SIP}\"\n\n\
-         [[datapath.force_userspace]]\nuser = \"{USERSPACE_USER}\"\n\n\
+         [datapath]\nforce_userspace = [\"{}/32\"]\n\n\
          [admin]\nlisten = \"{ADMIN}\"\n\n\
          [control]\nsocket = \"{}\"\n",
-        dir.join("control.sock").display()
+        Role::Userspace.phone(),
+        socket(dir).display()
     )
+}
+
+/// The socket by which its command line reaches it.
+fn socket(dir: &Path) -> PathBuf {
+    dir.join("control.sock")
 }
 
 /// A running appliance. Dropping it stops it.
@@ -119,7 +125,7 @@ impl Appliance {
     /// The command fails, or does not print JSON.
     pub fn ask(&self, lab: &Lab, arguments: &[&str]) -> Result<serde_json::Value> {
         let mut command = lab.branch.command(program());
-        command.args(arguments).arg("--config").arg(&self.configuration).args(["--output", "json"]);
+        command.args(arguments).arg("--socket").arg(socket(lab.dir())).args(["--output", "json"]);
         let said = process::output(&mut command)?;
         serde_json::from_str(&said).with_context(|| format!("`{}` printed no JSON", process::show(&command)))
     }
@@ -131,11 +137,12 @@ impl Appliance {
         let branch = enter(&lab.branch);
         let ask = format!("{branch} {}", program().display());
         let config = format!("--config {}", self.configuration.display());
+        let socket = format!("--socket {}", socket(lab.dir()).display());
         format!(
             "The calls go on until Ctrl-C. In another terminal, as root:\n  \
-             {ask} status {config}\n  \
-             {ask} calls {config}\n  \
-             {ask} flows {config}\n  \
+             {ask} status {socket}\n  \
+             {ask} calls {socket}\n  \
+             {ask} flows {socket}\n  \
              {ask} doctor {config}\n  \
              {branch} curl -s http://{ADMIN}/metrics\n  \
              {} tshark -i eth0 -c 20 -T fields -e ip.src -e udp.srcport -e ip.dsfield.dscp udp",

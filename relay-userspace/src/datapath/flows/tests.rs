@@ -81,7 +81,10 @@ fn packet(
     flows.packet(now, &arrival)
 }
 
-fn state(flows: &Flows, local: &str) -> Option<(u8, [u8; 4], [u8; 2], [u8; 4], [u8; 2])> {
+/// State, source address and port, destination address and port.
+type Kernel = (u8, [u8; 4], [u8; 2], [u8; 4], [u8; 2]);
+
+fn state(flows: &Flows, local: &str) -> Option<Kernel> {
     let flow = flows.kernel.as_ref().unwrap().flow_behind(at(local))?;
     Some((
         flow.state,

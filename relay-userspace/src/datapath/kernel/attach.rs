@@ -3,11 +3,18 @@
 //! Native XDP where the driver has it, generic XDP otherwise. The kernel is asked afterwards which of the
 //! two it is: the mode that is logged, exported and shown is the kernel's word, not ours.
 
-use std::fmt;
+use std::{
+    fmt, fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
-use aya::programs::{ProgramError, XdpMode};
+use aya::programs::{ProgramError, XdpMode, links::FdLink};
+use relay_ebpf::tables::LAYOUT_VERSION;
 use serde::Serialize;
 use thiserror::Error;
+use tracing::info;
 
 use super::programs::{Programs, ProgramsError, RELAY};
 use crate::net::netlink::{self, Attached, Link};
@@ -86,12 +93,76 @@ pub enum AttachError {
     /// The kernel says that nothing is attached after all.
     #[error("interface {0}: the relay was attached, but the kernel does not list it")]
     Vanished(String),
+    /// The attachment could not be kept beyond this process.
+    #[error(
+        "interface {interface}: the attachment cannot be pinned at {path}: {error} (datapath.keep_when_stopped needs bpffs: `mount -t bpf bpf /sys/fs/bpf`)"
+    )]
+    Pin {
+        /// The interface.
+        interface: String,
+        /// Where.
+        path: String,
+        /// Why.
+        error: String,
+    },
     /// Netlink failed.
     #[error("netlink: {0}")]
     Netlink(#[from] netlink::Error),
     /// The programs failed.
     #[error(transparent)]
     Programs(#[from] ProgramsError),
+}
+
+/// Whether an attachment outlives the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// It ends with the process, however that ends.
+    Process,
+    /// It stays, and the kernel goes on forwarding the flows that stand, until a daemon is started again.
+    Pinned,
+}
+
+/// Where all pinned attachments are.
+const PINS: &str = "/sys/fs/bpf/branchline";
+
+/// Where this version pins attachments. The version of the tables' layout is in the path: a program with
+/// another layout is never mistaken for one of ours. So is the network namespace, in which an interface's
+/// name means something.
+fn pin_directory(layout: &Path) -> Result<PathBuf, std::io::Error> {
+    let namespace = fs::metadata("/proc/self/ns/net")?.ino();
+    Ok(layout.join(namespace.to_string()))
+}
+
+/// How long the kernel may take to let go of an attachment that is no longer pinned.
+const LETTING_GO: Duration = Duration::from_secs(2);
+
+/// Takes away what earlier daemons left attached on purpose, whatever their version, before anything new
+/// is attached.
+///
+/// # Errors
+/// If a pin cannot be removed, or netlink fails.
+pub async fn release_pinned(netlink: &netlink::Handle) -> Result<(), AttachError> {
+    let layouts = fs::read_dir(PINS).into_iter().flatten().flatten();
+    let pins = layouts
+        .filter_map(|layout| pin_directory(&layout.path()).ok())
+        .filter_map(|directory| fs::read_dir(directory).ok())
+        .flat_map(|pins| pins.flatten());
+    for pin in pins {
+        let interface = pin.file_name().to_string_lossy().into_owned();
+        info!(interface, "datapath: an earlier daemon's attachment goes; its flows have no calls any more");
+        fs::remove_file(pin.path()).map_err(|error| AttachError::Pin {
+            interface: interface.clone(),
+            path: pin.path().display().to_string(),
+            error: error.to_string(),
+        })?;
+        let deadline = Instant::now() + LETTING_GO;
+        while Instant::now() < deadline
+            && netlink.link(&interface).await?.is_some_and(|link| link.xdp != Attached::Nothing)
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    Ok(())
 }
 
 /// Attaches the relay to an interface and gives it a place in the map of devices.
@@ -103,6 +174,7 @@ pub async fn attach(
     programs: &mut Programs,
     interface: &str,
     device: u32,
+    lifetime: Lifetime,
 ) -> Result<Attachment, AttachError> {
     let link =
         netlink.link(interface).await?.ok_or_else(|| AttachError::NoInterface(interface.to_owned()))?;
@@ -110,10 +182,10 @@ pub async fn attach(
         return Err(AttachError::Occupied { interface: interface.to_owned(), program });
     }
     let relay = programs.xdp(RELAY)?;
-    let why_not_native = match relay.attach_to_if_index(link.index, XdpMode::Driver) {
-        Ok(_) => None,
+    let (id, why_not_native) = match relay.attach_to_if_index(link.index, XdpMode::Driver) {
+        Ok(id) => (id, None),
         Err(native) => match relay.attach_to_if_index(link.index, XdpMode::Skb) {
-            Ok(_) => Some(reason(&native)),
+            Ok(id) => (id, Some(reason(&native))),
             Err(generic) => {
                 return Err(AttachError::Refused {
                     interface: interface.to_owned(),
@@ -123,6 +195,19 @@ pub async fn attach(
             }
         },
     };
+    if lifetime == Lifetime::Pinned {
+        let directory = pin_directory(&Path::new(PINS).join(format!("v{LAYOUT_VERSION}")));
+        let pin = directory.unwrap_or_default().join(interface);
+        let refused = |error: String| AttachError::Pin {
+            interface: interface.to_owned(),
+            path: pin.display().to_string(),
+            error,
+        };
+        fs::create_dir_all(pin.parent().unwrap_or(&pin)).map_err(|error| refused(error.to_string()))?;
+        let link = relay.take_link(id).map_err(|error| refused(reason(&error)))?;
+        let link = FdLink::try_from(link).map_err(|error| refused(error.to_string()))?;
+        link.pin(&pin).map_err(|error| refused(error.to_string()))?;
+    }
     programs.set_device(device, link.index)?;
     let now: Option<Link> = netlink.link(interface).await?;
     let mode = match now.map(|link| link.xdp) {

@@ -170,8 +170,13 @@ fn a_deleted_call_leaves_no_flow_and_no_port_behind_and_may_be_deleted_again() {
     let (mut sessions, mut installed) = (sessions(), Installed::default());
     for _ in 0..100 {
         call(&mut sessions, &mut installed);
-        installed.apply(sessions.delete(b"call"));
-        assert_eq!(sessions.delete(b"call"), []);
+        let now = Instant::now();
+        sessions.delete(now, b"call");
+        sessions.delete(now, b"call");
+        assert_eq!(sessions.reap(now + LINGER / 2), [], "the last packets are still under way");
+        assert_eq!(installed.0.len(), 4);
+        assert_eq!(sessions.next_reap(), Some(now + LINGER));
+        installed.apply(sessions.reap(now + LINGER));
     }
     assert!(installed.0.is_empty() && sessions.is_empty());
     assert!(sessions.ports().iter().all(|ports| ports.used == 0));
@@ -284,7 +289,9 @@ fn without_ports_an_offer_is_refused_with_the_network_s_name_and_takes_none() {
     let error = sessions.offer(Instant::now(), &offer(&sdp, b"a")).unwrap_err();
     assert_eq!(error.to_string(), "no free media ports on network \"office\": 20 of 20 are in use");
     assert_eq!(sessions.len(), 10);
-    sessions.delete(&[3]);
+    let now = Instant::now();
+    sessions.delete(now, &[3]);
+    sessions.reap(now + LINGER);
     // One pair is free on each side: a call with two streams does not get half of them.
     let two = audio("10.61.0.11", 4000, "m=video 5000 RTP/AVP 96\r\n");
     assert!(matches!(sessions.offer(Instant::now(), &offer(&two, b"a")), Err(MediaError::NoPorts { .. })));
@@ -383,7 +390,10 @@ proptest! {
                         installed.apply(out.changes);
                     }
                 }
-                Step::Delete { call } => installed.apply(sessions.delete(&[call])),
+                Step::Delete { call } => {
+                    sessions.delete(now, &[call]);
+                    installed.apply(sessions.reap(now + LINGER));
+                }
             }
             for flow in installed.0.values() {
                 prop_assert_eq!(installed.0.get(&flow.out_source).map(|pair| pair.out_source), Some(flow.local));
@@ -392,8 +402,9 @@ proptest! {
             prop_assert_eq!(used, installed.0.len());
         }
         for call in 0u8..4 {
-            installed.apply(sessions.delete(&[call]));
+            sessions.delete(now, &[call]);
         }
+        installed.apply(sessions.reap(now + LINGER));
         prop_assert!(installed.0.is_empty());
         prop_assert!(sessions.ports().iter().all(|ports| ports.used == 0));
     }
