@@ -105,7 +105,7 @@ fn request(
     side: fn(&str, &str, &str, u32, &str, &str, &str) -> String,
     peer_tag: &str,
 ) -> String {
-    let to_tag = if n % 2 == 0 { "" } else { peer_tag };
+    let to_tag = if n.is_multiple_of(2) { "" } else { peer_tag };
     let body = if n < 2 { sdp("192.0.2.11", 4000, "") } else { String::new() };
     let branch = format!(
         "m{}n{n}",
