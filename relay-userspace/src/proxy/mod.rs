@@ -11,6 +11,7 @@
 //! word, subscriptions by their expiry. RFC 3261 section 16, RFC 3264, 3581, 5393, 5658, 6026, 6076.
 
 mod call;
+mod forward;
 mod machine;
 mod measure;
 mod negotiate;

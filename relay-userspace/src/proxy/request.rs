@@ -1,40 +1,38 @@
-//! Requests: whether they are let through, where they go, and what is rewritten in them.
+//! Requests: whether they are let through, and where they go.
+//!
+//! RFC 3261 16.3 to 16.5, RFC 5393 (loops). A request goes to the servers, to a registered phone or along a dialog.
 
 use std::{borrow::Cow, net::SocketAddr, time::Instant};
 
 use bytes::Bytes;
 
 use super::{
-    call::{Call, CallInfo, CallState, Dialog, Kind, MAX_DIALOGS, Party, Side, label},
-    machine::{Proxy, Relay},
-    measure::{DropReason, Measure, Outcome},
+    call::{CallState, Dialog, Kind, MAX_DIALOGS, Party, Side},
+    forward::bears_target,
+    machine::Proxy,
+    measure::{DropReason, Measure},
     settings::host_port,
 };
 use crate::{
     media::{MediaError, MediaRelay},
     net::{NetworkId, Role},
-    registrar::{self, Refusal, replace_uri, rewritten_contact, user_agent},
+    registrar,
     sip::{
         transaction::{Hop, ServerId, keyed_hash},
         wire::{self, Editor, HeaderName, Message, Method, Reply, Uri, Via},
     },
 };
 
-/// What a request without Max-Forwards gets (RFC 3261 16.6 step 3).
-const DEFAULT_HOPS: u32 = 70;
-/// How long a subscription made by REFER is kept without a NOTIFY.
-const REFER_SECONDS: u64 = 300;
-
 /// Where a request goes and what is changed for it.
 #[derive(Debug)]
 pub(super) struct Plan {
-    egress: Hop,
+    pub(super) egress: Hop,
     /// The new Request-URI.
-    uri: Option<Vec<u8>>,
+    pub(super) uri: Option<Vec<u8>>,
     /// How many Route values are ours.
-    routes: usize,
+    pub(super) routes: usize,
     /// The dialog it is in: call, sender, callee's tag.
-    dialog: Option<(u64, Party, Bytes)>,
+    pub(super) dialog: Option<(u64, Party, Bytes)>,
 }
 
 /// Why a request is not relayed, and what its sender is told.
@@ -43,7 +41,7 @@ pub(super) struct Refuse {
     status: u16,
     reason: Cow<'static, str>,
     headers: Vec<u8>,
-    drop: DropReason,
+    pub(super) drop: DropReason,
 }
 
 impl Refuse {
@@ -52,12 +50,12 @@ impl Refuse {
         Self { status, reason, headers: Vec::new(), drop }
     }
 
-    fn because(status: u16, drop: DropReason, reason: &'static str) -> Self {
+    pub(super) fn because(status: u16, drop: DropReason, reason: &'static str) -> Self {
         Self { reason: reason.into(), ..Self::new(status, drop) }
     }
 
     /// What the media room's refusal is in SIP. The Warning tells a person why (RFC 3261 20.43, code 399).
-    fn of_media(error: &MediaError, agent: &str) -> Self {
+    pub(super) fn of_media(error: &MediaError, agent: &str) -> Self {
         let (status, drop) = match error {
             MediaError::NoPorts { .. } => (503, DropReason::NoPorts),
             MediaError::Sdp(_) => (488, DropReason::SessionRefused),
@@ -174,7 +172,7 @@ impl Proxy {
     }
 
     /// What makes a request the same one when it comes again (RFC 5393 4.2): a spiral has another Request-URI.
-    fn loop_mark(&self, hop: Hop, message: &Message) -> u64 {
+    pub(super) fn loop_mark(&self, hop: Hop, message: &Message) -> u64 {
         keyed_hash(
             self.settings.secret,
             &[
@@ -300,204 +298,6 @@ impl Proxy {
         let egress = Hop { network: recipient.network, address: address.unwrap_or(recipient.source) };
         Some(Plan { egress, uri, routes, dialog: Some((number, party, tag)) })
     }
-
-    /// The edits that every relayed request gets (RFC 3261 16.6).
-    fn edit(&self, editor: &mut Editor<'_>, hop: Hop, plan: &Plan, branch: &str) {
-        let message = editor.message();
-        let own = self.advertised(plan.egress.network);
-        editor.add_header("Via", format_args!("SIP/2.0/UDP {own};branch={branch};rport"));
-        let forms_dialog = matches!(message.method(), Method::Invite | Method::Subscribe | Method::Refer);
-        if forms_dialog && message.to_tag().is_none() {
-            // RFC 5658: one entry for each side, so that each finds an address it can reach on top.
-            let other = self.advertised(hop.network);
-            editor.add_header("Record-Route", format_args!("<sip:{own};lr>"));
-            editor.add_header("Record-Route", format_args!("<sip:{other};lr>"));
-        }
-        editor.stamp_via(hop.address);
-        if let Some(uri) = &plan.uri {
-            editor.request_uri(uri);
-        }
-        editor.drop_routes(plan.routes);
-        editor.max_forwards(message.max_forwards().map_or(DEFAULT_HOPS, |hops| hops - 1));
-        if bears_target(message.method()) {
-            rewrite_contacts(editor, own);
-        }
-    }
-
-    pub(super) fn advertised(&self, network: NetworkId) -> SocketAddr {
-        self.settings
-            .network(network)
-            .map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |network| network.advertised)
-    }
-
-    fn forward(
-        &mut self,
-        now: Instant,
-        media: &mut dyn MediaRelay,
-        server: ServerId,
-        hop: Hop,
-        message: &Message,
-        plan: &Plan,
-    ) -> Result<(), Refuse> {
-        let method = message.method();
-        let mark = self.loop_mark(hop, message);
-        let (client, branch) = self.transactions.reserve(mark);
-        let mut editor = Editor::new(message);
-        self.edit(&mut editor, hop, plan, &branch);
-        let mut register = None;
-        if method == &Method::Register {
-            let own = self.advertised(plan.egress.network);
-            let pending = self.registrar.rewrite_request(&mut editor, hop.network, hop.address, own);
-            register = Some(Box::new(pending.map_err(|refusal| refused_registration(&refusal))?));
-        }
-        let call = match &plan.dialog {
-            Some((number, party, tag)) => Some((*number, *party, Some(tag.clone()))),
-            None => {
-                self.new_call(now, hop, plan.egress, message)?.map(|number| (number, Party::Caller, None))
-            }
-        };
-        let negotiated = self.negotiate_request(now, media, hop, plan.egress, message, call.as_ref());
-        let offered = match negotiated {
-            Ok((offered, body)) => {
-                if let Some(body) = body {
-                    editor.body(&body);
-                }
-                offered
-            }
-            Err(error) => {
-                let refuse = Refuse::of_media(&error, &self.advertised(hop.network).to_string());
-                self.measure(Measure::MediaRefused);
-                if let (Some((number, ..)), None) = (&call, &plan.dialog) {
-                    let outcome =
-                        if refuse.drop == DropReason::NoPorts { Outcome::NoPorts } else { Outcome::Declined };
-                    self.finish_call(now, media, *number, outcome);
-                }
-                return Err(refuse);
-            }
-        };
-        if let (Some((number, ..)), Method::Notify) = (&call, method) {
-            self.notified(now, *number, message);
-        }
-        self.transactions.send_request(now, client, branch, plan.egress, method, editor.finish());
-        let mut relay = Relay {
-            server,
-            method: method.clone(),
-            ingress: hop,
-            egress: plan.egress,
-            from_tag: Bytes::copy_from_slice(message.from_tag()),
-            call,
-            offered,
-            negotiated: None,
-            successes: Vec::new(),
-            register,
-            started: now,
-            cancelled: false,
-            timer_c: None,
-        };
-        if method == &Method::Invite {
-            let at = Some(now + self.settings.timer_c);
-            self.timer_c.set(client, &mut relay.timer_c, at);
-            self.invites.insert(server, client);
-        }
-        self.relays.insert(client, relay);
-        Ok(())
-    }
-
-    /// The state for a request that may make a dialog; `None` for others.
-    fn new_call(
-        &mut self,
-        now: Instant,
-        hop: Hop,
-        egress: Hop,
-        message: &Message,
-    ) -> Result<Option<u64>, Refuse> {
-        let kind = match message.method() {
-            Method::Invite => Kind::Call,
-            Method::Subscribe | Method::Refer if message.to_tag().is_none() => Kind::Subscription,
-            _ => return Ok(None),
-        };
-        if !self.has_room(kind) {
-            return Err(Refuse::because(503, DropReason::Overload, "Too Many Calls"));
-        }
-        let call_id = message.call_id_bytes();
-        // The same call may pass twice, when a server sends a phone's call to another phone of the same office.
-        let again = self.by_call_id.get(&call_id).is_some_and(|numbers| {
-            numbers.iter().any(|n| self.calls.get(n).is_some_and(|call| call.media && call.is_live()))
-        });
-        let media_key = if again {
-            let network = hop.network.0.to_string();
-            [&call_id, &b"\0"[..], network.as_bytes(), b"\0", message.from_tag()].concat().into()
-        } else {
-            call_id.clone()
-        };
-        let mut caller = Side::new(message.from_tag(), hop.network, hop.address);
-        caller.learn(message, &self.settings);
-        let info = CallInfo {
-            call_id,
-            media_key,
-            from: label(message.from_value()),
-            to: label(message.to_value()),
-            from_network: hop.network,
-            to_network: egress.network,
-            from_agent: user_agent(message),
-            to_agent: None,
-            state: CallState::Trying,
-            started: now,
-            answered: None,
-            ended: None,
-            outcome: None,
-        };
-        let number = self.add_call(Call {
-            kind,
-            info,
-            caller,
-            dialogs: Vec::new(),
-            media: false,
-            attempt_counted: false,
-            forget: None,
-        });
-        if kind == Kind::Subscription {
-            self.keep_subscription(now, number, REFER_SECONDS);
-        }
-        Ok(Some(number))
-    }
-
-    /// Keeps a subscription for its time and the time that its last messages need.
-    pub(super) fn keep_subscription(&mut self, now: Instant, number: u64, seconds: u64) {
-        /// A server's Expires is believed up to a day.
-        const LONGEST: u64 = 86_400;
-        if self.calls.get(&number).is_some_and(|call| call.kind == Kind::Subscription) {
-            let linger = self.settings.timers.timeout();
-            self.forget_at(number, now + std::time::Duration::from_secs(seconds.min(LONGEST)) + linger);
-        }
-    }
-
-    /// A NOTIFY says how long its subscription lives (RFC 6665 4.1.3).
-    fn notified(&mut self, now: Instant, number: u64, message: &Message) {
-        let Some(header) = message.header(HeaderName::SubscriptionState) else { return };
-        let end = header.value.iter().position(|byte| *byte == b';').unwrap_or(header.value.len());
-        let Some((state, params)) = header.value.split_at_checked(end) else { return };
-        if wire::scan::trim(state).eq_ignore_ascii_case(b"terminated") {
-            self.keep_subscription(now, number, 0);
-        } else if let Some(seconds) = wire::Params(params).value("expires").and_then(wire::scan::number) {
-            self.keep_subscription(now, number, seconds.into());
-        }
-    }
-}
-
-/// Whether a message of this method names its sender's remote target in Contact (RFC 3261 12, 6665, 3311).
-pub(super) fn bears_target(method: &Method) -> bool {
-    matches!(method, Method::Invite | Method::Update | Method::Subscribe | Method::Notify | Method::Refer)
-}
-
-/// Puts the appliance's address into every SIP Contact.
-pub(super) fn rewrite_contacts(editor: &mut Editor<'_>, own: SocketAddr) {
-    let message = editor.message();
-    for contact in message.addresses(HeaderName::Contact) {
-        if let Some(uri) = contact.parsed_uri().filter(Uri::is_sip) {
-            replace_uri(editor, &contact, &rewritten_contact(&uri, own, None));
-        }
-    }
 }
 
 /// A URI with another host and port.
@@ -505,13 +305,4 @@ fn with_host(uri: &Uri<'_>, address: SocketAddr) -> Option<Vec<u8>> {
     let place = crate::splice::offset_in(uri.raw, uri.host_port)?;
     let (before, after) = (uri.raw.get(..place.start)?, uri.raw.get(place.end..)?);
     Some([before, host_port(address).as_bytes(), after].concat())
-}
-
-fn refused_registration(refusal: &Refusal) -> Refuse {
-    let (status, reason) = match refusal {
-        Refusal::Full => (503, "Too Many Registrations"),
-        Refusal::TooManyContacts => (503, "Too Many Contacts"),
-        Refusal::Contact => (400, "Malformed Contact Header"),
-    };
-    Refuse::because(status, DropReason::RegistrationRefused, reason)
 }

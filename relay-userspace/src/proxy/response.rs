@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::{
     call::{CallState, Dialog, Kind, MAX_DIALOGS, Party, Side},
+    forward::{bears_target, rewrite_contacts},
     machine::{Proxy, Relay},
     measure::{DropReason, Measure, Outcome},
-    request::{bears_target, rewrite_contacts},
 };
 use crate::{
     media::MediaRelay,

@@ -127,7 +127,7 @@ fn request(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 6000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
 
     #[test]
     fn no_sequence_of_messages_panics_or_leaves_state_behind(steps in proptest::collection::vec(step(), 1..60)) {

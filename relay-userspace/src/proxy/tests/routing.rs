@@ -251,3 +251,16 @@ fn keep_alives_are_answered_only_when_they_ask() {
     assert_eq!(world.receive(PHONES, PHONE, b"\0\0\0\0"), []);
     assert_eq!(world.measures, []);
 }
+
+#[test]
+fn a_contact_that_cannot_be_read_never_becomes_a_request_uri() {
+    let mut world = World::new();
+    let contact = "Contact: <sip:200@192.0.2.11 SIP/2.0\n X-Injected: yes>\n";
+    let invite = from_phone("INVITE", "sip:100@example.com", "i1", 1, "", contact, "");
+    let invite = world.phone(&invite)[1].clone();
+    world.server(&answer(&invite, 200, "OK", "s", "Contact: <sip:100@198.51.100.20>\n", ""));
+    let bye = from_server("BYE", "sip:200@198.51.100.1:8060", "b1", 1, ";tag=p", "", "");
+    let sent = world.server(&bye);
+    assert_eq!(sent[0].first_line(), "BYE sip:200@198.51.100.1:8060 SIP/2.0");
+    assert_eq!(sent[0].to, PHONE);
+}
