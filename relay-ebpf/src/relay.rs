@@ -20,8 +20,7 @@ use crate::{
     rtp::{Payload, PayloadStart, RTP_LENGTH, RtpHeader, classify},
     stats::FlowStats,
     tables::{
-        Flow, FlowKind, FlowState, LATENCY_SAMPLING, LocalAddresses, NextHop, PortEntry, RTCP_COPY,
-        port_index,
+        Flow, FlowKind, FlowState, LocalAddresses, NextHop, PortEntry, RTCP_COPY, is_sampled, port_index,
     },
 };
 
@@ -156,12 +155,10 @@ fn relay_ipv4<const IP: usize, E: Environment>(env: &mut E) -> Result<Way, Reaso
 
     let way = Way { interface: hop.interface, device: hop.device };
     let now_ns = env.now_ns();
-    let mut sampled = false;
     let dscp = headers.ip.dscp();
     env.with_stats(flow.stats, |stats| {
         stats.kernel_packets = stats.kernel_packets.wrapping_add(1);
         stats.kernel_bytes = stats.kernel_bytes.wrapping_add(total_length as u64);
-        sampled = stats.kernel_packets & (LATENCY_SAMPLING - 1) == 0;
         record(env, stats, content, payload, dscp, now_ns, flow.clock_ticks);
     });
     if let Payload::Rtcp = content {
@@ -173,7 +170,7 @@ fn relay_ipv4<const IP: usize, E: Environment>(env: &mut E) -> Result<Way, Reaso
     let ethernet: &mut Ethernet = env.write(0).ok_or(Reason::Truncated)?;
     ethernet.destination = destination.address();
     ethernet.source = source.address();
-    if sampled {
+    if is_sampled(now_ns) {
         env.sample(env.now_ns().wrapping_sub(now_ns));
     }
     Ok(way)

@@ -231,8 +231,19 @@ pub struct Latency {
 
 /// Buckets of [`Latency`]: up to 2^20 ns, about a millisecond.
 pub const LATENCY_BUCKETS: usize = 20;
-/// One packet in this many of a flow is sampled; a power of two.
-pub const LATENCY_SAMPLING: u64 = 1024;
+/// One packet in this many is sampled, whatever its flow; a power of two.
+pub const LATENCY_SAMPLING: u64 = 256;
+
+/// Whether a packet that arrived at this time is sampled.
+///
+/// The time is scattered by Fibonacci hashing (the multiplier is 2^64 divided by the golden ratio), so that
+/// neither the clock's granularity nor a stream's 20 ms rhythm decides which packets are.
+#[inline(always)]
+#[must_use]
+pub const fn is_sampled(now_ns: u64) -> bool {
+    const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
+    now_ns.wrapping_mul(MULTIPLIER) >> (u64::BITS - LATENCY_SAMPLING.trailing_zeros()) == 0
+}
 
 impl Latency {
     /// The bucket of a sample.

@@ -117,40 +117,6 @@ pub(super) fn flows(flows: &[FlowView]) -> String {
     if flows.is_empty() {
         return "no flows\n".to_owned();
     }
-    let rows: Vec<Vec<String>> = flows
-        .iter()
-        .map(|flow| {
-            let learned = match (&flow.learned, flow.learned_unix_ms) {
-                (Some(source), Some(at)) => format!("{source} at {}", time_of_day(at)),
-                _ => "-".to_owned(),
-            };
-            let mut notes: Vec<String> = flow.reason.iter().cloned().collect();
-            if flow.wrong_source > 0 {
-                notes.push(format!("{} from elsewhere dropped", flow.wrong_source));
-            }
-            if flow.refused > 0 {
-                notes.push(format!("{} refused: {}", flow.refused, flow.refused_sources.join(", ")));
-            }
-            vec![
-                flow.datapath.clone(),
-                flow.kind.clone(),
-                learned,
-                flow.local.clone(),
-                flow.out.clone(),
-                flow.destination.clone().unwrap_or_else(|| "-".to_owned()),
-                format!(
-                    "{}>{}",
-                    flow.dscp_in,
-                    flow.dscp_out.map_or_else(|| "keep".to_owned(), |dscp| dscp.to_string())
-                ),
-                flow.kernel_packets.to_string(),
-                flow.userspace_packets.to_string(),
-                if flow.expected == 0 { "-".to_owned() } else { flow.lost.to_string() },
-                if flow.expected == 0 { "-".to_owned() } else { format!("{:.2}", flow.jitter_ms) },
-                notes.join("; "),
-            ]
-        })
-        .collect();
     let header = [
         "datapath",
         "kind",
@@ -165,7 +131,53 @@ pub(super) fn flows(flows: &[FlowView]) -> String {
         "jitter ms",
         "",
     ];
-    table(&header, &rows)
+    // One table, so that columns stand under each other, with a line for each call in between.
+    let text = table(&header, &flows.iter().map(flow_row).collect::<Vec<_>>());
+    let mut lines = text.lines();
+    let mut grouped = String::new();
+    let _ = writeln!(grouped, "{}", lines.next().unwrap_or_default());
+    let mut call = None;
+    for (line, flow) in lines.zip(flows) {
+        if call != Some(&flow.call_id) {
+            let name = flow.call_id.as_deref().unwrap_or("of a call that has just ended");
+            let _ = writeln!(grouped, "call {name}");
+            call = Some(&flow.call_id);
+        }
+        let _ = writeln!(grouped, "{line}");
+    }
+    grouped
+}
+
+fn flow_row(flow: &FlowView) -> Vec<String> {
+    let learned = match (&flow.learned, flow.learned_unix_ms) {
+        (Some(source), Some(at)) => format!("{source} at {}", time_of_day(at)),
+        _ => "-".to_owned(),
+    };
+    let mut notes: Vec<String> = flow.reason.iter().cloned().collect();
+    if flow.wrong_source > 0 {
+        notes.push(format!("{} from elsewhere dropped", flow.wrong_source));
+    }
+    if flow.refused > 0 {
+        notes.push(format!("{} refused: {}", flow.refused, flow.refused_sources.join(", ")));
+    }
+    vec![
+        flow.datapath.clone(),
+        flow.kind.clone(),
+        learned,
+        flow.local.clone(),
+        flow.out.clone(),
+        flow.destination.clone().unwrap_or_else(|| "-".to_owned()),
+        format!(
+            "{}>{}",
+            flow.dscp_in,
+            flow.dscp_out.map_or_else(|| "keep".to_owned(), |dscp| dscp.to_string())
+        ),
+        flow.kernel_packets.to_string(),
+        flow.userspace_packets.to_string(),
+        if flow.expected == 0 { "-".to_owned() } else { flow.lost.to_string() },
+        if flow.expected == 0 { "-".to_owned() } else { format!("{:.2}", flow.jitter_ms) },
+        notes.join("; "),
+    ]
 }
 
 /// Hours, minutes, seconds and milliseconds of a time in milliseconds since 1970, in UTC.

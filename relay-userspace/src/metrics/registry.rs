@@ -209,7 +209,7 @@ impl Metrics {
             )?,
             relay_latency: histograms(
                 names::RELAY_LATENCY,
-                "Time in the relay: the kernel program's own, one packet in 1,024 of a flow; in userspace from the packet's arrival to its departure, one packet of a batch.",
+                "Time in the relay: the kernel program's own, one packet in 256; in userspace from the packet's arrival to its departure, one packet of a batch.",
                 &latencies,
                 &["datapath"],
             )?,

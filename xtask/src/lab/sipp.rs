@@ -96,6 +96,10 @@ impl Job {
     /// SIPp cannot be started.
     pub fn start(&self, namespace: &Namespace, dir: &Path) -> Result<Sipp> {
         let file = |kind: &str| dir.join(format!("{}.{kind}", self.name));
+        // What an earlier job of this name has written must not be taken for this one's.
+        for kind in ["orders", "errors", "messages", "statistics"] {
+            let _ = fs::remove_file(file(kind));
+        }
         let mut command = namespace.command("sipp");
         command.arg("-sf").arg(self.scenario.file());
         command.args(["-i", &self.local.ip().to_string(), "-p", &self.local.port().to_string()]);
