@@ -236,13 +236,14 @@ pub const LATENCY_SAMPLING: u64 = 256;
 
 /// Whether a packet that arrived at this time is sampled.
 ///
-/// The time is scattered by Fibonacci hashing (the multiplier is 2^64 divided by the golden ratio), so that
-/// neither the clock's granularity nor a stream's 20 ms rhythm decides which packets are.
+/// The time is scattered by a step of splitmix64, so that neither the clock's granularity nor a stream's
+/// 20 ms rhythm decides which packets are.
 #[inline(always)]
 #[must_use]
 pub const fn is_sampled(now_ns: u64) -> bool {
-    const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
-    now_ns.wrapping_mul(MULTIPLIER) >> (u64::BITS - LATENCY_SAMPLING.trailing_zeros()) == 0
+    const MULTIPLIER: u64 = 0xBF58_476D_1CE4_E5B9;
+    let scattered = (now_ns ^ now_ns >> 30).wrapping_mul(MULTIPLIER);
+    (scattered ^ scattered >> 27).wrapping_mul(MULTIPLIER) >> (u64::BITS - LATENCY_SAMPLING.trailing_zeros()) == 0
 }
 
 impl Latency {
