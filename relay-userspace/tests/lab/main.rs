@@ -1,0 +1,8 @@
+//! The daemon as it is built, between real peers in network namespaces, judged by captures on the wires.
+//!
+//! Needs root, and the peers that `cargo xtask setup --for test` installs. The tests take turns: they share
+//! the processors with their own phones. Each builds a laboratory of its own and takes it down, so they run
+//! beside a demo.
+
+mod call_on_the_wire;
+mod site;
