@@ -180,7 +180,7 @@ fn a_stream_without_udp_checksums_leaves_the_kernel_without_and_marked() -> Resu
         // Userspace, which carries a flow until its source is learned, computes a checksum: that is allowed.
         let left = far.iter().filter(|packet| packet.source == out);
         assert_eq!(left.filter(absent).count() as u64, flow.kernel_packets, "{flow:#?}");
-        assert!(flow.kernel_packets > flow.userspace_packets, "{flow:#?}");
+        assert!(flow.kind == "rtcp" || flow.kernel_packets > flow.userspace_packets, "{flow:#?}");
     }
     Ok(())
 }

@@ -4,5 +4,13 @@
 //! the processors with their own phones. Each builds a laboratory of its own and takes it down, so they run
 //! beside a demo.
 
+mod bystanders;
 mod call_on_the_wire;
+mod dashboards;
+mod hostile_sip;
+mod no_leaks;
+mod no_ports;
+mod refuses_to_start;
 mod site;
+mod stops_cleanly;
+mod wrong_source;
