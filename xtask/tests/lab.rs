@@ -2,6 +2,7 @@
 //! Needs root, and the peers that `cargo xtask setup --for test` installs.
 
 use std::net::SocketAddrV4;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use xtask::lab::network::{self, SERVER, phone};
@@ -11,9 +12,15 @@ use xtask::lab::{Capture, Lab, MediaEndpoint, Plan, Routes, Traffic, capture::Ch
 
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// The tests take turns: they share the processors with their own phones.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
-#[ignore = "needs root and real peers: run by cargo xtask test"]
 fn phones_register_call_hold_and_are_called_with_media_both_ways() {
+    let _turn = turn();
     let lab = Lab::create(Routes::ThroughBranch).unwrap();
     let server_address = SocketAddrV4::new(SERVER, 5060);
     let capture = Capture::start(&lab.office, network::OUTER, "office", lab.dir()).unwrap();
@@ -83,8 +90,8 @@ fn phones_register_call_hold_and_are_called_with_media_both_ways() {
 }
 
 #[test]
-#[ignore = "needs root: run by cargo xtask test"]
 fn without_routes_office_and_centre_do_not_reach_each_other() {
+    let _turn = turn();
     let lab = Lab::create(Routes::None).unwrap();
     let reaches = |from: &xtask::lab::Namespace, to: String| from.run("ping", &["-c1", "-W1", &to]).is_ok();
     assert!(reaches(&lab.office, network::APPLIANCE_OFFICE.to_string()));
@@ -94,8 +101,8 @@ fn without_routes_office_and_centre_do_not_reach_each_other() {
 }
 
 #[test]
-#[ignore = "needs root and real peers: run by cargo xtask test"]
 fn twenty_calls_overlap_with_media_both_ways_through_a_plain_router() {
+    let _turn = turn();
     let lab = Lab::create(Routes::ThroughBranch).unwrap();
     let plan = Plan { calls: 20, talk: Duration::from_secs(6), via: Via::Router };
     let mut traffic = Traffic::begin(&lab, plan).unwrap();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -42,23 +42,64 @@ pub fn program() -> PathBuf {
     workspace::target_dir().join("release/branchline")
 }
 
-/// The configuration that the laboratory's appliance has: two networks, one server, and defaults.
-#[must_use]
-pub fn configuration(dir: &Path) -> String {
-    format!(
-        "[[network]]\nname = \"office\"\nrole = \"phones\"\ninterface = \"{TO_OFFICE}\"\naddress = \"{APPLIANCE_OFFICE}\"\n\n\
-         [[network]]\nname = \"centre\"\nrole = \"servers\"\ninterface = \"{TO_CENTRE}\"\naddress = \"{APPLIANCE_CENTRE}\"\n\n\
-         [upstream]\nserver = \"{SERVER}:{PEER_SIP}\"\n\n\
-         [datapath]\nforce_userspace = [\"{}/32\"]\n\n\
-         [admin]\nlisten = \"{ADMIN}\"\n\n\
-         [control]\nsocket = \"{}\"\n",
-        Role::Userspace.phone(),
-        socket(dir).display()
-    )
+/// What the laboratory's appliance has beside two networks, one server, and defaults.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The daemon's program file.
+    pub program: PathBuf,
+    /// A command that starts the program with fewer rights, for example `setpriv` with its arguments.
+    pub launcher: Vec<String>,
+    /// Further keys of both networks, a line each.
+    pub networks: String,
+    /// Further keys of the table `datapath`, a line each.
+    pub datapath: String,
+    /// Further tables.
+    pub tables: String,
+}
+
+impl Settings {
+    /// Defaults, but for the calls that are forced through userspace.
+    #[must_use]
+    pub fn of(program: PathBuf) -> Self {
+        Self {
+            program,
+            launcher: Vec::new(),
+            networks: String::new(),
+            datapath: format!("force_userspace = [\"{}/32\"]\n", Role::Userspace.phone()),
+            tables: String::new(),
+        }
+    }
+
+    /// The configuration file's text, with its control socket in `dir`.
+    #[must_use]
+    pub fn configuration(&self, dir: &Path) -> String {
+        let Self { networks, datapath, tables, .. } = self;
+        format!(
+            "[[network]]\nname = \"office\"\nrole = \"phones\"\ninterface = \"{TO_OFFICE}\"\n\
+             address = \"{APPLIANCE_OFFICE}\"\n{networks}\n\
+             [[network]]\nname = \"centre\"\nrole = \"servers\"\ninterface = \"{TO_CENTRE}\"\n\
+             address = \"{APPLIANCE_CENTRE}\"\n{networks}\n\
+             [upstream]\nserver = \"{SERVER}:{PEER_SIP}\"\n\n\
+             [datapath]\n{datapath}\n\
+             [admin]\nlisten = \"{ADMIN}\"\n\n\
+             [control]\nsocket = \"{}\"\n\n{tables}",
+            socket(dir).display()
+        )
+    }
+
+    /// The command that runs the daemon in the branch with a configuration file.
+    #[must_use]
+    pub fn command(&self, lab: &Lab, configuration: &Path) -> Command {
+        let mut words = self.launcher.iter().map(PathBuf::from).chain([self.program.clone()]);
+        let mut command = lab.branch.command(words.next().unwrap_or_default());
+        command.args(words).arg("run").arg("--config").arg(configuration);
+        command
+    }
 }
 
 /// The socket by which its command line reaches it.
-fn socket(dir: &Path) -> PathBuf {
+#[must_use]
+pub fn socket(dir: &Path) -> PathBuf {
     dir.join("control.sock")
 }
 
@@ -66,23 +107,32 @@ fn socket(dir: &Path) -> PathBuf {
 #[derive(Debug)]
 pub struct Appliance {
     running: Running,
+    program: PathBuf,
     configuration: PathBuf,
 }
 
 impl Appliance {
+    /// Starts the release that [`build`] has made, with defaults.
+    ///
+    /// # Errors
+    /// As [`Appliance::start_with`].
+    pub fn start(lab: &Lab) -> Result<Self> {
+        Self::start_with(lab, &Settings::of(program()))
+    }
+
     /// Starts it in the branch, and returns when it says that it is ready.
     ///
     /// # Errors
     /// It ends, or is not ready in time; the message has the end of its log.
-    pub fn start(lab: &Lab) -> Result<Self> {
-        let configuration_file = lab.dir().join("branchline.toml");
-        fs::write(&configuration_file, configuration(lab.dir()))
-            .with_context(|| format!("cannot write {}", configuration_file.display()))?;
-        let mut command = lab.branch.command(program());
-        command.arg("run").arg("--config").arg(&configuration_file);
+    pub fn start_with(lab: &Lab, settings: &Settings) -> Result<Self> {
+        let configuration = lab.dir().join("branchline.toml");
+        fs::write(&configuration, settings.configuration(lab.dir()))
+            .with_context(|| format!("cannot write {}", configuration.display()))?;
+        let mut command = settings.command(lab, &configuration);
         let mut appliance = Self {
             running: Running::start(&mut command, "branchline", lab.dir())?,
-            configuration: configuration_file,
+            program: settings.program.clone(),
+            configuration,
         };
         interrupt::wait_until(START_LIMIT, "readiness of the appliance", || {
             appliance.running.still_runs()?;
@@ -90,6 +140,20 @@ impl Appliance {
         })
         .with_context(|| appliance.running.last_words())?;
         Ok(appliance)
+    }
+
+    /// What it has logged so far.
+    #[must_use]
+    pub fn said(&self) -> String {
+        self.running.said()
+    }
+
+    /// Asks it to end by a signal, and says how it ended.
+    ///
+    /// # Errors
+    /// As [`Running::stop`].
+    pub fn stop(&mut self, signal: libc::c_int) -> Result<ExitStatus> {
+        self.running.stop(signal)
     }
 
     /// Its process id.
@@ -124,7 +188,7 @@ impl Appliance {
     /// # Errors
     /// The command fails, or does not print JSON.
     pub fn ask(&self, lab: &Lab, arguments: &[&str]) -> Result<serde_json::Value> {
-        let mut command = lab.branch.command(program());
+        let mut command = lab.branch.command(&self.program);
         command.args(arguments).arg("--socket").arg(socket(lab.dir())).args(["--output", "json"]);
         let said = process::output(&mut command)?;
         serde_json::from_str(&said).with_context(|| format!("`{}` printed no JSON", process::show(&command)))
@@ -135,7 +199,7 @@ impl Appliance {
     pub fn how_to_look(&self, lab: &Lab) -> String {
         let enter = |place: &crate::lab::Namespace| format!("nsenter --net={}", place.path().display());
         let branch = enter(&lab.branch);
-        let ask = format!("{branch} {}", program().display());
+        let ask = format!("{branch} {}", self.program.display());
         let config = format!("--config {}", self.configuration.display());
         let socket = format!("--socket {}", socket(lab.dir()).display());
         format!(

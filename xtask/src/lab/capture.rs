@@ -20,8 +20,6 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 const BUFFER_KIB: &str = "16384";
 /// After the last packet of interest, until the capture has it.
 const SETTLE: Duration = Duration::from_millis(300);
-/// How much of a payload is kept: RTP's header and the first words of SIP.
-const PAYLOAD_KEPT: usize = 48;
 /// The fields that tshark prints, in this order.
 const FIELDS: [&str; 10] = [
     "frame.time_epoch",
@@ -118,7 +116,7 @@ pub struct Packet {
     pub ip_checksum: Checksum,
     /// The UDP checksum.
     pub udp_checksum: Checksum,
-    /// The first bytes of the payload.
+    /// The payload.
     pub payload: Vec<u8>,
 }
 
@@ -207,7 +205,6 @@ fn bytes(hex: &str) -> Vec<u8> {
     let digit = |character: u8| char::from(character).to_digit(16).unwrap_or(0) as u8;
     hex.as_bytes()
         .chunks_exact(2)
-        .take(PAYLOAD_KEPT)
         .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
         .collect()
 }

@@ -40,6 +40,15 @@ const PORT_SPAN: u32 = 10_000;
 /// More than any packet that the laboratory sends.
 const LARGEST_PACKET: usize = 2048;
 
+/// Whether the endpoint's packets carry a UDP checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UdpChecksum {
+    /// They do, as nearly everybody's.
+    Computed,
+    /// They do not: the field is zero, as RFC 768 allows over IPv4.
+    Absent,
+}
+
 /// What one side of a call sent and heard.
 #[derive(Clone, Debug)]
 pub struct Leg {
@@ -84,11 +93,20 @@ impl MediaEndpoint {
     /// # Errors
     /// The namespace cannot be entered.
     pub fn start(namespace: &Namespace, side: u8) -> Result<Self> {
+        Self::start_with(namespace, side, UdpChecksum::Computed)
+    }
+
+    /// As [`MediaEndpoint::start`], with or without UDP checksums.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered.
+    pub fn start_with(namespace: &Namespace, side: u8, checksum: UdpChecksum) -> Result<Self> {
         let (orders, inbox) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let legs = Arc::new(Mutex::new(Vec::new()));
         let worker = Worker {
             side,
+            checksum,
             inbox,
             stop: Arc::clone(&stop),
             published: Arc::clone(&legs),
@@ -175,6 +193,7 @@ struct Call {
 
 struct Worker {
     side: u8,
+    checksum: UdpChecksum,
     inbox: mpsc::Receiver<(PathBuf, u16)>,
     stop: Arc<AtomicBool>,
     published: Arc<Mutex<Vec<Leg>>>,
@@ -234,7 +253,7 @@ impl Worker {
             Some(&index) => index,
             None => {
                 let number = u32::try_from(self.calls.len())?;
-                self.calls.push(Call::open(order, (u32::from(self.side) << 24) | (0x5A_0000 + number))?);
+                self.calls.push(Call::open(order, (u32::from(self.side) << 24) | (0x5A_0000 + number), self.checksum)?);
                 self.by_key.insert(key, self.calls.len() - 1);
                 self.calls.len() - 1
             }
@@ -280,11 +299,14 @@ impl Worker {
 }
 
 impl Call {
-    fn open(order: &Order, ssrc: u32) -> Result<Self> {
+    fn open(order: &Order, ssrc: u32, checksum: UdpChecksum) -> Result<Self> {
         let bind = |address: SocketAddrV4| -> Result<UdpSocket> {
             let socket =
                 UdpSocket::bind(address).with_context(|| format!("cannot bind media port {address}"))?;
             socket.set_nonblocking(true)?;
+            if checksum == UdpChecksum::Absent {
+                leave_out_checksum(&socket)?;
+            }
             Ok(socket)
         };
         let now = Instant::now();
@@ -362,6 +384,26 @@ impl Call {
             }
         }
     }
+}
+
+/// From now on the socket sends without UDP checksums (`SO_NO_CHECK`, socket(7)).
+fn leave_out_checksum(socket: &UdpSocket) -> Result<()> {
+    let on: libc::c_int = 1;
+    let length = libc::socklen_t::try_from(size_of_val(&on))?;
+    // SAFETY: the option's value is an int of the length that is given, and outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NO_CHECK,
+            (&raw const on).cast(),
+            length,
+        )
+    };
+    if result != 0 {
+        return Err(std::io::Error::last_os_error()).context("SO_NO_CHECK");
+    }
+    Ok(())
 }
 
 /// The RTCP address that belongs to an RTP address.

@@ -35,7 +35,7 @@ pub mod sipp;
 pub mod traffic;
 
 pub use capture::{Capture, Packet};
-pub use media::{Leg, MediaEndpoint};
+pub use media::{Leg, MediaEndpoint, UdpChecksum};
 pub use netns::Namespace;
 pub use network::{Lab, Routes};
 pub use running::Running;

@@ -1,6 +1,7 @@
 //! Network namespaces with names that tell whose they are: `bl-<pid>-<run>-<place>`.
 
 use std::fs::{self, File};
+use std::net::SocketAddrV4;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::interrupt;
 use crate::process;
 
 /// Where iproute2 keeps named namespaces.
@@ -89,6 +91,20 @@ impl Namespace {
         self.enter(move || fs::write(&path, value).with_context(|| format!("cannot set {}", path.display())))?
     }
 
+    /// Waits until a program in it has bound a UDP port, for peers that do not say when they listen.
+    ///
+    /// # Errors
+    /// Nobody has within the limit.
+    pub fn wait_for_udp(&self, address: SocketAddrV4, limit: Duration) -> Result<()> {
+        let [a, b, c, d] = address.ip().octets();
+        let local = format!(": {d:02X}{c:02X}{b:02X}{a:02X}:{:04X} ", address.port());
+        interrupt::wait_until(limit, &format!("program on UDP {address}"), || {
+            // `/proc/net` is that of the process, not of the thread.
+            let sockets = self.enter(|| fs::read_to_string("/proc/thread-self/net/udp"))??;
+            Ok(sockets.contains(&local).then_some(()))
+        })
+    }
+
     /// Runs `work` in a thread of its own inside this namespace. Sockets that it makes stay in it.
     ///
     /// # Errors
@@ -143,7 +159,11 @@ pub fn sweep() -> Result<()> {
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if owner(&name).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            remove(&name).with_context(|| format!("cannot remove {name}, left by an earlier run"))?;
+            let removed = remove(&name);
+            // Another run may sweep at the same time.
+            if entry.path().exists() {
+                removed.with_context(|| format!("cannot remove {name}, left by an earlier run"))?;
+            }
         }
     }
     Ok(())

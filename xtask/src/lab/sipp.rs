@@ -47,6 +47,15 @@ impl Scenario {
     }
 }
 
+/// Whether a SIPp process writes down what it sends and receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Messages {
+    /// It does: a failed call can be read.
+    Kept,
+    /// It does not: thousands of calls would fill the disk.
+    NotKept,
+}
+
 /// What a SIPp process is to do.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -70,6 +79,8 @@ pub struct Job {
     pub pause: Duration,
     /// Further keys of the scenario, as name and value.
     pub keys: Vec<(String, String)>,
+    /// Whether messages and the scenario's log lines are written down; without these there is no media.
+    pub messages: Messages,
 }
 
 impl Job {
@@ -87,6 +98,7 @@ impl Job {
             rate: 1,
             pause: Duration::ZERO,
             keys: Vec::new(),
+            messages: Messages::Kept,
         }
     }
 
@@ -112,9 +124,11 @@ impl Job {
         command.args(["-r", &self.rate.to_string(), "-d", &self.pause.as_millis().to_string()]);
         // SIPp cannot wait for its terminal here, and its default limits on calls in progress are for slow peers.
         command.args(["-nostdin", "-l", "10000"]);
-        command.arg("-trace_logs").arg("-log_file").arg(file("orders"));
         command.arg("-trace_err").arg("-error_file").arg(file("errors"));
-        command.arg("-trace_msg").arg("-message_file").arg(file("messages"));
+        if self.messages == Messages::Kept {
+            command.arg("-trace_logs").arg("-log_file").arg(file("orders"));
+            command.arg("-trace_msg").arg("-message_file").arg(file("messages"));
+        }
         command.arg("-trace_stat").arg("-stf").arg(file("statistics")).args(["-fd", "1"]);
         if !self.rows.is_empty() {
             let rows: Vec<String> = self.rows.iter().map(|row| format!("{};\n", row.join(";"))).collect();

@@ -176,7 +176,8 @@ impl Traffic {
         let mut server = Job::new(Scenario::Server, "server", SERVER, PEER_SIP, SERVER_MEDIA)
             .start(&lab.centre, lab.dir())?;
         centre_media.follow(server.orders(), server.media_base())?;
-        // SIPp does not say when it listens; a REGISTER that comes too early is sent again after T1.
+        // SIPp does not say when it listens.
+        lab.centre.wait_for_udp(SocketAddrV4::new(SERVER, PEER_SIP), PATIENCE)?;
         server.still_runs()?;
         let mut traffic = Self {
             plan,

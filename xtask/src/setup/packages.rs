@@ -18,10 +18,11 @@ use crate::workspace;
 const NATIVE_BUILD: &[&str] = &["g++", "zlib1g-dev"];
 /// The laboratory: namespaces, veth offloads, phones and servers, captures on the wire and their reading.
 const LABORATORY: &[&str] = &["iproute2", "ethtool", "sip-tester", "tcpdump", "tshark"];
-/// What the tests need beyond the laboratory: Prometheus and promtool (one package), ping.
-const TESTS: &[&str] = &["prometheus", "iputils-ping"];
+/// What the tests need beyond the laboratory: Prometheus and promtool (one package), ping, and a real server
+/// with real phones.
+const TESTS: &[&str] = &["prometheus", "iputils-ping", "kamailio", "baresip-core"];
 /// Packages that bring a service, which must neither start now nor at the next boot.
-const SERVICES: &[&str] = &["prometheus", "prometheus-node-exporter"];
+const SERVICES: &[&str] = &["prometheus", "prometheus-node-exporter", "kamailio"];
 /// `invoke-rc.d` asks this program whether a service may start (Debian's policy-rc.d interface).
 const POLICY_RC_D: &str = "/usr/sbin/policy-rc.d";
 /// Exit status 101 of `policy-rc.d`: action forbidden by policy.
@@ -88,8 +89,8 @@ fn wanted(group: Group, llvm_major: u32) -> Vec<String> {
 fn without_apt(wanted: &[String]) -> Result<Found> {
     bail!(
         "this system has no apt. Install what these Debian packages provide, under your system's names, and make \
-         sure that llvm-config, g++, sipp, tcpdump, tshark, prometheus and promtool are on the path as far as \
-         they are listed here:\n    {}",
+         sure that llvm-config, g++, sipp, tcpdump, tshark, prometheus, promtool, kamailio and baresip are on the \
+         path as far as they are listed here:\n    {}",
         wanted.join(" ")
     )
 }

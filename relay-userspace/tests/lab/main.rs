@@ -1,0 +1,16 @@
+//! The daemon as it is built, between real peers in network namespaces, judged by captures on the wires.
+//!
+//! Needs root, and the peers that `cargo xtask setup --for test` installs. The tests take turns: they share
+//! the processors with their own phones. Each builds a laboratory of its own and takes it down, so they run
+//! beside a demo.
+
+mod bystanders;
+mod call_on_the_wire;
+mod dashboards;
+mod hostile_sip;
+mod no_leaks;
+mod no_ports;
+mod refuses_to_start;
+mod site;
+mod stops_cleanly;
+mod wrong_source;
