@@ -243,7 +243,8 @@ pub const LATENCY_SAMPLING: u64 = 256;
 pub const fn is_sampled(now_ns: u64) -> bool {
     const MULTIPLIER: u64 = 0xBF58_476D_1CE4_E5B9;
     let scattered = (now_ns ^ now_ns >> 30).wrapping_mul(MULTIPLIER);
-    (scattered ^ scattered >> 27).wrapping_mul(MULTIPLIER) >> (u64::BITS - LATENCY_SAMPLING.trailing_zeros()) == 0
+    (scattered ^ scattered >> 27).wrapping_mul(MULTIPLIER) >> (u64::BITS - LATENCY_SAMPLING.trailing_zeros())
+        == 0
 }
 
 impl Latency {

@@ -7,7 +7,10 @@
 mod bystanders;
 mod call_on_the_wire;
 mod dashboards;
+mod generic_mode;
 mod hostile_sip;
+mod keeps_forwarding;
+mod next_hops;
 mod no_leaks;
 mod no_ports;
 mod refuses_to_start;

@@ -49,6 +49,8 @@ pub struct Settings {
     pub program: PathBuf,
     /// A command that starts the program with fewer rights, for example `setpriv` with its arguments.
     pub launcher: Vec<String>,
+    /// The interface to the office.
+    pub office_interface: String,
     /// Further keys of both networks, a line each.
     pub networks: String,
     /// Further keys of the table `datapath`, a line each.
@@ -64,6 +66,7 @@ impl Settings {
         Self {
             program,
             launcher: Vec::new(),
+            office_interface: TO_OFFICE.to_owned(),
             networks: String::new(),
             datapath: format!("force_userspace = [\"{}/32\"]\n", Role::Userspace.phone()),
             tables: String::new(),
@@ -73,9 +76,9 @@ impl Settings {
     /// The configuration file's text, with its control socket in `dir`.
     #[must_use]
     pub fn configuration(&self, dir: &Path) -> String {
-        let Self { networks, datapath, tables, .. } = self;
+        let Self { office_interface, networks, datapath, tables, .. } = self;
         format!(
-            "[[network]]\nname = \"office\"\nrole = \"phones\"\ninterface = \"{TO_OFFICE}\"\n\
+            "[[network]]\nname = \"office\"\nrole = \"phones\"\ninterface = \"{office_interface}\"\n\
              address = \"{APPLIANCE_OFFICE}\"\n{networks}\n\
              [[network]]\nname = \"centre\"\nrole = \"servers\"\ninterface = \"{TO_CENTRE}\"\n\
              address = \"{APPLIANCE_CENTRE}\"\n{networks}\n\

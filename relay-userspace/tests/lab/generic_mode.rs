@@ -1,0 +1,39 @@
+//! A device whose driver has no XDP, here a bridge, gets generic mode, and nobody is left in the dark.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use xtask::{
+    demo::appliance::Appliance,
+    lab::network::{APPLIANCE_OFFICE, TO_OFFICE},
+};
+
+use crate::site::{Site, engine};
+
+#[test]
+fn a_bridge_gets_generic_mode_which_the_log_the_status_and_the_metrics_tell() -> Result<()> {
+    let mut site = Site::start(engine("kernel"))?;
+    site.appliance.stop(libc::SIGTERM)?;
+    let branch = &site.lab.branch;
+    branch.ip(&["address", "flush", "dev", TO_OFFICE])?;
+    branch.ip(&["link", "add", "br0", "type", "bridge"])?;
+    branch.ip(&["link", "set", TO_OFFICE, "master", "br0"])?;
+    branch.ip(&["address", "add", &format!("{APPLIANCE_OFFICE}/24"), "dev", "br0"])?;
+    branch.ip(&["link", "set", "br0", "up"])?;
+    site.settings.office_interface = "br0".to_owned();
+    site.appliance = Appliance::start_with(&site.lab, &site.settings)?;
+
+    let status = site.status()?;
+    let office = status.networks.iter().find(|network| network.name == "office");
+    let (mode, why) =
+        office.map(|office| (&*office.attached, office.attached_reason.clone())).unwrap_or_default();
+    assert_eq!(mode, "generic");
+    assert!(why.is_some_and(|why| why.contains("not supported")), "the kernel's own words");
+    assert!(site.appliance.said().contains("not natively"), "{}", site.appliance.said());
+    let attached = [("interface", "br0"), ("mode", "generic")];
+    assert!((site.metric("branchline_attach_mode", &attached)? - 1.0).abs() < f64::EPSILON);
+
+    let _call = site.phone_calls(3, Duration::from_secs(60))?;
+    site.until_flows(4, |flow| flow.datapath == "kernel" && flow.kernel_packets > 0)?;
+    Ok(())
+}
