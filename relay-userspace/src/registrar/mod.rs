@@ -40,7 +40,8 @@ pub type Token = u64;
 /// How many bindings there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// For one address of record: a person's phones.
+    /// For one address of record: a person's phones. Beyond, the one that ends first gives way: a phone that
+    /// restarts with a new port each time leaves bindings behind, and must not be locked out by them.
     pub per_aor: usize,
     /// In all.
     pub total: usize,
@@ -58,7 +59,7 @@ pub enum Refusal {
     /// [`Limits::total`] is reached.
     #[error("the appliance has no room for another registration")]
     Full,
-    /// [`Limits::per_aor`] is reached.
+    /// One REGISTER has more Contacts than [`Limits::per_aor`].
     #[error("too many contacts for one address of record")]
     TooManyContacts,
     /// A Contact cannot be read.
@@ -201,6 +202,13 @@ impl Registrar {
                 // A limit may have been reached since the REGISTER passed; the server's 200 stands all the same.
                 if self.entries.len() >= self.limits.total {
                     return;
+                }
+                let oldest =
+                    self.of_aor(&binding.aor).min_by_key(|other| other.expires).map(|other| other.token);
+                if self.by_aor.get(&binding.aor).is_some_and(|tokens| tokens.len() >= self.limits.per_aor)
+                    && let Some(oldest) = oldest
+                {
+                    self.remove(oldest);
                 }
                 self.by_aor.entry(binding.aor.clone()).or_default().push(token);
                 self.by_user.entry(binding.user.clone()).or_default().push(token);

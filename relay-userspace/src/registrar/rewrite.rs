@@ -94,10 +94,6 @@ impl Registrar {
         if new > 0 && self.entries.len() + new > self.limits.total {
             return Err(Refusal::Full);
         }
-        let here = self.by_aor.get(&pending.aor).map_or(0, Vec::len);
-        if new > 0 && here + new > self.limits.per_aor {
-            return Err(Refusal::TooManyContacts);
-        }
         Ok(())
     }
 
