@@ -2,10 +2,10 @@
 //! (A.3) and interarrival jitter (A.8), with duplicates and reordering told apart by a window of the last
 //! 64 sequence numbers.
 //!
-//! One record serves both datapaths, one after the other: the userspace relay counts into it while a flow
-//! learns its source, then the kernel goes on where the relay stopped, so the sequence has no seam. The
-//! record is shared memory and has one writer at a time, the datapath that carries the flow; a reader may
-//! see one field a packet newer than another.
+//! One record serves both datapaths: the userspace relay counts into it while a flow learns its source and
+//! whenever the kernel passes a packet up; the kernel counts what it forwards. So the sequence has no seam.
+//! The record is shared memory without a lock: a reader may see one field a packet newer than another, and
+//! two writers in the same few nanoseconds may lose one of two counts.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

@@ -12,7 +12,7 @@
 use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use ipnet::IpNet;
@@ -36,9 +36,6 @@ use crate::net::{Latching, NetworkId};
 
 /// Refused sources that a flow remembers; more are only counted.
 const REMEMBERED_REFUSALS: usize = 8;
-/// For this long after the kernel has taken a flow over, packets that were queued for userspace before
-/// are still counted here.
-const HANDOVER: Duration = Duration::from_millis(100);
 /// The word of [`FlowStats`] at which the userspace relay's own counters begin: packets, then bytes.
 const RELAYED_WORD: usize = std::mem::offset_of!(FlowStats, relayed_packets) / 8;
 
@@ -125,7 +122,6 @@ struct Published {
     slot: u32,
     place: u32,
     hop: Option<Ipv4Addr>,
-    at: Instant,
 }
 
 struct Entry {
@@ -271,12 +267,9 @@ impl Flows {
             }
         }
 
-        let handed_over =
-            entry.published.is_some_and(|p| entry.carrier == UserspaceOr::Kernel && now > p.at + HANDOVER);
-        if !handed_over {
-            let ticks = clock_ticks(entry.spec.clock_rate);
-            self.stats.change(entry.stats, |stats| count(stats, arrival, content, ticks));
-        }
+        // The kernel counts what it forwards, and nothing that it passes up.
+        let ticks = clock_ticks(entry.spec.clock_rate);
+        self.stats.change(entry.stats, |stats| count(stats, arrival, content, ticks));
         let (stats, out_source, dscp) = (entry.stats, entry.spec.out_source, entry.spec.dscp);
         if learned_now {
             self.publish_with_pair(now, arrival.local);
@@ -358,7 +351,7 @@ impl Flows {
             if let Some(hop) = old.and_then(|old| old.hop) {
                 self.next_hops.release(kernel, hop);
             }
-            published = slot.map(|slot| Published { slot, place, hop, at: now });
+            published = slot.map(|slot| Published { slot, place, hop });
         }
         if let Some(entry) = self.entries.get_mut(&local) {
             entry.carrier = carrier;

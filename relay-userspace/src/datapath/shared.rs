@@ -119,8 +119,8 @@ impl<T: Record> SharedArray<T> {
             .store(value, Ordering::Release);
     }
 
-    /// Changes a record, and writes only the words of it that the change touched: where a flow is just
-    /// being handed to the kernel, its counters are the kernel's already.
+    /// Changes a record, and writes only the words of it that the change touched: the kernel may be counting
+    /// other packets of the same flow.
     pub(super) fn change(&self, index: u32, change: impl FnOnce(&mut T)) {
         let before = self.read(index);
         let mut after = before;

@@ -1,5 +1,7 @@
 //! Learning, forwarding and refusing, over tables on the heap.
 
+use std::time::Duration;
+
 use relay_ebpf::{
     LocalAddresses, NextHop, PortEntry,
     tables::{MAX_NEXT_HOPS, PORTS},
@@ -124,6 +126,19 @@ fn the_first_packet_is_relayed_and_fixes_the_source_for_the_kernel() {
     flows.sent(departure.stats, 172);
     let stats = flows.report(at(INSIDE)).unwrap().stats;
     assert_eq!((stats.relayed_packets, stats.relayed_bytes), (1, 200));
+}
+
+#[test]
+fn packets_that_the_kernel_passes_up_after_all_are_counted_and_not_taken_for_lost() {
+    let (mut flows, mut now) = (flows_with(&[]), Instant::now());
+    call(&mut flows, now, Latching::Signalled);
+    for sequence in 0..10 {
+        // Long after the kernel took over: its next hop has gone, or the packet exceeds the MTU.
+        packet(&mut flows, now, INSIDE, PHONE, &rtp(sequence)).unwrap();
+        now += Duration::from_secs(1);
+    }
+    let stats = flows.report(at(INSIDE)).unwrap().stats;
+    assert_eq!((stats.expected(), stats.lost()), (10, 0));
 }
 
 #[test]

@@ -36,6 +36,12 @@ struct View {
 }
 
 impl View {
+    /// Whether media goes by a neighbour.
+    fn is_used(&self, (interface, ip): (u32, Ipv4Addr)) -> bool {
+        let mut routes = self.routes.values().flatten();
+        routes.any(|route| (route.interface, route.neighbour, route.local) == (interface, ip, false))
+    }
+
     /// The way to an address, or what is missing.
     fn resolve(&self, to: Ipv4Addr) -> Result<Resolution, String> {
         let route = match self.routes.get(&to) {
@@ -84,8 +90,11 @@ pub(in super::super) async fn run(
             item = news.recv() => match item {
                 None => return,
                 Some(News::Neighbour(neighbour)) => {
-                    view.neighbours.insert((neighbour.interface, neighbour.ip), neighbour);
-                    Ok(())
+                    let place = (neighbour.interface, neighbour.ip);
+                    let before = view.neighbours.insert(place, neighbour);
+                    // Forgotten while media goes there: ask at once, rather than with the next packet.
+                    let lost = neighbour.address.is_none() && before.is_some_and(|known| known.address.is_some());
+                    if lost && view.is_used(place) { netlink.probe(place.0, place.1).await } else { Ok(()) }
                 }
                 Some(News::Link | News::Route) => reread(&netlink, &mut view, &flows).await,
             },
