@@ -5,7 +5,10 @@
 //! repeated, so that a retransmission never runs the media room again. RFC 3264, RFC 3261 13.2.1, RFC 3262 5,
 //! RFC 3311.
 
-use std::time::Instant;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Instant,
+};
 
 use bytes::Bytes;
 
@@ -97,8 +100,9 @@ impl Proxy {
     }
 
     /// Takes the session description of a response through the media room. Returns the body to send on when it
-    /// changed. A description that the media room refuses goes on as it came, and is counted: the request that it
-    /// answers has been accepted by the other side, which only the parties can undo.
+    /// changed. A description that the media room refuses goes on with all its streams refused, and is counted: the
+    /// request that it answers has been accepted by the other side, which only the parties can undo, and no address
+    /// of one side may reach the other.
     pub(super) fn negotiate_response(
         &mut self,
         now: Instant,
@@ -148,9 +152,12 @@ impl Proxy {
                 },
             )
         };
-        let Ok(rewritten) = result else {
-            self.measure(Measure::MediaRefused);
-            return None;
+        let rewritten = match result {
+            Ok(rewritten) => rewritten,
+            Err(_) => {
+                self.measure(Measure::MediaRefused);
+                return Some(multipart::replace(message.body(), range, &without_streams(sdp)));
+            }
         };
         if delayed {
             call.media = true;
@@ -172,6 +179,18 @@ impl Proxy {
         });
         Some(body)
     }
+}
+
+/// The description with port 0 for each stream (RFC 3264 section 6); nothing of one that cannot be read.
+fn without_streams(sdp: &[u8]) -> Vec<u8> {
+    let Ok(session) = sdp::Session::parse(sdp) else { return Vec::new() };
+    let mut rewriter = sdp::Rewriter::new(&session);
+    rewriter.set_all_connections(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    for index in 0..session.media.len() {
+        rewriter.set_port(index, 0);
+    }
+    rewriter.ice(sdp::Ice::Remove);
+    rewriter.finish()
 }
 
 /// Whether it has media: a subscription has none, and an ended call none any more.

@@ -139,6 +139,23 @@ fn a_description_that_cannot_be_read_is_refused_with_its_line() {
 }
 
 #[test]
+fn an_answer_that_the_media_room_refuses_goes_on_with_its_streams_refused_and_no_address() {
+    let mut world = World::new();
+    let at_server = world.phone(&invite())[1].clone();
+    // The media room has lost the call meanwhile, so it knows of no offer.
+    world.media.live.clear();
+    let contact = "Contact: <sip:100@198.51.100.20>\n";
+    let readable = sdp("198.51.100.20", 6000, "");
+    let text = world.server(&answer(&at_server, 183, "Progress", "s", contact, &readable))[0].text();
+    let refused =
+        readable.replace("c=IN IP4 198.51.100.20", "c=IN IP4 0.0.0.0").replace("m=audio 6000", "m=audio 0");
+    assert!(text.ends_with(&format!("\n\n{refused}")), "{text}");
+    let text = world.server(&answer(&at_server, 200, "OK", "s", contact, "v=0\nm=x\n"))[0].text();
+    assert!(text.ends_with("Content-Length: 0\n\n"), "{text}");
+    assert_eq!(world.count(Measure::MediaRefused), 2);
+}
+
+#[test]
 fn malformed_requests_are_answered_with_the_problem_and_others_dropped() {
     let mut world = World::new();
     let sent = world.phone(&invite().replace("Max-Forwards: 70", "Max-Forwards: x"));
