@@ -271,8 +271,12 @@ impl Flows {
             }
         }
 
-        let handed_over =
-            entry.published.is_some_and(|p| entry.carrier == UserspaceOr::Kernel && now > p.at + HANDOVER);
+        // While the next hop is not known, the kernel passes packets up uncounted.
+        let handed_over = entry.published.is_some_and(|published| {
+            entry.carrier == UserspaceOr::Kernel
+                && now > published.at + HANDOVER
+                && published.hop.is_none_or(|hop| self.next_hops.is_known(hop))
+        });
         if !handed_over {
             let ticks = clock_ticks(entry.spec.clock_rate);
             self.stats.change(entry.stats, |stats| count(stats, arrival, content, ticks));
@@ -377,6 +381,9 @@ impl Flows {
             .iter()
             .flatten()
             .any(|address| self.force_userspace.iter().any(|prefix| prefix.contains(&address.ip())));
+        let own = |address: &&SocketAddr| {
+            self.kernel.as_ref().is_some_and(|kernel| kernel.place(**address).is_some())
+        };
         let known = addresses.iter().flatten().chain([&spec.local, &spec.out_source]);
         if learned.is_none() {
             UserspaceOr::Learning
@@ -388,6 +395,8 @@ impl Flows {
             UserspaceOr::Userspace(UserspaceReason::NotIpv4)
         } else if forced {
             UserspaceOr::Userspace(UserspaceReason::Forced)
+        } else if addresses.iter().flatten().any(|address| own(&address)) {
+            UserspaceOr::Userspace(UserspaceReason::OwnAddress)
         } else {
             UserspaceOr::Kernel
         }
