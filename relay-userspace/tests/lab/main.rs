@@ -10,6 +10,7 @@ mod dashboards;
 mod hostile_sip;
 mod no_leaks;
 mod no_ports;
+mod real_peers;
 mod refuses_to_start;
 mod site;
 mod stops_cleanly;
