@@ -40,6 +40,9 @@ pub enum UserspaceReason {
     Forced,
     /// An address is not IPv4.
     NotIpv4,
+    /// Its packets come from, or go to, one of the appliance's own media addresses: they stay within this host,
+    /// where the kernel program does not see them.
+    OwnAddress,
     /// The kernel's table of next hops is full.
     NextHopTableFull,
 }
@@ -52,6 +55,7 @@ impl UserspaceReason {
             Self::NoKernelDatapath => "the kernel datapath is off or not to be had (see `branchline doctor`)",
             Self::Forced => "an address of this flow is listed in datapath.force_userspace",
             Self::NotIpv4 => "the kernel datapath carries IPv4 only",
+            Self::OwnAddress => "the other end is an address of this host: another leg of the call",
             Self::NextHopTableFull => "the kernel's next-hop table is full",
         }
     }

@@ -371,6 +371,9 @@ impl Flows {
             .iter()
             .flatten()
             .any(|address| self.force_userspace.iter().any(|prefix| prefix.contains(&address.ip())));
+        let own = |address: &&SocketAddr| {
+            self.kernel.as_ref().is_some_and(|kernel| kernel.place(**address).is_some())
+        };
         let known = addresses.iter().flatten().chain([&spec.local, &spec.out_source]);
         if learned.is_none() {
             UserspaceOr::Learning
@@ -382,6 +385,8 @@ impl Flows {
             UserspaceOr::Userspace(UserspaceReason::NotIpv4)
         } else if forced {
             UserspaceOr::Userspace(UserspaceReason::Forced)
+        } else if addresses.iter().flatten().any(|address| own(&address)) {
+            UserspaceOr::Userspace(UserspaceReason::OwnAddress)
         } else {
             UserspaceOr::Kernel
         }

@@ -56,16 +56,16 @@ fn a_wrong_configuration_is_named_and_nothing_starts() -> Result<()> {
             &["centre", "wan7", "does not exist", "eth0, eth1"],
         ),
         (
-            "address of another interface",
+            "address not on the interface",
             "address = \"10.61.0.1\"",
-            "address = \"10.62.0.1\"",
-            &["office", "10.62.0.1", "eth0", "network.address"],
+            "address = \"10.61.0.77\"",
+            &["office", "10.61.0.77", "eth0", "network.address"],
         ),
         (
             "unknown key",
             "[upstream]",
             "[upstream]\nservers = 1",
-            &["refused.toml, line 13, key upstream.servers", "unknown field"],
+            &["refused.toml, line 14, key upstream.servers", "unknown field"],
         ),
         ("unknown table", "[admin]", "[admim]", &["refused.toml", "admim", "unknown field"]),
         (

@@ -148,15 +148,15 @@ impl Site {
     }
 
     pub(crate) fn flows(&self) -> Result<Vec<FlowView>> {
-        Ok(serde_json::from_value(self.appliance.ask(&self.lab, &["flows"])?)?)
+        ask(&self.appliance, &self.lab, "flows")
     }
 
     pub(crate) fn calls(&self) -> Result<Vec<CallView>> {
-        Ok(serde_json::from_value(self.appliance.ask(&self.lab, &["calls"])?)?)
+        ask(&self.appliance, &self.lab, "calls")
     }
 
     pub(crate) fn status(&self) -> Result<StatusView> {
-        Ok(serde_json::from_value(self.appliance.ask(&self.lab, &["status"])?)?)
+        ask(&self.appliance, &self.lab, "status")
     }
 
     /// Waits until this many flows are there and all of them are as wanted.
@@ -189,6 +189,11 @@ impl Site {
         }
         Ok(())
     }
+}
+
+/// Asks the daemon by its own command line.
+pub(crate) fn ask<T: serde::de::DeserializeOwned>(appliance: &Appliance, lab: &Lab, what: &str) -> Result<T> {
+    Ok(serde_json::from_value(appliance.ask(lab, &[what])?)?)
 }
 
 /// Where the appliance takes SIP on one of its addresses.

@@ -17,15 +17,18 @@
 //! | [`network`] | the three namespaces, their addresses and their wires |
 //! | [`running`] | programs inside namespaces, stopped by their own id |
 //! | [`sipp`] | phones and server by SIPp, with this crate's scenarios |
+//! | [`kamailio`], [`baresip`] | a real server and real phones, which know nothing of the laboratory |
 //! | [`rtp`], [`media`] | RTP and RTCP on the wire, and the endpoint that plays and hears every call's media |
 //! | [`traffic`] | a plan of registrations and overlapping calls, carried out by all of the above |
 //! | [`http`] | one HTTP request from inside a namespace |
 //! | [`capture`] | what passed on a wire, by tcpdump and tshark |
 //! | [`interrupt`] | Ctrl-C ends every wait, so that everything is undone |
 
+pub mod baresip;
 pub mod capture;
 pub mod http;
 pub mod interrupt;
+pub mod kamailio;
 pub mod media;
 pub mod netns;
 pub mod network;

@@ -49,6 +49,7 @@ pub struct Lab {
     pub branch: Namespace,
     /// The central server's namespace.
     pub centre: Namespace,
+    run: u32,
     dir: PathBuf,
 }
 
@@ -66,6 +67,7 @@ impl Lab {
             office: Namespace::create(run, "office")?,
             branch: Namespace::create(run, "branch")?,
             centre: Namespace::create(run, "centre")?,
+            run,
             dir,
         };
         lab.wire(&lab.office, TO_OFFICE)?;
@@ -82,6 +84,25 @@ impl Lab {
             lab.centre.ip(&["route", "add", "default", "via", &APPLIANCE_CENTRE.to_string()])?;
         }
         Ok(lab)
+    }
+
+    /// Gives a phone's address to a namespace of its own on the office's network: a program that leaves the choice
+    /// of its source address to the system sends from there, and not from the office's first address.
+    ///
+    /// # Errors
+    /// The kernel lacks macvlan.
+    pub fn own_host(&self, index: u8) -> Result<Namespace> {
+        let host = Namespace::create(self.run, &format!("phone{index}"))?;
+        let address = format!("{}/{PREFIX_LENGTH}", phone(index));
+        self.office.ip(&["address", "delete", &address, "dev", OUTER])?;
+        let mac = ["type", "macvlan", "mode", "bridge"];
+        let link = format!("phone{index}");
+        self.office.ip(&[&["link", "add", "link", OUTER, "name", &link], &mac as &[&str]].concat())?;
+        self.office.ip(&["link", "set", &link, "netns", host.name(), "name", OUTER])?;
+        host.run("ethtool", &["-K", OUTER, "tx", "off"])?;
+        add_address(&host, phone(index), OUTER)?;
+        host.ip(&["link", "set", OUTER, "up"])?;
+        Ok(host)
     }
 
     /// Where this run keeps logs and captures. It stays after the run.

@@ -282,3 +282,20 @@ fn a_full_table_refuses_the_flow_and_an_unknown_address_is_named() {
     let error = flows.install(now, spec("10.9.9.9:1", None, OUTSIDE, None, Latching::Any)).unwrap_err();
     assert_eq!(error, InstallError::NotLocal { address: at("10.9.9.9:1") });
 }
+
+#[test]
+fn what_comes_from_or_goes_to_the_appliance_itself_is_carried_and_counted_in_userspace() {
+    let (mut flows, now) = (flows_with(&[]), Instant::now());
+    let own = "10.62.0.1:16500";
+    flows.install(now, spec(INSIDE, Some(PHONE), OUTSIDE, Some(own), Latching::Signalled)).unwrap();
+    flows.install(now, spec(OUTSIDE, Some(own), INSIDE, Some(PHONE), Latching::Signalled)).unwrap();
+    for (local, source) in [(INSIDE, PHONE), (OUTSIDE, own)] {
+        for sequence in 1..=3 {
+            packet(&mut flows, now + Duration::from_secs(sequence.into()), local, source, &rtp(sequence))
+                .unwrap();
+        }
+        let report = flows.report(at(local)).unwrap();
+        assert_eq!(report.carrier, Carrier::Userspace { reason: UserspaceReason::OwnAddress }, "{local}");
+        assert_eq!(report.stats.expected(), 3, "{local}");
+    }
+}

@@ -1,0 +1,124 @@
+//! baresip as a phone: a real user agent without a head, which plays a tone, and is told by its control port
+//! what to do.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::kamailio::REALM;
+use super::netns::Namespace;
+use super::network::Lab;
+use super::running::Running;
+
+/// Where Debian keeps its modules.
+const MODULES: &str = "/usr/lib/baresip/modules";
+/// Where it takes commands.
+const CONTROL: u16 = 4444;
+/// It loads its modules and registers in well under a second; a busy machine takes longer.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What a phone is.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Its user; the password is `lab` and the user's name.
+    pub user: String,
+    /// Its address; SIP is at port 5060.
+    pub address: Ipv4Addr,
+    /// Its media ports.
+    pub ports: std::ops::RangeInclusive<u16>,
+    /// Frequency of the tone that it plays, in hertz.
+    pub tone: u16,
+}
+
+/// A running baresip that answers every call. Dropping it stops it.
+#[derive(Debug)]
+pub struct Baresip {
+    running: Running,
+    address: Ipv4Addr,
+}
+
+impl Baresip {
+    /// Starts it in a host of the office, and returns when it has registered through `proxy`.
+    ///
+    /// # Errors
+    /// It does not start, or is not registered in time; the message has the end of its log.
+    pub fn start(lab: &Lab, host: &Namespace, account: &Account, proxy: SocketAddrV4) -> Result<Self> {
+        let Account { user, address, ports, tone } = account;
+        let dir = lab.dir().join(format!("baresip-{user}"));
+        fs::create_dir_all(&dir)?;
+        let config = format!(
+            "poll_method epoll\nsip_listen {address}:5060\ncall_local_timeout 120\ncall_max_calls 4\n\
+             audio_source ausine,{tone}\naudio_player aubridge,nobody\naudio_alert aubridge,nobody\n\
+             ausrc_channels 2\nauplay_channels 1\nausrc_srate 48000\n\
+             rtp_tos 0\nrtp_ports {}-{}\nrtcp_mux no\nrtp_stats yes\n\
+             module_path {MODULES}\n\
+             module g711.so\nmodule ausine.so\nmodule aubridge.so\nmodule_tmp uuid.so\nmodule_tmp account.so\n\
+             module_app menu.so\nmodule_app ctrl_tcp.so\nctrl_tcp_listen {address}:{CONTROL}\n",
+            ports.start(),
+            ports.end()
+        );
+        fs::write(dir.join("config"), config)?;
+        fs::write(
+            dir.join("accounts"),
+            format!(
+                "<sip:{user}@{REALM}>;auth_user={user};auth_pass=lab{user};outbound=\"sip:{proxy}\";regint=600;\
+                 answermode=auto;audio_codecs=pcmu/8000/1\n"
+            ),
+        )?;
+        fs::write(dir.join("contacts"), "")?;
+        let mut command = host.command("baresip");
+        command.arg("-4").arg("-f").arg(&dir);
+        let mut running = Running::start(&mut command, &format!("baresip-{user}"), lab.dir())?;
+        running.wait_for("200 OK", LIMIT).with_context(|| format!("{user} does not register"))?;
+        Ok(Self { running, address: *address })
+    }
+
+    /// Has it call a user.
+    ///
+    /// # Errors
+    /// It does not take the command.
+    pub fn call(&self, host: &Namespace, user: &str) -> Result<()> {
+        self.tell(host, "dial", &format!("sip:{user}@{REALM}"))
+    }
+
+    /// Has it hang up.
+    ///
+    /// # Errors
+    /// It does not take the command.
+    pub fn hang_up(&self, host: &Namespace) -> Result<()> {
+        self.tell(host, "hangup", "")
+    }
+
+    /// Waits until it has said something.
+    ///
+    /// # Errors
+    /// It ended, or the time is up.
+    pub fn wait_for(&mut self, words: &str) -> Result<()> {
+        self.running.wait_for(words, LIMIT).with_context(|| self.running.last_words())
+    }
+
+    /// The file with what it says.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        self.running.log()
+    }
+
+    /// Sends a command as a netstring with JSON in it (baresip's module `ctrl_tcp`).
+    fn tell(&self, host: &Namespace, command: &str, parameters: &str) -> Result<()> {
+        let text = serde_json::json!({ "command": command, "params": parameters }).to_string();
+        let netstring = format!("{}:{text},", text.len());
+        let address = SocketAddr::from((self.address, CONTROL));
+        let sent = host.enter(move || -> std::io::Result<()> {
+            let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
+            stream.write_all(netstring.as_bytes())?;
+            // It answers, and reads no more once the connection is gone.
+            stream.set_read_timeout(Some(LIMIT))?;
+            std::io::Read::read(&mut stream, &mut [0; 1024]).map(drop)
+        })?;
+        sent.with_context(|| format!("baresip at {address} does not take `{command}`"))
+    }
+}
