@@ -17,7 +17,7 @@ use crate::{
     config::{Config, Control},
     control::{self, Request, Response},
     daemon,
-    datapath::Wanted,
+    net::DatapathChoice,
 };
 
 /// Where the configuration is unless told otherwise.
@@ -40,7 +40,7 @@ enum Command {
         config: PathBuf,
         /// The datapath, whatever the file says.
         #[arg(long, value_enum)]
-        datapath: Option<Wanted>,
+        datapath: Option<DatapathChoice>,
     },
     /// Check a configuration file and say what is wrong with it.
     CheckConfig {

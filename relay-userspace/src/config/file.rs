@@ -13,10 +13,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{ConfigError, PortRange};
-use crate::{
-    datapath::Wanted,
-    net::{Dscp, Latching, NetworkId, Role},
-};
+use crate::net::{DatapathChoice, Dscp, Latching, NetworkId, Role};
 
 /// The whole configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -143,7 +140,7 @@ impl Default for Media {
 #[serde(deny_unknown_fields, default)]
 pub struct Datapath {
     /// In the kernel where it is to be had, only there, or in userspace.
-    pub engine: Wanted,
+    pub engine: DatapathChoice,
     /// Flows that there can be at a time: four to a call.
     pub flows: Spanned<u32>,
     /// Addresses whose media userspace carries, for comparison and for troubleshooting.
@@ -157,7 +154,7 @@ pub struct Datapath {
 impl Default for Datapath {
     fn default() -> Self {
         Self {
-            engine: Wanted::Auto,
+            engine: DatapathChoice::Auto,
             flows: Spanned::new(0..0, relay_ebpf::tables::DEFAULT_FLOWS),
             force_userspace: Vec::new(),
             kernel_log: false,

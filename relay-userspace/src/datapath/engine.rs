@@ -28,31 +28,16 @@ use super::{
     relay::{Counters, PortSockets, RtcpPacket, Shared, SteeredSockets, bind_steered},
     shared::{SharedArray, watch},
 };
-use crate::net::{NetworkId, netlink};
+use crate::net::{DatapathChoice, NetworkId, netlink};
 
 /// RTCP copies that wait to be looked at.
 const RTCP_QUEUE: usize = 1024;
-
-/// Which datapath is wanted.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize, clap::ValueEnum,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Wanted {
-    /// The kernel's where it is to be had, userspace otherwise.
-    #[default]
-    Auto,
-    /// The kernel's, or none.
-    Kernel,
-    /// Userspace only.
-    Userspace,
-}
 
 /// How the engine is to work.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Which datapath.
-    pub wanted: Wanted,
+    pub wanted: DatapathChoice,
     /// The interfaces that media comes and goes by.
     pub interfaces: Vec<String>,
     /// The addresses that media ports are on.
@@ -123,17 +108,21 @@ impl Engine {
         // Whichever datapath is wanted now: flows of an earlier daemon have no calls any more.
         release_pinned(&netlink::connect()?).await?;
         let why = match settings.wanted {
-            Wanted::Userspace => "userspace is what the configuration or --datapath asks for".to_owned(),
-            Wanted::Auto | Wanted::Kernel => match Self::start_kernel(settings, rtcp.clone()).await {
-                Ok(engine) => return Ok((engine, copies)),
-                // An interface that is not there is a mistake in the configuration, not a lack of BPF.
-                Err(error @ EngineError::Attach(AttachError::NoInterface(_))) => return Err(error),
-                Err(error) if settings.wanted == Wanted::Kernel => return Err(error),
-                Err(error) => {
-                    warn!(reason = %error, "no kernel datapath: all media goes through userspace");
-                    error.to_string()
+            DatapathChoice::Userspace => {
+                "userspace is what the configuration or --datapath asks for".to_owned()
+            }
+            DatapathChoice::Auto | DatapathChoice::Kernel => {
+                match Self::start_kernel(settings, rtcp.clone()).await {
+                    Ok(engine) => return Ok((engine, copies)),
+                    // An interface that is not there is a mistake in the configuration, not a lack of BPF.
+                    Err(error @ EngineError::Attach(AttachError::NoInterface(_))) => return Err(error),
+                    Err(error) if settings.wanted == DatapathChoice::Kernel => return Err(error),
+                    Err(error) => {
+                        warn!(reason = %error, "no kernel datapath: all media goes through userspace");
+                        error.to_string()
+                    }
                 }
-            },
+            }
         };
         info!(reason = %why, "datapath: userspace");
         let flows = Flows::new(SharedArray::on_heap(settings.flows), None, settings.force_userspace.clone());

@@ -18,7 +18,7 @@ pub mod kernel;
 mod relay;
 mod shared;
 
-pub use engine::{Engine, EngineError, Settings, Totals, Wanted};
+pub use engine::{Engine, EngineError, Settings, Totals};
 pub use flow::{Carrier, FlowReport, FlowSpec, RefusedSource, UserspaceReason};
 pub use relay::RtcpPacket;
 pub use shared::monotonic_ns;

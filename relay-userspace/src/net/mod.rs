@@ -89,3 +89,18 @@ impl TryFrom<u8> for Dscp {
         Ok(Self(value))
     }
 }
+
+/// Which datapath is wanted.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum DatapathChoice {
+    /// The kernel's where it is to be had, userspace otherwise.
+    #[default]
+    Auto,
+    /// The kernel's, or none.
+    Kernel,
+    /// Userspace only.
+    Userspace,
+}
