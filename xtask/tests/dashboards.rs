@@ -36,8 +36,9 @@ fn export_all_but(missing: &'static str) -> anyhow::Result<()> {
             let value = if name.ends_with("_mode") { 1 } else { scrape + 1 };
             // Two buckets make a quantile; a metric that is no histogram has the label for nothing.
             for bound in ["1", "+Inf"] {
-                let labels =
-                    format!("datapath=\"kernel\",direction=\"received\",mode=\"native\",method=\"REGISTER\",le=\"{bound}\"");
+                let labels = format!(
+                    "datapath=\"kernel\",direction=\"received\",mode=\"native\",method=\"REGISTER\",le=\"{bound}\""
+                );
                 body += &format!("{name}{{{labels}}} {value}\n");
             }
         }

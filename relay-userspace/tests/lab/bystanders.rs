@@ -21,10 +21,12 @@ const ANSWERS: [usize; 2] = [120, 3000];
 
 /// Bytes that do not repeat in step with anything.
 fn bytes(length: usize) -> Vec<u8> {
-    (0..length).scan(1u32, |state, _| {
-        *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        Some((*state >> 24) as u8)
-    }).collect()
+    (0..length)
+        .scan(1u32, |state, _| {
+            *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            Some((*state >> 24) as u8)
+        })
+        .collect()
 }
 
 fn joined<T>(handle: JoinHandle<Option<std::io::Result<T>>>) -> Result<T> {
@@ -57,7 +59,8 @@ fn transfer(from: &Namespace, to: &Namespace, address: Ipv4Addr) -> Result<()> {
 /// A question by UDP from a port, and its answer.
 fn question(from: &Namespace, source: SocketAddrV4, to: &Namespace, address: Ipv4Addr) -> Result<()> {
     // A question for an A record: identification, one question, `branchline.example` (RFC 1035 section 4).
-    let asked = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x0abranchline\x07example\x00\x00\x01\x00\x01";
+    let asked =
+        b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x0abranchline\x07example\x00\x00\x01\x00\x01";
     for length in ANSWERS {
         let server = to.enter(move || UdpSocket::bind((address, DNS_PORT)))??;
         server.set_read_timeout(Some(LIMIT))?;
@@ -100,8 +103,14 @@ fn ping_tcp_dns_and_arp_pass_untouched_while_a_call_is_forwarded() -> Result<()>
         for (description, from, to, address) in pairs {
             let context = || format!("{description}, {round}");
             // ping compares what comes back with what it sent, and prints where they differ.
-            let said = from.run("ping", &["-c3", "-i0.2", "-W5", "-s1400", &address.to_string()]).with_context(context)?;
-            assert!(said.contains(" 0% packet loss") && !said.contains("wrong data"), "{}: {said}", context());
+            let said = from
+                .run("ping", &["-c3", "-i0.2", "-W5", "-s1400", &address.to_string()])
+                .with_context(context)?;
+            assert!(
+                said.contains(" 0% packet loss") && !said.contains("wrong data"),
+                "{}: {said}",
+                context()
+            );
             transfer(from, to, address).with_context(context)?;
             // A port of the system's choice, and one among the media ports that no flow has: unknown means pass.
             let in_use = |port: u16| flows.iter().any(|flow| flow.local.ends_with(&format!(":{port}")));

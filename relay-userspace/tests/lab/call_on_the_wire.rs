@@ -142,7 +142,8 @@ fn two_calls(datapath: &str) -> Result<[Streams; 2]> {
 }
 
 #[test]
-fn calls_in_both_directions_arrive_whole_in_order_and_marked_and_the_same_over_both_datapaths() -> Result<()> {
+fn calls_in_both_directions_arrive_whole_in_order_and_marked_and_the_same_over_both_datapaths() -> Result<()>
+{
     let (kernel, userspace) = (two_calls("kernel")?, two_calls("userspace")?);
     // All but the moment of sending, which the endpoint writes into the first eight bytes of sound.
     let timeless = |payload: &Vec<u8>| [&payload[..12], &payload[20..]].concat();
@@ -199,8 +200,9 @@ fn a_call_on_hold_is_silent_one_way_and_speaks_again_when_it_is_resumed_over_bot
     for datapath in ["kernel", "userspace"] {
         let site = Site::start(engine(datapath))?;
         let [office, centre] = site.captures()?;
-        let mut call =
-            site.call(Scenario::PhoneHold, 2, Duration::from_millis(1200)).start(&site.lab.office, site.lab.dir())?;
+        let mut call = site
+            .call(Scenario::PhoneHold, 2, Duration::from_millis(1200))
+            .start(&site.lab.office, site.lab.dir())?;
         site.play(&call)?;
         call.succeed(LIMIT)?;
         let (office, centre) = (office.finish()?, centre.finish()?);

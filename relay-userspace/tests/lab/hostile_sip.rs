@@ -43,7 +43,11 @@ fn rows() -> Vec<(&'static str, Vec<u8>, Option<&'static str>)> {
         ("a body shorter than it says", request("INVITE", "Content-Length: 500", "v=0"), Some("400")),
         ("a Content-Length below zero", request("INVITE", "Content-Length: -1", ""), Some("400")),
         ("another SIP version", text.replacen("SIP/2.0\r\n", "SIP/7.0\r\n", 1).into_bytes(), Some("505")),
-        ("a header line of 40 KB", request("INVITE", &format!("X-Long: {}", "a".repeat(40_000)), ""), Some("513")),
+        (
+            "a header line of 40 KB",
+            request("INVITE", &format!("X-Long: {}", "a".repeat(40_000)), ""),
+            Some("513"),
+        ),
         ("thousands of header lines", request("INVITE", "X: y\r\n".repeat(5_000).trim_end(), ""), None),
         ("no Via", text.replacen("Via:", "X-Via:", 1).into_bytes(), None),
         ("no CSeq", text.replacen("CSeq:", "X-CSeq:", 1).into_bytes(), None),
@@ -51,7 +55,11 @@ fn rows() -> Vec<(&'static str, Vec<u8>, Option<&'static str>)> {
         ("cut in the request line", b"INVITE sip:90".to_vec(), None),
         ("an answer to nothing", b"SIP/2.0 200 OK\r\n\r\n".to_vec(), None),
         ("binary", (0..=255).cycle().take(1200).collect(), None),
-        ("STUN, which is not served here", [b"\x00\x01\x00\x00\x21\x12\xa4\x42" as &[u8], &[7; 12]].concat(), None),
+        (
+            "STUN, which is not served here",
+            [b"\x00\x01\x00\x00\x21\x12\xa4\x42" as &[u8], &[7; 12]].concat(),
+            None,
+        ),
         ("the largest datagram", vec![b'A'; 65_507], None),
         ("one byte", vec![b'I'], None),
         ("not UTF-8", [b"INVITE \xff\xfe\xfd SIP/2.0\r\n" as &[u8], b"\x80\r\n\r\n"].concat(), None),
@@ -82,7 +90,10 @@ fn broken_messages_are_answered_where_they_can_be_and_counted_where_they_cannot(
             let length = socket.recv(&mut buffer).with_context(|| format!("{description}: no answer"))?;
             let answer = String::from_utf8_lossy(&buffer[..length]);
             assert!(answer.starts_with(&format!("SIP/2.0 {status} ")), "{description}: {answer}");
-            assert!(answer.contains("branch=z9hG4bKhostile") && answer.contains("CSeq: 1 INVITE"), "{answer}");
+            assert!(
+                answer.contains("branch=z9hG4bKhostile") && answer.contains("CSeq: 1 INVITE"),
+                "{answer}"
+            );
         }
         interrupt::wait_until(LIMIT, &format!("count of `{description}`"), || {
             Ok((refused(&site)? == before + 1.0).then_some(()))
@@ -106,7 +117,8 @@ fn resident(pid: u32) -> Result<u64> {
 /// Sends bad datagrams until the daemon has counted this many more of them.
 fn flood(site: &Site, socket: &UdpSocket, count: u64) -> Result<()> {
     let rows = rows();
-    let small: Vec<&Vec<u8>> = rows.iter().map(|(_, datagram, _)| datagram).filter(|d| d.len() < 2000).collect();
+    let small: Vec<&Vec<u8>> =
+        rows.iter().map(|(_, datagram, _)| datagram).filter(|d| d.len() < 2000).collect();
     let wanted = refused(site)? + count as f64;
     socket.set_nonblocking(true)?;
     let mut buffer = [0; 4096];

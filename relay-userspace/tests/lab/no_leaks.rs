@@ -44,7 +44,10 @@ fn nothing_is_left_over(datapath: &str) -> Result<()> {
     let after = wait_for_calm()?;
     assert_eq!(left(&after), left(&before), "calls, sessions, flows, ports, transactions, open files");
     assert_eq!(site.metric("branchline_calls_answered_total", &[])?, f64::from(CALLS + 1));
-    assert_eq!(site.metric("branchline_calls_ended_total", &[("outcome", "answered")])?, f64::from(CALLS + 1));
+    assert_eq!(
+        site.metric("branchline_calls_ended_total", &[("outcome", "answered")])?,
+        f64::from(CALLS + 1)
+    );
     assert!(!site.appliance.said().contains("panicked"), "{}", site.appliance.said());
     Ok(())
 }

@@ -46,7 +46,8 @@ fn final_response(socket: &UdpSocket) -> Result<String> {
 }
 
 #[test]
-fn the_call_for_which_there_is_no_port_is_refused_with_a_reason_and_the_next_works_after_a_hang_up() -> Result<()> {
+fn the_call_for_which_there_is_no_port_is_refused_with_a_reason_and_the_next_works_after_a_hang_up()
+-> Result<()> {
     let site = Site::start(Settings { networks: PORTS.to_owned(), ..settings() })?;
     let mut calls = Vec::new();
     for index in [1, 2] {
@@ -54,10 +55,16 @@ fn the_call_for_which_there_is_no_port_is_refused_with_a_reason_and_the_next_wor
     }
     site.until_flows(8, |flow| flow.kind == "rtcp" || flow.learned.is_some())?;
     let status = site.status()?;
-    assert!(status.networks.iter().all(|network| (network.ports_used, network.ports) == (4, 4)), "{status:#?}");
+    assert!(
+        status.networks.iter().all(|network| (network.ports_used, network.ports) == (4, 4)),
+        "{status:#?}"
+    );
     assert!(!status.ready && status.not_ready_reason.is_some_and(|reason| reason.contains("media ports")));
     let refused = http::get(&site.lab.branch, ADMIN, "/readyz").map_err(|error| error.to_string());
-    assert!(refused.is_err_and(|error| error.contains("503") && error.contains("office")), "/readyz says so too");
+    assert!(
+        refused.is_err_and(|error| error.contains("503") && error.contains("office")),
+        "/readyz says so too"
+    );
 
     let local = SocketAddrV4::new(phone(3), 5060);
     let socket = site.lab.office.enter(move || UdpSocket::bind(local))??;

@@ -20,7 +20,8 @@ fn refused(lab: &Lab, settings: &Settings, configuration: &str) -> Result<Output
     let file = lab.dir().join("refused.toml");
     fs::write(&file, configuration)?;
     let mut command = settings.command(lab, &file);
-    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn()?;
+    let mut child =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn()?;
     let ended = interrupt::wait_until(LIMIT, "end of a daemon that cannot start", || Ok(child.try_wait()?));
     if ended.is_err() {
         child.kill()?;
@@ -48,11 +49,31 @@ fn a_wrong_configuration_is_named_and_nothing_starts() -> Result<()> {
     let settings = settings();
     let good = settings.configuration(lab.dir());
     let rows: [(&str, &str, &str, &[&str]); 5] = [
-        ("interface missing", "interface = \"eth1\"", "interface = \"wan7\"", &["centre", "wan7", "does not exist", "eth0, eth1"]),
-        ("address not on the interface", "address = \"10.61.0.1\"", "address = \"10.61.0.77\"", &["office", "10.61.0.77", "eth0", "network.address"]),
-        ("unknown key", "[upstream]", "[upstream]\nservers = 1", &["refused.toml, line 14, key upstream.servers", "unknown field"]),
+        (
+            "interface missing",
+            "interface = \"eth1\"",
+            "interface = \"wan7\"",
+            &["centre", "wan7", "does not exist", "eth0, eth1"],
+        ),
+        (
+            "address not on the interface",
+            "address = \"10.61.0.1\"",
+            "address = \"10.61.0.77\"",
+            &["office", "10.61.0.77", "eth0", "network.address"],
+        ),
+        (
+            "unknown key",
+            "[upstream]",
+            "[upstream]\nservers = 1",
+            &["refused.toml, line 14, key upstream.servers", "unknown field"],
+        ),
         ("unknown table", "[admin]", "[admim]", &["refused.toml", "admim", "unknown field"]),
-        ("wrong value", "role = \"phones\"", "role = \"telephones\"", &["refused.toml, line 3, key network.role", "telephones"]),
+        (
+            "wrong value",
+            "role = \"phones\"",
+            "role = \"telephones\"",
+            &["refused.toml, line 3, key network.role", "telephones"],
+        ),
     ];
     for (description, from, to, words) in rows {
         assert!(good.contains(from), "{description}: {good}");
@@ -71,7 +92,11 @@ fn a_port_that_is_taken_is_named_and_nothing_starts() -> Result<()> {
     let sip = SocketAddr::V4(to_appliance(APPLIANCE_CENTRE));
 
     let taken = lab.branch.enter(move || UdpSocket::bind(sip))??;
-    check("SIP port taken", &refused(&lab, &settings, &good)?, &["centre", &sip.to_string(), "network.sip_port"]);
+    check(
+        "SIP port taken",
+        &refused(&lab, &settings, &good)?,
+        &["centre", &sip.to_string(), "network.sip_port"],
+    );
     drop(taken);
 
     let taken = lab.branch.enter(|| TcpListener::bind(ADMIN))??;
@@ -123,7 +148,10 @@ fn without_the_right_to_load_bpf_it_says_so_and_carries_calls_in_userspace() -> 
     let reason = status.datapath_reason.context("status gives no reason")?;
     assert!(reason.contains("CAP_BPF"), "{reason}");
     for network in &status.networks {
-        assert_eq!((network.attached.as_str(), network.attached_reason.as_ref()), ("userspace", Some(&reason)));
+        assert_eq!(
+            (network.attached.as_str(), network.attached_reason.as_ref()),
+            ("userspace", Some(&reason))
+        );
     }
     let labels = [("datapath", "userspace"), ("reason", reason.as_str())];
     assert_eq!(site.metric("branchline_datapath_info", &labels)?, 1.0);

@@ -58,8 +58,8 @@ impl Site {
         let turn = turn();
         let lab = Lab::create(routes)?;
         let appliance = Appliance::start_with(&lab, &settings)?;
-        let server =
-            Job::new(Scenario::Server, "server", SERVER, PEER_SIP, SERVER_MEDIA).start(&lab.centre, lab.dir())?;
+        let server = Job::new(Scenario::Server, "server", SERVER, PEER_SIP, SERVER_MEDIA)
+            .start(&lab.centre, lab.dir())?;
         lab.centre.wait_for_udp(SocketAddrV4::new(SERVER, PEER_SIP), LIMIT)?;
         let media = [
             MediaEndpoint::start_with(&lab.office, 1, checksum)?,
@@ -93,10 +93,8 @@ impl Site {
         let name = format!("register-{user}");
         let mut job = Job::new(Scenario::PhoneRegister, &name, phone(index), PEER_SIP, media_base(index));
         job.destination = Some(to_appliance(APPLIANCE_OFFICE));
-        job.rows = vec![vec![
-            user.to_owned(),
-            format!("[authentication username={user} password=lab{user}]"),
-        ]];
+        job.rows =
+            vec![vec![user.to_owned(), format!("[authentication username={user} password=lab{user}]")]];
         job.calls = Some(1);
         job.keys = vec![("contact_port".to_owned(), PEER_SIP.to_string())];
         job.start(&self.lab.office, self.lab.dir())?.succeed(LIMIT)?;
@@ -107,8 +105,7 @@ impl Site {
 
     /// A phone's call, not started yet.
     pub(crate) fn call(&self, scenario: Scenario, index: u8, talk: Duration) -> Job {
-        let mut job =
-            Job::new(scenario, &format!("call-{index}"), phone(index), PEER_SIP, media_base(index));
+        let mut job = Job::new(scenario, &format!("call-{index}"), phone(index), PEER_SIP, media_base(index));
         job.destination = Some(to_appliance(APPLIANCE_OFFICE));
         job.rows = vec![vec![format!("10{index:02}"), format!("90{index:02}")]];
         job.calls = Some(1);
@@ -126,8 +123,7 @@ impl Site {
     /// The server calls a phone at a binding, with media; both ends are returned.
     pub(crate) fn server_calls(&self, index: u8, binding: &str, talk: Duration) -> Result<[Sipp; 2]> {
         let (office, centre) = (&self.lab.office, &self.lab.centre);
-        let mut answer =
-            Job::new(Scenario::PhoneAnswer, "answer", phone(index), PEER_SIP, media_base(index));
+        let mut answer = Job::new(Scenario::PhoneAnswer, "answer", phone(index), PEER_SIP, media_base(index));
         answer.calls = Some(1);
         let answer = answer.start(office, self.lab.dir())?;
         office.wait_for_udp(SocketAddrV4::new(phone(index), PEER_SIP), LIMIT)?;
@@ -164,7 +160,11 @@ impl Site {
     }
 
     /// Waits until this many flows are there and all of them are as wanted.
-    pub(crate) fn until_flows(&self, count: usize, wanted: impl Fn(&FlowView) -> bool) -> Result<Vec<FlowView>> {
+    pub(crate) fn until_flows(
+        &self,
+        count: usize,
+        wanted: impl Fn(&FlowView) -> bool,
+    ) -> Result<Vec<FlowView>> {
         let mut last = Vec::new();
         interrupt::wait_until(LIMIT, "flows as wanted", || {
             last = self.flows()?;

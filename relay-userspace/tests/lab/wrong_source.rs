@@ -67,8 +67,9 @@ fn attack(datapath: &str) -> Result<()> {
     let mut call =
         site.call(Scenario::PhoneCall, 0, Duration::from_secs(8)).start(&site.lab.office, site.lab.dir())?;
     // The phone is silent: its flows learn for as long as it is.
-    let answered =
-        site.until_flows(4, |flow| flow.destination.is_some() && (flow.network != "office" || flow.learned.is_none()))?;
+    let answered = site.until_flows(4, |flow| {
+        flow.destination.is_some() && (flow.network != "office" || flow.learned.is_none())
+    })?;
     let target: SocketAddrV4 = rtp(&answered)?.local.parse()?;
 
     intrude(&site, intruder, target)?;
@@ -86,13 +87,18 @@ fn attack(datapath: &str) -> Result<()> {
     // The phone's own address, another port: refused as well, for the source is exact.
     intrude(&site, SocketAddrV4::new(phone(0), INTRUDER_PORT), target)?;
     // What the kernel drops is counted with the flow; what userspace drops, with the reason.
-    until_counted(&site, ("wrong_source", datapath), if datapath == "kernel" { 2 * PACKETS } else { 0 }, |flow| {
-        u64::from(flow.wrong_source)
-    })?;
+    until_counted(
+        &site,
+        ("wrong_source", datapath),
+        if datapath == "kernel" { 2 * PACKETS } else { 0 },
+        |flow| u64::from(flow.wrong_source),
+    )?;
     let dropped = || {
         site.metric("branchline_media_dropped_total", &[("reason", "wrong_source"), ("datapath", datapath)])
     };
-    interrupt::wait_until(LIMIT, "drop of both attempts", || Ok((dropped()? >= 2.0 * PACKETS as f64).then_some(())))?;
+    interrupt::wait_until(LIMIT, "drop of both attempts", || {
+        Ok((dropped()? >= 2.0 * PACKETS as f64).then_some(()))
+    })?;
     assert_eq!(rtp(&site.flows()?)?.learned, rtp(&learned)?.learned, "what was learned stays");
 
     call.succeed(LIMIT)?;
@@ -103,7 +109,11 @@ fn attack(datapath: &str) -> Result<()> {
     let marked = |payload: &Vec<u8>| payload.ends_with(MARK);
     let (office, centre) = (office.finish()?, centre.finish()?);
     assert_eq!(office.iter().filter(|packet| marked(&packet.payload)).count() as u64, 5 * PACKETS);
-    assert_eq!(centre.iter().filter(|packet| marked(&packet.payload)).count(), 0, "the centre hears nothing of it");
+    assert_eq!(
+        centre.iter().filter(|packet| marked(&packet.payload)).count(),
+        0,
+        "the centre hears nothing of it"
+    );
     for leg in site.legs().concat() {
         assert!(leg.received > 0 && leg.strays == 0, "the call itself goes on: {leg:?}");
     }

@@ -203,10 +203,7 @@ fn nanoseconds(field: &str) -> Result<u64> {
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digit = |character: u8| char::from(character).to_digit(16).unwrap_or(0) as u8;
-    hex.as_bytes()
-        .chunks_exact(2)
-        .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
-        .collect()
+    hex.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }
 
 #[cfg(test)]

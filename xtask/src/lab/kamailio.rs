@@ -33,7 +33,9 @@ impl Kamailio {
         let dir = lab.dir().join("kamailio");
         fs::create_dir_all(&dir)?;
         let config = dir.join("kamailio.cfg");
-        let text = text.replace("udp:LISTEN", &format!("udp:{listen}")).replace("\"REALM\"", &format!("\"{REALM}\""));
+        let text = text
+            .replace("udp:LISTEN", &format!("udp:{listen}"))
+            .replace("\"REALM\"", &format!("\"{REALM}\""));
         fs::write(&config, text)?;
         let mut command = lab.centre.command("kamailio");
         // In the foreground, its log to standard error, its files in the laboratory's directory.

@@ -253,7 +253,11 @@ impl Worker {
             Some(&index) => index,
             None => {
                 let number = u32::try_from(self.calls.len())?;
-                self.calls.push(Call::open(order, (u32::from(self.side) << 24) | (0x5A_0000 + number), self.checksum)?);
+                self.calls.push(Call::open(
+                    order,
+                    (u32::from(self.side) << 24) | (0x5A_0000 + number),
+                    self.checksum,
+                )?);
                 self.by_key.insert(key, self.calls.len() - 1);
                 self.calls.len() - 1
             }
