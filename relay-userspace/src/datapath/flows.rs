@@ -271,12 +271,21 @@ impl Flows {
             }
         }
 
-        let handed_over =
-            entry.published.is_some_and(|p| entry.carrier == UserspaceOr::Kernel && now > p.at + HANDOVER);
-        if !handed_over {
-            let ticks = clock_ticks(entry.spec.clock_rate);
-            self.stats.change(entry.stats, |stats| count(stats, arrival, content, ticks));
-        }
+        // While the next hop is not known the kernel counts nothing, for it forwards nothing.
+        let handed_over = entry.published.is_some_and(|published| {
+            entry.carrier == UserspaceOr::Kernel
+                && now > published.at + HANDOVER
+                && published.hop.is_some_and(|hop| self.next_hops.is_known(hop))
+        });
+        let ticks = clock_ticks(entry.spec.clock_rate);
+        self.stats.change(entry.stats, |stats| {
+            if handed_over {
+                // The sequence is the kernel's to follow; that the flow lives is true all the same.
+                stats.last_seen_ns = arrival.monotonic_ns;
+            } else {
+                count(stats, arrival, content, ticks);
+            }
+        });
         let (stats, out_source, dscp) = (entry.stats, entry.spec.out_source, entry.spec.dscp);
         if learned_now {
             self.publish_with_pair(now, arrival.local);

@@ -6,7 +6,7 @@ use relay_ebpf::{
 };
 
 use super::*;
-use crate::net::Dscp;
+use crate::{datapath::kernel::next_hops::Resolution, net::Dscp};
 
 const INSIDE: &str = "10.61.0.1:16384";
 const OUTSIDE: &str = "10.62.0.1:16400";
@@ -124,6 +124,36 @@ fn the_first_packet_is_relayed_and_fixes_the_source_for_the_kernel() {
     flows.sent(departure.stats, 172);
     let stats = flows.report(at(INSIDE)).unwrap().stats;
     assert_eq!((stats.relayed_packets, stats.relayed_bytes), (1, 200));
+}
+
+#[test]
+fn a_flow_whose_next_hop_stays_unknown_is_counted_in_userspace_for_as_long_as_that() {
+    let (mut flows, mut now) = (flows_with(&[]), Instant::now());
+    call(&mut flows, now, Latching::Signalled);
+    let mut arrive = |flows: &mut Flows, sequence: u16, monotonic_ns: u64| {
+        now += Duration::from_secs(1);
+        let arrival = Arrival {
+            local: at(INSIDE),
+            source: at(PHONE),
+            type_of_service: 0,
+            payload: &rtp(sequence),
+            monotonic_ns,
+            unix_ms: 77,
+        };
+        flows.packet(now, &arrival).unwrap();
+        flows.report(at(INSIDE)).unwrap().stats
+    };
+    for sequence in 1..=10u16 {
+        let stats = arrive(&mut flows, sequence, u64::from(sequence));
+        assert_eq!((stats.expected(), stats.lost()), (u64::from(sequence), 0));
+        assert_eq!(stats.last_seen_ns, u64::from(sequence), "or the call would seem to be silent");
+    }
+    // From here on the kernel counts, and what comes up only shows that the flow lives.
+    let known = Resolution { interface: 3, device: 1, source: [2; 6], mtu: 1500, neighbour: [4; 6] };
+    let (hops, tables) = flows.next_hops().unwrap();
+    hops.resolved(tables, [10, 62, 0, 10].into(), Ok(known));
+    let stats = arrive(&mut flows, 11, 99);
+    assert_eq!((stats.expected(), stats.last_seen_ns), (10, 99));
 }
 
 #[test]
