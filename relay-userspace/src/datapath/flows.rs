@@ -189,7 +189,10 @@ impl Flows {
         }
         match self.entries.get_mut(&local) {
             Some(entry) => {
-                if entry.spec.signalled != spec.signalled || entry.spec.latching != spec.latching {
+                // A hold by a zero address names no source, and is no reason to cut off the music that
+                // comes from the one that was learned; the address that ends the hold is learned anew.
+                let moved = spec.signalled.is_some() && entry.spec.signalled != spec.signalled;
+                if moved || entry.spec.latching != spec.latching {
                     entry.learned = None;
                 }
                 entry.spec = spec;

@@ -203,6 +203,22 @@ fn once_learned_only_new_signalling_opens_learning_again() {
 }
 
 #[test]
+fn who_holds_by_a_zero_address_may_play_music_and_is_learned_anew_when_it_comes_back() {
+    let (mut flows, now) = (flows_with(&[]), Instant::now());
+    call(&mut flows, now, Latching::SameAddress);
+    packet(&mut flows, now, INSIDE, PHONE, &rtp(1)).unwrap();
+    let forwarding = state(&flows, INSIDE);
+    flows.install(now, spec(INSIDE, None, OUTSIDE, Some(SERVER), Latching::SameAddress)).unwrap();
+    flows.install(now, spec(OUTSIDE, Some(SERVER), INSIDE, None, Latching::SameAddress)).unwrap();
+    assert_eq!(state(&flows, INSIDE), forwarding);
+    assert_eq!(packet(&mut flows, now, INSIDE, "10.61.0.11:4002", &rtp(2)), Err(Reason::WrongSource));
+    call(&mut flows, now, Latching::SameAddress);
+    assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Learning as u8);
+    packet(&mut flows, now, INSIDE, "10.61.0.11:4002", &rtp(2)).unwrap();
+    assert_eq!(state(&flows, INSIDE).unwrap().2, 4002u16.to_be_bytes());
+}
+
+#[test]
 fn packets_go_to_where_the_other_party_sends_from_unless_policy_says_otherwise() {
     for (latching, expected) in
         [(Latching::SameAddress, "10.61.0.11:4002"), (Latching::Any, "10.61.0.11:4002")]
