@@ -213,8 +213,13 @@ impl Engine {
             let tos = spec.dscp.map_or(0, |dscp| dscp.type_of_service());
             self.ports.open(local, tos, &self.shared).map_err(|error| EngineError::Port { local, error })?;
         }
-        let result = self.flows().install(now, spec);
-        self.shared.wanted.notify_one();
+        let (result, wanted) = {
+            let mut flows = self.flows();
+            (flows.install(now, spec), flows.wants_next_hops())
+        };
+        if wanted {
+            self.shared.wanted.notify_one();
+        }
         result.map_err(|error| {
             if self.flows().report(local).is_none() {
                 self.ports.close(local);

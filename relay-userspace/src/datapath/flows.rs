@@ -460,6 +460,11 @@ impl Flows {
         self.owners.get(&stats).copied()
     }
 
+    /// Whether flows want next hops looked up.
+    pub(super) fn wants_next_hops(&self) -> bool {
+        self.next_hops.has_unresolved()
+    }
+
     /// The next hops, with the tables that they are written to.
     pub(super) fn next_hops(&mut self) -> Option<(&mut NextHops, &mut KernelTables)> {
         let Self { next_hops, kernel, .. } = self;

@@ -89,6 +89,11 @@ impl NextHops {
         self.hops.get(&to).is_some_and(|hop| hop.resolution.is_ok())
     }
 
+    /// Whether there are addresses to look up.
+    pub(in super::super) fn has_unresolved(&self) -> bool {
+        !self.unresolved.is_empty()
+    }
+
     /// The addresses to look up since the last call.
     pub(super) fn take_unresolved(&mut self) -> Vec<Ipv4Addr> {
         std::mem::take(&mut self.unresolved)
