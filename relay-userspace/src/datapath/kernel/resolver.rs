@@ -35,7 +35,33 @@ struct View {
     devices: HashMap<u32, u32>,
 }
 
+/// What news are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// Neighbours only, which are taken into the view.
+    Neighbours,
+    /// Interfaces or routes: all has to be read anew.
+    Everything,
+}
+
 impl View {
+    /// Takes all news that wait: a burst of them, as when an interface comes or a routing daemon starts,
+    /// is answered by reading everything once.
+    fn take_news(&mut self, first: News, more: &mut mpsc::Receiver<News>) -> Scope {
+        let mut scope = Scope::Neighbours;
+        let mut next = Some(first);
+        while let Some(item) = next {
+            match item {
+                News::Neighbour(neighbour) => {
+                    self.neighbours.insert((neighbour.interface, neighbour.ip), neighbour);
+                }
+                News::Link | News::Route => scope = Scope::Everything,
+            }
+            next = more.try_recv().ok();
+        }
+        scope
+    }
+
     /// The way to an address, or what is missing.
     fn resolve(&self, to: Ipv4Addr) -> Result<Resolution, String> {
         let route = match self.routes.get(&to) {
@@ -83,11 +109,10 @@ pub(in super::super) async fn run(
             () = wanted.notified() => look_up(&netlink, &mut view, &flows).await,
             item = news.recv() => match item {
                 None => return,
-                Some(News::Neighbour(neighbour)) => {
-                    view.neighbours.insert((neighbour.interface, neighbour.ip), neighbour);
-                    Ok(())
-                }
-                Some(News::Link | News::Route) => reread(&netlink, &mut view, &flows).await,
+                Some(first) => match view.take_news(first, &mut news) {
+                    Scope::Neighbours => Ok(()),
+                    Scope::Everything => reread(&netlink, &mut view, &flows).await,
+                },
             },
         };
         if let Err(error) = result {
@@ -201,6 +226,21 @@ mod tests {
             routes: [(TO, Ok(Route { interface: 3, neighbour: GATEWAY, local: false }))].into(),
             devices: [(3, 1)].into(),
         }
+    }
+
+    #[test]
+    fn a_burst_of_news_is_taken_at_once() {
+        let (sender, mut news) = mpsc::channel(200);
+        let moved = Neighbour { interface: 3, ip: GATEWAY, address: Some([6; 6]), stale: false };
+        for _ in 0..100 {
+            sender.try_send(News::Route).unwrap();
+        }
+        sender.try_send(News::Neighbour(moved)).unwrap();
+        let mut view = view();
+        assert_eq!(view.take_news(News::Link, &mut news), Scope::Everything);
+        assert!(news.is_empty());
+        assert_eq!(view.resolve(TO).unwrap().neighbour, [6; 6]);
+        assert_eq!(view.take_news(News::Neighbour(moved), &mut news), Scope::Neighbours);
     }
 
     #[test]
