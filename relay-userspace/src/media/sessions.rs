@@ -568,6 +568,10 @@ fn usable(address: Option<Address<'_>>, network: &MediaNetwork) -> Result<Option
         Some(Address::Ip(ip)) if ip.is_multicast() => {
             Err(MediaError::Sdp(format!("the connection address {ip} is a multicast group")))
         }
+        // Only programs on this host would hear it, with the appliance's own address as the sender.
+        Some(Address::Ip(ip)) if ip.is_loopback() => {
+            Err(MediaError::Sdp(format!("the connection address {ip} is the appliance itself")))
+        }
         Some(Address::Ip(ip)) if ip.is_ipv4() != network.address.is_ipv4() => Err(MediaError::Sdp(format!(
             "the connection address {ip} is of another family than network \"{}\" ({})",
             network.name, network.address

@@ -337,6 +337,7 @@ fn descriptions_that_no_relay_can_serve_are_refused_with_what_and_where() {
         ),
         ("a name", audio("pc.example.com", 4000, ""), "\"pc.example.com\" is a name"),
         ("a group", audio("224.1.1.1", 4000, ""), "224.1.1.1 is a multicast group"),
+        ("the appliance itself", audio("127.0.0.1", 53, ""), "127.0.0.1 is the appliance itself"),
         (
             "the other family",
             audio("10.61.0.11", 4000, "c=IN IP6 fd00::1\r\n"),
