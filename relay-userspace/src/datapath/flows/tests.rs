@@ -191,6 +191,7 @@ fn once_learned_only_new_signalling_opens_learning_again() {
     call(&mut flows, now, Latching::Any);
     packet(&mut flows, now, INSIDE, PHONE, &rtp(1)).unwrap();
     assert_eq!(packet(&mut flows, now, INSIDE, "10.61.0.66:9", &rtp(2)), Err(Reason::WrongSource));
+    assert_eq!(flows.report(at(INSIDE)).unwrap().stats.wrong_source, 1);
     // The same signalling again, as a session timer's re-INVITE brings it: nothing changes.
     call(&mut flows, now, Latching::Any);
     assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Forwarding as u8);
