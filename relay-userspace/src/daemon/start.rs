@@ -147,9 +147,7 @@ pub async fn run(config: &Config, file: &Path) -> Result<(), StartError> {
         }
     }));
     tasks.push(tokio::spawn(async move {
-        if let Err(error) = control::serve(control, views).await {
-            warn!(%error, "the command line is no longer answered");
-        }
+        control::serve(control, views).await;
     }));
     for ready in &networks {
         info!(network = ready.network.name, sip = %ready.bound(), "ready for SIP over UDP");
