@@ -233,7 +233,9 @@ fn check_shared_addresses(networks: &[Ready<'_>]) -> Result<(), StartError> {
             }
             for (sip_port, media) in [(ready.network.sip_port, theirs), (other.network.sip_port, ours)] {
                 if media.range().contains(&sip_port) {
-                    return Err(wrong(format!("SIP port {sip_port} of one is among the other's media_ports")));
+                    return Err(wrong(format!(
+                        "SIP port {sip_port} of one is among the other's media_ports"
+                    )));
                 }
             }
         }

@@ -115,7 +115,12 @@ impl NextHops {
     }
 
     /// Takes what netlink says about the way to an address.
-    pub(in super::super) fn resolved(&mut self, tables: &KernelTables, to: Ipv4Addr, new: Result<Resolution, String>) {
+    pub(in super::super) fn resolved(
+        &mut self,
+        tables: &KernelTables,
+        to: Ipv4Addr,
+        new: Result<Resolution, String>,
+    ) {
         let Some(hop) = self.hops.get_mut(&to) else { return };
         if hop.resolution == new {
             return;

@@ -23,6 +23,7 @@ use std::{
 use relay_ebpf::{Reason, rtp::Payload, tables::Latency};
 use tokio::sync::mpsc;
 
+use batch::BATCH;
 pub(super) use batch::{ReceiveBatch, Received};
 pub(super) use ports::PortSockets;
 pub(super) use steered::{SteeredSockets, bind_steered};

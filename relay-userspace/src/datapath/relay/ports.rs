@@ -13,15 +13,19 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{io::Interest, net::UdpSocket, task::JoinHandle};
+use tokio::{
+    io::Interest,
+    net::UdpSocket,
+    task::{JoinHandle, yield_now},
+};
 use tracing::debug;
 
-use super::{ReceiveBatch, Shared};
+use super::{BATCH, ReceiveBatch, Shared};
 use crate::datapath::flows::Departure;
 
 thread_local! {
     // Two megabytes: one for each worker thread, not one for each port.
-    static BATCH: RefCell<ReceiveBatch> = RefCell::new(ReceiveBatch::new());
+    static MEMORY: RefCell<ReceiveBatch> = RefCell::new(ReceiveBatch::new());
 }
 
 struct Port {
@@ -58,10 +62,10 @@ impl PortSockets {
         socket.bind(&local.into())?;
         let socket = Arc::new(UdpSocket::from_std(socket.into())?);
         let task = tokio::spawn(serve(Arc::clone(&socket), local, Arc::clone(&self.ports), shared.clone()));
-        self.ports.write().unwrap_or_else(PoisonError::into_inner).insert(
-            local,
-            Port { socket, type_of_service: AtomicU8::new(0), task },
-        );
+        self.ports
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(local, Port { socket, type_of_service: AtomicU8::new(0), task });
         Ok(())
     }
 
@@ -82,16 +86,19 @@ async fn serve(
             return;
         }
         let result = socket.try_io(Interest::READABLE, || {
-            BATCH.with_borrow_mut(|batch| {
+            MEMORY.with_borrow_mut(|batch| {
                 let received = batch.receive(socket.as_fd(), Some(local))?;
                 shared.relay(&received, |departure, payload| send(&ports, departure, payload));
-                Ok(())
+                Ok(received.len())
             })
         });
-        if let Err(error) = result
-            && error.kind() != io::ErrorKind::WouldBlock
-        {
-            debug!(%error, %local, "receiving media");
+        match result {
+            // There may be more, and a socket that is ready never makes its task wait: under a flood
+            // nothing else would run on this thread.
+            Ok(BATCH) => yield_now().await,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => debug!(%error, %local, "receiving media"),
         }
     }
 }
@@ -104,7 +111,8 @@ fn send(ports: &RwLock<HashMap<SocketAddr, Port>>, departure: &Departure, payloa
     // The socket keeps what it was last told: a stream's packets mostly have one value, so most of them
     // need no system call for it. Packets leave a port from one task only, the other direction's.
     let wanted = departure.type_of_service;
-    if port.type_of_service.load(Ordering::Relaxed) != wanted && socket.set_tos_v4(u32::from(wanted)).is_ok() {
+    if port.type_of_service.load(Ordering::Relaxed) != wanted && socket.set_tos_v4(u32::from(wanted)).is_ok()
+    {
         port.type_of_service.store(wanted, Ordering::Relaxed);
     }
     socket.send_to(payload, &departure.destination.into()).is_ok()
