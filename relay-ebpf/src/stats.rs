@@ -73,7 +73,7 @@ pub struct FlowStats {
     pub restarts: u32,
     /// RTCP packets among all packets.
     pub rtcp_packets: u32,
-    /// Packets that the kernel dropped or refused because they came from another source.
+    /// Packets that either datapath dropped because they came from another source.
     pub wrong_source: u32,
     /// Keeps the record at two cache lines; zero.
     reserved: [u8; 12],

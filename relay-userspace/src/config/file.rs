@@ -226,6 +226,12 @@ fn default_latching() -> Latching {
 const FEWEST_FLOWS: u32 = 64;
 /// Most flows: the memory for them is 192 bytes each.
 const MOST_FLOWS: u32 = 1 << 20;
+/// Longest timer of a transaction in milliseconds: a minute. Times are added to clocks, which have an end.
+const MOST_TIMER_MS: u64 = 60_000;
+/// Longest time to ring or to be silent in seconds: thirty days.
+const MOST_SECONDS: u64 = 30 * 24 * 3600;
+/// Most calls: a quarter of the most flows.
+const MOST_CALLS: u64 = MOST_FLOWS as u64 / 4;
 
 impl Config {
     /// Reads and checks a file.
@@ -328,15 +334,15 @@ impl Config {
             let message = format!("{flows} is out of range: {FEWEST_FLOWS} to {MOST_FLOWS}");
             return Err(wrong(Some(self.datapath.flows.span()), "datapath.flows", message));
         }
-        for (key, value) in [
-            ("sip.timer_t1_ms", self.sip.timer_t1_ms),
-            ("sip.timer_t2_ms", self.sip.timer_t2_ms),
-            ("sip.max_calls", self.sip.max_calls as u64),
-            ("sip.ring_timeout_seconds", self.sip.ring_timeout_seconds),
-            ("media.timeout_seconds", self.media.timeout_seconds),
+        for (key, value, most) in [
+            ("sip.timer_t1_ms", self.sip.timer_t1_ms, MOST_TIMER_MS),
+            ("sip.timer_t2_ms", self.sip.timer_t2_ms, MOST_TIMER_MS),
+            ("sip.max_calls", self.sip.max_calls as u64, MOST_CALLS),
+            ("sip.ring_timeout_seconds", self.sip.ring_timeout_seconds, MOST_SECONDS),
+            ("media.timeout_seconds", self.media.timeout_seconds, MOST_SECONDS),
         ] {
-            if value == 0 {
-                return Err(wrong(None, key, "must be more than 0".to_owned()));
+            if !(1..=most).contains(&value) {
+                return Err(wrong(None, key, format!("{value} is out of range: 1 to {most}")));
             }
         }
         tracing_subscriber::EnvFilter::try_new(&self.log.level).map(drop).map_err(|error| {
@@ -504,6 +510,18 @@ server = "10.62.0.10:5060"
                 "[upstream]",
                 "[datapath]\nflows = 9999999\n[upstream]",
                 "line 14, key datapath.flows: 9999999 is out of range",
+            ),
+            (
+                "a time that no clock can hold",
+                "[upstream]",
+                "[sip]\nring_timeout_seconds = 9223372036854775807\n[upstream]",
+                "key sip.ring_timeout_seconds: 9223372036854775807 is out of range: 1 to 2592000",
+            ),
+            (
+                "no calls at all",
+                "[upstream]",
+                "[sip]\nmax_calls = 0\n[upstream]",
+                "key sip.max_calls: 0 is out of range",
             ),
             (
                 "SIP among the media ports",

@@ -1,13 +1,15 @@
 //! The socket: the daemon's end and the command line's.
 
-use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration,
+};
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{Request, Response};
 
@@ -15,6 +17,8 @@ use super::{Request, Response};
 const REQUEST: u64 = 4096;
 /// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait after a connection could not be accepted.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
 /// Who answers; the daemon implements it.
 pub trait Answers: Send + Sync + 'static {
@@ -48,13 +52,18 @@ pub fn bind(path: &Path) -> Result<UnixListener, String> {
     Ok(listener)
 }
 
-/// Answers until the listener fails.
-///
-/// # Errors
-/// That of the listener.
-pub async fn serve(listener: UnixListener, answers: Arc<dyn Answers>) -> io::Result<()> {
+/// Answers for as long as it is polled. An error in accepting, as when there are no descriptors left, ends
+/// nothing: that is when people ask.
+pub async fn serve(listener: UnixListener, answers: Arc<dyn Answers>) -> Infallible {
     loop {
-        let (stream, _) = listener.accept().await?;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!(%error, "control socket: a connection could not be accepted");
+                sleep(ACCEPT_AGAIN).await;
+                continue;
+            }
+        };
         let answers = Arc::clone(&answers);
         tokio::spawn(async move {
             match timeout(PATIENCE, converse(stream, answers)).await {

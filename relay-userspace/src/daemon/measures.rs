@@ -123,6 +123,8 @@ impl Measures {
     /// Brings the datapath's figures up to date, for a scrape.
     pub(super) fn datapath(&self, engine: &Engine, ports: &[PortUse]) {
         let metrics = &self.metrics;
+        // One scrape at a time: two that raise a counter from the same reading would count it twice.
+        let mut before = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
         let totals = engine.totals();
         for direction in self.networks.iter().map(NetworkLabels::direction) {
             // Two networks can have one role: their counts are added before they are entered.
@@ -182,7 +184,6 @@ impl Measures {
             metrics.media_ports.with_label_values(&[&network.name]).set(ports.total as i64);
         }
         let (kernel, userspace) = engine.latency();
-        let mut before = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kernel) = kernel {
             metrics.add_latencies(names::datapath::KERNEL, &before.0, &kernel);
             before.0 = kernel;

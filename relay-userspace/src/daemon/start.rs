@@ -94,6 +94,7 @@ impl Ready<'_> {
 pub async fn run(config: &Config, file: &Path) -> Result<(), StartError> {
     info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), "branchline starts");
     let networks = find_addresses(config).await?;
+    check_shared_addresses(&networks)?;
     let listener = admin::bind(config.admin.listen).await.map_err(StartError::Listener)?;
     let control = control::bind(&config.control.socket).map_err(StartError::Listener)?;
     let sockets = networks
@@ -146,9 +147,7 @@ pub async fn run(config: &Config, file: &Path) -> Result<(), StartError> {
         }
     }));
     tasks.push(tokio::spawn(async move {
-        if let Err(error) = control::serve(control, views).await {
-            warn!(%error, "the command line is no longer answered");
-        }
+        control::serve(control, views).await;
     }));
     for ready in &networks {
         info!(network = ready.network.name, sip = %ready.bound(), "ready for SIP over UDP");
@@ -214,6 +213,34 @@ async fn find_addresses(config: &Config) -> Result<Vec<Ready<'_>>, StartError> {
             Ok(Ready { id, network, address })
         })
         .collect()
+}
+
+/// Networks on one address need ports of their own. Whether two of them are on one is certain only now: one
+/// may be configured with the address that another takes from its interface.
+fn check_shared_addresses(networks: &[Ready<'_>]) -> Result<(), StartError> {
+    for (position, ready) in networks.iter().enumerate() {
+        for other in networks.iter().take(position).filter(|other| other.address == ready.address) {
+            let (ours, theirs) = (&ready.network.media_ports, &other.network.media_ports);
+            let wrong = |what: String| StartError::Network {
+                network: ready.network.name.clone(),
+                message: format!(
+                    "network \"{}\" is on {} too: {what} (keys network.media_ports, network.sip_port)",
+                    other.network.name, ready.address
+                ),
+            };
+            if ours.overlaps(theirs) {
+                return Err(wrong("their media_ports must not overlap".to_owned()));
+            }
+            for (sip_port, media) in [(ready.network.sip_port, theirs), (other.network.sip_port, ours)] {
+                if media.range().contains(&sip_port) {
+                    return Err(wrong(format!(
+                        "SIP port {sip_port} of one is among the other's media_ports"
+                    )));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn bind_sip(ready: &Ready<'_>, dscp: Dscp) -> Result<UdpSocket, StartError> {
@@ -321,5 +348,39 @@ fn facts(ready: &Ready<'_>) -> NetworkFacts {
         role: role.to_owned(),
         interface: ready.network.interface.clone(),
         sip: ready.bound(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_that_turn_out_to_share_an_address_need_ports_of_their_own() {
+        let text = |second: &str| {
+            format!(
+                "[[network]]\nname = \"office\"\nrole = \"phones\"\ninterface = \"eth0\"\n\
+                 [[network]]\nname = \"centre\"\nrole = \"servers\"\ninterface = \"eth0\"\naddress = \"10.61.0.1\"\n{second}\
+                 [upstream]\nserver = \"10.62.0.10:5060\"\n"
+            )
+        };
+        let rows = [
+            ("both defaults", "sip_port = 8070\n", Some("their media_ports must not overlap")),
+            (
+                "SIP among the other's media",
+                "sip_port = 20000\nmedia_ports = \"40000-50000\"\n",
+                Some("SIP port 20000 of one is among the other's media_ports"),
+            ),
+            ("apart", "sip_port = 8070\nmedia_ports = \"40000-50000\"\n", None),
+        ];
+        for (description, second, expected) in rows {
+            let config = Config::parse(Path::new("branchline.toml"), &text(second)).unwrap();
+            let address = Ipv4Addr::new(10, 61, 0, 1);
+            let networks: Vec<_> =
+                config.networks().map(|(id, network)| Ready { id, network, address }).collect();
+            let error = check_shared_addresses(&networks).err().map(|error| error.to_string());
+            assert_eq!(error.is_some(), expected.is_some(), "{description}: {error:?}");
+            assert!(error.unwrap_or_default().contains(expected.unwrap_or_default()), "{description}");
+        }
     }
 }

@@ -197,13 +197,15 @@ impl Engine {
     pub fn install(&self, now: Instant, spec: FlowSpec) -> Result<(), EngineError> {
         let local = spec.local;
         if self.kernel.is_none() {
-            // The port's socket sends what comes from the other direction: with that flow's DSCP, which
-            // is the same for both.
-            let tos = spec.dscp.map_or(0, |dscp| dscp.type_of_service());
-            self.ports.open(local, tos, &self.shared).map_err(|error| EngineError::Port { local, error })?;
+            self.ports.open(local, &self.shared).map_err(|error| EngineError::Port { local, error })?;
         }
-        let result = self.flows().install(now, spec);
-        self.shared.wanted.notify_one();
+        let (result, wanted) = {
+            let mut flows = self.flows();
+            (flows.install(now, spec), flows.wants_next_hops())
+        };
+        if wanted {
+            self.shared.wanted.notify_one();
+        }
         result.map_err(|error| {
             if self.flows().report(local).is_none() {
                 self.ports.close(local);

@@ -14,7 +14,8 @@ pub struct FlowSpec {
     pub local: SocketAddr,
     /// The network that they come from.
     pub from: NetworkId,
-    /// The address and port that the sender has said it sends from; none yet while no answer is there.
+    /// The address and port that the sender has said it sends from; none yet while no answer is there,
+    /// and none while it holds by an address of zeros, when what was learned stands.
     pub signalled: Option<SocketAddr>,
     /// Which sources may be learned.
     pub latching: Latching,

@@ -185,7 +185,10 @@ impl Flows {
         }
         match self.entries.get_mut(&local) {
             Some(entry) => {
-                if entry.spec.signalled != spec.signalled || entry.spec.latching != spec.latching {
+                // A hold by a zero address names no source, and is no reason to cut off the music that
+                // comes from the one that was learned; the address that ends the hold is learned anew.
+                let moved = spec.signalled.is_some() && entry.spec.signalled != spec.signalled;
+                if moved || entry.spec.latching != spec.latching {
                     entry.learned = None;
                 }
                 entry.spec = spec;
@@ -253,7 +256,11 @@ impl Flows {
         let mut learned_now = false;
         match entry.learned {
             Some((source, _)) if source == arrival.source => {}
-            Some(_) => return Err(Reason::WrongSource),
+            Some(_) => {
+                self.stats
+                    .change(entry.stats, |stats| stats.wrong_source = stats.wrong_source.wrapping_add(1));
+                return Err(Reason::WrongSource);
+            }
             None => {
                 if !allowed(&entry.spec, arrival.source) {
                     entry.refuse(arrival);
@@ -444,6 +451,11 @@ impl Flows {
     /// The flow that a place in the statistics belongs to; for copies of RTCP packets.
     pub(super) fn local_of_stats(&self, stats: u32) -> Option<SocketAddr> {
         self.owners.get(&stats).copied()
+    }
+
+    /// Whether flows want next hops looked up.
+    pub(super) fn wants_next_hops(&self) -> bool {
+        self.next_hops.has_unresolved()
     }
 
     /// The next hops, with the tables that they are written to.

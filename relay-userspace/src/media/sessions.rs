@@ -270,8 +270,12 @@ impl Sessions {
                 stream.party(side).remote = remote;
             }
             stream.party(answerer).remote = *remote;
+            let before = stream.clone();
             (stream.flow_kind, stream.clock_rate) = (flow_kind(media), clock_rate(media));
             let stream = stream.clone();
+            if stream.flow_kind != before.flow_kind {
+                self.remove_surplus(&before, &stream, &mut changes);
+            }
             self.install(&stream, &mut changes);
         }
         self.end_disabled(&mut session, &description, &mut changes);
@@ -470,6 +474,13 @@ impl Sessions {
         changes.extend(self.specs(stream).into_iter().map(FlowChange::Install));
     }
 
+    /// Removes the flows that a stream has no longer: one that turns from RTP to fax has no RTCP.
+    fn remove_surplus(&self, before: &Stream, now: &Stream, changes: &mut Vec<FlowChange>) {
+        let kept: Vec<SocketAddr> = self.specs(now).into_iter().map(|spec| spec.local).collect();
+        let surplus = self.specs(before).into_iter().map(|spec| spec.local);
+        changes.extend(surplus.filter(|local| !kept.contains(local)).map(FlowChange::Remove));
+    }
+
     /// The flows of a stream: A's RTP and RTCP, B's RTP and RTCP.
     fn specs(&self, stream: &Stream) -> Vec<FlowSpec> {
         let mut specs = Vec::with_capacity(4);
@@ -556,6 +567,10 @@ fn usable(address: Option<Address<'_>>, network: &MediaNetwork) -> Result<Option
         ))),
         Some(Address::Ip(ip)) if ip.is_multicast() => {
             Err(MediaError::Sdp(format!("the connection address {ip} is a multicast group")))
+        }
+        // Only programs on this host would hear it, with the appliance's own address as the sender.
+        Some(Address::Ip(ip)) if ip.is_loopback() => {
+            Err(MediaError::Sdp(format!("the connection address {ip} is the appliance itself")))
         }
         Some(Address::Ip(ip)) if ip.is_ipv4() != network.address.is_ipv4() => Err(MediaError::Sdp(format!(
             "the connection address {ip} is of another family than network \"{}\" ({})",

@@ -113,7 +113,7 @@ pub struct Handle {
     handle: rtnetlink::Handle,
 }
 
-/// News that nobody has taken yet; more than this many are folded into "everything may have changed".
+/// News that nobody has taken yet; what is more than this many is lost until all is read again.
 const NEWS_QUEUE: usize = 1024;
 
 /// Opens a netlink socket in this process's network namespace, within a tokio runtime.
@@ -139,7 +139,15 @@ pub fn subscribe() -> Result<mpsc::Receiver<News>, Error> {
         // The connection ends with its last handle.
         let _handle = handle;
         while let Some((message, _)) = messages.next().await {
-            let NetlinkPayload::InnerMessage(message) = message.payload else { continue };
+            let message = match message.payload {
+                NetlinkPayload::InnerMessage(message) => message,
+                // The kernel had more news than the socket could hold: anything may have changed.
+                NetlinkPayload::Overrun(_) => {
+                    let _ = sender.try_send(News::Link);
+                    continue;
+                }
+                _ => continue,
+            };
             let item = match message {
                 RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_) => Some(News::Link),
                 RouteNetlinkMessage::NewRoute(_) | RouteNetlinkMessage::DelRoute(_) => Some(News::Route),

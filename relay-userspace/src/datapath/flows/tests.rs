@@ -176,6 +176,7 @@ fn once_learned_only_new_signalling_opens_learning_again() {
     call(&mut flows, now, Latching::Any);
     packet(&mut flows, now, INSIDE, PHONE, &rtp(1)).unwrap();
     assert_eq!(packet(&mut flows, now, INSIDE, "10.61.0.66:9", &rtp(2)), Err(Reason::WrongSource));
+    assert_eq!(flows.report(at(INSIDE)).unwrap().stats.wrong_source, 1);
     // The same signalling again, as a session timer's re-INVITE brings it: nothing changes.
     call(&mut flows, now, Latching::Any);
     assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Forwarding as u8);
@@ -185,6 +186,22 @@ fn once_learned_only_new_signalling_opens_learning_again() {
     packet(&mut flows, now, INSIDE, "10.61.0.12:5000", &rtp(2)).unwrap();
     assert_eq!(state(&flows, INSIDE).unwrap().1, [10, 61, 0, 12]);
     assert_eq!(flows.report(at(INSIDE)).unwrap().stats.expected(), 2);
+}
+
+#[test]
+fn who_holds_by_a_zero_address_may_play_music_and_is_learned_anew_when_it_comes_back() {
+    let (mut flows, now) = (flows_with(&[]), Instant::now());
+    call(&mut flows, now, Latching::SameAddress);
+    packet(&mut flows, now, INSIDE, PHONE, &rtp(1)).unwrap();
+    let forwarding = state(&flows, INSIDE);
+    flows.install(now, spec(INSIDE, None, OUTSIDE, Some(SERVER), Latching::SameAddress)).unwrap();
+    flows.install(now, spec(OUTSIDE, Some(SERVER), INSIDE, None, Latching::SameAddress)).unwrap();
+    assert_eq!(state(&flows, INSIDE), forwarding);
+    assert_eq!(packet(&mut flows, now, INSIDE, "10.61.0.11:4002", &rtp(2)), Err(Reason::WrongSource));
+    call(&mut flows, now, Latching::SameAddress);
+    assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Learning as u8);
+    packet(&mut flows, now, INSIDE, "10.61.0.11:4002", &rtp(2)).unwrap();
+    assert_eq!(state(&flows, INSIDE).unwrap().2, 4002u16.to_be_bytes());
 }
 
 #[test]

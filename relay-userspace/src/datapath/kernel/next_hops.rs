@@ -84,6 +84,11 @@ impl NextHops {
         self.hops.get(&to).and_then(|hop| hop.resolution.as_ref().err().cloned())
     }
 
+    /// Whether there are addresses to look up.
+    pub(in super::super) fn has_unresolved(&self) -> bool {
+        !self.unresolved.is_empty()
+    }
+
     /// The addresses to look up since the last call.
     pub(super) fn take_unresolved(&mut self) -> Vec<Ipv4Addr> {
         std::mem::take(&mut self.unresolved)
@@ -105,7 +110,12 @@ impl NextHops {
     }
 
     /// Takes what netlink says about the way to an address.
-    pub(super) fn resolved(&mut self, tables: &KernelTables, to: Ipv4Addr, new: Result<Resolution, String>) {
+    pub(in super::super) fn resolved(
+        &mut self,
+        tables: &KernelTables,
+        to: Ipv4Addr,
+        new: Result<Resolution, String>,
+    ) {
         let Some(hop) = self.hops.get_mut(&to) else { return };
         if hop.resolution == new {
             return;

@@ -35,11 +35,44 @@ struct View {
     devices: HashMap<u32, u32>,
 }
 
+/// What news are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// Neighbours only, which are taken into the view.
+    Neighbours,
+    /// Interfaces or routes: all has to be read anew.
+    Everything,
+}
+
 impl View {
+    /// Takes all news that wait: a burst of them, as when an interface comes or a routing daemon starts,
+    /// is answered by reading everything once. Neighbours that were forgotten while media goes there come
+    /// out too.
+    fn take_news(&mut self, first: News, more: &mut mpsc::Receiver<News>) -> (Scope, Vec<Neighbour>) {
+        let (mut scope, mut forgotten) = (Scope::Neighbours, Vec::new());
+        let mut next = Some(first);
+        while let Some(item) = next {
+            match item {
+                News::Neighbour(neighbour) => {
+                    let before = self.neighbours.insert((neighbour.interface, neighbour.ip), neighbour);
+                    let was_known = before.is_some_and(|known| known.address.is_some());
+                    if neighbour.address.is_none() && was_known && self.is_used(&neighbour) {
+                        forgotten.push(neighbour);
+                    }
+                }
+                News::Link | News::Route => scope = Scope::Everything,
+            }
+            next = more.try_recv().ok();
+        }
+        (scope, forgotten)
+    }
+
     /// Whether media goes by a neighbour.
-    fn is_used(&self, (interface, ip): (u32, Ipv4Addr)) -> bool {
+    fn is_used(&self, neighbour: &Neighbour) -> bool {
         let mut routes = self.routes.values().flatten();
-        routes.any(|route| (route.interface, route.neighbour, route.local) == (interface, ip, false))
+        routes.any(|route| {
+            (route.interface, route.neighbour, route.local) == (neighbour.interface, neighbour.ip, false)
+        })
     }
 
     /// The way to an address, or what is missing.
@@ -89,14 +122,11 @@ pub(in super::super) async fn run(
             () = wanted.notified() => look_up(&netlink, &mut view, &flows).await,
             item = news.recv() => match item {
                 None => return,
-                Some(News::Neighbour(neighbour)) => {
-                    let place = (neighbour.interface, neighbour.ip);
-                    let before = view.neighbours.insert(place, neighbour);
-                    // Forgotten while media goes there: ask at once, rather than with the next packet.
-                    let lost = neighbour.address.is_none() && before.is_some_and(|known| known.address.is_some());
-                    if lost && view.is_used(place) { netlink.probe(place.0, place.1).await } else { Ok(()) }
-                }
-                Some(News::Link | News::Route) => reread(&netlink, &mut view, &flows).await,
+                Some(first) => match view.take_news(first, &mut news) {
+                    // Ask at once, rather than with the next packet.
+                    (Scope::Neighbours, forgotten) => probe(&netlink, &forgotten).await,
+                    (Scope::Everything, _) => reread(&netlink, &mut view, &flows).await,
+                },
             },
         };
         if let Err(error) = result {
@@ -104,6 +134,14 @@ pub(in super::super) async fn run(
         }
         apply(&view, &flows).await;
     }
+}
+
+/// Asks the kernel to find out the hardware addresses of neighbours.
+async fn probe(netlink: &Handle, neighbours: &[Neighbour]) -> Result<(), Error> {
+    for neighbour in neighbours {
+        netlink.probe(neighbour.interface, neighbour.ip).await?;
+    }
+    Ok(())
 }
 
 /// Reads interfaces, neighbours and the route to each destination; probes neighbours that need it.
@@ -210,6 +248,23 @@ mod tests {
             routes: [(TO, Ok(Route { interface: 3, neighbour: GATEWAY, local: false }))].into(),
             devices: [(3, 1)].into(),
         }
+    }
+
+    #[test]
+    fn a_burst_of_news_is_taken_at_once() {
+        let (sender, mut news) = mpsc::channel(200);
+        let moved = Neighbour { interface: 3, ip: GATEWAY, address: Some([6; 6]), stale: false };
+        for _ in 0..100 {
+            sender.try_send(News::Route).unwrap();
+        }
+        sender.try_send(News::Neighbour(moved)).unwrap();
+        let mut view = view();
+        assert_eq!(view.take_news(News::Link, &mut news).0, Scope::Everything);
+        assert!(news.is_empty());
+        assert_eq!(view.resolve(TO).unwrap().neighbour, [6; 6]);
+        assert_eq!(view.take_news(News::Neighbour(moved), &mut news), (Scope::Neighbours, vec![]));
+        let gone = Neighbour { address: None, ..moved };
+        assert_eq!(view.take_news(News::Neighbour(gone), &mut news), (Scope::Neighbours, vec![gone]));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::{
 };
 
 /// Datagrams in a batch.
-const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 32;
 /// Bytes of the largest UDP payload: fragments are put together before they come here.
 const DATAGRAM: usize = 65_535;
 /// Bytes for the control messages of one datagram: address, type of service, time stamp.

@@ -23,6 +23,7 @@ use std::{
 use relay_ebpf::{Reason, rtp::Payload, tables::Latency};
 use tokio::sync::mpsc;
 
+use batch::BATCH;
 pub(super) use batch::{ReceiveBatch, Received};
 pub(super) use ports::PortSockets;
 pub(super) use steered::{SteeredSockets, bind_steered};
@@ -91,7 +92,7 @@ impl Shared {
     pub(super) fn relay(&self, batch: &[Received<'_>], mut send: impl FnMut(&Departure, &[u8]) -> bool) {
         let (now, monotonic, realtime) = (Instant::now(), monotonic_ns(), realtime_ns());
         let mut departures = Vec::with_capacity(batch.len());
-        {
+        let wanted = {
             let mut flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
             for received in batch {
                 // How long the packet lay in the socket's queue is known from the kernel's stamp.
@@ -109,8 +110,11 @@ impl Shared {
                     Err(reason) => self.counters.count(reason),
                 }
             }
+            flows.wants_next_hops()
+        };
+        if wanted {
+            self.wanted.notify_one();
         }
-        self.wanted.notify_one();
         let mut sent = Vec::with_capacity(departures.len());
         for (departure, received, arrived_ns) in &departures {
             if send(departure, received.payload) {
@@ -135,5 +139,56 @@ impl Shared {
         for (stats, payload) in sent {
             flows.sent(stats, payload);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use relay_ebpf::{FlowKind, FlowStats};
+
+    use super::*;
+    use crate::{
+        datapath::{FlowSpec, shared::SharedArray},
+        net::{Latching, NetworkId},
+    };
+
+    #[test]
+    fn a_batch_that_needs_no_next_hop_does_not_have_them_all_looked_at() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let mut flows = Flows::new(SharedArray::<FlowStats>::on_heap(4), None, Vec::new());
+        let spec = FlowSpec {
+            local: at("10.61.0.1:16384"),
+            from: NetworkId(0),
+            signalled: None,
+            latching: Latching::Any,
+            out_source: at("10.62.0.1:16384"),
+            destination: Some(at("10.62.0.10:6000")),
+            kind: FlowKind::Opaque,
+            dscp: None,
+            clock_rate: 8000,
+        };
+        flows.install(Instant::now(), spec).unwrap();
+        let (rtcp, _copies) = mpsc::channel(1);
+        let shared = Shared {
+            flows: Arc::new(Mutex::new(flows)),
+            counters: Arc::default(),
+            rtcp,
+            wanted: Arc::default(),
+        };
+        let received = Received {
+            local: at("10.61.0.1:16384"),
+            source: at("10.61.0.11:4000"),
+            type_of_service: 0,
+            stamp_ns: None,
+            payload: b"fax",
+        };
+        let mut sent = 0;
+        shared.relay(&[received], |_, _| {
+            sent += 1;
+            true
+        });
+        assert_eq!(sent, 1);
+        assert!(shared.wanted.notified().now_or_never().is_none());
     }
 }

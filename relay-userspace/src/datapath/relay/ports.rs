@@ -6,24 +6,32 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::AsFd as _,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
-use relay_ebpf::headers::ECN_BITS;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{io::Interest, net::UdpSocket, task::JoinHandle};
+use tokio::{
+    io::Interest,
+    net::UdpSocket,
+    task::{JoinHandle, yield_now},
+};
 use tracing::debug;
 
-use super::{ReceiveBatch, Shared};
+use super::{BATCH, ReceiveBatch, Shared};
 use crate::datapath::flows::Departure;
 
 thread_local! {
     // Two megabytes: one for each worker thread, not one for each port.
-    static BATCH: RefCell<ReceiveBatch> = RefCell::new(ReceiveBatch::new());
+    static MEMORY: RefCell<ReceiveBatch> = RefCell::new(ReceiveBatch::new());
 }
 
 struct Port {
     socket: Arc<UdpSocket>,
+    /// What the socket sends with, as it was last told.
+    type_of_service: AtomicU8,
     task: JoinHandle<()>,
 }
 
@@ -44,18 +52,20 @@ impl PortSockets {
     ///
     /// # Errors
     /// If the port is taken or there are no descriptors left.
-    pub(crate) fn open(&self, local: SocketAddr, tos: u8, shared: &Shared) -> io::Result<()> {
+    pub(crate) fn open(&self, local: SocketAddr, shared: &Shared) -> io::Result<()> {
         if self.ports.read().unwrap_or_else(PoisonError::into_inner).contains_key(&local) {
             return Ok(());
         }
         let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
         ReceiveBatch::prepare(&socket)?;
-        socket.set_tos_v4(u32::from(tos))?;
         socket.bind(&local.into())?;
         let socket = Arc::new(UdpSocket::from_std(socket.into())?);
         let task = tokio::spawn(serve(Arc::clone(&socket), local, Arc::clone(&self.ports), shared.clone()));
-        self.ports.write().unwrap_or_else(PoisonError::into_inner).insert(local, Port { socket, task });
+        self.ports
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(local, Port { socket, type_of_service: AtomicU8::new(0), task });
         Ok(())
     }
 
@@ -76,16 +86,19 @@ async fn serve(
             return;
         }
         let result = socket.try_io(Interest::READABLE, || {
-            BATCH.with_borrow_mut(|batch| {
+            MEMORY.with_borrow_mut(|batch| {
                 let received = batch.receive(socket.as_fd(), Some(local))?;
                 shared.relay(&received, |departure, payload| send(&ports, departure, payload));
-                Ok(())
+                Ok(received.len())
             })
         });
-        if let Err(error) = result
-            && error.kind() != io::ErrorKind::WouldBlock
-        {
-            debug!(%error, %local, "receiving media");
+        match result {
+            // There may be more, and a socket that is ready never makes its task wait: under a flood
+            // nothing else would run on this thread.
+            Ok(BATCH) => yield_now().await,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => debug!(%error, %local, "receiving media"),
         }
     }
 }
@@ -95,13 +108,49 @@ fn send(ports: &RwLock<HashMap<SocketAddr, Port>>, departure: &Departure, payloa
     let ports = ports.read().unwrap_or_else(PoisonError::into_inner);
     let Some(port) = ports.get(&departure.source) else { return false };
     let socket = socket2::SockRef::from(port.socket.as_ref());
-    // The socket carries the flow's DSCP; only a packet that brings ECN bits needs its own value.
-    if departure.type_of_service & ECN_BITS != 0 {
-        let _ = socket.set_tos_v4(u32::from(departure.type_of_service));
+    // The socket keeps what it was last told: a stream's packets mostly have one value, so most of them
+    // need no system call for it. Packets leave a port from one task only, the other direction's.
+    let wanted = departure.type_of_service;
+    if port.type_of_service.load(Ordering::Relaxed) != wanted && socket.set_tos_v4(u32::from(wanted)).is_ok()
+    {
+        port.type_of_service.store(wanted, Ordering::Relaxed);
     }
-    let sent = socket.send_to(payload, &departure.destination.into());
-    if departure.type_of_service & ECN_BITS != 0 {
-        let _ = socket.set_tos_v4(u32::from(departure.type_of_service & !ECN_BITS));
+    socket.send_to(payload, &departure.destination.into()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use relay_ebpf::rtp::Payload;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_packet_leaves_with_its_own_type_of_service() {
+        let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        ReceiveBatch::prepare(&receiver).unwrap();
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.set_nonblocking(true).unwrap();
+        let source = sender.local_addr().unwrap();
+        let ports = RwLock::new(HashMap::new());
+        let port = Port {
+            socket: Arc::new(UdpSocket::from_std(sender).unwrap()),
+            type_of_service: AtomicU8::new(0),
+            task: tokio::spawn(async {}),
+        };
+        ports.write().unwrap().insert(source, port);
+        let sent = [0xB8, 0xB9, 0x60, 0x60, 0];
+        for type_of_service in sent {
+            let departure = Departure {
+                source,
+                destination: receiver.local_addr().unwrap(),
+                type_of_service,
+                content: Payload::Rtp,
+                stats: 0,
+            };
+            assert!(send(&ports, &departure, b"x"));
+        }
+        let mut batch = ReceiveBatch::new();
+        let received = batch.receive(receiver.as_fd(), None).unwrap();
+        assert_eq!(received.iter().map(|packet| packet.type_of_service).collect::<Vec<_>>(), sent);
     }
-    sent.is_ok()
 }

@@ -10,11 +10,11 @@ use std::{
 
 use relay_ebpf::headers::{IPV4_LENGTH, IPV4_WITHOUT_OPTIONS, Ipv4, Ipv4Udp, PROTOCOL_UDP, UDP_LENGTH, Udp};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use tokio::{io::Interest, net::UdpSocket};
+use tokio::{io::Interest, net::UdpSocket, task::yield_now};
 use tracing::{debug, warn};
 use zerocopy::IntoBytes as _;
 
-use super::{ReceiveBatch, Shared};
+use super::{BATCH, ReceiveBatch, Shared};
 use crate::datapath::flows::Departure;
 
 /// Bytes of the receive queue of each socket: a tenth of a second of 10,000 calls that all begin at once.
@@ -79,12 +79,15 @@ async fn serve(socket: UdpSocket, raw: Arc<RawSender>, shared: Shared) {
         let result = socket.try_io(Interest::READABLE, || {
             let received = batch.receive(socket.as_fd(), None)?;
             shared.relay(&received, |departure, payload| raw.send(departure, payload));
-            Ok(())
+            Ok(received.len())
         });
-        if let Err(error) = result
-            && error.kind() != io::ErrorKind::WouldBlock
-        {
-            debug!(%error, "receiving media");
+        match result {
+            // There may be more, and a socket that is ready never makes its task wait: under a flood
+            // nothing else would run on this thread.
+            Ok(BATCH) => yield_now().await,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => debug!(%error, "receiving media"),
         }
     }
 }
@@ -190,6 +193,41 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::datapath::{flows::Flows, shared::SharedArray};
+
+    #[tokio::test]
+    async fn a_flood_lets_others_have_their_turn() {
+        const FLOOD: usize = 4 * BATCH;
+        let socket = bind_steered(1).unwrap().remove(0);
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..FLOOD {
+            sender.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+        }
+        let flows = Flows::new(SharedArray::on_heap(4), None, Vec::new());
+        let (rtcp, _copies) = tokio::sync::mpsc::channel(1);
+        let shared = Shared {
+            flows: Arc::new(std::sync::Mutex::new(flows)),
+            counters: Arc::default(),
+            rtcp,
+            wanted: Arc::default(),
+        };
+        // No raw socket is needed, as nothing of this goes anywhere.
+        let raw = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
+        let socket = UdpSocket::from_std(socket).unwrap();
+        let task = tokio::spawn(serve(socket, Arc::new(RawSender { socket: raw }), shared.clone()));
+        let taken = || {
+            let counter = &shared.counters.reasons[relay_ebpf::Reason::NoFlow as usize];
+            counter.load(std::sync::atomic::Ordering::Relaxed) as usize
+        };
+        while taken() == 0 {
+            yield_now().await;
+        }
+        assert_eq!(taken(), BATCH);
+        while taken() < FLOOD {
+            yield_now().await;
+        }
+        task.abort();
+    }
 
     proptest! {
         #[test]

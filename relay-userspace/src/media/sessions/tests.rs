@@ -280,6 +280,34 @@ fn streams_come_and_go_with_their_media_descriptions() {
 }
 
 #[test]
+fn a_call_that_turns_to_fax_and_back_leaves_no_flow_behind() {
+    let (mut sessions, mut installed) = (sessions(), Installed::default());
+    call(&mut sessions, &mut installed);
+    let now = Instant::now();
+    let fax = |address: &str, port: u16| {
+        format!(
+            "v=0\r\no=- 1 2 IN IP4 {address}\r\ns=-\r\nc=IN IP4 {address}\r\nt=0 0\r\nm=image {port} udptl t38\r\n"
+        )
+        .into_bytes()
+    };
+    let mut negotiate = |offered: &[u8], answered: &[u8]| {
+        installed.apply(sessions.offer(now, &offer(offered, b"a")).unwrap().changes);
+        installed.apply(sessions.answer(now, &answer(answered, b"a", b"b")).unwrap().changes);
+        let kinds: Vec<FlowKind> = installed.0.values().map(|flow| flow.kind).collect();
+        kinds
+    };
+    let (audio_kinds, fax_kinds) =
+        ([FlowKind::Rtp, FlowKind::Rtcp, FlowKind::Rtp, FlowKind::Rtcp], [FlowKind::Opaque; 2]);
+    assert_eq!(negotiate(&fax("10.61.0.11", 4000), &fax("10.62.0.10", 6000)), fax_kinds);
+    let (phone, server) = (audio("10.61.0.11", 4000, ""), audio("10.62.0.10", 6000, ""));
+    assert_eq!(negotiate(&phone, &server), audio_kinds);
+    assert_eq!(negotiate(&fax("10.61.0.11", 4000), &fax("10.62.0.10", 6000)), fax_kinds);
+    sessions.delete(now, b"call");
+    installed.apply(sessions.reap(now + LINGER));
+    assert!(installed.0.is_empty());
+}
+
+#[test]
 fn without_ports_an_offer_is_refused_with_the_network_s_name_and_takes_none() {
     let mut sessions = sessions();
     let sdp = audio("10.61.0.11", 4000, "");
@@ -309,6 +337,7 @@ fn descriptions_that_no_relay_can_serve_are_refused_with_what_and_where() {
         ),
         ("a name", audio("pc.example.com", 4000, ""), "\"pc.example.com\" is a name"),
         ("a group", audio("224.1.1.1", 4000, ""), "224.1.1.1 is a multicast group"),
+        ("the appliance itself", audio("127.0.0.1", 53, ""), "127.0.0.1 is the appliance itself"),
         (
             "the other family",
             audio("10.61.0.11", 4000, "c=IN IP6 fd00::1\r\n"),
