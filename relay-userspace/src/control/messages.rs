@@ -173,7 +173,7 @@ pub struct FlowView {
     pub rtcp_packets: u32,
     /// The stream's SSRC.
     pub ssrc: Option<u32>,
-    /// Packets from elsewhere that the kernel dropped.
+    /// Packets from elsewhere that were dropped once the source was learned.
     pub wrong_source: u32,
     /// Packets that were refused while the flow learned.
     pub refused: u64,

@@ -257,7 +257,10 @@ impl Flows {
         let mut learned_now = false;
         match entry.learned {
             Some((source, _)) if source == arrival.source => {}
-            Some(_) => return Err(Reason::WrongSource),
+            Some(_) => {
+                self.stats.change(entry.stats, |stats| stats.wrong_source = stats.wrong_source.wrapping_add(1));
+                return Err(Reason::WrongSource);
+            }
             None => {
                 if !allowed(&entry.spec, arrival.source) {
                     entry.refuse(arrival);
