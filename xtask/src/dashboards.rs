@@ -107,7 +107,7 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts it with the rules of this tree, and returns when it answers.
+    /// Starts it with the rules of this tree, and returns when it has asked the appliance for the first time.
     ///
     /// # Errors
     /// It does not start.
@@ -125,7 +125,12 @@ impl Prometheus {
             running.still_runs()?;
             Ok(http::get(&lab.branch, PROMETHEUS, "/-/ready").ok())
         })?;
-        Ok(Self { running })
+        let mut prometheus = Self { running };
+        // It answers before it asks: its list of targets is brought up to date every five seconds.
+        interrupt::wait_until(START_LIMIT, "first scrape by Prometheus", || {
+            Ok((prometheus.series(lab, "up == 1")? > 0).then_some(()))
+        })?;
+        Ok(prometheus)
     }
 
     /// Runs a query over the last minute, and returns how many series have a number in it.
