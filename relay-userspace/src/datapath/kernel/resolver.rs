@@ -18,7 +18,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{super::flows::Flows, attach::Attachment, next_hops::Resolution};
-use crate::net::netlink::{Error, Handle, Link, Neighbour, News, Route};
+use crate::net::netlink::{Error, Handle, Link, Neighbour, News, Route, subscribe};
 
 /// How often everything is read anew, in case news were lost, and stale neighbours are probed.
 const REFRESH: Duration = Duration::from_secs(10);
@@ -104,7 +104,8 @@ impl View {
     }
 }
 
-/// Runs until the news end.
+/// Runs for as long as it is polled. Without news, as after a netlink message that cannot be read, everything is
+/// still read anew now and then, and the news are asked for again.
 pub(in super::super) async fn run(
     netlink: Handle,
     mut news: mpsc::Receiver<News>,
@@ -116,12 +117,22 @@ pub(in super::super) async fn run(
     let mut view = View { devices, ..View::default() };
     let mut refresh = interval(REFRESH);
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut subscribed = true;
     loop {
         let result = tokio::select! {
-            _ = refresh.tick() => reread(&netlink, &mut view, &flows).await,
+            _ = refresh.tick() => {
+                if !subscribed && let Ok(again) = subscribe() {
+                    (news, subscribed) = (again, true);
+                }
+                reread(&netlink, &mut view, &flows).await
+            }
             () = wanted.notified() => look_up(&netlink, &mut view, &flows).await,
-            item = news.recv() => match item {
-                None => return,
+            item = news.recv(), if subscribed => match item {
+                None => {
+                    warn!("next hops: netlink's news have ended; asking for them again in {} s", REFRESH.as_secs());
+                    subscribed = false;
+                    Ok(())
+                }
                 Some(first) => match view.take_news(first, &mut news) {
                     // Ask at once, rather than with the next packet.
                     (Scope::Neighbours, forgotten) => probe(&netlink, &forgotten).await,
@@ -226,7 +237,10 @@ fn with<T>(flows: &Mutex<Flows>, work: impl FnOnce(&mut Flows) -> T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::netlink::Attached;
+    use crate::{
+        datapath::shared::SharedArray,
+        net::netlink::{self, Attached},
+    };
 
     const TO: Ipv4Addr = Ipv4Addr::new(10, 62, 0, 10);
     const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 62, 0, 254);
@@ -248,6 +262,16 @@ mod tests {
             routes: [(TO, Ok(Route { interface: 3, neighbour: GATEWAY, local: false }))].into(),
             devices: [(3, 1)].into(),
         }
+    }
+
+    #[tokio::test]
+    async fn next_hops_are_kept_even_when_the_news_end() {
+        let (sender, news) = mpsc::channel(1);
+        drop(sender);
+        let flows = Flows::new(SharedArray::on_heap(1), None, Vec::new());
+        let flows = Arc::new(Mutex::new(flows));
+        let kept = run(netlink::connect().unwrap(), news, flows, Arc::default(), Vec::new());
+        assert!(tokio::time::timeout(Duration::from_millis(200), kept).await.is_err(), "it has given up");
     }
 
     #[test]
