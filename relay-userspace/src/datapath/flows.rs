@@ -239,12 +239,12 @@ impl Flows {
     /// The reason why it goes nowhere.
     pub(super) fn packet(&mut self, now: Instant, arrival: &Arrival<'_>) -> Result<Departure, Reason> {
         let entry = self.entries.get_mut(&arrival.local).ok_or(Reason::NoFlow)?;
-        let first = *arrival.payload.first().ok_or(Reason::TooShort)?;
-        let second = arrival.payload.get(1).copied().unwrap_or_default();
         let kind = entry.spec.kind;
         let content = if kind == FlowKind::Opaque {
             Payload::Other
         } else {
+            let first = *arrival.payload.first().ok_or(Reason::TooShort)?;
+            let second = arrival.payload.get(1).copied().unwrap_or_default();
             match accept(kind as u8, classify(first, second), arrival.payload.len()) {
                 Ok(content) => content,
                 Err(Reason::Stun) => Payload::Stun,

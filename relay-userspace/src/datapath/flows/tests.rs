@@ -264,6 +264,10 @@ fn only_media_fixes_a_source_and_other_payloads_are_refused_by_name() {
         assert_eq!(packet(&mut flows, now, INSIDE, PHONE, payload), Err(reason));
     }
     assert_eq!(packet(&mut flows, now, "10.61.0.1:9", PHONE, &rtp(1)), Err(Reason::NoFlow));
+    // Nothing is refused where nothing is recognised, not even nothing.
+    let opaque = spec(INSIDE, Some(PHONE), OUTSIDE, Some(SERVER), Latching::Any);
+    flows.install(now, FlowSpec { kind: FlowKind::Opaque, ..opaque }).unwrap();
+    assert!(packet(&mut flows, now, INSIDE, PHONE, &[]).is_ok());
 }
 
 #[test]
