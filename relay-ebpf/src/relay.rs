@@ -126,6 +126,9 @@ fn relay_ipv4<const IP: usize, E: Environment>(env: &mut E) -> Result<Way, Reaso
         return Err(Reason::WrongSource);
     }
     if flow.state == FlowState::Blocked as u8 {
+        // Whoever is put on hold and goes on sending is still there.
+        let now_ns = env.now_ns();
+        env.with_stats(flow.stats, |stats| stats.last_seen_ns = now_ns);
         return Err(Reason::Blocked);
     }
 

@@ -253,7 +253,7 @@ impl Latency {
     #[must_use]
     pub const fn bucket(ns: u64) -> usize {
         let mut bucket = 0;
-        // A loop without a table: the kernel's verifier follows it, and it runs once in a thousand packets.
+        // A loop without a table: the kernel's verifier follows it, and it runs once in 256 packets.
         while bucket < LATENCY_BUCKETS - 1 && ns >> (bucket + 1) != 0 {
             bucket += 1;
         }

@@ -29,6 +29,9 @@ pub struct FlowSpec {
     pub dscp: Option<Dscp>,
     /// Clock of the RTP timestamps in hertz.
     pub clock_rate: u32,
+    /// How often signalling has turned this direction on or off. A change opens learning again: after a hold, an
+    /// address translator may have given the sender another address.
+    pub turns: u32,
 }
 
 /// Why a flow is carried in userspace although it has learned its source.

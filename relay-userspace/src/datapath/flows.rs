@@ -129,6 +129,8 @@ struct Entry {
     carrier: UserspaceOr,
     stats: u32,
     learned: Option<(SocketAddr, u64)>,
+    /// The source before signalling opened learning again.
+    previous: Option<SocketAddr>,
     published: Option<Published>,
     refused: Vec<RefusedSource>,
     refused_packets: u64,
@@ -189,7 +191,10 @@ impl Flows {
                 // comes from the one that was learned; the address that ends the hold is learned anew.
                 let moved = spec.signalled.is_some() && entry.spec.signalled != spec.signalled;
                 if moved || entry.spec.latching != spec.latching {
-                    entry.learned = None;
+                    (entry.learned, entry.previous) = (None, None);
+                } else if entry.spec.turns != spec.turns {
+                    // Until the sender is heard again, the other party's packets go where it was last heard.
+                    entry.previous = entry.learned.take().map(|(source, _)| source).or(entry.previous);
                 }
                 entry.spec = spec;
             }
@@ -205,6 +210,7 @@ impl Flows {
                         carrier: UserspaceOr::Learning,
                         stats,
                         learned: None,
+                        previous: None,
                         published: None,
                         refused: Vec::new(),
                         refused_packets: 0,
@@ -303,7 +309,8 @@ impl Flows {
         let signalled = entry.spec.destination?;
         let pair =
             self.entries.get(&entry.spec.out_source).filter(|pair| pair.spec.latching != Latching::Signalled);
-        Some(pair.and_then(|pair| pair.learned).map_or(signalled, |(source, _)| source))
+        let heard = pair.and_then(|pair| pair.learned.map(|(source, _)| source).or(pair.previous));
+        Some(heard.unwrap_or(signalled))
     }
 
     /// Writes a flow and the one of the other direction to the kernel's tables.
@@ -333,7 +340,7 @@ impl Flows {
             if let (UserspaceOr::Kernel, Some(SocketAddr::V4(source)), Some(SocketAddr::V4(to))) =
                 (carrier, learned, destination)
             {
-                match self.next_hops.acquire(*to.ip()) {
+                match self.next_hops.acquire(kernel, *to.ip()) {
                     Some(index) => {
                         hop = Some(*to.ip());
                         flow.next_hop = index;

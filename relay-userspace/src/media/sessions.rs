@@ -24,7 +24,7 @@ use super::{
 use crate::{
     datapath::FlowSpec,
     net::{Dscp, Latching, NetworkId},
-    sdp::{Address, Ice, Media, Rewriter, Session as Description, Target},
+    sdp::{Address, Direction, Ice, Media, Rewriter, Session as Description, Target},
 };
 
 /// Flows outlive their call by this long: whoever hangs up has sent packets that the BYE overtakes, and
@@ -114,11 +114,44 @@ struct Remote {
     rtcp: Option<SocketAddr>,
 }
 
+/// What a party says of a stream in a description.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wish {
+    remote: Remote,
+    direction: Direction,
+}
+
+/// What an offer wants of its sender's side of a stream, until it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pending {
+    /// This.
+    Wish(Wish),
+    /// The stream's end.
+    End,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Party {
     network: NetworkId,
     ports: PortPair,
     remote: Remote,
+    direction: Direction,
+    /// How often it has changed its direction: after a hold, its packets may come from elsewhere.
+    turns: u32,
+}
+
+impl Party {
+    fn take(&mut self, wish: Wish) {
+        if self.direction != wish.direction {
+            self.turns = self.turns.wrapping_add(1);
+        }
+        (self.remote, self.direction) = (wish.remote, wish.direction);
+    }
+
+    /// The party wants nothing of this stream, for now or in this branch of the call.
+    fn refuse(&mut self) {
+        self.remote = Remote::default();
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -128,8 +161,8 @@ struct Stream {
     clock_rate: u32,
     a: Party,
     b: Party,
-    /// What the last offer wants of its sender's side, until it is answered.
-    pending: Option<(Side, Remote)>,
+    /// What the last offer wants, until it is answered.
+    pending: Option<(Side, Pending)>,
 }
 
 impl Stream {
@@ -193,14 +226,14 @@ impl Sessions {
         if !known && self.sessions.len() >= self.settings.max_sessions {
             return Err(MediaError::Limit { what: "media sessions", limit: self.settings.max_sessions });
         }
-        let remotes = self.remotes(offer.from, &description)?;
+        let wishes = self.wishes(offer.from, &description)?;
         let mut session = self.sessions.remove(offer.call).unwrap_or_else(|| Session {
             a_tag: offer.from_tag.to_vec(),
             networks: (offer.from, offer.to),
             streams: Vec::new(),
             negotiated: now,
         });
-        let result = self.apply_offer(&mut session, offer.from_tag, &description, &remotes);
+        let result = self.apply_offer(&mut session, offer.from_tag, &description, &wishes);
         session.negotiated = now;
         if result.is_ok() || known {
             self.sessions.insert(offer.call.to_vec(), session);
@@ -213,22 +246,24 @@ impl Sessions {
         session: &mut Session,
         tag: &[u8],
         description: &Description<'_>,
-        remotes: &[Option<Remote>],
+        wishes: &[Option<Wish>],
     ) -> Result<Negotiated, MediaError> {
         let side = session.side(tag);
         let mut changes = Vec::new();
         let mut added: Vec<(usize, Stream)> = Vec::new();
-        for (index, (media, remote)) in description.media.iter().zip(remotes).enumerate() {
-            let Some(remote) = remote else { continue };
-            match session.streams.get_mut(index).and_then(Option::as_mut) {
-                Some(stream) => stream.pending = Some((side, *remote)),
-                None => match self.new_stream(session.networks, side, media, *remote) {
+        for (index, (media, wish)) in description.media.iter().zip(wishes).enumerate() {
+            let known = session.streams.get_mut(index).and_then(Option::as_mut);
+            match (known, wish) {
+                (Some(stream), Some(wish)) => stream.pending = Some((side, Pending::Wish(*wish))),
+                (Some(stream), None) if media.is_disabled() => stream.pending = Some((side, Pending::End)),
+                (None, Some(wish)) => match self.new_stream(session.networks, side, media, *wish) {
                     Ok(stream) => added.push((index, stream)),
                     Err(error) => {
                         added.iter().for_each(|(_, stream)| self.release_ports(stream));
                         return Err(error);
                     }
                 },
+                (_, None) => {}
             }
         }
         for (index, stream) in added {
@@ -238,13 +273,11 @@ impl Sessions {
             self.install(&stream, &mut changes);
             session.streams[index] = Some(stream);
         }
-        // A stream that is offered with port 0 has ended, whatever the answer (RFC 3264 section 8.2).
-        self.end_disabled(session, description, &mut changes);
         let other = match side {
             Side::A => Side::B,
             Side::B => Side::A,
         };
-        let sdp = self.rewrite(session, description, remotes, other);
+        let sdp = self.rewrite(session, description, wishes, other);
         Ok(Negotiated { sdp, changes })
     }
 
@@ -254,7 +287,7 @@ impl Sessions {
     /// See [`MediaError`]; the session is then as it was.
     pub fn answer(&mut self, now: Instant, answer: &Answer<'_>) -> Result<Negotiated, MediaError> {
         let description = read(answer.sdp)?;
-        let remotes = self.remotes(answer.to, &description)?;
+        let wishes = self.wishes(answer.to, &description)?;
         let mut session = self.sessions.remove(answer.call).ok_or(MediaError::UnknownCall)?;
         session.negotiated = now;
         let offerer = session.side(answer.from_tag);
@@ -263,23 +296,36 @@ impl Sessions {
             Side::B => Side::A,
         };
         let mut changes = Vec::new();
-        for (index, (media, remote)) in description.media.iter().zip(&remotes).enumerate() {
-            let Some(stream) = session.streams.get_mut(index).and_then(Option::as_mut) else { continue };
-            let Some(remote) = remote else { continue };
-            if let Some((side, remote)) = stream.pending.take() {
-                stream.party(side).remote = remote;
+        for (index, (media, wish)) in description.media.iter().zip(&wishes).enumerate() {
+            let Some(slot) = session.streams.get_mut(index) else { continue };
+            let Some(stream) = slot.as_mut() else { continue };
+            match stream.pending.take() {
+                Some((_, Pending::End)) if media.is_disabled() => {
+                    if let Some(stream) = slot.take() {
+                        self.end(&stream, &mut changes);
+                    }
+                    continue;
+                }
+                Some((side, Pending::Wish(wish))) => stream.party(side).take(wish),
+                Some((_, Pending::End)) | None => {}
             }
-            stream.party(answerer).remote = *remote;
             let before = stream.clone();
-            (stream.flow_kind, stream.clock_rate) = (flow_kind(media), clock_rate(media));
+            match wish {
+                Some(wish) => {
+                    stream.party(answerer).take(*wish);
+                    (stream.flow_kind, stream.clock_rate) = (flow_kind(media), clock_rate(media));
+                }
+                // Another branch of a forked call may yet accept the stream, so its ports stay: the phone has
+                // announced none of its own, and gets none of ours.
+                None => stream.party(answerer).refuse(),
+            }
             let stream = stream.clone();
             if stream.flow_kind != before.flow_kind {
                 self.remove_surplus(&before, &stream, &mut changes);
             }
             self.install(&stream, &mut changes);
         }
-        self.end_disabled(&mut session, &description, &mut changes);
-        let sdp = self.rewrite(&session, &description, &remotes, offerer);
+        let sdp = self.rewrite(&session, &description, &wishes, offerer);
         self.sessions.insert(answer.call.to_vec(), session);
         Ok(Negotiated { sdp, changes })
     }
@@ -361,11 +407,11 @@ impl Sessions {
 
     /// Where a party on `network` wants the packets of each of its streams; none for streams that are
     /// refused, or that no relay of datagrams can carry.
-    fn remotes(
+    fn wishes(
         &self,
         network: NetworkId,
         description: &Description<'_>,
-    ) -> Result<Vec<Option<Remote>>, MediaError> {
+    ) -> Result<Vec<Option<Wish>>, MediaError> {
         let ours = self.network(network)?;
         description
             .media
@@ -387,9 +433,26 @@ impl Sessions {
                     }
                     None => ip.zip(media.port.checked_add(1)).map(|(ip, port)| SocketAddr::new(ip, port)),
                 };
-                Ok(Some(Remote { rtp, rtcp: rtcp.filter(|rtcp| rtcp.port() != 0) }))
+                let remote = Remote { rtp, rtcp: rtcp.filter(|rtcp| rtcp.port() != 0) };
+                self.check_own(remote)?;
+                Ok(Some(Wish { remote, direction: description.direction_of(media) }))
             })
             .collect()
+    }
+
+    /// The appliance's own address is the other leg of a call that a server has bridged, if the port is a
+    /// media port; any other port of it is a service of this host, to which nobody's media goes.
+    fn check_own(&self, remote: Remote) -> Result<(), MediaError> {
+        for address in [remote.rtp, remote.rtcp].into_iter().flatten() {
+            let mut own =
+                self.settings.networks.iter().filter(|network| network.address == address.ip()).peekable();
+            if own.peek().is_some() && !own.any(|network| network.ports.contains(&address.port())) {
+                return Err(MediaError::Sdp(format!(
+                    "{address} is the appliance itself, and no media port of it"
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn network(&self, network: NetworkId) -> Result<&MediaNetwork, MediaError> {
@@ -404,7 +467,7 @@ impl Sessions {
         networks: (NetworkId, NetworkId),
         side: Side,
         media: &Media<'_>,
-        remote: Remote,
+        wish: Wish,
     ) -> Result<Stream, MediaError> {
         let a = self.take_ports(networks.0)?;
         let b = match self.take_ports(networks.1) {
@@ -414,15 +477,22 @@ impl Sessions {
                 return Err(error);
             }
         };
+        let party = |network, ports| Party {
+            network,
+            ports,
+            remote: Remote::default(),
+            direction: Direction::SendRecv,
+            turns: 0,
+        };
         let mut stream = Stream {
             kind: String::from_utf8_lossy(media.kind).into_owned(),
             flow_kind: flow_kind(media),
             clock_rate: clock_rate(media),
-            a: Party { network: networks.0, ports: a, remote: Remote::default() },
-            b: Party { network: networks.1, ports: b, remote: Remote::default() },
+            a: party(networks.0, a),
+            b: party(networks.1, b),
             pending: None,
         };
-        stream.party(side).remote = remote;
+        stream.party(side).take(wish);
         Ok(stream)
     }
 
@@ -447,22 +517,6 @@ impl Sessions {
     fn release_ports(&mut self, stream: &Stream) {
         self.give_back(stream.a.network, stream.a.ports);
         self.give_back(stream.b.network, stream.b.ports);
-    }
-
-    /// Ends the streams whose description has port 0.
-    fn end_disabled(
-        &mut self,
-        session: &mut Session,
-        description: &Description<'_>,
-        changes: &mut Vec<FlowChange>,
-    ) {
-        for (media, stream) in description.media.iter().zip(&mut session.streams) {
-            if media.is_disabled()
-                && let Some(stream) = stream.take()
-            {
-                self.end(&stream, changes);
-            }
-        }
     }
 
     fn end(&mut self, stream: &Stream, changes: &mut Vec<FlowChange>) {
@@ -499,6 +553,7 @@ impl Sessions {
                     kind,
                     dscp: if kind == FlowKind::Rtcp { there.rtcp_dscp } else { there.rtp_dscp },
                     clock_rate: stream.clock_rate,
+                    turns: from.turns,
                 });
             };
             flow(stream.flow_kind, from.ports.rtp(), to.ports.rtp(), from.remote.rtp, to.remote.rtp);
@@ -515,7 +570,7 @@ impl Sessions {
         &self,
         session: &Session,
         description: &Description<'_>,
-        remotes: &[Option<Remote>],
+        wishes: &[Option<Wish>],
         to: Side,
     ) -> Vec<u8> {
         let mut rewriter = Rewriter::new(description);
@@ -523,14 +578,14 @@ impl Sessions {
         // Streams that are not ours to carry keep the address they came with: if they have none of their
         // own, the session's must stay theirs.
         let foreign =
-            description.media.iter().zip(remotes).any(|(media, remote)| {
+            description.media.iter().zip(wishes).any(|(media, remote)| {
                 remote.is_none() && !media.is_disabled() && media.connection.is_none()
             });
         if !foreign {
             rewriter.set_connection(Target::Session, network.advertised);
         }
-        for (index, remote) in remotes.iter().enumerate() {
-            let (Some(_), Some(Some(stream))) = (remote, session.streams.get(index)) else { continue };
+        for (index, wish) in wishes.iter().enumerate() {
+            let (Some(_), Some(Some(stream))) = (wish, session.streams.get(index)) else { continue };
             let ports = match to {
                 Side::A => stream.a.ports,
                 Side::B => stream.b.ports,

@@ -49,6 +49,7 @@ fn spec(
         kind: FlowKind::Rtp,
         dscp: Some(Dscp::EF),
         clock_rate: 8000,
+        turns: 0,
     }
 }
 
@@ -202,6 +203,23 @@ fn who_holds_by_a_zero_address_may_play_music_and_is_learned_anew_when_it_comes_
     assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Learning as u8);
     packet(&mut flows, now, INSIDE, "10.61.0.11:4002", &rtp(2)).unwrap();
     assert_eq!(state(&flows, INSIDE).unwrap().2, 4002u16.to_be_bytes());
+}
+
+#[test]
+fn after_a_turn_the_sender_may_come_from_elsewhere_and_is_reached_where_it_was_until_then() {
+    let (mut flows, now) = (flows_with(&[]), Instant::now());
+    call(&mut flows, now, Latching::SameAddress);
+    packet(&mut flows, now, INSIDE, "10.61.0.11:4002", &rtp(1)).unwrap();
+    let turned =
+        FlowSpec { turns: 1, ..spec(INSIDE, Some(PHONE), OUTSIDE, Some(SERVER), Latching::SameAddress) };
+    flows.install(now, turned.clone()).unwrap();
+    assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Learning as u8);
+    assert_eq!(flows.report(at(OUTSIDE)).unwrap().destination, Some(at("10.61.0.11:4002")));
+    packet(&mut flows, now, INSIDE, "10.61.0.11:4444", &rtp(2)).unwrap();
+    assert_eq!(flows.report(at(OUTSIDE)).unwrap().destination, Some(at("10.61.0.11:4444")));
+    // The same again, as a session refresh brings it: nothing opens.
+    flows.install(now, turned).unwrap();
+    assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Forwarding as u8);
 }
 
 #[test]

@@ -55,10 +55,14 @@ impl Default for NextHops {
 
 impl NextHops {
     /// The index of the way to an address, for one more flow; none if there are too many ways.
-    pub(in super::super) fn acquire(&mut self, to: Ipv4Addr) -> Option<u32> {
+    pub(in super::super) fn acquire(&mut self, tables: &KernelTables, to: Ipv4Addr) -> Option<u32> {
         if let Some(hop) = self.hops.get_mut(&to) {
             hop.flows += 1;
             return Some(hop.index);
+        }
+        if self.free.is_empty() {
+            let idle = self.hops.iter().find(|(_, hop)| hop.flows == 0).map(|(to, _)| *to)?;
+            self.forget(tables, idle);
         }
         let index = self.free.pop_front()?;
         let resolution = Err("the way there is being looked up".to_owned());
@@ -73,9 +77,14 @@ impl NextHops {
         hop.flows = hop.flows.saturating_sub(1);
         // Servers and phones are called again: a way that is known is kept while there is room.
         if hop.flows == 0 && self.free.len() < MAX_NEXT_HOPS as usize / 2 {
+            self.forget(tables, to);
+        }
+    }
+
+    fn forget(&mut self, tables: &KernelTables, to: Ipv4Addr) {
+        if let Some(hop) = self.hops.remove(&to) {
             tables.write_hop(hop.index, NextHop::default());
             self.free.push_back(hop.index);
-            self.hops.remove(&to);
         }
     }
 

@@ -167,6 +167,7 @@ mod tests {
             kind: FlowKind::Opaque,
             dscp: None,
             clock_rate: 8000,
+            turns: 0,
         };
         flows.install(Instant::now(), spec).unwrap();
         let (rtcp, _copies) = mpsc::channel(1);

@@ -160,6 +160,7 @@ fn an_answered_call_has_four_flows_that_point_at_each_other() {
             kind,
             dscp: Some(if kind == FlowKind::Rtcp { Dscp::CS3 } else { Dscp::EF }),
             clock_rate: 8000,
+            turns: 0,
         };
         assert_eq!(installed.0[&local], expected);
     }
@@ -268,15 +269,37 @@ fn streams_come_and_go_with_their_media_descriptions() {
     installed.apply(sessions.answer(now, &answer(&answered(7000), b"a", b"b")).unwrap().changes);
     assert_eq!(installed.0.len(), 8);
     assert!(installed.0.values().any(|flow| flow.clock_rate == 90_000));
-    // It is ended by port 0, and later added again, and refused.
+    // It is ended by port 0, but not before the answer: a refused end ends nothing.
     installed.apply(sessions.offer(now, &offer(&with(0), b"a")).unwrap().changes);
-    installed.apply(sessions.answer(now, &answer(&answered(0), b"a", b"b")).unwrap().changes);
-    assert_eq!(installed.0.len(), 4);
-    installed.apply(sessions.offer(now, &offer(&with(5000), b"a")).unwrap().changes);
     assert_eq!(installed.0.len(), 8);
     installed.apply(sessions.answer(now, &answer(&answered(0), b"a", b"b")).unwrap().changes);
     assert_eq!(installed.0.len(), 4);
-    assert_eq!(sessions.ports()[0].used, 2);
+    // It is added again. One branch of the call refuses it, another accepts: its ports were kept.
+    let out = sessions.offer(now, &offer(&with(5000), b"a")).unwrap();
+    installed.apply(out.changes);
+    installed.apply(sessions.answer(now, &answer(&answered(0), b"a", b"b")).unwrap().changes);
+    let server_side = at("10.62.0.1", port_of(&out.sdp, 1));
+    assert_eq!(installed.0[&server_side].signalled, None);
+    let back = sessions.answer(now, &answer(&answered(7000), b"a", b"c")).unwrap();
+    assert_ne!(port_of(&back.sdp, 1), 7000, "our port, not the other party's");
+    installed.apply(back.changes);
+    assert_eq!(installed.0[&server_side].signalled, Some(at("10.62.0.10", 7000)));
+    assert_eq!(sessions.ports()[0].used, 4);
+}
+
+#[test]
+fn a_change_of_direction_opens_learning_and_a_refresh_does_not() {
+    let (mut sessions, mut installed) = (sessions(), Installed::default());
+    let (_, inside) = call(&mut sessions, &mut installed);
+    let now = Instant::now();
+    let mut turns = Vec::new();
+    for direction in ["a=sendrecv\r\n", "a=sendonly\r\n", "a=sendonly\r\n", "", ""] {
+        sessions.offer(now, &offer(&audio("10.61.0.11", 4000, direction), b"a")).unwrap();
+        let back = sessions.answer(now, &answer(&audio("10.62.0.10", 6000, ""), b"a", b"b")).unwrap();
+        installed.apply(back.changes);
+        turns.push(installed.0[&at("10.61.0.1", inside)].turns);
+    }
+    assert_eq!(turns, [0, 1, 1, 2, 2]);
 }
 
 #[test]
