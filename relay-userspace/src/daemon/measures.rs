@@ -20,6 +20,7 @@ use crate::{
 pub(super) struct NetworkLabels {
     pub(super) name: String,
     pub(super) role: Role,
+    pub(super) interface: String,
 }
 
 impl NetworkLabels {
@@ -178,6 +179,13 @@ impl Measures {
         for (label, count) in carried {
             metrics.flows.with_label_values(&[label]).set(count);
         }
+        for network in &self.networks {
+            let mode = attach_mode(engine, &network.interface);
+            for other in ["native", "generic", "userspace", LOST] {
+                let labels = [network.interface.as_str(), other];
+                metrics.attach_mode.with_label_values(&labels).set(i64::from(mode == other));
+            }
+        }
         metrics.flow_table_size.set(i64::from(engine.table_use().1));
         for (network, ports) in self.networks.iter().zip(ports) {
             metrics.media_ports_used.with_label_values(&[&network.name]).set(ports.used as i64);
@@ -191,4 +199,16 @@ impl Measures {
         metrics.add_latencies(names::datapath::USERSPACE, &before.1, &userspace);
         before.1 = userspace;
     }
+}
+
+/// The word for an interface that the relay is no longer attached to.
+const LOST: &str = "lost";
+
+/// How the relay is attached to an interface.
+pub(super) fn attach_mode(engine: &Engine, interface: &str) -> &'static str {
+    if engine.lost_attachments().iter().any(|lost| lost.interface == interface) {
+        return LOST;
+    }
+    let attachment = engine.attachments().iter().find(|attachment| attachment.interface == interface);
+    attachment.map_or(names::datapath::USERSPACE, |attachment| attachment.mode.label())
 }

@@ -113,15 +113,13 @@ pub async fn run(config: &Config, file: &Path) -> Result<(), StartError> {
     let datapath =
         if engine.why_userspace().is_none() { names::datapath::KERNEL } else { names::datapath::USERSPACE };
     metrics.datapath_info.with_label_values(&[datapath, engine.why_userspace().unwrap_or_default()]).set(1);
-    for ready in &networks {
-        let interface = &ready.network.interface;
-        let attachment = engine.attachments().iter().find(|attachment| &attachment.interface == interface);
-        let mode = attachment.map_or(names::datapath::USERSPACE, |attachment| attachment.mode.label());
-        metrics.attach_mode.with_label_values(&[interface, mode]).set(1);
-    }
     let labels = networks
         .iter()
-        .map(|ready| NetworkLabels { name: ready.network.name.clone(), role: ready.network.role })
+        .map(|ready| NetworkLabels {
+            name: ready.network.name.clone(),
+            role: ready.network.role,
+            interface: ready.network.interface.clone(),
+        })
         .collect();
     let plane = MediaPlane::new(Sessions::new(media_settings(config, &networks)), Arc::clone(&engine));
     let proxy = Proxy::new(proxy_settings(config, &networks));

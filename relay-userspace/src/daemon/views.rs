@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Instant};
 
 use relay_ebpf::FlowKind;
 
-use super::{core::Core, host};
+use super::{core::Core, host, measures::attach_mode};
 use crate::{
     admin::Observed,
     control::{Answers, CallView, FlowView, NetworkView, Request, Response, StatusView},
@@ -55,6 +55,9 @@ impl Views {
             .iter()
             .zip(ports)
             .map(|(facts, ports)| {
+                let lost = engine.lost_attachments();
+                let why_lost =
+                    lost.iter().find(|lost| lost.interface == facts.interface).map(|lost| lost.why);
                 let attachment =
                     engine.attachments().iter().find(|attachment| attachment.interface == facts.interface);
                 NetworkView {
@@ -62,9 +65,9 @@ impl Views {
                     role: facts.role.clone(),
                     interface: facts.interface.clone(),
                     sip: facts.sip.to_string(),
-                    attached: attachment
-                        .map_or_else(|| "userspace".to_owned(), |attachment| attachment.mode.to_string()),
-                    attached_reason: match attachment {
+                    attached: attach_mode(engine, &facts.interface).to_owned(),
+                    attached_reason: match attachment.filter(|_| why_lost.is_none()) {
+                        _ if why_lost.is_some() => why_lost.map(str::to_owned),
                         Some(attachment) => attachment.why_not_native.clone(),
                         None => engine.why_userspace().map(str::to_owned),
                     },
@@ -224,6 +227,12 @@ impl Observed for Views {
     }
 
     fn ready(&self) -> Result<(), String> {
+        if let Some(lost) = self.core.engine.lost_attachments().first() {
+            return Err(format!(
+                "the relay is no longer attached to {}: {}; restart the daemon",
+                lost.interface, lost.why
+            ));
+        }
         let ports = self.core.state().plane.sessions.ports();
         match self.networks.iter().zip(ports).find(|(_, ports)| ports.used == ports.total) {
             Some((facts, _)) => Err(format!("all media ports of network \"{}\" are in use", facts.name)),

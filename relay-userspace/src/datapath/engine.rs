@@ -21,7 +21,7 @@ use super::{
     flow::{FlowReport, FlowSpec},
     flows::Flows,
     kernel::{
-        attach::{AttachError, Attachment, Lifetime, attach, release_pinned},
+        attach::{AttachError, Attachment, Lifetime, LostAttachment, attach, release_pinned},
         programs::{KernelLog, Options, Programs, ProgramsError},
         resolver,
     },
@@ -84,6 +84,7 @@ pub enum EngineError {
 struct Kernel {
     programs: Mutex<Programs>,
     attachments: Vec<Attachment>,
+    lost: Arc<Mutex<Vec<LostAttachment>>>,
     /// Keep their tasks running.
     _sockets: SteeredSockets,
 }
@@ -178,14 +179,16 @@ impl Engine {
             }
             attachments.push(attachment);
         }
+        let lost = Arc::default();
         tasks.push(tokio::spawn(resolver::run(
             netlink,
             news,
             Arc::clone(&shared.flows),
             Arc::clone(&shared.wanted),
             attachments.clone(),
+            Arc::clone(&lost),
         )));
-        let kernel = Kernel { programs: Mutex::new(programs), attachments, _sockets: sockets };
+        let kernel = Kernel { programs: Mutex::new(programs), attachments, lost, _sockets: sockets };
         Ok(Self { shared, kernel: Some(kernel), why_userspace: None, ports: PortSockets::default(), tasks })
     }
 
@@ -273,6 +276,14 @@ impl Engine {
     #[must_use]
     pub fn attachments(&self) -> &[Attachment] {
         self.kernel.as_ref().map_or(&[], |kernel| &kernel.attachments)
+    }
+
+    /// The interfaces that the relay was attached to and is no longer.
+    #[must_use]
+    pub fn lost_attachments(&self) -> Vec<LostAttachment> {
+        let lost =
+            self.kernel.as_ref().map(|kernel| kernel.lost.lock().unwrap_or_else(PoisonError::into_inner));
+        lost.map(|lost| lost.clone()).unwrap_or_default()
     }
 
     /// Why there is no kernel datapath; none if there is one.

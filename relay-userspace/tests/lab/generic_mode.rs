@@ -5,10 +5,13 @@ use std::time::Duration;
 use anyhow::Result;
 use xtask::{
     demo::appliance::Appliance,
-    lab::network::{APPLIANCE_OFFICE, TO_OFFICE},
+    lab::{
+        interrupt,
+        network::{APPLIANCE_OFFICE, TO_OFFICE},
+    },
 };
 
-use crate::site::{Site, engine};
+use crate::site::{LIMIT, Site, engine};
 
 #[test]
 fn a_bridge_gets_generic_mode_which_the_log_the_status_and_the_metrics_tell() -> Result<()> {
@@ -35,5 +38,18 @@ fn a_bridge_gets_generic_mode_which_the_log_the_status_and_the_metrics_tell() ->
 
     let _call = site.phone_calls(3, Duration::from_secs(60))?;
     site.until_flows(4, |flow| flow.datapath == "kernel" && flow.kernel_packets > 0)?;
+
+    // The interface goes, and with it the program: nobody is left in the dark about that either.
+    site.lab.branch.ip(&["link", "delete", "dev", "br0"])?;
+    interrupt::wait_until(LIMIT, "word that the relay is no longer attached", || {
+        let status = site.status()?;
+        let lost =
+            status.networks.iter().any(|network| network.name == "office" && network.attached == "lost");
+        let why = status.not_ready_reason.unwrap_or_default();
+        Ok((lost && why.contains("no longer attached to br0: the interface is gone")).then_some(()))
+    })?;
+    let lost = [("interface", "br0"), ("mode", "lost")];
+    assert!((site.metric("branchline_attach_mode", &lost)? - 1.0).abs() < f64::EPSILON);
+    assert!(site.metric("branchline_attach_mode", &attached)?.abs() < f64::EPSILON);
     Ok(())
 }

@@ -62,6 +62,15 @@ pub struct Attachment {
     pub device: u32,
 }
 
+/// An interface that the relay was attached to, and is no longer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostAttachment {
+    /// Its name.
+    pub interface: String,
+    /// What has happened.
+    pub why: &'static str,
+}
+
 /// Why the relay could not be attached.
 #[derive(Debug, Error)]
 pub enum AttachError {

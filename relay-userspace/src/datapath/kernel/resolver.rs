@@ -17,8 +17,12 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{super::flows::Flows, attach::Attachment, next_hops::Resolution};
-use crate::net::netlink::{Error, Handle, Link, Neighbour, News, Route, subscribe};
+use super::{
+    super::flows::Flows,
+    attach::{Attachment, LostAttachment},
+    next_hops::Resolution,
+};
+use crate::net::netlink::{Attached, Error, Handle, Link, Neighbour, News, Route, subscribe};
 
 /// How often everything is read anew, in case news were lost, and stale neighbours are probed.
 const REFRESH: Duration = Duration::from_secs(10);
@@ -67,6 +71,17 @@ impl View {
         (scope, forgotten)
     }
 
+    /// Whether the kernel no longer runs the relay where it was attached.
+    fn lost(&self, attachment: &Attachment) -> Option<LostAttachment> {
+        let interface = attachment.interface.clone();
+        let why = match self.links.get(&attachment.index).filter(|link| link.name == interface) {
+            None => "the interface is gone, or has been made anew",
+            Some(link) if link.xdp == Attached::Nothing => "something has taken the XDP program off",
+            Some(_) => return None,
+        };
+        Some(LostAttachment { interface, why })
+    }
+
     /// Whether media goes by a neighbour.
     fn is_used(&self, neighbour: &Neighbour) -> bool {
         let mut routes = self.routes.values().flatten();
@@ -112,6 +127,7 @@ pub(in super::super) async fn run(
     flows: Arc<Mutex<Flows>>,
     wanted: Arc<Notify>,
     attachments: Vec<Attachment>,
+    lost: Arc<Mutex<Vec<LostAttachment>>>,
 ) {
     let devices = attachments.iter().map(|attachment| (attachment.index, attachment.device)).collect();
     let mut view = View { devices, ..View::default() };
@@ -143,8 +159,27 @@ pub(in super::super) async fn run(
         if let Err(error) = result {
             warn!(%error, "next hops: netlink could not be read; trying again in {} s", REFRESH.as_secs());
         }
+        note_lost(&view, &attachments, &lost);
         apply(&view, &flows).await;
     }
+}
+
+/// Keeps the list of attachments that are gone, and says so when one goes or comes back.
+fn note_lost(view: &View, attachments: &[Attachment], lost: &Mutex<Vec<LostAttachment>>) {
+    if view.links.is_empty() {
+        return;
+    }
+    let now: Vec<LostAttachment> =
+        attachments.iter().filter_map(|attachment| view.lost(attachment)).collect();
+    let mut before = lost.lock().unwrap_or_else(PoisonError::into_inner);
+    for gone in now.iter().filter(|gone| !before.contains(gone)) {
+        warn!(
+            interface = gone.interface,
+            why = gone.why,
+            "datapath: the relay is no longer attached; media goes through userspace there until a restart"
+        );
+    }
+    *before = now;
 }
 
 /// Asks the kernel to find out the hardware addresses of neighbours.
@@ -270,7 +305,7 @@ mod tests {
         drop(sender);
         let flows = Flows::new(SharedArray::on_heap(1), None, Vec::new());
         let flows = Arc::new(Mutex::new(flows));
-        let kept = run(netlink::connect().unwrap(), news, flows, Arc::default(), Vec::new());
+        let kept = run(netlink::connect().unwrap(), news, flows, Arc::default(), Vec::new(), Arc::default());
         assert!(tokio::time::timeout(Duration::from_millis(200), kept).await.is_err(), "it has given up");
     }
 
