@@ -11,6 +11,7 @@
 mod ports;
 mod rtcp;
 mod sessions;
+mod stream;
 mod surface;
 
 pub use ports::PortUse;

@@ -19,20 +19,18 @@ use relay_ebpf::FlowKind;
 
 use super::{
     ports::{PortPair, PortUse, Ports},
+    stream::{Party, Pending, Remote, Side, Stream, Wish, clock_rate, flow_kind, read, usable},
     surface::{Answer, MediaError, Offer},
 };
 use crate::{
     datapath::FlowSpec,
     net::{Dscp, Latching, NetworkId},
-    sdp::{Address, Direction, Ice, Media, Rewriter, Session as Description, Target},
+    sdp::{Direction, Ice, Media, Rewriter, Session as Description, Target},
 };
 
 /// Flows outlive their call by this long: whoever hangs up has sent packets that the BYE overtakes, and
 /// may send more until it is answered.
 const LINGER: Duration = Duration::from_secs(1);
-/// Timestamp clock where a description names none (RFC 3551's audio).
-const DEFAULT_CLOCK: u32 = 8000;
-
 /// What the media room knows of a network.
 #[derive(Debug, Clone)]
 pub struct MediaNetwork {
@@ -99,79 +97,6 @@ pub struct SessionReport {
     pub networks: (NetworkId, NetworkId),
     /// Its streams.
     pub streams: Vec<StreamReport>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    A,
-    B,
-}
-
-/// Where a party wants its packets: none while it is unknown, or on hold by an address of zeros.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Remote {
-    rtp: Option<SocketAddr>,
-    rtcp: Option<SocketAddr>,
-}
-
-/// What a party says of a stream in a description.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Wish {
-    remote: Remote,
-    direction: Direction,
-}
-
-/// What an offer wants of its sender's side of a stream, until it is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pending {
-    /// This.
-    Wish(Wish),
-    /// The stream's end.
-    End,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Party {
-    network: NetworkId,
-    ports: PortPair,
-    remote: Remote,
-    direction: Direction,
-    /// How often it has changed its direction: after a hold, its packets may come from elsewhere.
-    turns: u32,
-}
-
-impl Party {
-    fn take(&mut self, wish: Wish) {
-        if self.direction != wish.direction {
-            self.turns = self.turns.wrapping_add(1);
-        }
-        (self.remote, self.direction) = (wish.remote, wish.direction);
-    }
-
-    /// The party wants nothing of this stream, for now or in this branch of the call.
-    fn refuse(&mut self) {
-        self.remote = Remote::default();
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Stream {
-    kind: String,
-    flow_kind: FlowKind,
-    clock_rate: u32,
-    a: Party,
-    b: Party,
-    /// What the last offer wants, until it is answered.
-    pending: Option<(Side, Pending)>,
-}
-
-impl Stream {
-    fn party(&mut self, side: Side) -> &mut Party {
-        match side {
-            Side::A => &mut self.a,
-            Side::B => &mut self.b,
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -603,44 +528,6 @@ impl Sessions {
         rewriter.ice(Ice::Remove);
         rewriter.finish()
     }
-}
-
-fn read(sdp: &[u8]) -> Result<Description<'_>, MediaError> {
-    let description = Description::parse(sdp).map_err(|error| MediaError::Sdp(error.to_string()))?;
-    description.check_connections().map_err(|error| MediaError::Sdp(error.to_string()))?;
-    Ok(description)
-}
-
-/// The address to send to; none if the party is on hold by an address of zeros.
-fn usable(address: Option<Address<'_>>, network: &MediaNetwork) -> Result<Option<IpAddr>, MediaError> {
-    match address {
-        None => Ok(None),
-        Some(address) if address.is_hold() => Ok(None),
-        Some(Address::Name(name)) => Err(MediaError::Sdp(format!(
-            "the connection address {:?} is a name; media needs an IP address",
-            String::from_utf8_lossy(name)
-        ))),
-        Some(Address::Ip(ip)) if ip.is_multicast() => {
-            Err(MediaError::Sdp(format!("the connection address {ip} is a multicast group")))
-        }
-        // Only programs on this host would hear it, with the appliance's own address as the sender.
-        Some(Address::Ip(ip)) if ip.is_loopback() => {
-            Err(MediaError::Sdp(format!("the connection address {ip} is the appliance itself")))
-        }
-        Some(Address::Ip(ip)) if ip.is_ipv4() != network.address.is_ipv4() => Err(MediaError::Sdp(format!(
-            "the connection address {ip} is of another family than network \"{}\" ({})",
-            network.name, network.address
-        ))),
-        Some(Address::Ip(ip)) => Ok(Some(ip)),
-    }
-}
-
-fn flow_kind(media: &Media<'_>) -> FlowKind {
-    if media.protocol.is_rtp() { FlowKind::Rtp } else { FlowKind::Opaque }
-}
-
-fn clock_rate(media: &Media<'_>) -> u32 {
-    media.payload_types().find_map(|payload| media.clock_rate(payload)).unwrap_or(DEFAULT_CLOCK)
 }
 
 #[cfg(test)]
