@@ -134,12 +134,7 @@ impl Measures {
                 if labels.direction() == direction
                     && let Some(totals) = totals.get(&network)
                 {
-                    sum.kernel_packets += totals.kernel_packets;
-                    sum.kernel_bytes += totals.kernel_bytes;
-                    sum.relayed_packets += totals.relayed_packets;
-                    sum.relayed_bytes += totals.relayed_bytes;
-                    sum.lost += totals.lost;
-                    sum.expected += totals.expected;
+                    sum += *totals;
                 }
             }
             for (datapath, packets, bytes) in [

@@ -12,6 +12,7 @@
 use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    ops::AddAssign,
     time::Instant,
 };
 
@@ -105,14 +106,27 @@ pub struct Totals {
     pub expected: u64,
 }
 
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.kernel_packets += other.kernel_packets;
+        self.kernel_bytes += other.kernel_bytes;
+        self.relayed_packets += other.relayed_packets;
+        self.relayed_bytes += other.relayed_bytes;
+        self.lost += other.lost;
+        self.expected += other.expected;
+    }
+}
+
 impl Totals {
     pub(super) fn add(&mut self, stats: &FlowStats) {
-        self.kernel_packets += stats.kernel_packets;
-        self.kernel_bytes += stats.kernel_bytes;
-        self.relayed_packets += stats.relayed_packets;
-        self.relayed_bytes += stats.relayed_bytes;
-        self.lost += stats.lost();
-        self.expected += stats.expected();
+        *self += Self {
+            kernel_packets: stats.kernel_packets,
+            kernel_bytes: stats.kernel_bytes,
+            relayed_packets: stats.relayed_packets,
+            relayed_bytes: stats.relayed_bytes,
+            lost: stats.lost(),
+            expected: stats.expected(),
+        };
     }
 }
 
