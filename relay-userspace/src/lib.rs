@@ -16,6 +16,7 @@
 //! | 1 | [`datapath`] | carries the packets of flows, in the kernel or in userspace |
 //! | 1 | [`sdp`] | session descriptions: read and edited by splicing |
 //! | 1 | [`sip`] | SIP messages and transactions |
+//! | 1 | [`store`] | what survives a restart |
 //! | 0 | [`config`] | the configuration file |
 //! | 0 | [`metrics`] | what is counted and timed |
 //! | 0 | [`net`] | names of networks, addresses, netlink |
@@ -38,3 +39,4 @@ pub mod registrar;
 pub mod sdp;
 pub mod sip;
 pub mod splice;
+pub mod store;

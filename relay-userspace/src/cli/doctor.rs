@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 use serde::Serialize;
 
 use crate::{
-    config::Config,
+    config::{Config, Host},
     datapath::kernel::{
         attach::probe_mode,
         programs::{KernelLog, Options, Programs},
@@ -185,8 +185,8 @@ async fn network(
     }
     findings.push(overlaps(&links, &netlink.routes().await?));
     if let Some(config) = config {
-        let server = config.upstream.server.as_ref();
-        if let std::net::IpAddr::V4(ip) = server.ip() {
+        for server in config.upstream.servers.as_ref() {
+            let Host::Ip(std::net::IpAddr::V4(ip)) = server.host else { continue };
             findings.push(match netlink.route(ip).await {
                 Ok(Some(route)) => {
                     let by = links
@@ -194,14 +194,14 @@ async fn network(
                         .find(|link| link.index == route.interface)
                         .map_or("?", |link| &link.name);
                     finding(
-                        "route to the server",
+                        "route to a server",
                         Verdict::Good,
                         format!("{ip} by {by}, neighbour {}", route.neighbour),
                         "",
                     )
                 }
                 Ok(None) | Err(_) => finding(
-                    "route to the server",
+                    "route to a server",
                     Verdict::Missing,
                     format!("there is none to {ip}"),
                     "`ip route` shows the routes; is the VPN up?",

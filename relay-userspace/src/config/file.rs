@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,8 +12,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{ConfigError, PortRange};
-use crate::net::{DatapathChoice, Dscp, Latching, NetworkId, Role};
+use super::{ConfigError, PortRange, ServerUri, StatusRange, Tls};
+use crate::net::{DatapathChoice, Dscp, Latching, NetworkId, Role, Transport};
 
 /// The whole configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -22,8 +22,14 @@ pub struct Config {
     /// The networks, in order: their positions are their [`NetworkId`]s.
     #[serde(rename = "network", default)]
     networks: Vec<Spanned<Network>>,
-    /// The central server.
+    /// The central servers.
     pub upstream: Upstream,
+    /// What survives a restart.
+    #[serde(default)]
+    pub state: State,
+    /// TLS of SIP.
+    #[serde(default)]
+    pub tls: Tls,
     /// Code points of what leaves.
     #[serde(default)]
     pub dscp: DscpMarks,
@@ -61,9 +67,13 @@ pub struct Network {
     pub address: Option<Ipv4Addr>,
     /// The address that the other parties are told, where an address translator stands in between.
     pub advertised: Option<Ipv4Addr>,
-    /// The SIP port.
+    /// The SIP port for UDP.
     #[serde(default = "default_sip_port")]
     pub sip_port: u16,
+    /// The SIP port for TCP; 0: none. The same as for UDP unless it is given.
+    pub sip_tcp_port: Option<u16>,
+    /// The SIP port for TLS; 0: none. The one after that for UDP unless it is given.
+    pub sip_tls_port: Option<u16>,
     /// The media ports.
     #[serde(default)]
     pub media_ports: PortRange,
@@ -72,15 +82,51 @@ pub struct Network {
     pub latching: Latching,
 }
 
-/// The central server.
-#[derive(Debug, Clone, Deserialize)]
+impl Network {
+    /// The SIP port of a transport; `None` where it is switched off.
+    #[must_use]
+    pub fn port(&self, transport: Transport) -> Option<u16> {
+        let port = match transport {
+            Transport::Udp => self.sip_port,
+            Transport::Tcp => self.sip_tcp_port.unwrap_or(self.sip_port),
+            Transport::Tls => self.sip_tls_port.unwrap_or(self.sip_port.wrapping_add(1)),
+        };
+        Some(port).filter(|port| *port != 0)
+    }
+}
+
+/// The central servers.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
-    /// Its address and SIP port.
-    pub server: Spanned<SocketAddr>,
-    /// Addresses on `servers` networks whose requests are accepted beside the server's own.
+    /// They, in order of preference: equals that take over from each other.
+    pub servers: Spanned<Vec<ServerUri>>,
+    /// Addresses on `servers` networks whose requests are accepted beside the servers' own.
     #[serde(default)]
     pub trusted: Vec<IpNet>,
+    /// Seconds between OPTIONS to each server; 0: none are sent.
+    #[serde(default = "default_probe_seconds")]
+    pub probe_seconds: u64,
+    /// Seconds that a server that failed is left alone, unless a probe finds it well before.
+    #[serde(default = "default_recovery_seconds")]
+    pub recovery_seconds: u64,
+    /// Final answers that make the next server be tried: `"480"` or `"500-599"`.
+    #[serde(default = "default_retry_statuses")]
+    pub retry_statuses: Vec<StatusRange>,
+}
+
+/// What survives a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    /// The directory of the database, certificates and caches. Only the daemon's user may enter it.
+    pub directory: PathBuf,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { directory: PathBuf::from("/var/lib/branchline") }
+    }
 }
 
 /// Code points; 0 leaves packets as they came, or unmarked.
@@ -109,6 +155,12 @@ pub struct Sip {
     pub timer_t1_ms: u64,
     /// Timer T2 in milliseconds: the longest interval between retransmissions.
     pub timer_t2_ms: u64,
+    /// Retransmissions of an INVITE over UDP before its server is given up.
+    pub invite_retries: u32,
+    /// Retransmissions of other requests over UDP.
+    pub other_retries: u32,
+    /// Milliseconds in which a TCP connection must be there.
+    pub tcp_connect_timeout_ms: u64,
     /// Calls that there can be at a time.
     pub max_calls: usize,
     /// Seconds that an INVITE may ring without any answer (timer C).
@@ -117,7 +169,15 @@ pub struct Sip {
 
 impl Default for Sip {
     fn default() -> Self {
-        Self { timer_t1_ms: 500, timer_t2_ms: 1000, max_calls: 10_000, ring_timeout_seconds: 180 }
+        Self {
+            timer_t1_ms: 500,
+            timer_t2_ms: 1000,
+            invite_retries: 3,
+            other_retries: 4,
+            tcp_connect_timeout_ms: 2000,
+            max_calls: 10_000,
+            ring_timeout_seconds: 180,
+        }
     }
 }
 
@@ -218,6 +278,18 @@ fn default_sip_port() -> u16 {
     PORT
 }
 
+fn default_probe_seconds() -> u64 {
+    30
+}
+
+fn default_recovery_seconds() -> u64 {
+    60
+}
+
+fn default_retry_statuses() -> Vec<StatusRange> {
+    StatusRange::reference()
+}
+
 fn default_latching() -> Latching {
     Latching::SameAddress
 }
@@ -228,6 +300,10 @@ const FEWEST_FLOWS: u32 = 64;
 const MOST_FLOWS: u32 = 1 << 20;
 /// Longest timer of a transaction in milliseconds: a minute. Times are added to clocks, which have an end.
 const MOST_TIMER_MS: u64 = 60_000;
+/// Most retransmissions of a request.
+const MOST_RETRIES: u64 = 10;
+/// Most servers.
+const MOST_SERVERS: usize = 16;
 /// Longest time to ring or to be silent in seconds: thirty days.
 const MOST_SECONDS: u64 = 30 * 24 * 3600;
 /// Most calls: a quarter of the most flows.
@@ -287,6 +363,11 @@ impl Config {
             if network.sip_port == 0 {
                 return Err(wrong(span, "network.sip_port", "the SIP port must be 1 to 65535".to_owned()));
             }
+            let (tcp, tls) = (network.port(Transport::Tcp), network.port(Transport::Tls));
+            if tcp.is_some() && tcp == tls {
+                let message = "TCP and TLS need ports of their own".to_owned();
+                return Err(wrong(span, "network.sip_tls_port", message));
+            }
             if network.media_ports.range().contains(&network.sip_port) {
                 let message = format!("SIP port {} is among the media ports", network.sip_port);
                 return Err(wrong(span, "network.media_ports", message));
@@ -309,6 +390,16 @@ impl Config {
                     );
                     return Err(wrong(span, "network.sip_port", message));
                 }
+                let streams =
+                    |network: &Network| [network.port(Transport::Tcp), network.port(Transport::Tls)];
+                if same && streams(network).iter().flatten().any(|port| streams(other).contains(&Some(*port)))
+                {
+                    let message = format!(
+                        "networks {:?} and {:?} share an address, so their TCP and TLS ports must differ",
+                        network.name, other.name
+                    );
+                    return Err(wrong(span, "network.sip_tcp_port", message));
+                }
             }
         }
         for role in [Role::Phones, Role::Servers] {
@@ -319,15 +410,14 @@ impl Config {
                 return Err(wrong(None, "network", message));
             }
         }
-        let server = self.upstream.server.as_ref();
-        let span = Some(self.upstream.server.span());
-        if server.ip().is_unspecified() || server.port() == 0 {
-            let message = format!("{server} is not an address that can be sent to");
-            return Err(wrong(span, "upstream.server", message));
+        let servers = self.upstream.servers.as_ref();
+        if servers.is_empty() || servers.len() > MOST_SERVERS {
+            let message = format!("there must be 1 to {MOST_SERVERS} servers");
+            return Err(wrong(Some(self.upstream.servers.span()), "upstream.servers", message));
         }
-        if let IpAddr::V6(ip) = server.ip() {
-            let message = format!("{ip} is an IPv6 address; this version carries IPv4");
-            return Err(wrong(span, "upstream.server", message));
+        if self.tls.certificate.is_some() != self.tls.private_key.is_some() {
+            let message = "tls.certificate and tls.private_key belong together".to_owned();
+            return Err(wrong(None, "tls.private_key", message));
         }
         let flows = *self.datapath.flows.as_ref();
         if !(FEWEST_FLOWS..=MOST_FLOWS).contains(&flows) {
@@ -337,6 +427,10 @@ impl Config {
         for (key, value, most) in [
             ("sip.timer_t1_ms", self.sip.timer_t1_ms, MOST_TIMER_MS),
             ("sip.timer_t2_ms", self.sip.timer_t2_ms, MOST_TIMER_MS),
+            ("sip.tcp_connect_timeout_ms", self.sip.tcp_connect_timeout_ms, MOST_TIMER_MS),
+            ("sip.invite_retries", self.sip.invite_retries.into(), MOST_RETRIES),
+            ("sip.other_retries", self.sip.other_retries.into(), MOST_RETRIES),
+            ("upstream.recovery_seconds", self.upstream.recovery_seconds, MOST_SECONDS),
             ("sip.max_calls", self.sip.max_calls as u64, MOST_CALLS),
             ("sip.ring_timeout_seconds", self.sip.ring_timeout_seconds, MOST_SECONDS),
             ("media.timeout_seconds", self.media.timeout_seconds, MOST_SECONDS),
@@ -368,7 +462,7 @@ role = "servers"
 interface = "eth1"
 
 [upstream]
-server = "10.62.0.10:5060"
+servers = ["10.62.0.10:5060"]
 "#;
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -413,8 +507,22 @@ server = "10.62.0.10:5060"
             "sip_port",
             "media_ports",
             "latching",
-            "server",
+            "sip_tcp_port",
+            "sip_tls_port",
+            "servers",
             "trusted",
+            "probe_seconds",
+            "recovery_seconds",
+            "retry_statuses",
+            "directory",
+            "certificate",
+            "private_key",
+            "authorities",
+            "client_certificates",
+            "suites",
+            "invite_retries",
+            "other_retries",
+            "tcp_connect_timeout_ms",
             "rtp",
             "rtcp",
             "sip",
@@ -488,16 +596,16 @@ server = "10.62.0.10:5060"
                 "branchline.toml, key network: there is no [[network]] with role = \"servers\"",
             ),
             (
-                "a server without port",
+                "half an address",
                 "10.62.0.10:5060",
-                "10.62.0.10",
-                "line 14, key upstream.server: invalid socket address",
+                "10.62.0",
+                "line 14, key upstream.servers: \"10.62.0\" is not a SIP server: \"10.62.0\" is neither an address nor a domain name",
             ),
             (
                 "an IPv6 server",
                 "10.62.0.10:5060",
                 "[fd00::1]:5060",
-                "line 14, key upstream.server: fd00::1 is an IPv6 address",
+                "line 14, key upstream.servers: \"[fd00::1]:5060\" is not a SIP server: fd00::1 is an IPv6 address",
             ),
             (
                 "a DSCP of 64",

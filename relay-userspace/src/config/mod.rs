@@ -6,8 +6,10 @@
 
 mod error;
 mod file;
+mod tls;
 mod types;
 
 pub use error::ConfigError;
-pub use file::{Admin, Config, Control, Datapath, DscpMarks, Log, Media, Network, Sip, Upstream};
-pub use types::PortRange;
+pub use file::{Admin, Config, Control, Datapath, DscpMarks, Log, Media, Network, Sip, State, Upstream};
+pub use tls::{ClientCertificates, Suite, Tls};
+pub use types::{Host, PortRange, ServerUri, StatusRange};

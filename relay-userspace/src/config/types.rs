@@ -1,8 +1,14 @@
 //! Values with a syntax of their own.
 
-use std::ops::RangeInclusive;
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+};
 
 use serde::Deserialize;
+
+use crate::net::Transport;
 
 /// Media ports, written as `"16384-32767"`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -50,5 +56,205 @@ impl TryFrom<String> for PortRange {
             return Err(wrong("a call needs four ports"));
         }
         Ok(Self(first..=last))
+    }
+}
+
+/// Final status codes, written as `"480"` or `"500-599"`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct StatusRange(RangeInclusive<u16>);
+
+impl StatusRange {
+    /// What makes the reference products try the next server.
+    #[must_use]
+    pub fn reference() -> Vec<Self> {
+        vec![Self(480..=480), Self(500..=599)]
+    }
+
+    /// Whether a status code is among them.
+    #[must_use]
+    pub fn contains(&self, status: u16) -> bool {
+        self.0.contains(&status)
+    }
+}
+
+impl TryFrom<String> for StatusRange {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let (first, last) = text.split_once('-').unwrap_or((&text, &text));
+        match (first.trim().parse::<u16>(), last.trim().parse::<u16>()) {
+            (Ok(first), Ok(last)) if (300..=699).contains(&first) && (first..=699).contains(&last) => {
+                Ok(Self(first..=last))
+            }
+            _ => Err(format!(
+                "{text:?} is not a range of final status codes: write for example \"480\" or \"500-599\""
+            )),
+        }
+    }
+}
+
+/// A host: an address, or a name that has to be resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// An address.
+    Ip(IpAddr),
+    /// A domain name, in lower case.
+    Name(String),
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]"),
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A SIP server, written as a URI (`"sip:sip.example.com;transport=tls"`, `"sips:sip.example.com"`) or as
+/// `"203.0.113.10:5060"`.
+///
+/// A name without a port is looked up by its SRV records, one with a port by its addresses (RFC 3263 section 4).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ServerUri {
+    /// Where.
+    pub host: Host,
+    /// The port, if one is named.
+    pub port: Option<u16>,
+    /// By what.
+    pub transport: Transport,
+}
+
+impl fmt::Display for ServerUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sip:{}", self.host)?;
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        if self.transport == Transport::Udp {
+            Ok(())
+        } else {
+            write!(f, ";transport={}", self.transport.as_label())
+        }
+    }
+}
+
+impl TryFrom<String> for ServerUri {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let wrong = |why: &str| {
+            format!(
+                "{text:?} is not a SIP server: {why}; write for example \"sip:sip.example.com;transport=tls\" or \"203.0.113.10:5060\""
+            )
+        };
+        let (secure, rest) = match text.split_once(':') {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("sip") => (false, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("sips") => (true, rest),
+            _ => (false, text.as_str()),
+        };
+        let (place, parameters) = rest.split_once(';').unwrap_or((rest, ""));
+        if place.contains('@') {
+            return Err(wrong("a server has no user part"));
+        }
+        let mut transport = if secure { Transport::Tls } else { Transport::Udp };
+        for parameter in parameters.split(';').filter(|parameter| !parameter.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            if !name.eq_ignore_ascii_case("transport") {
+                return Err(wrong(&format!("parameter {name:?} means nothing here")));
+            }
+            transport = Transport::parse(value.as_bytes())
+                .ok_or_else(|| wrong(&format!("{value:?} is not udp, tcp or tls")))?;
+            if secure && transport == Transport::Tcp {
+                transport = Transport::Tls;
+            }
+            if secure && transport == Transport::Udp {
+                return Err(wrong("sips does not go over UDP"));
+            }
+        }
+        let (host, port) = if let Ok(address) = place.parse::<SocketAddr>() {
+            (Host::Ip(address.ip()), Some(address.port()))
+        } else if let Ok(ip) = place.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+            (Host::Ip(ip), None)
+        } else {
+            let (name, port) = match place.split_once(':') {
+                Some((name, port)) => {
+                    (name, Some(port.parse().map_err(|_| wrong(&format!("{port:?} is not a port")))?))
+                }
+                None => (place, None),
+            };
+            if !is_domain_name(name) {
+                return Err(wrong(&format!("{name:?} is neither an address nor a domain name")));
+            }
+            (Host::Name(name.to_ascii_lowercase()), port)
+        };
+        if port == Some(0) {
+            return Err(wrong("the port must be 1 to 65535"));
+        }
+        match host {
+            Host::Ip(IpAddr::V6(ip)) => {
+                Err(wrong(&format!("{ip} is an IPv6 address; this version carries IPv4")))
+            }
+            Host::Ip(ip) if ip.is_unspecified() || ip.is_multicast() => Err(wrong("it cannot be sent to")),
+            host => Ok(Self { host, port, transport }),
+        }
+    }
+}
+
+/// RFC 1035 section 2.3.1 and 2.3.4, with the underscores and leading digits that are in use; the last label is not a
+/// number, so that a mistyped address is not taken for a name.
+fn is_domain_name(name: &str) -> bool {
+    let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
+    name.len() <= 253
+        && labels.iter().all(|label| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+                && !label.starts_with('-')
+        })
+        && labels.last().is_some_and(|last| !last.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_read_as_uris_or_as_addresses() {
+        let rows = [
+            ("10.62.0.10:5060", "sip:10.62.0.10:5060"),
+            ("10.62.0.10", "sip:10.62.0.10"),
+            ("sip:10.62.0.10:5070;transport=TCP", "sip:10.62.0.10:5070;transport=tcp"),
+            ("sips:Sip.Example.com", "sip:sip.example.com;transport=tls"),
+            ("sips:example.com;transport=tcp", "sip:example.com;transport=tls"),
+            ("sip:example.com:5061;transport=tls", "sip:example.com:5061;transport=tls"),
+            ("example.com", "sip:example.com"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(ServerUri::try_from(text.to_owned()).unwrap().to_string(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_server_is_refused_with_the_reason() {
+        let rows = [
+            ("", "\"\" is neither an address nor a domain name"),
+            ("10.62.0", "\"10.62.0\" is neither an address nor a domain name"),
+            ("10.62.0.10:0", "the port must be 1 to 65535"),
+            ("example.com:sip", "\"sip\" is not a port"),
+            ("sip:user@example.com", "a server has no user part"),
+            ("sip:example.com;transport=sctp", "\"sctp\" is not udp, tcp or tls"),
+            ("sip:example.com;lr", "parameter \"lr\" means nothing here"),
+            ("sips:example.com;transport=udp", "sips does not go over UDP"),
+            ("0.0.0.0:5060", "it cannot be sent to"),
+            ("[fd00::1]:5060", "fd00::1 is an IPv6 address"),
+            ("exa mple.com", "neither an address nor a domain name"),
+        ];
+        for (text, expected) in rows {
+            let error = ServerUri::try_from(text.to_owned()).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
     }
 }

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     admin,
-    config::{Config, Network},
+    config::{Config, Host, Network},
     control,
     datapath::{
         Engine, EngineError, Settings as EngineSettings,
@@ -127,7 +127,7 @@ pub async fn run(config: &Config, file: &Path) -> Result<(), StartError> {
     let views = Arc::new(Views {
         core: Arc::clone(&core),
         networks: networks.iter().map(facts).collect(),
-        upstream: *config.upstream.server.as_ref(),
+        upstream: servers(config),
         started: Instant::now(),
     });
 
@@ -150,7 +150,7 @@ pub async fn run(config: &Config, file: &Path) -> Result<(), StartError> {
     for ready in &networks {
         info!(network = ready.network.name, sip = %ready.bound(), "ready for SIP over UDP");
     }
-    info!(metrics = %config.admin.listen, upstream = %config.upstream.server.as_ref(), "ready");
+    info!(metrics = %config.admin.listen, "ready");
 
     let reason = stop_signal().await.map_err(StartError::Signals)?;
     info!(signal = reason, calls = core.state().proxy.active_calls(), "branchline stops");
@@ -306,6 +306,17 @@ fn media_settings(config: &Config, networks: &[Ready<'_>]) -> MediaSettings {
     }
 }
 
+/// The servers that are given by address.
+fn servers(config: &Config) -> Vec<SocketAddr> {
+    let servers = config.upstream.servers.as_ref().iter();
+    servers
+        .filter_map(|server| match server.host {
+            Host::Ip(ip) => Some(SocketAddr::new(ip, server.port.unwrap_or(server.transport.default_port()))),
+            Host::Name(_) => None,
+        })
+        .collect()
+}
+
 fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::Settings {
     let sides = networks
         .iter()
@@ -322,7 +333,7 @@ fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::Settings {
         .iter()
         .find(|ready| ready.network.role == Role::Servers)
         .map_or(NetworkId(0), |ready| ready.id);
-    let upstream = proxy::Upstream { network: upstream, servers: vec![*config.upstream.server.as_ref()] };
+    let upstream = proxy::Upstream { network: upstream, servers: servers(config) };
     let mut settings = proxy::Settings::new(sides, upstream, rand::random());
     settings.trusted.clone_from(&config.upstream.trusted);
     settings.timers = Timers {
@@ -359,7 +370,7 @@ mod tests {
             format!(
                 "[[network]]\nname = \"office\"\nrole = \"phones\"\ninterface = \"eth0\"\n\
                  [[network]]\nname = \"centre\"\nrole = \"servers\"\ninterface = \"eth0\"\naddress = \"10.61.0.1\"\n{second}\
-                 [upstream]\nserver = \"10.62.0.10:5060\"\n"
+                 [upstream]\nservers = [\"10.62.0.10:5060\"]\n"
             )
         };
         let rows = [

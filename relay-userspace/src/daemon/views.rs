@@ -26,7 +26,7 @@ pub(super) struct NetworkFacts {
 pub(super) struct Views {
     pub(super) core: Arc<Core>,
     pub(super) networks: Vec<NetworkFacts>,
-    pub(super) upstream: SocketAddr,
+    pub(super) upstream: Vec<SocketAddr>,
     pub(super) started: Instant,
 }
 
@@ -84,7 +84,7 @@ impl Views {
             datapath: if engine.why_userspace().is_none() { "kernel" } else { "userspace" }.to_owned(),
             datapath_reason: engine.why_userspace().map(str::to_owned),
             networks,
-            upstream: self.upstream.to_string(),
+            upstream: self.upstream.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             calls_active,
             registrations,
             transactions,

@@ -130,7 +130,7 @@ mod tests {
     fn a_report_that_is_answered_tells_the_round_trip_between_the_appliance_and_who_answers() {
         let mut trips = RoundTrips::default();
         // It arrives from A at second 10 and goes to B, who answers half a second later; 40 ms were the way.
-        assert_eq!(trips.packet(at(A), at(B), 10_000_000_000, &sender_report(77)), []);
+        assert_eq!(trips.packet(at(A), at(B), 10_000_000_000, &sender_report(77)), Vec::<Duration>::new());
         let times = trips.packet(at(B), at(A), 10_540_000_000, &receiver_report(77, 32_768));
         assert_eq!(times, [Duration::from_millis(40)]);
     }
@@ -148,12 +148,15 @@ mod tests {
         ] {
             assert_eq!(
                 trips.packet(at(B), at(A), arrived, &receiver_report(last, delay)),
-                [],
+                Vec::<Duration>::new(),
                 "{description}"
             );
         }
         trips.forget(at(A));
-        assert_eq!(trips.packet(at(B), at(A), 10_100_000_000, &receiver_report(77, 0)), []);
+        assert_eq!(
+            trips.packet(at(B), at(A), 10_100_000_000, &receiver_report(77, 0)),
+            Vec::<Duration>::new()
+        );
     }
 
     proptest! {

@@ -25,6 +25,70 @@ impl fmt::Display for NetworkId {
     }
 }
 
+/// What carries SIP messages between two hosts (RFC 3261 section 18).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// A stream, framed by Content-Length.
+    Tcp,
+    /// A stream in TLS.
+    Tls,
+}
+
+impl Transport {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Udp, Self::Tcp, Self::Tls];
+
+    /// As it is written in Via (RFC 3261 section 20.42).
+    #[must_use]
+    pub fn as_via(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+            Self::Tls => "TLS",
+        }
+    }
+
+    /// As it is written in a URI's `transport` parameter, in metrics and in the configuration.
+    #[must_use]
+    pub fn as_label(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+
+    /// Reads either spelling, in any case.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|transport| text.eq_ignore_ascii_case(transport.as_via().as_bytes()))
+    }
+
+    /// Whether lost messages are the transport's business: no retransmissions then.
+    #[must_use]
+    pub fn is_reliable(self) -> bool {
+        self != Self::Udp
+    }
+
+    /// The port where none is named (RFC 3261 section 19.1.2).
+    #[must_use]
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Udp | Self::Tcp => 5060,
+            Self::Tls => 5061,
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_via())
+    }
+}
+
 /// Who lives on a network; it decides where requests from it may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]

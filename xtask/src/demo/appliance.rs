@@ -82,10 +82,12 @@ impl Settings {
              address = \"{APPLIANCE_OFFICE}\"\n{networks}\n\
              [[network]]\nname = \"centre\"\nrole = \"servers\"\ninterface = \"{TO_CENTRE}\"\n\
              address = \"{APPLIANCE_CENTRE}\"\n{networks}\n\
-             [upstream]\nserver = \"{SERVER}:{PEER_SIP}\"\n\n\
+             [upstream]\nservers = [\"{SERVER}:{PEER_SIP}\"]\n\n\
+             [state]\ndirectory = \"{}\"\n\n\
              [datapath]\n{datapath}\n\
              [admin]\nlisten = \"{ADMIN}\"\n\n\
              [control]\nsocket = \"{}\"\n\n{tables}",
+            dir.join("state").display(),
             socket(dir).display()
         )
     }

@@ -1,0 +1,13 @@
+//! What survives a restart: an embedded database and the key that seals the secrets in it.
+//!
+//! Everything is in the state directory, which only the daemon's user may enter. Rooms that keep something here have
+//! a table of their own and speak to it through [`Store::with`]; they write off the packet and transaction paths.
+//! Passwords and private keys are stored sealed ([`Secrets`]): a copy of the database alone gives nothing away.
+
+mod database;
+mod secrets;
+#[cfg(test)]
+pub(crate) mod tests_support;
+
+pub use database::{Store, StoreError};
+pub use secrets::{SealError, Secrets};
