@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{ConfigError, PortRange, ServerUri, StatusRange, Tls};
+use super::{ConfigError, PortRange, ServerUri, StatusRange, Tls, Web};
 use crate::net::{DatapathChoice, Dscp, Latching, NetworkId, Role, Transport};
 
 /// The whole configuration.
@@ -45,6 +45,9 @@ pub struct Config {
     /// Metrics and health over HTTP.
     #[serde(default)]
     pub admin: Admin,
+    /// The pages and the REST interface.
+    #[serde(default)]
+    pub web: Web,
     /// The command line's way to the daemon.
     #[serde(default)]
     pub control: Control,
@@ -439,6 +442,9 @@ impl Config {
                 return Err(wrong(None, key, format!("{value} is out of range: 1 to {most}")));
             }
         }
+        if let Err((key, message)) = self.web.check() {
+            return Err(wrong(None, key, message));
+        }
         tracing_subscriber::EnvFilter::try_new(&self.log.level).map(drop).map_err(|error| {
             wrong(None, "log.level", format!("{:?} is no log filter: {error}", self.log.level))
         })
@@ -537,6 +543,7 @@ servers = ["10.62.0.10:5060"]
             "kernel_log",
             "keep_when_stopped",
             "listen",
+            "rest_port",
             "socket",
             "level",
         ] {

@@ -4,12 +4,18 @@
 //! not be silently without effect. `packaging/branchline.example.toml` documents every key and is itself
 //! checked by a test.
 
+pub mod changes;
+pub mod edit;
 mod error;
 mod file;
+pub mod keys;
+pub mod save;
 mod tls;
 mod types;
+mod web;
 
 pub use error::ConfigError;
 pub use file::{Admin, Config, Control, Datapath, DscpMarks, Log, Media, Network, Sip, State, Upstream};
 pub use tls::{ClientCertificates, Suite, Tls};
 pub use types::{Host, PortRange, ServerUri, StatusRange};
+pub use web::Web;
