@@ -402,13 +402,17 @@ impl Proxy {
     }
 
     fn remove_call(&mut self, number: u64) {
-        let Some(mut call) = self.calls.remove(&number) else { return };
+        let Some(call) = self.take_call(number) else { return };
+        for side in std::iter::once(&call.caller).chain(call.dialogs.iter().map(|dialog| &dialog.callee)) {
+            self.offsets.forget(side.source.network, &call.info.call_id, &side.tag);
+        }
+    }
+
+    fn take_call(&mut self, number: u64) -> Option<Call> {
+        let mut call = self.calls.remove(&number)?;
         self.forget.set(number, &mut call.forget, None);
         if call.kind == Kind::Call && call.is_live() {
             self.live_calls -= 1;
-        }
-        for side in std::iter::once(&call.caller).chain(call.dialogs.iter().map(|dialog| &dialog.callee)) {
-            self.offsets.forget(side.source.network, &call.info.call_id, &side.tag);
         }
         if let Some(numbers) = self.by_call_id.get_mut(&call.info.call_id) {
             numbers.retain(|other| *other != number);
@@ -416,6 +420,7 @@ impl Proxy {
                 self.by_call_id.remove(&call.info.call_id);
             }
         }
+        Some(call)
     }
 
     /// Ends a call: its media goes, its record stays, and its dialogs linger for what still crosses.
@@ -462,6 +467,7 @@ impl Proxy {
         {
             media.delete(now, &call.info.media_key);
         }
-        self.remove_call(number);
+        // The numbering goes on.
+        self.take_call(number);
     }
 }

@@ -213,7 +213,8 @@ impl Transactions {
             (false, State::Proceeding) => self.timers.t2,
             (false, _) => (client.interval * 2).min(self.timers.t2),
         };
-        let at = Some(now + client.interval);
+        // A repetition at the very end would wait for no answer.
+        let at = Some(now + client.interval).filter(|at| client.end.is_none_or(|end| *at < end));
         self.deadlines.set(Timer::ClientRepeat(id, kind), &mut client.repeat, at);
         let transmit = client.transmit(client.payload.clone());
         self.out.push_back(transmit);
