@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::{
     config::ConfigError,
     control::{BindingView, CallView, FlowView, ReloadedView, StatusView},
+    store::{Entry, StoreError},
 };
 
 /// For machines: metrics and readiness.
@@ -61,6 +62,30 @@ pub trait Appliance: Send + Sync + 'static {
 
     /// When it started, in seconds since 1970.
     fn started_unix(&self) -> i64;
+
+    /// Adds or replaces an authentication entry; it is used from now on.
+    ///
+    /// # Errors
+    /// The store's.
+    fn put_entry(&self, entry: &Entry) -> Result<(), StoreError>;
+
+    /// Removes an authentication entry; says whether there was one.
+    ///
+    /// # Errors
+    /// The store's.
+    fn remove_entry(&self, registration_id: &str) -> Result<bool, StoreError>;
+
+    /// Trusts a server's certificate that was met; says whether there is such a one.
+    ///
+    /// # Errors
+    /// The store's.
+    fn trust_certificate(&self, fingerprint: &str, by: &str) -> Result<bool, StoreError>;
+
+    /// Forgets a server's certificate, trusted or not; says whether there was such a one.
+    ///
+    /// # Errors
+    /// The store's.
+    fn forget_certificate(&self, fingerprint: &str) -> Result<bool, StoreError>;
 
     /// The configuration file.
     fn configuration_file(&self) -> PathBuf;

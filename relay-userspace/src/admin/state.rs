@@ -182,6 +182,18 @@ impl Web {
         Ok(spawn_blocking(move || work(&store)).await.map_err(|_| Failure::Lost)??)
     }
 
+    /// Has the appliance do what may wait for the store, off the threads that serve.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Appliance) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let appliance = Arc::clone(&self.0.appliance);
+        Ok(spawn_blocking(move || work(&*appliance)).await.map_err(|_| Failure::Lost)??)
+    }
+
     /// Whether anybody can sign in. Once there is an administrator there always is one.
     pub(super) async fn has_administrator(&self) -> Result<bool, Failure> {
         if self.0.has_administrator.load(Ordering::Relaxed) {

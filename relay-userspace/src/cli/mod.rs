@@ -4,19 +4,17 @@ mod doctor;
 mod show;
 
 use std::{
-    io::IsTerminal as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::Serialize;
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{Config, Control},
     control::{self, Request, Response},
-    daemon,
+    daemon, log,
     net::DatapathChoice,
 };
 
@@ -71,6 +69,35 @@ enum Command {
         #[command(flatten)]
         daemon: Daemon,
     },
+    /// Show the central servers: which answer, which do not and why, and which is tried first.
+    Servers {
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Servers' certificates that no authority vouches for: look at them, trust one, forget one.
+    Certificates {
+        #[command(subcommand)]
+        command: Option<Certificates>,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// The credentials with which the appliance answers a server's challenge for a phone.
+    Entries {
+        #[command(subcommand)]
+        command: Option<Entries>,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Have the daemon read its configuration file again and apply what can be applied while calls stand.
+    Reload {
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Make a one-time link by which an administrator of the pages is set, or gets a new password.
+    SetupLink {
+        #[command(flatten)]
+        daemon: Daemon,
+    },
     /// Check what this host has and lacks for the appliance.
     Doctor {
         /// The configuration file whose interfaces are looked at; without one, all are.
@@ -82,6 +109,48 @@ enum Command {
         try_attach: bool,
         #[command(flatten)]
         format: Format,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Certificates {
+    /// Trust a server's certificate from now on: look at it first.
+    Trust {
+        /// Its fingerprint, or at least 8 digits of its beginning.
+        fingerprint: String,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Forget a certificate, trusted or not.
+    Forget {
+        /// Its fingerprint, or at least 8 digits of its beginning.
+        fingerprint: String,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Entries {
+    /// Add an entry, or replace the one of this registration. The password is the first line of standard input.
+    Set {
+        /// The registration: the user part of the phone's address-of-record.
+        registration_id: String,
+        /// The user name at the server, when it is another.
+        #[arg(long)]
+        user: Option<String>,
+        /// An extension that it may be used for too; may be given several times.
+        #[arg(long = "alias")]
+        aliases: Vec<String>,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Remove an entry.
+    Remove {
+        /// Its registration.
+        registration_id: String,
+        #[command(flatten)]
+        daemon: Daemon,
     },
 }
 
@@ -135,8 +204,8 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
             if let Some(wanted) = datapath {
                 config.datapath.engine = wanted;
             }
-            start_log(&config.log.level);
-            daemon::run(&config, &file).await.map_err(|error| error.to_string())?;
+            let log = log::start(&config.log.level);
+            daemon::run(&config, &file, datapath, log).await.map_err(|error| error.to_string())?;
         }
         Command::CheckConfig { config: file, format } => return check_config(&file, format.output),
         Command::Status { daemon } => match ask(&daemon, &Request::Status).await? {
@@ -149,6 +218,52 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
         },
         Command::Flows { call_id, daemon } => match ask(&daemon, &Request::Flows { call_id }).await? {
             Response::Flows(flows) => print(daemon.format.output, &flows, |flows| show::flows(flows)),
+            other => return unexpected(&other),
+        },
+        Command::Servers { daemon } => match ask(&daemon, &Request::Status).await? {
+            Response::Status(status) => {
+                print(daemon.format.output, &status.servers, |servers| show::servers(servers));
+            }
+            other => return unexpected(&other),
+        },
+        Command::Certificates { command: None, daemon } => {
+            match ask(&daemon, &Request::Certificates).await? {
+                Response::Certificates(list) => {
+                    print(daemon.format.output, &list, |list| show::certificates(list));
+                }
+                other => return unexpected(&other),
+            }
+        }
+        Command::Certificates { command: Some(Certificates::Trust { fingerprint, daemon }), .. } => {
+            let by = format!("the command line (user {})", user());
+            return change(&daemon, &Request::TrustCertificate { fingerprint, by }).await;
+        }
+        Command::Certificates { command: Some(Certificates::Forget { fingerprint, daemon }), .. } => {
+            return change(&daemon, &Request::ForgetCertificate { fingerprint }).await;
+        }
+        Command::Entries { command: None, daemon } => match ask(&daemon, &Request::Entries).await? {
+            Response::Entries(entries) => print(daemon.format.output, &entries, |list| show::entries(list)),
+            other => return unexpected(&other),
+        },
+        Command::Entries {
+            command: Some(Entries::Set { registration_id, user, aliases, daemon }), ..
+        } => {
+            let mut password = String::new();
+            let read = std::io::stdin().read_line(&mut password);
+            read.map_err(|error| format!("the password cannot be read from standard input: {error}"))?;
+            let password = password.trim_end_matches(['\r', '\n']).to_owned();
+            let user = user.unwrap_or_else(|| registration_id.clone());
+            return change(&daemon, &Request::PutEntry { registration_id, user, password, aliases }).await;
+        }
+        Command::Entries { command: Some(Entries::Remove { registration_id, daemon }), .. } => {
+            return change(&daemon, &Request::RemoveEntry { registration_id }).await;
+        }
+        Command::Reload { daemon } => match ask(&daemon, &Request::Reload).await? {
+            Response::Reloaded(done) => print(daemon.format.output, &done, show::reloaded),
+            other => return unexpected(&other),
+        },
+        Command::SetupLink { daemon } => match ask(&daemon, &Request::SetupLink).await? {
+            Response::SetupLink(link) => print(daemon.format.output, &link, show::setup_link),
             other => return unexpected(&other),
         },
         Command::Doctor { config, try_attach, format } => {
@@ -172,6 +287,25 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
 
 async fn ask(daemon: &Daemon, request: &Request) -> Result<Response, String> {
     control::ask(&daemon.socket, request).await
+}
+
+/// Asks for a change, and says that it was made.
+async fn change(daemon: &Daemon, request: &Request) -> Result<ExitCode, String> {
+    match ask(daemon, request).await? {
+        Response::Done => {
+            print(daemon.format.output, &"done", |done| format!("{done}\n"));
+            Ok(ExitCode::SUCCESS)
+        }
+        other => unexpected(&other),
+    }
+}
+
+/// Who asks, for the record.
+fn user() -> String {
+    ["SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok())
+        .unwrap_or_else(|| "unknown".to_owned())
 }
 
 fn unexpected(response: &Response) -> Result<ExitCode, String> {
@@ -220,15 +354,4 @@ fn check_config(file: &Path, output: Output) -> Result<ExitCode, String> {
         );
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn start_log(level: &str) {
-    // RUST_LOG wins, for a moment's troubleshooting; the file's level was checked when it was read.
-    let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(level)).unwrap_or_default();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
 }

@@ -52,8 +52,8 @@ mod tests {
             (
                 "one of each effect",
                 "[upstream]",
-                "[sip]\ntimer_t1_ms = 600\ninvite_retries = 5\n[upstream]",
-                &[("sip.timer_t1_ms", Effect::Running), ("sip.invite_retries", Effect::Restart)],
+                "[sip]\ntimer_t1_ms = 600\ntcp_connect_timeout_ms = 3000\n[upstream]",
+                &[("sip.timer_t1_ms", Effect::Running), ("sip.tcp_connect_timeout_ms", Effect::Restart)],
             ),
             (
                 "a network's key",

@@ -178,7 +178,8 @@ pub const KEYS: &[Key<Config>] = &[
     key("upstream.recovery_seconds", Restart, Number, |config| {
         Value::Number(config.upstream.recovery_seconds)
     }),
-    key("upstream.retry_statuses", Restart, List, |config| list(&config.upstream.retry_statuses)),
+    key("upstream.dns", Running, List, |config| list(&config.upstream.dns)),
+    key("upstream.retry_statuses", Running, List, |config| list(&config.upstream.retry_statuses)),
     key("state.directory", Restart, Text, |config| text(config.state.directory.display())),
     key("tls.certificate", Restart, Text, |config| path(config.tls.certificate.as_ref())),
     key("tls.private_key", Restart, Text, |config| path(config.tls.private_key.as_ref())),
@@ -187,11 +188,11 @@ pub const KEYS: &[Key<Config>] = &[
     key("tls.suites", Restart, List, |config| Value::List(config.tls.suites.iter().map(word).collect())),
     key("dscp.rtp", Running, Number, |config| Value::Number(config.dscp.rtp.value().into())),
     key("dscp.rtcp", Running, Number, |config| Value::Number(config.dscp.rtcp.value().into())),
-    key("dscp.sip", Running, Number, |config| Value::Number(config.dscp.sip.value().into())),
+    key("dscp.sip", Restart, Number, |config| Value::Number(config.dscp.sip.value().into())),
     key("sip.timer_t1_ms", Running, Number, |config| Value::Number(config.sip.timer_t1_ms)),
     key("sip.timer_t2_ms", Running, Number, |config| Value::Number(config.sip.timer_t2_ms)),
-    key("sip.invite_retries", Restart, Number, |config| Value::Number(config.sip.invite_retries.into())),
-    key("sip.other_retries", Restart, Number, |config| Value::Number(config.sip.other_retries.into())),
+    key("sip.invite_retries", Running, Number, |config| Value::Number(config.sip.invite_retries.into())),
+    key("sip.other_retries", Running, Number, |config| Value::Number(config.sip.other_retries.into())),
     key("sip.tcp_connect_timeout_ms", Restart, Number, |config| {
         Value::Number(config.sip.tcp_connect_timeout_ms)
     }),

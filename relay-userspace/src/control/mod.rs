@@ -7,6 +7,7 @@ mod messages;
 mod socket;
 
 pub use messages::{
-    BindingView, CallView, FlowView, NetworkView, ReloadedView, Request, Response, SetupLinkView, StatusView,
+    BindingView, CallView, CertificateView, EntryView, FlowView, NetworkView, ReloadedView, Request, Response,
+    ServerView, SetupLinkView, StatusView,
 };
 pub use socket::{Answers, ask, bind, serve};

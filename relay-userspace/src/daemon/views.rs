@@ -1,16 +1,23 @@
 //! What the daemon answers to the command line and to Prometheus.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Instant};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
 use relay_ebpf::FlowKind;
+use zeroize::Zeroizing;
 
-use super::{core::Core, host, measures::attach_mode};
+use super::{certificates::certificate_view, core::Core, host, measures::attach_mode, reload::Reloader};
 use crate::{
-    admin::Observed,
-    control::{Answers, CallView, FlowView, NetworkView, Request, Response, StatusView},
+    admin::{Appliance, Machine, Observed, Setup, Which},
+    config::ConfigError,
+    control::{
+        Answers, BindingView, CallView, EntryView, FlowView, NetworkView, ReloadedView, Request, Response,
+        ServerView, StatusView,
+    },
     datapath::{Carrier, FlowReport},
     net::NetworkId,
     proxy::CallInfo,
+    store::{Entry, StoreError},
+    upstream::{Health, ServerState},
 };
 
 /// What does not change while the daemon runs.
@@ -26,8 +33,10 @@ pub(super) struct NetworkFacts {
 pub(super) struct Views {
     pub(super) core: Arc<Core>,
     pub(super) networks: Vec<NetworkFacts>,
-    pub(super) upstream: Vec<SocketAddr>,
     pub(super) started: Instant,
+    pub(super) started_unix: i64,
+    pub(super) setup: Arc<Setup>,
+    pub(super) reloader: Reloader,
 }
 
 impl Views {
@@ -40,7 +49,7 @@ impl Views {
         let (flows, flow_table_size) = engine.table_use();
         let totals = engine.totals();
         let not_ready_reason = self.ready().err();
-        let (calls_active, registrations, transactions, media_sessions, ports) = {
+        let (calls_active, registrations, transactions, media_sessions, ports, servers) = {
             let state = self.core.state();
             (
                 state.proxy.active_calls(),
@@ -48,8 +57,11 @@ impl Views {
                 state.proxy.transaction_count(),
                 state.plane.sessions.len(),
                 state.plane.sessions.ports(),
+                state.proxy.servers(),
             )
         };
+        let servers = servers.iter().map(server_view).collect();
+        let (waiting_for_restart, configuration_error) = self.reloader.state();
         let networks = self
             .networks
             .iter()
@@ -84,7 +96,7 @@ impl Views {
             datapath: if engine.why_userspace().is_none() { "kernel" } else { "userspace" }.to_owned(),
             datapath_reason: engine.why_userspace().map(str::to_owned),
             networks,
-            upstream: self.upstream.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            servers,
             calls_active,
             registrations,
             transactions,
@@ -99,6 +111,8 @@ impl Views {
                 .into_iter()
                 .map(|(reason, kernel, userspace)| (reason.label().to_owned(), kernel, userspace))
                 .collect(),
+            waiting_for_restart,
+            configuration_error,
         }
     }
 
@@ -209,20 +223,182 @@ impl Answers for Views {
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Calls { ended } => Response::Calls(self.calls(*ended)),
             Request::Flows { call_id } => Response::Flows(self.flows(call_id.as_deref())),
+            Request::Reload => match self.reloader.reload() {
+                Ok(done) => Response::Reloaded(done),
+                Err(error) => Response::Error(error.to_string()),
+            },
+            Request::SetupLink => Response::SetupLink(self.setup.issue(Instant::now())),
+            Request::Certificates => answered(self.core.certificates.list(), |list| {
+                Response::Certificates(list.iter().map(certificate_view).collect())
+            }),
+            Request::TrustCertificate { fingerprint, by } => {
+                let done = self.core.certificates.trust(fingerprint, by);
+                self.core.probe_soon();
+                found(done, || {
+                    format!("no certificate with fingerprint {fingerprint} was met, or several begin so")
+                })
+            }
+            Request::ForgetCertificate { fingerprint } => {
+                found(self.core.certificates.forget(fingerprint), || {
+                    format!("no certificate with fingerprint {fingerprint} was met, or several begin so")
+                })
+            }
+            Request::Entries => answered(self.core.store.entries(), |entries| {
+                Response::Entries(entries.iter().map(entry_view).collect())
+            }),
+            Request::PutEntry { registration_id, user, password, aliases } => {
+                let entry = Entry {
+                    registration_id: registration_id.clone(),
+                    user: user.clone(),
+                    password: Zeroizing::new(password.clone()),
+                    aliases: aliases.clone(),
+                };
+                match entry.check() {
+                    Ok(()) => answered(self.core.put_entry(&entry), |()| Response::Done),
+                    Err(why) => Response::Error(why),
+                }
+            }
+            Request::RemoveEntry { registration_id } => {
+                found(self.core.remove_entry(registration_id), || {
+                    format!("there is no entry for {registration_id:?}")
+                })
+            }
         }
+    }
+}
+
+impl Appliance for Views {
+    fn status(&self) -> StatusView {
+        Self::status(self)
+    }
+
+    fn calls(&self, which: Which) -> Vec<CallView> {
+        Self::calls(self, which == Which::WithEnded)
+    }
+
+    fn flows(&self, call_id: Option<&str>) -> Vec<FlowView> {
+        Self::flows(self, call_id)
+    }
+
+    fn bindings(&self) -> Vec<BindingView> {
+        let now = Instant::now();
+        let state = self.core.state();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut bindings: Vec<BindingView> = state
+            .proxy
+            .bindings()
+            .map(|binding| BindingView {
+                address_of_record: text(&binding.aor),
+                contact: text(&binding.contact),
+                network: self.network(binding.source.network),
+                source: binding.source.to_string(),
+                user_agent: binding.user_agent.clone(),
+                registered_seconds: now.saturating_duration_since(binding.registered).as_secs(),
+                expires_seconds: binding.expires.saturating_duration_since(now).as_secs(),
+            })
+            .collect();
+        drop(state);
+        bindings.sort_by(|a, b| (&a.address_of_record, &a.contact).cmp(&(&b.address_of_record, &b.contact)));
+        bindings
+    }
+
+    fn machine(&self) -> Machine {
+        Machine {
+            name: host::name(),
+            kernel: host::kernel(),
+            architecture: std::env::consts::ARCH.to_owned(),
+        }
+    }
+
+    fn started_unix(&self) -> i64 {
+        self.started_unix
+    }
+
+    fn put_entry(&self, entry: &Entry) -> Result<(), StoreError> {
+        self.core.put_entry(entry)
+    }
+
+    fn remove_entry(&self, registration_id: &str) -> Result<bool, StoreError> {
+        self.core.remove_entry(registration_id)
+    }
+
+    fn trust_certificate(&self, fingerprint: &str, by: &str) -> Result<bool, StoreError> {
+        let done = self.core.certificates.trust(fingerprint, by);
+        self.core.probe_soon();
+        done
+    }
+
+    fn forget_certificate(&self, fingerprint: &str) -> Result<bool, StoreError> {
+        self.core.certificates.forget(fingerprint)
+    }
+
+    fn configuration_file(&self) -> PathBuf {
+        self.reloader.file().to_owned()
+    }
+
+    fn reload(&self) -> Result<ReloadedView, ConfigError> {
+        self.reloader.reload()
+    }
+}
+
+fn answered<T>(result: Result<T, StoreError>, answer: impl FnOnce(T) -> Response) -> Response {
+    match result {
+        Ok(value) => answer(value),
+        Err(error) => Response::Error(error.to_string()),
+    }
+}
+
+fn found(result: Result<bool, StoreError>, why_not: impl FnOnce() -> String) -> Response {
+    answered(result, |found| if found { Response::Done } else { Response::Error(why_not()) })
+}
+
+fn entry_view(entry: &Entry) -> EntryView {
+    EntryView {
+        registration_id: entry.registration_id.clone(),
+        user: entry.user.clone(),
+        aliases: entry.aliases.clone(),
+    }
+}
+
+fn server_view(server: &ServerState) -> ServerView {
+    let failure = match &server.health {
+        Health::Down(failure) => Some(failure),
+        Health::Up | Health::Unknown => None,
+    };
+    let unresolved = server.unresolved.clone().filter(|_| server.address.is_none());
+    ServerView {
+        server: server.server.to_string(),
+        address: server.address.map(|address| address.to_string()),
+        state: match &server.health {
+            _ if unresolved.is_some() => "down",
+            Health::Up => "up",
+            Health::Down(_) => "down",
+            Health::Unknown => "unknown",
+        }
+        .to_owned(),
+        step: match &unresolved {
+            Some(_) => Some("name".to_owned()),
+            None => failure.map(|failure| failure.step().to_owned()),
+        },
+        reason: unresolved.or_else(|| failure.map(ToString::to_string)),
+        since_seconds: server.since.map(|since| since.elapsed().as_secs_f64()),
+        round_trip_ms: server.round_trip.map(|time| time.as_secs_f64() * 1000.0),
+        preferred: server.preferred,
     }
 }
 
 impl Observed for Views {
     fn metrics(&self) -> Result<String, String> {
-        let (active, bindings, ports) = {
+        let (active, bindings, ports, servers) = {
             let state = self.core.state();
-            (state.proxy.active_calls(), state.proxy.binding_count(), state.plane.sessions.ports())
+            let ports = state.plane.sessions.ports();
+            (state.proxy.active_calls(), state.proxy.binding_count(), ports, state.proxy.servers())
         };
         let measures = &self.core.measures;
         measures.metrics.calls_active.set(active as i64);
         measures.metrics.registrations.set(bindings as i64);
         measures.datapath(&self.core.engine, &ports);
+        measures.servers(&servers, &self.core.streams.hops());
         measures.metrics.text().map_err(|error| error.to_string())
     }
 
@@ -234,9 +410,19 @@ impl Observed for Views {
             ));
         }
         let ports = self.core.state().plane.sessions.ports();
-        match self.networks.iter().zip(ports).find(|(_, ports)| ports.used == ports.total) {
-            Some((facts, _)) => Err(format!("all media ports of network \"{}\" are in use", facts.name)),
-            None => Ok(()),
+        if let Some((facts, _)) = self.networks.iter().zip(ports).find(|(_, ports)| ports.used == ports.total)
+        {
+            return Err(format!("all media ports of network \"{}\" are in use", facts.name));
         }
+        let servers: Vec<ServerView> = self.core.state().proxy.servers().iter().map(server_view).collect();
+        if servers.iter().all(|server| server.state == "down") {
+            let reasons = servers.iter().map(|server| {
+                let address =
+                    server.address.as_ref().map(|address| format!(" ({address})")).unwrap_or_default();
+                format!("{}{address}: {}", server.server, server.reason.as_deref().unwrap_or_default())
+            });
+            return Err(format!("no server can be reached: {}", reasons.collect::<Vec<_>>().join("; ")));
+        }
+        Ok(())
     }
 }

@@ -18,7 +18,7 @@ use crate::{
         access::Notice,
         certificates::{Described, describe},
         guard::{Fields, Signed},
-        state::{Web, now_unix},
+        state::Web,
     },
     store::SeenCertificate,
 };
@@ -102,10 +102,9 @@ pub(super) async fn trust(
         return Ok(detailed(&web, &signed, seen, true));
     }
     let (wanted, by) = (fingerprint.clone(), signed.session.name.clone());
-    if !web.store(move |store| store.trust_certificate(&wanted, &by, now_unix())).await? {
+    if !web.ask(move |appliance| appliance.trust_certificate(&wanted, &by)).await? {
         return Err(PageError::NotFound);
     }
-    warn!(by = signed.session.name, server = seen.server, fingerprint, "server certificate trusted");
     let notice = Notice::Done(format!("The certificate of {} is trusted.", seen.server));
     web.sessions().leave_notice(&signed.id, notice);
     Ok(Redirect::to(PAGE).into_response())
@@ -118,7 +117,7 @@ pub(super) async fn forget(
 ) -> Result<Response, PageError> {
     let seen = find(&web, &fingerprint).await?;
     let wanted = fingerprint.clone();
-    web.store(move |store| store.forget_certificate(&wanted)).await?;
+    web.ask(move |appliance| appliance.forget_certificate(&wanted)).await?;
     warn!(by = signed.session.name, server = seen.server, fingerprint, "server certificate forgotten");
     let notice = Notice::Done(format!("The certificate of {} is forgotten.", seen.server));
     web.sessions().leave_notice(&signed.id, notice);

@@ -13,7 +13,7 @@ use tracing::info;
 use zeroize::Zeroizing;
 
 use super::{
-    frame::{Frame, PageError, show, show_as},
+    frame::{Frame, PageError, show_as},
     words,
 };
 use crate::{
@@ -65,8 +65,9 @@ pub(in crate::admin) fn check(typed: &Typed) -> Result<(), Wrong> {
     if !is_user(&typed.registration_id) {
         return wrong("registration_id", "1 to 128 characters, as they stand before the @ of a SIP address");
     }
-    if typed.user.is_empty() || !is_text(&typed.user) {
-        return wrong("user", "1 to 128 characters, no line ends");
+    let odd = |c: char| c.is_whitespace() || matches!(c, ',' | '"' | '<' | '>');
+    if typed.user.is_empty() || !is_text(&typed.user) || typed.user.contains(odd) {
+        return wrong("user", "1 to 128 characters, no blanks, commas, quotes or angle brackets");
     }
     if !is_text(&typed.password) {
         return wrong("password", "at most 128 characters, no line ends");
@@ -85,8 +86,8 @@ pub(in crate::admin) async fn keep(web: &Web, typed: Typed) -> Result<Result<(),
     if let Err(wrong) = check(&typed) {
         return Ok(Err(wrong));
     }
-    web.store(move |store| {
-        let entries = store.entries()?;
+    let entries = web.store(|store| store.entries()).await?;
+    web.ask(move |appliance| {
         let old = entries.iter().find(|entry| entry.registration_id == typed.registration_id);
         if old.is_none() && entries.len() >= MOST {
             return Ok(Err(Wrong { field: "registration_id", why: format!("there may be {MOST} entries") }));
@@ -100,7 +101,11 @@ pub(in crate::admin) async fn keep(web: &Web, typed: Typed) -> Result<Result<(),
             }
         };
         let Typed { registration_id, user, aliases, .. } = typed;
-        store.put_entry(&Entry { registration_id, user, password, aliases })?;
+        let entry = Entry { registration_id, user, password, aliases };
+        if let Err(why) = entry.check() {
+            return Ok(Err(Wrong { field: "registration_id", why }));
+        }
+        appliance.put_entry(&entry)?;
         Ok(Ok(()))
     })
     .await
@@ -218,7 +223,7 @@ pub(super) async fn remove(
 ) -> Result<Response, PageError> {
     let id = fields.get("registration_id").to_owned();
     let wanted = id.clone();
-    if !web.store(move |store| store.remove_entry(&wanted)).await? {
+    if !web.ask(move |appliance| appliance.remove_entry(&wanted)).await? {
         return Err(PageError::NotFound);
     }
     info!(by = signed.session.name, registration = id, "authentication entry removed");
@@ -239,11 +244,12 @@ mod tests {
             aliases: read_aliases(aliases),
         };
         let rows = [
-            ("good", typed("1001", "station 1", "p\u{e4}ss", "2001, 2002\n2003"), None),
+            ("good", typed("1001", "station-1", "p\u{e4}ss", "2001, 2002\n2003"), None),
             ("no id", typed("", "u", "p", ""), Some("registration_id")),
             ("an id with a host", typed("1001@host", "u", "p", ""), Some("registration_id")),
             ("an id with a line end", typed("1001\r\nX", "u", "p", ""), Some("registration_id")),
             ("no user", typed("1001", "", "p", ""), Some("user")),
+                ("a user with a blank", typed("1001", "u v", "p", ""), Some("user")),
             ("a user with a line end", typed("1001", "u\nv", "p", ""), Some("user")),
             ("a long password", typed("1001", "u", &"x".repeat(129), ""), Some("password")),
             ("a bad alias", typed("1001", "u", "p", "20;01"), Some("aliases")),

@@ -11,7 +11,7 @@ use axum::{
 use super::{
     configuration::told,
     form::Field,
-    frame::{Frame, PageError, show, show_as},
+    frame::{Frame, PageError, show_as},
     sections,
 };
 use crate::{
@@ -45,6 +45,12 @@ struct NetworksPage {
     version: String,
     error: Option<String>,
     added: Added,
+}
+
+impl NetworksPage {
+    fn has_errors(&self) -> bool {
+        self.blocks.iter().flat_map(|block| &block.fields).any(|field| field.error.is_some())
+    }
 }
 
 /// What was typed for a further network.

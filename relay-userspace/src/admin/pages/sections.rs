@@ -92,6 +92,12 @@ static SERVERS: Section = Section {
             MONTH,
         ),
         field(
+            "upstream.dns",
+            "DNS servers",
+            "Asked for the servers' names; one in a line. Empty: the system's.",
+            Lines("10.0.0.53"),
+        ),
+        field(
             "upstream.retry_statuses",
             "Answers that make the next server be tried",
             "Final status codes or ranges, one in a line.",

@@ -77,6 +77,10 @@ struct CallLive {
 }
 
 impl CallLive {
+    fn has_rtcp(&self) -> bool {
+        self.flows.iter().any(|flow| flow.kind == "rtcp")
+    }
+
     fn streams(&self) -> impl Iterator<Item = &FlowView> {
         self.flows.iter().filter(|flow| flow.kind != "rtcp")
     }

@@ -31,6 +31,12 @@ struct HistoryPage {
     current: Option<i64>,
 }
 
+impl HistoryPage {
+    fn is_current(&self, number: &i64) -> bool {
+        self.current == Some(*number)
+    }
+}
+
 pub(super) async fn page(
     State(web): State<Web>,
     Extension(signed): Extension<Signed>,

@@ -1,17 +1,20 @@
-//! Numbers and times as people read them.
+//! Numbers and times as people read them. They take values and references alike: templates have now one, now the other.
+
+use std::borrow::Borrow;
 
 use time::{OffsetDateTime, macros::format_description};
 
 /// Seconds as `m:ss`, or `h:mm:ss`.
-pub(super) fn clock(seconds: f64) -> String {
+pub(super) fn clock(seconds: impl Borrow<f64>) -> String {
     // Negative and absurd values become zero and the largest one.
-    let seconds = seconds as u64;
+    let seconds = *seconds.borrow() as u64;
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
 }
 
 /// Seconds in the largest two units.
-pub(super) fn span(seconds: u64) -> String {
+pub(super) fn span(seconds: impl Borrow<u64>) -> String {
+    let seconds = *seconds.borrow();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     let unit = |number: u64, name: &str| format!("{number} {name}{}", if number == 1 { "" } else { "s" });
     match (days, hours, minutes) {
@@ -25,16 +28,16 @@ pub(super) fn span(seconds: u64) -> String {
 }
 
 /// A time, UTC.
-pub(super) fn moment(unix: i64) -> String {
-    OffsetDateTime::from_unix_timestamp(unix)
+pub(super) fn moment(unix: impl Borrow<i64>) -> String {
+    OffsetDateTime::from_unix_timestamp(*unix.borrow())
         .ok()
         .and_then(|at| at.format(format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC")).ok())
         .unwrap_or_else(|| "never".to_owned())
 }
 
 /// A count with its thousands apart.
-pub(super) fn count(number: u64) -> String {
-    let digits = number.to_string();
+pub(super) fn count(number: impl Borrow<u64>) -> String {
+    let digits = number.borrow().to_string();
     let mut text = String::new();
     for (position, digit) in digits.chars().enumerate() {
         if position > 0 && (digits.len() - position) % 3 == 0 {
@@ -47,7 +50,8 @@ pub(super) fn count(number: u64) -> String {
 }
 
 /// A part of a whole in per cent; a dash where there is no whole.
-pub(super) fn percent(part: u64, whole: u64) -> String {
+pub(super) fn percent(part: impl Borrow<u64>, whole: impl Borrow<u64>) -> String {
+    let (part, whole) = (*part.borrow(), *whole.borrow());
     if whole == 0 {
         return "\u{2013}".to_owned();
     }

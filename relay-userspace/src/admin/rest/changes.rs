@@ -17,7 +17,7 @@ use crate::{
     admin::{
         certificates::{Described, describe},
         pages::{keep_entry, make_token, EntryTyped},
-        state::{Web, now_unix},
+        state::Web,
     },
     store::Scope,
 };
@@ -113,7 +113,7 @@ pub(super) async fn remove_entry(
     Path(registration_id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let wanted = registration_id.clone();
-    if !web.store(move |store| store.remove_entry(&wanted)).await? {
+    if !web.ask(move |appliance| appliance.remove_entry(&wanted)).await? {
         return Err(Problem::not_found("There is no such entry."));
     }
     info!(by = caller.0, registration = registration_id, "authentication entry removed");
@@ -142,10 +142,9 @@ pub(super) async fn trust(
     Path(fingerprint): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let (wanted, by) = (fingerprint.clone(), caller.0.clone());
-    if !web.store(move |store| store.trust_certificate(&wanted, &by, now_unix())).await? {
+    if !web.ask(move |appliance| appliance.trust_certificate(&wanted, &by)).await? {
         return Err(Problem::not_found("No server has shown a certificate of this fingerprint."));
     }
-    warn!(by = caller.0, fingerprint, "server certificate trusted");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -155,7 +154,7 @@ pub(super) async fn forget(
     Path(fingerprint): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let wanted = fingerprint.clone();
-    if !web.store(move |store| store.forget_certificate(&wanted)).await? {
+    if !web.ask(move |appliance| appliance.forget_certificate(&wanted)).await? {
         return Err(Problem::not_found("No server has shown a certificate of this fingerprint."));
     }
     warn!(by = caller.0, fingerprint, "server certificate forgotten");
