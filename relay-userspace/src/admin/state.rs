@@ -33,7 +33,7 @@ const FRESH: Duration = Duration::from_millis(900);
 
 /// Why a request fails though nothing is wrong with it.
 #[derive(Debug, Error)]
-pub enum Failure {
+pub(super) enum Failure {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -13,6 +13,7 @@ mod keeps_forwarding;
 mod next_hops;
 mod no_leaks;
 mod no_ports;
+mod pages;
 mod real_peers;
 mod refuses_to_start;
 mod site;

@@ -11,7 +11,6 @@ use axum::{
     response::{IntoResponse as _, Response, Sse, sse::{Event, KeepAlive}},
 };
 use futures_util::stream::unfold;
-use serde::Deserialize;
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Interval, MissedTickBehavior, interval},
@@ -27,16 +26,6 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 /// What a view shows when its session has ended.
 const ENDED: &str = "<p class=\"notice failed\" role=\"status\">You are signed out. <a href=\"/sign-in\">Sign in</a> to go on.</p>";
-
-/// What a view needs to know.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Parameters {
-    #[serde(flatten)]
-    selection: sessions::Selection,
-    #[serde(flatten)]
-    wanted: sessions::Wanted,
-}
 
 enum View {
     /// Only whether calls work.
@@ -106,13 +95,14 @@ pub(super) async fn stream(
     State(web): State<Web>,
     Extension(signed): Extension<Signed>,
     Path(view): Path<String>,
-    Query(parameters): Query<Parameters>,
+    Query(selection): Query<sessions::Selection>,
+    Query(wanted): Query<sessions::Wanted>,
 ) -> Response {
     let view = match view.as_str() {
         "ready" => View::Ready,
         "status" => View::Status,
-        "sessions" => View::Sessions(parameters.selection),
-        "call" => View::Call(parameters.wanted),
+        "sessions" => View::Sessions(selection),
+        "call" => View::Call(wanted),
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
     let Ok(place) = std::sync::Arc::clone(web.live_views()).try_acquire_owned() else {

@@ -26,13 +26,17 @@ const ON_A_PAGE: usize = 50;
 pub(super) struct Selection {
     /// Words that must all be in a call.
     q: String,
-    /// The page, from 1; 0 is the first, too.
-    page: usize,
+    /// The page, from 1; what is no number is the first.
+    page: String,
     /// Not empty: ended calls, too.
     ended: String,
 }
 
 impl Selection {
+    fn page(&self) -> usize {
+        self.page.parse().unwrap_or(1)
+    }
+
     fn query(&self, page: usize) -> String {
         let ended = if self.ended.is_empty() { "" } else { "&ended=1" };
         format!("q={}&page={page}{ended}", words::encode(&self.q))
@@ -92,7 +96,7 @@ pub(super) async fn page(
     Query(selection): Query<Selection>,
 ) -> Response {
     let live = live(&web, &selection);
-    let events = format!("/events/sessions?{}", selection.query(selection.page));
+    let events = format!("/events/sessions?{}", selection.query(selection.page()));
     show(&SessionsPage { frame: Frame::new(&web, &signed, "Sessions", "/sessions"), selection, live, events })
 }
 
@@ -109,7 +113,7 @@ pub(super) fn live(web: &Web, selection: &Selection) -> String {
     };
     let found = find(calls, &selection.q);
     let pages = found.len().div_ceil(ON_A_PAGE).max(1);
-    let page = selection.page.clamp(1, pages);
+    let page = selection.page().clamp(1, pages);
     let shown = found.iter().skip((page - 1) * ON_A_PAGE).take(ON_A_PAGE).map(|call| (*call).clone()).collect();
     let link = |page: usize| format!("/sessions?{}", selection.query(page));
     let table = SessionsLive {

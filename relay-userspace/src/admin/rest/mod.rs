@@ -33,17 +33,23 @@ const DOCUMENT: &str = include_str!("openapi.json");
 struct Route {
     method: Method,
     path: &'static str,
-    /// What a token needs; `None`: nobody has to be known.
-    scope: Option<Scope>,
+    access: Access,
     handler: MethodRouter<Web>,
+}
+
+/// Who may ask.
+enum Access {
+    /// Anybody.
+    Open,
+    /// Who has a token or a session; to change something, with the scope for that.
+    Known,
 }
 
 /// All of them.
 fn routes() -> Vec<Route> {
-    let open =
-        |path, handler| Route { method: Method::GET, path, scope: None, handler };
-    let look = |path, handler| Route { method: Method::GET, path, scope: Some(Scope::Read), handler };
-    let change = |method, path, handler| Route { method, path, scope: Some(Scope::Write), handler };
+    let open = |path, handler| Route { method: Method::GET, path, access: Access::Open, handler };
+    let look = |path, handler| Route { method: Method::GET, path, access: Access::Known, handler };
+    let change = |method, path, handler| Route { method, path, access: Access::Known, handler };
     vec![
         open("/openapi.json", get(document)),
         look("/status", get(look::status)),
@@ -72,10 +78,11 @@ fn routes() -> Vec<Route> {
 
 pub(super) fn router(web: &Web) -> Router<Web> {
     let mut router = Router::new();
-    for Route { path, scope, handler, .. } in routes() {
-        let handler = match scope {
-            None => handler,
-            Some(scope) => handler.layer(from_fn_with_state((web.clone(), scope), access::authorise)),
+    for Route { method, path, access, handler } in routes() {
+        let scope = if method == Method::GET { Scope::Read } else { Scope::Write };
+        let handler = match access {
+            Access::Open => handler,
+            Access::Known => handler.layer(from_fn_with_state((web.clone(), scope), access::authorise)),
         };
         router = router.route(path, handler);
     }
