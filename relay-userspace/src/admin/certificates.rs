@@ -135,7 +135,7 @@ mod tests {
             signature_algorithm: "ECDSA with SHA-256".to_owned(),
             serial: "01:02:03".to_owned(),
             not_before_unix: 157_766_400,
-            not_after_unix: 67_090_032_000,
+            not_after_unix: 67_090_118_400,
             names: vec!["sip.example.com".to_owned()],
         };
         assert_eq!(describe(&seen), [expected]);

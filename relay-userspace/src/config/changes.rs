@@ -46,7 +46,8 @@ mod tests {
                     [[network]]\nname = \"centre\"\nrole = \"servers\"\ninterface = \"eth1\"\n\
                     [upstream]\nservers = [\"10.62.0.10:5060\"]\n";
         let third = "[[network]]\nname = \"lab\"\nrole = \"phones\"\ninterface = \"eth2\"\n[upstream]";
-        let rows: [(&str, &str, &str, &[(&str, Effect)]); 5] = [
+        type Expected = &'static [(&'static str, Effect)];
+        let rows: [(&str, &str, &str, Expected); 5] = [
             ("nothing", "", "", &[]),
             ("a default written out", "[upstream]", "[sip]\ntimer_t1_ms = 500\n[upstream]", &[]),
             (

@@ -125,7 +125,7 @@ const fn key<T>(name: &'static str, effect: Effect, kind: Kind, value: fn(&T) ->
     Key { name, effect, kind, value }
 }
 
-fn text(value: impl ToString) -> Value {
+fn text<T: ToString>(value: &T) -> Value {
     Value::Text(value.to_string())
 }
 
@@ -134,7 +134,7 @@ fn maybe<T: ToString>(value: Option<&T>) -> Value {
 }
 
 fn path(value: Option<&PathBuf>) -> Value {
-    value.map_or(Value::Absent, |path| text(path.display()))
+    value.map_or(Value::Absent, |path| text(&path.display()))
 }
 
 fn list<T: ToString>(values: &[T]) -> Value {
@@ -155,7 +155,7 @@ use Kind::{Flag, List, Number, Text};
 /// The keys of each `[[network]]`.
 pub const NETWORK_KEYS: &[Key<Network>] = &[
     key("name", Restart, Text, |network| text(&network.name)),
-    key("role", Restart, Text, |network| text(word(network.role))),
+    key("role", Restart, Text, |network| text(&word(network.role))),
     key("interface", Restart, Text, |network| text(&network.interface)),
     key("address", Restart, Text, |network| maybe(network.address.as_ref())),
     key("advertised", Restart, Text, |network| maybe(network.advertised.as_ref())),
@@ -164,7 +164,7 @@ pub const NETWORK_KEYS: &[Key<Network>] = &[
     key("sip_tcp_port", Restart, Text, |network| maybe(network.sip_tcp_port.as_ref())),
     key("sip_tls_port", Restart, Text, |network| maybe(network.sip_tls_port.as_ref())),
     key("media_ports", Restart, Text, |network| text(&network.media_ports)),
-    key("latching", Restart, Text, |network| text(word(network.latching))),
+    key("latching", Restart, Text, |network| text(&word(network.latching))),
 ];
 
 /// Keys whose text is written into the file as a number.
@@ -180,11 +180,11 @@ pub const KEYS: &[Key<Config>] = &[
     }),
     key("upstream.dns", Running, List, |config| list(&config.upstream.dns)),
     key("upstream.retry_statuses", Running, List, |config| list(&config.upstream.retry_statuses)),
-    key("state.directory", Restart, Text, |config| text(config.state.directory.display())),
+    key("state.directory", Restart, Text, |config| text(&config.state.directory.display())),
     key("tls.certificate", Restart, Text, |config| path(config.tls.certificate.as_ref())),
     key("tls.private_key", Restart, Text, |config| path(config.tls.private_key.as_ref())),
     key("tls.authorities", Restart, Text, |config| path(config.tls.authorities.as_ref())),
-    key("tls.client_certificates", Restart, Text, |config| text(word(config.tls.client_certificates))),
+    key("tls.client_certificates", Restart, Text, |config| text(&word(config.tls.client_certificates))),
     key("tls.suites", Restart, List, |config| Value::List(config.tls.suites.iter().map(word).collect())),
     key("dscp.rtp", Running, Number, |config| Value::Number(config.dscp.rtp.value().into())),
     key("dscp.rtcp", Running, Number, |config| Value::Number(config.dscp.rtcp.value().into())),
@@ -199,15 +199,15 @@ pub const KEYS: &[Key<Config>] = &[
     key("sip.max_calls", Running, Number, |config| Value::Number(config.sip.max_calls as u64)),
     key("sip.ring_timeout_seconds", Running, Number, |config| Value::Number(config.sip.ring_timeout_seconds)),
     key("media.timeout_seconds", Running, Number, |config| Value::Number(config.media.timeout_seconds)),
-    key("datapath.engine", Restart, Text, |config| text(word(config.datapath.engine))),
+    key("datapath.engine", Restart, Text, |config| text(&word(config.datapath.engine))),
     key("datapath.flows", Restart, Number, |config| Value::Number((*config.datapath.flows.as_ref()).into())),
     key("datapath.force_userspace", Restart, List, |config| list(&config.datapath.force_userspace)),
     key("datapath.kernel_log", Restart, Flag, |config| Value::Flag(config.datapath.kernel_log)),
     key("datapath.keep_when_stopped", Restart, Flag, |config| Value::Flag(config.datapath.keep_when_stopped)),
-    key("admin.listen", Restart, Text, |config| text(config.admin.listen)),
-    key("web.listen", Restart, Text, |config| text(config.web.listen)),
+    key("admin.listen", Restart, Text, |config| text(&config.admin.listen)),
+    key("web.listen", Restart, Text, |config| text(&config.web.listen)),
     key("web.rest_port", Restart, Number, |config| Value::Number(config.web.rest_port.into())),
-    key("control.socket", Restart, Text, |config| text(config.control.socket.display())),
+    key("control.socket", Restart, Text, |config| text(&config.control.socket.display())),
     key("log.level", Running, Text, |config| text(&config.log.level)),
 ];
 

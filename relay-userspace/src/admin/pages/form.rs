@@ -37,6 +37,16 @@ impl Field {
         self.typed.lines().any(|line| line == word)
     }
 
+    /// Whether it takes a row of its own.
+    pub(super) fn is_wide(&self) -> bool {
+        matches!(self.control, Control::Boxes(_))
+    }
+
+    /// The key as it is written in the file's documentation: without a network's position.
+    pub(super) fn key(&self) -> String {
+        self.name.split('.').filter(|part| !part.bytes().all(|byte| byte.is_ascii_digit())).collect::<Vec<_>>().join(".")
+    }
+
     /// Reads what was typed: a new value, or none when it is the file's. What cannot be read is noted at the field.
     pub(super) fn changed(&mut self) -> Option<Value> {
         match self.kind.read(&self.typed) {

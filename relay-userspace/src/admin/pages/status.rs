@@ -42,7 +42,7 @@ impl StatusLive {
 }
 
 pub(super) async fn page(State(web): State<Web>, Extension(signed): Extension<Signed>) -> Response {
-    show(&StatusPage { frame: Frame::new(&web, &signed, "Status", "/"), live: live(&web) })
+    show(&StatusPage { frame: Frame::new(&web, &signed, "Bridge", "/"), live: live(&web) })
 }
 
 /// The part that is live.

@@ -59,6 +59,11 @@ pub(super) fn percent(part: impl Borrow<u64>, whole: impl Borrow<u64>) -> String
     if value > 0.0 && value < 0.1 { "<0.1 %".to_owned() } else { format!("{value:.1} %") }
 }
 
+/// A text, or a dash where there is none.
+pub(super) fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "\u{2013}" } else { text }
+}
+
 /// A long name, shortened to its beginning.
 pub(super) fn short(name: &str) -> String {
     /// Characters that are enough to tell calls apart.
