@@ -17,4 +17,6 @@ mod real_peers;
 mod refuses_to_start;
 mod site;
 mod stops_cleanly;
+mod transports;
+mod two_servers;
 mod wrong_source;

@@ -26,6 +26,9 @@ fn account(index: u8) -> Account {
         address: phone(index),
         ports: first..=first + 99,
         tone: 400 + 100 * u16::from(index),
+        transport: "udp",
+        authorities: None,
+        expires: 600,
     }
 }
 

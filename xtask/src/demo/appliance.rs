@@ -55,6 +55,10 @@ pub struct Settings {
     pub networks: String,
     /// Further keys of the table `datapath`, a line each.
     pub datapath: String,
+    /// The central servers, as the configuration has them.
+    pub servers: Vec<String>,
+    /// Further keys of the table `upstream`, a line each.
+    pub upstream: String,
     /// Further tables.
     pub tables: String,
 }
@@ -69,6 +73,8 @@ impl Settings {
             office_interface: TO_OFFICE.to_owned(),
             networks: String::new(),
             datapath: format!("force_userspace = [\"{}/32\"]\n", Role::Userspace.phone()),
+            servers: vec![format!("{SERVER}:{PEER_SIP}")],
+            upstream: String::new(),
             tables: String::new(),
         }
     }
@@ -76,13 +82,13 @@ impl Settings {
     /// The configuration file's text, with its control socket in `dir`.
     #[must_use]
     pub fn configuration(&self, dir: &Path) -> String {
-        let Self { office_interface, networks, datapath, tables, .. } = self;
+        let Self { office_interface, networks, datapath, tables, servers, upstream, .. } = self;
         format!(
             "[[network]]\nname = \"office\"\nrole = \"phones\"\ninterface = \"{office_interface}\"\n\
              address = \"{APPLIANCE_OFFICE}\"\n{networks}\n\
              [[network]]\nname = \"centre\"\nrole = \"servers\"\ninterface = \"{TO_CENTRE}\"\n\
              address = \"{APPLIANCE_CENTRE}\"\n{networks}\n\
-             [upstream]\nservers = [\"{SERVER}:{PEER_SIP}\"]\n\n\
+             [upstream]\nservers = {servers:?}\n{upstream}\n\
              [state]\ndirectory = \"{}\"\n\n\
              [datapath]\n{datapath}\n\
              [admin]\nlisten = \"{ADMIN}\"\n\n\

@@ -20,7 +20,7 @@ const NATIVE_BUILD: &[&str] = &["g++", "zlib1g-dev"];
 const LABORATORY: &[&str] = &["iproute2", "ethtool", "sip-tester", "tcpdump", "tshark"];
 /// What the tests need beyond the laboratory: Prometheus and promtool (one package), ping, and a real server
 /// with real phones.
-const TESTS: &[&str] = &["prometheus", "iputils-ping", "kamailio", "baresip-core"];
+const TESTS: &[&str] = &["prometheus", "iputils-ping", "kamailio", "kamailio-tls-modules", "baresip-core"];
 /// Packages that bring a service, which must neither start now nor at the next boot.
 const SERVICES: &[&str] = &["prometheus", "prometheus-node-exporter", "kamailio"];
 /// `invoke-rc.d` asks this program whether a service may start (Debian's policy-rc.d interface).
