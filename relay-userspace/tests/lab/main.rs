@@ -6,6 +6,7 @@
 
 mod bystanders;
 mod call_on_the_wire;
+mod credentials;
 mod dashboards;
 mod generic_mode;
 mod hostile_sip;

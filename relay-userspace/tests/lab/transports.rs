@@ -39,6 +39,7 @@ fn account(lab: &Lab, transport: &'static str, index: u8) -> Account {
         ports: first..=first + 99,
         tone: 400 + 100 * u16::from(index),
         transport,
+        password: format!("lab{}", USERS[usize::from(index)]),
         authorities: (transport == "tls").then(|| lab.dir().join("state/tls/own.pem")),
         expires: 600,
     }

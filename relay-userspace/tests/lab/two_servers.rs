@@ -28,6 +28,7 @@ fn account(index: u8) -> Account {
         ports: first..=first + 99,
         tone: 400 + 100 * u16::from(index),
         transport: "udp",
+        password: format!("lab{}", USERS[usize::from(index)]),
         authorities: None,
         expires: EXPIRES,
     }

@@ -1,9 +1,10 @@
 //! The appliance in the laboratory: built, configured, started, asked.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -203,6 +204,25 @@ impl Appliance {
         command.args(arguments).arg("--socket").arg(socket(lab.dir())).args(["--output", "json"]);
         let said = process::output(&mut command)?;
         serde_json::from_str(&said).with_context(|| format!("`{}` printed no JSON", process::show(&command)))
+    }
+
+    /// Tells it something by its own command line; what it needs not be seen by others comes from standard input.
+    ///
+    /// # Errors
+    /// The command fails; the message has what it said.
+    pub fn tell(&self, lab: &Lab, arguments: &[&str], input: &str) -> Result<()> {
+        let mut command = lab.branch.command(&self.program);
+        command.args(arguments).arg("--socket").arg(socket(lab.dir()));
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        child.stdin.take().context("no standard input")?.write_all(input.as_bytes())?;
+        let output = child.wait_with_output()?;
+        anyhow::ensure!(
+            output.status.success(),
+            "`{}`: {}",
+            process::show(&command),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
     }
 
     /// Commands that show a person what goes on.

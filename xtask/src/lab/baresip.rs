@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// What a phone is.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// Its user; the password is `lab` and the user's name.
+    /// Its user.
     pub user: String,
     /// Its address; SIP is at port 5060.
     pub address: Ipv4Addr,
@@ -36,6 +36,8 @@ pub struct Account {
     pub transport: &'static str,
     /// With `tls`: the certificates that it believes, PEM.
     pub authorities: Option<PathBuf>,
+    /// Its password; `lab` and the user's name is what the server has.
+    pub password: String,
     /// For how many seconds it registers.
     pub expires: u32,
 }
@@ -53,7 +55,7 @@ impl Baresip {
     /// # Errors
     /// It does not start, or is not registered in time; the message has the end of its log.
     pub fn start(lab: &Lab, host: &Namespace, account: &Account, proxy: SocketAddrV4) -> Result<Self> {
-        let Account { user, address, ports, tone, transport, authorities, expires } = account;
+        let Account { user, address, ports, tone, transport, authorities, password, expires } = account;
         let trust = authorities.as_ref().map_or_else(String::new, |file| {
             format!("sip_cafile {}\nsip_verify_server yes\n", file.display())
         });
@@ -74,7 +76,7 @@ impl Baresip {
         fs::write(
             dir.join("accounts"),
             format!(
-                "<sip:{user}@{REALM};transport={transport}>;auth_user={user};auth_pass=lab{user};\
+                "<sip:{user}@{REALM};transport={transport}>;auth_user={user};auth_pass={password};\
                  outbound=\"sip:{proxy};transport={transport}\";regint={expires};answermode=auto;audio_codecs=pcmu/8000/1\n"
             ),
         )?;
