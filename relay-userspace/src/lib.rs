@@ -17,6 +17,7 @@
 //! | 1 | [`sdp`] | session descriptions: read and edited by splicing |
 //! | 1 | [`sip`] | SIP messages and transactions |
 //! | 1 | [`store`] | what survives a restart |
+//! | 1 | [`tls`] | certificates: the own one, and whose are believed |
 //! | 0 | [`config`] | the configuration file |
 //! | 0 | [`metrics`] | what is counted and timed |
 //! | 0 | [`net`] | names of networks, addresses, netlink |
@@ -40,3 +41,4 @@ pub mod sdp;
 pub mod sip;
 pub mod splice;
 pub mod store;
+pub mod tls;

@@ -48,3 +48,21 @@ pub enum Suite {
     TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
     TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 }
+
+impl Suite {
+    /// The suite's number in the registry.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            Self::TLS_AES_128_GCM_SHA256 => 0x1301,
+            Self::TLS_AES_256_GCM_SHA384 => 0x1302,
+            Self::TLS_CHACHA20_POLY1305_SHA256 => 0x1303,
+            Self::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => 0xc02b,
+            Self::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => 0xc02c,
+            Self::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => 0xc02f,
+            Self::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => 0xc030,
+            Self::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => 0xcca8,
+            Self::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => 0xcca9,
+        }
+    }
+}

@@ -4,10 +4,14 @@
 //! a table of their own and speak to it through [`Store::with`]; they write off the packet and transaction paths.
 //! Passwords and private keys are stored sealed ([`Secrets`]): a copy of the database alone gives nothing away.
 
+mod certificates;
 mod database;
+mod entries;
 mod secrets;
 #[cfg(test)]
 pub(crate) mod tests_support;
 
+pub use certificates::SeenCertificate;
 pub use database::{Store, StoreError};
+pub use entries::Entry;
 pub use secrets::{SealError, Secrets};
