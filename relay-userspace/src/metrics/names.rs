@@ -56,6 +56,18 @@ pub const MEDIA_PORTS: &str = "branchline_media_ports";
 pub const ATTACH_MODE: &str = "branchline_attach_mode";
 /// 1 for the datapath in force; the reason is empty unless it is userspace.
 pub const DATAPATH_INFO: &str = "branchline_datapath_info";
+/// DHCP messages of phones, by type.
+pub const DHCP_MESSAGES: &str = "branchline_dhcp_messages_total";
+/// DHCP messages dropped, by reason.
+pub const DHCP_DROPPED: &str = "branchline_dhcp_dropped_total";
+/// NTP packets, by what became of them.
+pub const CLOCK_REQUESTS: &str = "branchline_clock_requests_total";
+/// 1 while the kernel says that the host's clock is synchronised.
+pub const CLOCK_SYNCHRONISED: &str = "branchline_clock_synchronised";
+/// Lines of phones' logs, by severity.
+pub const SYSLOG_MESSAGES: &str = "branchline_syslog_messages_total";
+/// Lines of phones' logs that were lost, by reason.
+pub const SYSLOG_DROPPED: &str = "branchline_syslog_dropped_total";
 
 /// Values of the label `datapath`.
 pub mod datapath {
@@ -71,4 +83,14 @@ pub mod sip {
     pub const RECEIVED: &str = "received";
     /// From the appliance.
     pub const SENT: &str = "sent";
+}
+
+/// Values of the label `reason` of lost lines of phones' logs.
+pub mod syslog {
+    /// The phone, or all of them, write too fast.
+    pub const TOO_FAST: &str = "too_fast";
+    /// The disk is slower than the phones: in memory only.
+    pub const QUEUE_FULL: &str = "queue_full";
+    /// The disk is full or fails: in memory only.
+    pub const NOT_WRITTEN: &str = "not_written";
 }
