@@ -6,5 +6,7 @@
 mod messages;
 mod socket;
 
-pub use messages::{CallView, FlowView, NetworkView, Request, Response, StatusView};
+pub use messages::{
+    CallView, FlowView, NetworkView, PhoneView, RegistrationView, Request, Response, StatusView,
+};
 pub use socket::{Answers, ask, bind, serve};

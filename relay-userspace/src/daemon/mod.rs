@@ -8,6 +8,7 @@ mod core;
 mod host;
 mod measures;
 mod plane;
+mod services;
 mod start;
 mod views;
 

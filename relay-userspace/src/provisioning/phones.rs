@@ -126,7 +126,7 @@ impl Who {
 }
 
 /// A phone and what it did, for people and programs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PhoneActivity {
     /// Its hardware address, lower case with colons.
     pub hardware_address: Option<String>,
@@ -136,7 +136,7 @@ pub struct PhoneActivity {
     pub vendor_class: Option<String>,
     /// What it called itself in HTTP.
     pub user_agent: Option<String>,
-    /// When it was first heard of, in milliseconds since 1970.
+    /// When it was first heard of, in milliseconds since 1970; 0 if only by its registration.
     pub first_seen_unix_ms: u64,
     /// When it was last heard of.
     pub last_seen_unix_ms: u64,

@@ -6,7 +6,9 @@
 
 mod bystanders;
 mod call_on_the_wire;
+mod clock;
 mod dashboards;
+mod dhcp_inform;
 mod generic_mode;
 mod hostile_sip;
 mod keeps_forwarding;
@@ -17,4 +19,5 @@ mod real_peers;
 mod refuses_to_start;
 mod site;
 mod stops_cleanly;
+mod syslog;
 mod wrong_source;

@@ -18,6 +18,7 @@
 //! | [`running`] | programs inside namespaces, stopped by their own id |
 //! | [`sipp`] | phones and server by SIPp, with this crate's scenarios |
 //! | [`kamailio`], [`baresip`] | a real server and real phones, which know nothing of the laboratory |
+//! | [`dhcp`] | the office's own DHCP server, and clients |
 //! | [`rtp`], [`media`] | RTP and RTCP on the wire, and the endpoint that plays and hears every call's media |
 //! | [`traffic`] | a plan of registrations and overlapping calls, carried out by all of the above |
 //! | [`http`] | one HTTP request from inside a namespace |
@@ -26,6 +27,7 @@
 
 pub mod baresip;
 pub mod capture;
+pub mod dhcp;
 pub mod http;
 pub mod interrupt;
 pub mod kamailio;
