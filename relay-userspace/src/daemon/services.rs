@@ -11,20 +11,26 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tracing::{debug, info};
+use zeroize::Zeroizing;
 
 use super::StartError;
 use crate::{
-    config::Config,
+    config::{self, ClientCertificates, Config},
     metrics::{ServiceMetrics, names},
     net::netlink,
     provisioning::{
         HardwareAddress, Inventory, clock, dhcp,
+        relay::{self, Credentials, Listen, Refusal},
         syslog::{self, Book},
     },
+    store::Store,
+    tls::{Authorities, Fingerprint, Identity, Trust, client_config, server_config},
 };
 
 /// Where phones' logs are in the state directory.
 const SYSLOG: &str = "syslog";
+/// Where the relay's copies of files are.
+const CACHE: &str = "provisioning";
 /// How often the neighbour table is asked whose addresses phones have.
 const NEIGHBOURS: Duration = Duration::from_secs(10);
 
@@ -94,14 +100,110 @@ pub(super) fn start(
             info!(network = office.name, address = %office.address, port = config.syslog.port, "receives phones' logs");
         }
     }
-    if responders.len() + clocks.len() + receivers.len() > 0 {
+    let relay = if config.provisioning.servers.is_empty() {
+        None
+    } else {
+        Some(bind_relay(config, offices, metrics, &services.phones)?)
+    };
+    if responders.len() + clocks.len() + receivers.len() + usize::from(relay.is_some()) > 0 {
         services.tasks.push(tokio::spawn(watch_neighbours(Arc::clone(&services.phones))));
     }
     let (phones, tasks) = (&services.phones, &mut services.tasks);
     tasks.extend(responders.into_iter().map(|s| tokio::spawn(s.run(Arc::clone(phones), metrics.clone()))));
     tasks.extend(clocks.into_iter().map(|s| tokio::spawn(s.run(Arc::clone(phones), metrics.clone()))));
     tasks.extend(receivers.into_iter().map(|s| tokio::spawn(s.run(Arc::clone(phones), metrics.clone()))));
+    tasks.extend(relay.map(|relay| tokio::spawn(relay.run())));
     Ok(services)
+}
+
+/// The relay of files with a listener for each port on each network.
+fn bind_relay(
+    config: &Config,
+    offices: &[Office<'_>],
+    metrics: &ServiceMetrics,
+    phones: &Arc<Inventory>,
+) -> Result<relay::Service, StartError> {
+    let wrong = |message: String| StartError::Service { table: "provisioning", message };
+    let settings = &config.provisioning;
+    let state = &config.state.directory;
+    let store = Arc::new(Store::open(state).map_err(|error| wrong(error.to_string()))?);
+    let tls = relay_tls(config, offices, &store).map_err(wrong)?;
+    let directory = state.join(CACHE);
+    let credentials = credentials(settings).map_err(wrong)?;
+    let service = relay::Service::new(
+        settings,
+        credentials,
+        &tls,
+        &directory,
+        &store,
+        Arc::clone(phones),
+        metrics.clone(),
+    );
+    let mut service = service
+        .map_err(|error| wrong(format!("{}: {error} (key state.directory)", directory.display())))?;
+    for office in offices {
+        let ports = [("http_port", settings.http_port), ("https_port", settings.https_port)];
+        for (key, port) in ports.into_iter().filter(|(_, port)| *port != 0) {
+            let listen = Listen { interface: office.interface, address: office.address, port };
+            service.listen(listen).map_err(|error| {
+                wrong(format!(
+                    "network \"{}\": TCP {}:{port}: {error}; `ss -ltnp` names a program that has the port, or \
+                     change provisioning.{key}",
+                    office.name, office.address
+                ))
+            })?;
+            info!(network = office.name, address = %office.address, port, "relays files");
+        }
+    }
+    Ok(service)
+}
+
+fn relay_tls(config: &Config, offices: &[Office<'_>], store: &Store) -> Result<relay::Tls, String> {
+    let (state, settings) = (&config.state.directory, &config.tls);
+    let addresses: Vec<IpAddr> = offices.iter().map(|office| office.address.into()).collect();
+    let shown = Identity::open(
+        state,
+        settings.certificate.as_deref(),
+        settings.private_key.as_deref(),
+        &[],
+        &addresses,
+    )
+    .map_err(|error| error.to_string())?;
+    let authorities =
+        Authorities::open(settings.authorities.as_deref()).map_err(|error| error.to_string())?;
+    // A phone fetches its certificate here before it has one.
+    let open = config::Tls { client_certificates: ClientCertificates::Off, ..settings.clone() };
+    let phones = server_config(&shown, &authorities, &open).map_err(|error| error.to_string())?;
+    let own = match (&config.provisioning.client_certificate, &config.provisioning.client_private_key) {
+        (Some(certificate), Some(key)) => {
+            Some(Identity::open(state, Some(certificate), Some(key), &[], &[]).map_err(|error| error.to_string())?)
+        }
+        _ => None,
+    };
+    let trust = Arc::new(Trust::default());
+    let trusted = store.certificates().map_err(|error| error.to_string())?;
+    trust.set(
+        trusted
+            .iter()
+            .filter(|certificate| certificate.trusted.is_some())
+            .filter_map(|certificate| Fingerprint::parse(&certificate.fingerprint)),
+    );
+    let servers = client_config(own.as_ref().unwrap_or(&shown), &authorities, &trust, settings)
+        .map_err(|error| error.to_string())?;
+    Ok(relay::Tls { phones, servers })
+}
+
+/// The user and password for the servers.
+fn credentials(settings: &config::Provisioning) -> Result<Option<Credentials>, String> {
+    let (Some(user), Some(file)) = (&settings.user, &settings.password_file) else { return Ok(None) };
+    let wrong = |why: String| format!("{}: {why} (key provisioning.password_file)", file.display());
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    let password = Zeroizing::new(text.lines().next().unwrap_or_default().to_owned());
+    drop(Zeroizing::new(text));
+    if password.is_empty() {
+        return Err(wrong("its first line, the password, is empty".to_owned()));
+    }
+    Ok(Some(Credentials { user: user.clone(), password }))
 }
 
 fn dhcp_settings(config: &Config, office: &Office<'_>) -> dhcp::Settings {
@@ -122,6 +224,9 @@ fn begin_at_zero(metrics: &ServiceMetrics) {
     }
     for outcome in clock::Outcome::ALL {
         metrics.clock_requests.with_label_values(&[outcome.as_label()]);
+    }
+    for why in Refusal::ALL.map(Refusal::as_label).into_iter().chain(names::provisioning::REFUSED) {
+        metrics.provisioning_refused.with_label_values(&[why]);
     }
     for why in [names::syslog::TOO_FAST, names::syslog::QUEUE_FULL, names::syslog::NOT_WRITTEN] {
         metrics.syslog_dropped.with_label_values(&[why]);

@@ -68,6 +68,18 @@ pub const CLOCK_SYNCHRONISED: &str = "branchline_clock_synchronised";
 pub const SYSLOG_MESSAGES: &str = "branchline_syslog_messages_total";
 /// Lines of phones' logs that were lost, by reason.
 pub const SYSLOG_DROPPED: &str = "branchline_syslog_dropped_total";
+/// Phones' requests for files, by method, status and source.
+pub const PROVISIONING_REQUESTS: &str = "branchline_provisioning_requests_total";
+/// Bytes of answers to phones, by source.
+pub const PROVISIONING_BYTES: &str = "branchline_provisioning_bytes_total";
+/// Phones' requests and connections refused, by reason.
+pub const PROVISIONING_REFUSED: &str = "branchline_provisioning_refused_total";
+/// Requests that a server of files failed to answer, by server.
+pub const PROVISIONING_UPSTREAM_FAILURES: &str = "branchline_provisioning_upstream_failures_total";
+/// Bytes of cached files on disk.
+pub const PROVISIONING_CACHE_BYTES: &str = "branchline_provisioning_cache_bytes";
+/// Files that could not be cached.
+pub const PROVISIONING_NOT_CACHED: &str = "branchline_provisioning_not_cached_total";
 
 /// Values of the label `datapath`.
 pub mod datapath {
@@ -93,4 +105,32 @@ pub mod syslog {
     pub const QUEUE_FULL: &str = "queue_full";
     /// The disk is full or fails: in memory only.
     pub const NOT_WRITTEN: &str = "not_written";
+}
+
+/// Values of labels of the relay of files.
+pub mod provisioning {
+    /// Source: a server.
+    pub const UPSTREAM: &str = "upstream";
+    /// Source: the cache, checked with a server, or a fetch that was under way.
+    pub const CACHE: &str = "cache";
+    /// Source: the cache, while no server can be reached.
+    pub const STALE: &str = "stale";
+    /// Source: the appliance, for refusals and errors.
+    pub const OWN: &str = "own";
+    /// Method: one that is not relayed; its name is the asker's, so it is no label.
+    pub const OTHER_METHOD: &str = "other";
+    /// Refused: all connections are in use.
+    pub const TOO_MANY: &str = "too_many_connections";
+    /// Refused: all connections of one phone are in use.
+    pub const TOO_MANY_OF_ONE: &str = "too_many_connections_of_one";
+    /// Refused: a connection that says nothing, or says it too slowly.
+    pub const SILENT: &str = "silent";
+    /// Refused: TLS could not be agreed on.
+    pub const TLS: &str = "tls";
+    /// Refused: the head of the request is too large.
+    pub const HEAD_TOO_LARGE: &str = "head_too_large";
+    /// Refused: it is no HTTP.
+    pub const MALFORMED: &str = "malformed";
+    /// The reasons to refuse a connection.
+    pub const REFUSED: [&str; 6] = [TOO_MANY, TOO_MANY_OF_ONE, SILENT, TLS, HEAD_TOO_LARGE, MALFORMED];
 }

@@ -1,6 +1,6 @@
 //! Metrics of the office's services.
 
-use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::names;
 
@@ -19,6 +19,18 @@ pub struct ServiceMetrics {
     pub syslog_messages: IntCounterVec,
     /// Lines lost: reason.
     pub syslog_dropped: IntCounterVec,
+    /// Requests for files: method, status, source.
+    pub provisioning_requests: IntCounterVec,
+    /// Bytes of files to phones: source.
+    pub provisioning_bytes: IntCounterVec,
+    /// Requests and connections refused: reason.
+    pub provisioning_refused: IntCounterVec,
+    /// Failures of servers of files: server.
+    pub provisioning_upstream_failures: IntCounterVec,
+    /// Bytes of cached files on disk.
+    pub provisioning_cache_bytes: IntGauge,
+    /// Files that could not be cached.
+    pub provisioning_not_cached: IntCounter,
 }
 
 impl ServiceMetrics {
@@ -43,6 +55,33 @@ impl ServiceMetrics {
             )?,
             syslog_messages: counters(names::SYSLOG_MESSAGES, "Lines of phones' logs, by severity.", &["severity"])?,
             syslog_dropped: counters(names::SYSLOG_DROPPED, "Lines of phones' logs that were lost, by reason.", &["reason"])?,
+            provisioning_requests: counters(
+                names::PROVISIONING_REQUESTS,
+                "Phones' requests for files, by method, status and where the answer came from.",
+                &["method", "status", "source"],
+            )?,
+            provisioning_bytes: counters(
+                names::PROVISIONING_BYTES,
+                "Bytes of answers to phones, by where they came from.",
+                &["source"],
+            )?,
+            provisioning_refused: counters(
+                names::PROVISIONING_REFUSED,
+                "Phones' requests and connections that were refused, by reason.",
+                &["reason"],
+            )?,
+            provisioning_upstream_failures: counters(
+                names::PROVISIONING_UPSTREAM_FAILURES,
+                "Requests that a server of files did not answer, or answered with 5xx.",
+                &["server"],
+            )?,
+            provisioning_cache_bytes: gauge(names::PROVISIONING_CACHE_BYTES, "Bytes of cached files on disk.")?,
+            provisioning_not_cached: {
+                let help = "Files that could not be cached, as when the disk is full; they were relayed.";
+                let metric = IntCounter::new(names::PROVISIONING_NOT_CACHED, help)?;
+                registry.register(Box::new(metric.clone()))?;
+                metric
+            },
         })
     }
 }

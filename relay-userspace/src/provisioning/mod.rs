@@ -9,12 +9,14 @@
 //! |---|---|---|
 //! | [`dhcp`] | answers DHCPINFORM with the provisioning URL | RFC 2131, 2132 |
 //! | [`clock`] | tells the time, and how far it is to be trusted | RFC 4330, 5905 |
+//! | [`relay`] | firmware and configuration files, with a cache | RFC 9110, 9111, 7616 |
 //! | [`syslog`] | keeps the phones' logs | RFC 5424, 3164, 5426 |
 
 pub mod clock;
 pub mod dhcp;
 mod phones;
 mod rate;
+pub mod relay;
 mod sockets;
 pub mod syslog;
 

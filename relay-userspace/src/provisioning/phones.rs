@@ -309,6 +309,15 @@ impl Inventory {
         }
     }
 
+    /// Takes a phone at its word about its hardware address, where nothing better is known of either.
+    pub fn claimed(&self, now: SystemTime, address: IpAddr, hardware: HardwareAddress) {
+        let mut phones = self.lock();
+        let known = phones.by_address.get(&address).and_then(|id| phones.phones.get(id)?.hardware);
+        if known.is_none() && !phones.by_hardware.contains_key(&hardware) {
+            phones.find(unix_ms(now), Who::Both(hardware, address));
+        }
+    }
+
     /// All of them, the one that was heard of last first.
     #[must_use]
     pub fn phones(&self) -> Vec<PhoneActivity> {
