@@ -13,6 +13,7 @@
 //! | 3 | [`provisioning`] | what phones need before they register: DHCP options, files, time, a keeper of logs |
 //! | 3 | [`proxy`] | where each SIP message goes and what becomes of it on the way |
 //! | 2 | [`media`] | media sessions: offer and answer in, flows out |
+//! | 2 | [`upstream`] | the central servers: whom to try, whom to probe |
 //! | 2 | [`registrar`] | the phones' bindings, learned from relayed registrations |
 //! | 1 | [`datapath`] | carries the packets of flows, in the kernel or in userspace |
 //! | 1 | [`sdp`] | session descriptions: read and edited by splicing |
@@ -44,3 +45,4 @@ pub mod sip;
 pub mod splice;
 pub mod store;
 pub mod tls;
+pub mod upstream;

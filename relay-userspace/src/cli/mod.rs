@@ -88,6 +88,25 @@ enum Command {
         #[command(flatten)]
         daemon: Daemon,
     },
+    /// Show the central servers: which answer, which do not and why, and which is tried first.
+    Servers {
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Servers' certificates that no authority vouches for: look at them, trust one, forget one.
+    Certificates {
+        #[command(subcommand)]
+        command: Option<Certificates>,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// The credentials with which the appliance answers a server's challenge for a phone.
+    Entries {
+        #[command(subcommand)]
+        command: Option<Entries>,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
     /// Check what this host has and lacks for the appliance.
     Doctor {
         /// The configuration file whose interfaces are looked at; without one, all are.
@@ -99,6 +118,48 @@ enum Command {
         try_attach: bool,
         #[command(flatten)]
         format: Format,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Certificates {
+    /// Trust a server's certificate from now on: look at it first.
+    Trust {
+        /// Its fingerprint, or at least 8 digits of its beginning.
+        fingerprint: String,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Forget a certificate, trusted or not.
+    Forget {
+        /// Its fingerprint, or at least 8 digits of its beginning.
+        fingerprint: String,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Entries {
+    /// Add an entry, or replace the one of this registration. The password is the first line of standard input.
+    Set {
+        /// The registration: the user part of the phone's address-of-record.
+        registration_id: String,
+        /// The user name at the server, when it is another.
+        #[arg(long)]
+        user: Option<String>,
+        /// An extension that it may be used for too; may be given several times.
+        #[arg(long = "alias")]
+        aliases: Vec<String>,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Remove an entry.
+    Remove {
+        /// Its registration.
+        registration_id: String,
+        #[command(flatten)]
+        daemon: Daemon,
     },
 }
 
@@ -179,6 +240,44 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
                 other => return unexpected(&other),
             }
         }
+        Command::Servers { daemon } => match ask(&daemon, &Request::Status).await? {
+            Response::Status(status) => {
+                print(daemon.format.output, &status.servers, |servers| show::servers(servers));
+            }
+            other => return unexpected(&other),
+        },
+        Command::Certificates { command: None, daemon } => {
+            match ask(&daemon, &Request::Certificates).await? {
+                Response::Certificates(list) => {
+                    print(daemon.format.output, &list, |list| show::certificates(list));
+                }
+                other => return unexpected(&other),
+            }
+        }
+        Command::Certificates { command: Some(Certificates::Trust { fingerprint, daemon }), .. } => {
+            let by = format!("the command line (user {})", user());
+            return change(&daemon, &Request::TrustCertificate { fingerprint, by }).await;
+        }
+        Command::Certificates { command: Some(Certificates::Forget { fingerprint, daemon }), .. } => {
+            return change(&daemon, &Request::ForgetCertificate { fingerprint }).await;
+        }
+        Command::Entries { command: None, daemon } => match ask(&daemon, &Request::Entries).await? {
+            Response::Entries(entries) => print(daemon.format.output, &entries, |list| show::entries(list)),
+            other => return unexpected(&other),
+        },
+        Command::Entries {
+            command: Some(Entries::Set { registration_id, user, aliases, daemon }), ..
+        } => {
+            let mut password = String::new();
+            let read = std::io::stdin().read_line(&mut password);
+            read.map_err(|error| format!("the password cannot be read from standard input: {error}"))?;
+            let password = password.trim_end_matches(['\r', '\n']).to_owned();
+            let user = user.unwrap_or_else(|| registration_id.clone());
+            return change(&daemon, &Request::PutEntry { registration_id, user, password, aliases }).await;
+        }
+        Command::Entries { command: Some(Entries::Remove { registration_id, daemon }), .. } => {
+            return change(&daemon, &Request::RemoveEntry { registration_id }).await;
+        }
         Command::Doctor { config, try_attach, format } => {
             let config = match config {
                 Some(file) => Some(Config::read(&file).map_err(|error| error.to_string())?),
@@ -200,6 +299,25 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
 
 async fn ask(daemon: &Daemon, request: &Request) -> Result<Response, String> {
     control::ask(&daemon.socket, request).await
+}
+
+/// Asks for a change, and says that it was made.
+async fn change(daemon: &Daemon, request: &Request) -> Result<ExitCode, String> {
+    match ask(daemon, request).await? {
+        Response::Done => {
+            print(daemon.format.output, &"done", |done| format!("{done}\n"));
+            Ok(ExitCode::SUCCESS)
+        }
+        other => unexpected(&other),
+    }
+}
+
+/// Who asks, for the record.
+fn user() -> String {
+    ["SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok())
+        .unwrap_or_else(|| "unknown".to_owned())
 }
 
 fn unexpected(response: &Response) -> Result<ExitCode, String> {

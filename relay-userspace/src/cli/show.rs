@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::{
-    control::{CallView, FlowView, PhoneView, StatusView},
+    control::{CallView, CertificateView, EntryView, FlowView, PhoneView, ServerView, StatusView},
     provisioning::syslog::SyslogView,
 };
 
@@ -47,7 +47,7 @@ pub(super) fn status(status: &StatusView) -> String {
         ("state", ready),
         ("version", status.version.clone()),
         ("running for", format!("{} s", status.uptime_seconds)),
-        ("server", status.upstream.clone()),
+        ("servers", servers_in_short(&status.servers)),
         ("calls", status.calls_active.to_string()),
         ("registrations", status.registrations.to_string()),
         ("datapath", datapath),
@@ -91,6 +91,75 @@ pub(super) fn status(status: &StatusView) -> String {
         text += &table(&["not forwarded", "by the kernel program", "by userspace"], &rows);
     }
     text
+}
+
+/// The servers in a line.
+fn servers_in_short(servers: &[ServerView]) -> String {
+    let words = servers.iter().map(|server| {
+        let address = server.address.as_deref().unwrap_or("no address");
+        format!("{address} {}{}", server.state, if server.preferred { " (preferred)" } else { "" })
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// The servers.
+pub(super) fn servers(servers: &[ServerView]) -> String {
+    let rows: Vec<Vec<String>> = servers
+        .iter()
+        .map(|server| {
+            vec![
+                server.server.clone(),
+                server.address.clone().unwrap_or_else(|| "-".to_owned()),
+                format!("{}{}", server.state, if server.preferred { ", preferred" } else { "" }),
+                server.since_seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.0} s")),
+                server.round_trip_ms.map_or_else(|| "-".to_owned(), |time| format!("{time:.1} ms")),
+                server.step.clone().unwrap_or_default(),
+                server.reason.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    table(&["server", "address", "state", "for", "answers in", "fails at", ""], &rows)
+}
+
+/// The certificates.
+pub(super) fn certificates(list: &[CertificateView]) -> String {
+    if list.is_empty() {
+        return "no server has shown a certificate that no authority vouches for\n".to_owned();
+    }
+    let mut text = String::new();
+    for certificate in list {
+        let state = match &certificate.trusted_by {
+            Some(by) => format!("trusted by {by}"),
+            None => format!("NOT TRUSTED: {}", certificate.why),
+        };
+        for (name, value) in [
+            ("fingerprint", certificate.fingerprint.clone()),
+            ("server", certificate.server.clone()),
+            ("state", state),
+            ("subject", certificate.subject.clone()),
+            ("issuer", certificate.issuer.clone()),
+            ("for", certificate.names.join(", ")),
+            ("serial", certificate.serial.clone()),
+            ("signature", certificate.signature_algorithm.clone()),
+            ("valid", format!("{} to {}", certificate.not_before, certificate.not_after)),
+        ] {
+            let _ = writeln!(text, "{name:<12} {value}");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// The authentication entries.
+pub(super) fn entries(entries: &[EntryView]) -> String {
+    if entries.is_empty() {
+        return "no entries\n".to_owned();
+    }
+    let rows: Vec<Vec<String>> = entries
+        .iter()
+        .map(|entry| vec![entry.registration_id.clone(), entry.user.clone(), entry.aliases.join(", ")])
+        .collect();
+    table(&["registration", "user", "aliases"], &rows)
 }
 
 /// The calls.

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -124,6 +124,9 @@ pub struct Upstream {
     /// Seconds that a server that failed is left alone, unless a probe finds it well before.
     #[serde(default = "default_recovery_seconds")]
     pub recovery_seconds: u64,
+    /// The servers of DNS to ask for the servers' names; none: the system's.
+    #[serde(default)]
+    pub dns: Vec<IpAddr>,
     /// Final answers that make the next server be tried: `"480"` or `"500-599"`.
     #[serde(default = "default_retry_statuses")]
     pub retry_statuses: Vec<StatusRange>,
@@ -533,6 +536,7 @@ servers = ["10.62.0.10:5060"]
             "trusted",
             "probe_seconds",
             "recovery_seconds",
+            "dns",
             "retry_statuses",
             "directory",
             "certificate",

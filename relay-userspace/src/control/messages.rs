@@ -30,6 +30,38 @@ pub enum Request {
         /// How many.
         lines: usize,
     },
+    /// The servers' certificates that no authority vouches for.
+    Certificates,
+    /// Trust one of them.
+    TrustCertificate {
+        /// Its fingerprint, or the beginning of it.
+        fingerprint: String,
+        /// Who does.
+        by: String,
+    },
+    /// Forget one of them.
+    ForgetCertificate {
+        /// Its fingerprint, or the beginning of it.
+        fingerprint: String,
+    },
+    /// The authentication entries.
+    Entries,
+    /// Add or replace an authentication entry.
+    PutEntry {
+        /// The registration that it is for.
+        registration_id: String,
+        /// The user name.
+        user: String,
+        /// The password.
+        password: String,
+        /// Extensions that it may be used for too.
+        aliases: Vec<String>,
+    },
+    /// Remove an authentication entry.
+    RemoveEntry {
+        /// Its registration.
+        registration_id: String,
+    },
 }
 
 /// An answer.
@@ -46,6 +78,12 @@ pub enum Response {
     Phones(Vec<PhoneView>),
     /// To [`Request::Syslog`], oldest first.
     Syslog(Vec<SyslogView>),
+    /// To [`Request::Certificates`].
+    Certificates(Vec<CertificateView>),
+    /// To [`Request::Entries`].
+    Entries(Vec<EntryView>),
+    /// A change was made.
+    Done,
     /// What is wrong with the request.
     Error(String),
 }
@@ -92,8 +130,8 @@ pub struct StatusView {
     pub datapath_reason: Option<String>,
     /// The networks.
     pub networks: Vec<NetworkView>,
-    /// The server.
-    pub upstream: String,
+    /// The servers.
+    pub servers: Vec<ServerView>,
     /// Calls that stand or are being set up.
     pub calls_active: usize,
     /// Phones' bindings.
@@ -135,6 +173,75 @@ pub struct NetworkView {
     pub ports_used: usize,
     /// Media ports.
     pub ports: usize,
+}
+
+/// A server at one of its addresses.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServerView {
+    /// As configured.
+    pub server: String,
+    /// Its address; none while its name does not resolve.
+    pub address: Option<String>,
+    /// `up`, `down` or `unknown`.
+    pub state: String,
+    /// At which step it fails: `name`, `route`, `tcp`, `tls` or `sip`.
+    pub step: Option<String>,
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// Seconds for which this has been so.
+    pub since_seconds: Option<f64>,
+    /// Milliseconds that it took to answer the last probe.
+    pub round_trip_ms: Option<f64>,
+    /// Whether it is the one that is tried first.
+    pub preferred: bool,
+}
+
+/// A certificate of a server that no authority vouches for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CertificateView {
+    /// SHA-256, hexadecimal.
+    pub fingerprint: String,
+    /// Who showed it.
+    pub server: String,
+    /// Why it is not believed by itself.
+    pub why: String,
+    /// Who it is for.
+    pub subject: String,
+    /// Who made it.
+    pub issuer: String,
+    /// Its serial number, hexadecimal.
+    pub serial: String,
+    /// How it is signed.
+    pub signature_algorithm: String,
+    /// X.509's version.
+    pub version: u32,
+    /// From when it holds, RFC 2822.
+    pub not_before: String,
+    /// Until when.
+    pub not_after: String,
+    /// Names and addresses that it is for.
+    pub names: Vec<String>,
+    /// When it was first met, in seconds since 1970.
+    pub first_seen_unix: i64,
+    /// When it was last met.
+    pub last_seen_unix: i64,
+    /// When it was trusted.
+    pub trusted_unix: Option<i64>,
+    /// By whom.
+    pub trusted_by: Option<String>,
+    /// The chain, PEM.
+    pub chain_pem: String,
+}
+
+/// An authentication entry, without its password.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EntryView {
+    /// The registration that it is for.
+    pub registration_id: String,
+    /// The user name.
+    pub user: String,
+    /// Extensions that it may be used for too.
+    pub aliases: Vec<String>,
 }
 
 /// A call.

@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -18,11 +18,18 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{measures::Measures, plane::MediaPlane};
+use super::{certificates::Certificates, measures::Measures, names, plane::MediaPlane, start::credentials};
 use crate::{
+    config::ServerUri,
     datapath::{Engine, RtcpPacket, monotonic_ns},
-    net::NetworkId,
+    net::{NetworkId, Transport},
     proxy::{Outcome, Output, Proxy},
+    sip::{
+        Hop,
+        transport::{Event, Streams},
+    },
+    store::{Entry, Store, StoreError},
+    upstream::{self, Health},
 };
 
 /// Bytes of the largest UDP datagram.
@@ -44,57 +51,177 @@ pub(super) struct Core {
     pub(super) engine: Arc<Engine>,
     pub(super) measures: Measures,
     sockets: Vec<Arc<UdpSocket>>,
+    pub(super) streams: Streams,
+    pub(super) certificates: Certificates,
+    pub(super) store: Arc<Store>,
+    /// The servers of DNS to ask; none: the system's.
+    dns: Mutex<Vec<IpAddr>>,
     /// Woken when the proxy's next deadline may have changed.
     deadline: Notify,
 }
 
-/// A message to send.
-struct Transmit {
-    network: NetworkId,
-    destination: SocketAddr,
-    payload: Bytes,
+/// What is done after the lock was given back.
+enum Task {
+    /// A message to send.
+    Transmit(Hop, Bytes),
+    /// A name to resolve.
+    Resolve(ServerUri),
 }
 
 impl Core {
+    #[expect(clippy::too_many_arguments, reason = "each is a room of its own")]
     pub(super) fn new(
         proxy: Proxy,
         plane: MediaPlane,
         engine: Arc<Engine>,
         measures: Measures,
         sockets: Vec<Arc<UdpSocket>>,
+        streams: Streams,
+        certificates: Certificates,
+        store: Arc<Store>,
+        dns: Vec<IpAddr>,
     ) -> Self {
-        Self { state: Mutex::new(State { proxy, plane }), engine, measures, sockets, deadline: Notify::new() }
+        Self {
+            state: Mutex::new(State { proxy, plane }),
+            engine,
+            measures,
+            sockets,
+            streams,
+            certificates,
+            store,
+            dns: Mutex::new(dns),
+            deadline: Notify::new(),
+        }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Feeds the state machine and returns what it wants sent.
-    fn feed(&self, input: impl FnOnce(&mut State)) -> Vec<Transmit> {
+    /// Feeds the state machine and returns what it wants done.
+    fn feed(&self, input: impl FnOnce(&mut State)) -> Vec<Task> {
         let mut state = self.state();
         input(&mut state);
-        let mut transmits = Vec::new();
+        let mut tasks = Vec::new();
         while let Some(output) = state.proxy.poll_output() {
             match output {
-                Output::Transmit { network, destination, payload } => {
-                    transmits.push(Transmit { network, destination, payload });
-                }
+                Output::Transmit { hop, payload } => tasks.push(Task::Transmit(hop, payload)),
                 Output::Measure(measure) => self.measures.enter(measure),
+                Output::Upstream(upstream::Output::Resolve(server)) => tasks.push(Task::Resolve(server)),
+                Output::Upstream(news) => self.server_news(&news),
             }
         }
         drop(state);
         self.deadline.notify_one();
-        transmits
+        tasks
     }
 
-    async fn send(&self, transmits: Vec<Transmit>) {
-        for transmit in transmits {
-            let Some(socket) = self.sockets.get(transmit.network.index()) else { continue };
-            // A message that cannot be sent is as good as lost on the way: the timers see to it.
-            if let Err(error) = socket.send_to(&transmit.payload, transmit.destination).await {
-                debug!(%error, destination = %transmit.destination, "sending SIP");
+    async fn work(self: &Arc<Self>, tasks: Vec<Task>) {
+        for task in tasks {
+            match task {
+                Task::Transmit(hop, payload) if hop.transport == Transport::Udp => {
+                    let Some(socket) = self.sockets.get(hop.network.index()) else { continue };
+                    // A message that cannot be sent is as good as lost on the way: the timers see to it.
+                    if let Err(error) = socket.send_to(&payload, hop.address).await {
+                        debug!(%error, destination = %hop, "sending SIP");
+                    }
+                }
+                Task::Transmit(hop, payload) => self.streams.send(hop, payload),
+                Task::Resolve(server) => {
+                    let dns = self.dns.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    tokio::spawn(names::resolve(Arc::clone(self), server, dns));
+                }
             }
+        }
+    }
+
+    /// Asks the servers how they are: something has changed that may have brought one back.
+    pub(super) fn probe_soon(self: &Arc<Self>) {
+        let tasks = self.feed(|state| state.proxy.probe_servers(Instant::now(), &mut state.plane));
+        let core = Arc::clone(self);
+        tokio::spawn(async move { core.work(tasks).await });
+    }
+
+    /// Adds or replaces an authentication entry, and uses it from now on.
+    pub(super) fn put_entry(&self, entry: &Entry) -> Result<(), StoreError> {
+        self.store.put_entry(entry)?;
+        self.enforce_entries()
+    }
+
+    /// Removes an authentication entry; says whether there was one.
+    pub(super) fn remove_entry(&self, registration_id: &str) -> Result<bool, StoreError> {
+        let removed = self.store.remove_entry(registration_id)?;
+        self.enforce_entries()?;
+        Ok(removed)
+    }
+
+    fn enforce_entries(&self) -> Result<(), StoreError> {
+        let credentials = credentials(&self.store)?;
+        self.state().proxy.set_credentials(credentials);
+        Ok(())
+    }
+
+    fn server_news(&self, news: &upstream::Output) {
+        match news {
+            upstream::Output::Changed { target, health: Health::Down(failure) } => {
+                warn!(server = %target.server, address = %target.address, reason = %failure, "a server is down");
+            }
+            upstream::Output::Changed { target, .. } => {
+                info!(server = %target.server, address = %target.address, "a server is up");
+            }
+            upstream::Output::Preferred(target) => {
+                info!(server = %target.server, address = %target.address, "this server is tried first from now on");
+            }
+            upstream::Output::Probe(_) | upstream::Output::Resolve(_) => {}
+        }
+    }
+
+    /// What a server's name resolved to.
+    pub(super) async fn resolved(
+        self: &Arc<Self>,
+        server: &ServerUri,
+        result: Result<upstream::Resolution, String>,
+    ) {
+        if let Err(error) = &result {
+            warn!(%server, %error, "a server's name cannot be resolved");
+        }
+        let tasks = self.feed(|state| {
+            state.proxy.resolved(Instant::now(), &mut state.plane, server, result);
+            self.streams.set_names(state.proxy.server_names());
+        });
+        self.work(tasks).await;
+    }
+
+    /// Takes what comes by TCP and TLS.
+    pub(super) async fn connections(self: Arc<Self>, mut events: mpsc::Receiver<Event>) {
+        while let Some(event) = events.recv().await {
+            let now = Instant::now();
+            let tasks = match event {
+                Event::Message { hop, payload } => self.feed(|state| {
+                    state.proxy.receive(now, &mut state.plane, hop, &payload);
+                }),
+                Event::Connected { hop, direction } => {
+                    debug!(%hop, ?direction, "connected");
+                    continue;
+                }
+                Event::Unreachable { hop, step, error } => {
+                    // For the reason in words, when it is the certificate.
+                    let error = self.certificates.met(&self.streams.name(hop.address)).unwrap_or(error);
+                    debug!(%hop, step = step.as_label(), error, "a peer cannot be reached");
+                    self.measures.connection_failed(hop.transport, step);
+                    self.feed(|state| state.proxy.unreachable(now, &mut state.plane, hop, step, error))
+                }
+                Event::Disconnected { hop, why } => {
+                    debug!(%hop, why, "disconnected");
+                    self.feed(|state| state.proxy.disconnected(now, &mut state.plane, hop))
+                }
+                Event::Refused { hop, step, error } => {
+                    debug!(%hop, step = step.as_label(), error, "a connection was refused");
+                    self.measures.connection_failed(hop.transport, step);
+                    continue;
+                }
+            };
+            self.work(tasks).await;
         }
     }
 
@@ -107,7 +234,7 @@ impl Core {
                 warn!(%error, %network, "the SIP socket cannot be waited for; signalling stops here");
                 return;
             }
-            let mut transmits = Vec::new();
+            let mut tasks = Vec::new();
             let mut taken = 0;
             while taken < TURN {
                 match socket.try_recv_from(&mut buffer) {
@@ -115,15 +242,16 @@ impl Core {
                         taken += 1;
                         let datagram = Bytes::copy_from_slice(&buffer[..length]);
                         let now = Instant::now();
-                        transmits.extend(self.feed(|state| {
-                            state.proxy.receive(now, &mut state.plane, network, source, &datagram);
+                        let hop = Hop::udp(network, source);
+                        tasks.extend(self.feed(|state| {
+                            state.proxy.receive(now, &mut state.plane, hop, &datagram);
                         }));
                     }
                     // An ICMP error for something that was sent earlier comes out here; it ends nothing.
                     Err(_) => break,
                 }
             }
-            self.send(transmits).await;
+            self.work(tasks).await;
             if taken == TURN {
                 // A socket that is ready never makes its task wait: under a flood nothing else would run
                 // on this thread.
@@ -144,12 +272,12 @@ impl Core {
             };
             tokio::select! {
                 () = sleep_until(deadline.into()) => {
-                    let transmits = self.feed(|state| {
+                    let tasks = self.feed(|state| {
                         let now = Instant::now();
                         state.plane.reap(now);
                         state.proxy.handle_timeout(now, &mut state.plane);
                     });
-                    self.send(transmits).await;
+                    self.work(tasks).await;
                 }
                 () = self.deadline.notified() => {}
             }
@@ -164,14 +292,14 @@ impl Core {
         loop {
             tick.tick().await;
             self.measures.jitter(&self.engine.reports(), &mut seen);
-            let transmits = self.feed(|state| {
+            let tasks = self.feed(|state| {
                 let now = Instant::now();
                 for call in state.plane.silent(now, monotonic_ns()) {
                     info!(call = %String::from_utf8_lossy(&call), "no media and no signalling: the call has ended unnoticed");
                     state.proxy.end_call(now, &mut state.plane, &call, Outcome::MediaTimeout);
                 }
             });
-            self.send(transmits).await;
+            self.work(tasks).await;
         }
     }
 

@@ -45,6 +45,13 @@ fn format(ports: &BTreeSet<u16>) -> String {
     words.join(",")
 }
 
+/// The host's name.
+pub(super) fn name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "branchline".to_owned() } else { name.to_owned() }
+}
+
 /// Descriptors that this process has open.
 pub(super) fn open_files() -> usize {
     // The directory itself is one of them while it is read.

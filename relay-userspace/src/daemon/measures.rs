@@ -11,8 +11,10 @@ use crate::{
     datapath::{Engine, FlowReport},
     media::PortUse,
     metrics::{Metrics, names, raise},
-    net::{NetworkId, Role},
+    net::{NetworkId, Role, Transport},
     proxy::{DropReason, Measure, Outcome},
+    sip::{Hop, transport::Step},
+    upstream::{Health, ServerState},
 };
 
 /// What the metrics need to know of a network.
@@ -102,6 +104,38 @@ impl Measures {
             Measure::CallAnswered => metrics.calls_answered.inc(),
             Measure::CallEnded(outcome) => metrics.calls_ended.with_label_values(&[outcome.as_label()]).inc(),
             Measure::MediaRefused => metrics.media_refused.inc(),
+            Measure::ChallengeAnswered => metrics.challenges_answered.inc(),
+            Measure::CredentialsRefused => metrics.credentials_refused.inc(),
+            Measure::FailedOver => metrics.failovers.inc(),
+        }
+    }
+
+    /// A connection could not be made, or was refused.
+    pub(super) fn connection_failed(&self, transport: Transport, step: Step) {
+        let labels = [transport.as_label(), step.as_label()];
+        self.metrics.sip_connection_failures.with_label_values(&labels).inc();
+    }
+
+    /// Brings the figures of servers and connections up to date, for a scrape.
+    pub(super) fn servers(&self, servers: &[ServerState], connections: &[Hop]) {
+        let metrics = &self.metrics;
+        // Names move: what is gone must not stay.
+        metrics.server_up.reset();
+        for server in servers {
+            let address = server.address.map_or_else(String::new, |address| address.to_string());
+            let name = server.server.to_string();
+            let up = i64::from(server.health == Health::Up);
+            metrics.server_up.with_label_values(&[&name, &address]).set(up);
+            if let Some(time) = server.round_trip {
+                metrics.server_round_trip.with_label_values(&[&name, &address]).set(time.as_secs_f64());
+            }
+        }
+        for (index, network) in (0..).zip(&self.networks) {
+            for transport in [Transport::Tcp, Transport::Tls] {
+                let here = |hop: &&Hop| hop.network == NetworkId(index) && hop.transport == transport;
+                let count = connections.iter().filter(here).count() as i64;
+                metrics.sip_connections.with_label_values(&[&network.name, transport.as_label()]).set(count);
+            }
         }
     }
 

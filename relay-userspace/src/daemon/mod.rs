@@ -4,9 +4,11 @@
 //! process ends with an error before the first packet is touched. On the way out, attachments go with the
 //! process unless the configuration says to keep forwarding.
 
+mod certificates;
 mod core;
 mod host;
 mod measures;
+mod names;
 mod plane;
 mod services;
 mod start;

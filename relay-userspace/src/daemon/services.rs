@@ -13,7 +13,7 @@ use tokio::{
 use tracing::{debug, info};
 use zeroize::Zeroizing;
 
-use super::StartError;
+use super::{StartError, certificates::Certificates};
 use crate::{
     config::{self, ClientCertificates, Config},
     metrics::{ServiceMetrics, names},
@@ -23,8 +23,7 @@ use crate::{
         relay::{self, Credentials, Listen, Refusal},
         syslog::{self, Book},
     },
-    store::Store,
-    tls::{Authorities, Fingerprint, Identity, Trust, client_config, server_config},
+    tls::{Authorities, Identity, Trust, client_config, server_config},
 };
 
 /// Where phones' logs are in the state directory.
@@ -33,6 +32,8 @@ const SYSLOG: &str = "syslog";
 const CACHE: &str = "provisioning";
 /// How often the neighbour table is asked whose addresses phones have.
 const NEIGHBOURS: Duration = Duration::from_secs(10);
+/// How often certificates that were met are noted.
+const CERTIFICATES: Duration = Duration::from_secs(5);
 
 /// A network of phones, with its address found.
 #[derive(Debug, Clone)]
@@ -58,6 +59,7 @@ pub(super) fn start(
     config: &Config,
     offices: &[Office<'_>],
     metrics: &ServiceMetrics,
+    certificates: &Certificates,
 ) -> Result<Services, StartError> {
     let failed = |table: &'static str, office: &Office<'_>, why: String| StartError::Service {
         table,
@@ -103,7 +105,7 @@ pub(super) fn start(
     let relay = if config.provisioning.servers.is_empty() {
         None
     } else {
-        Some(bind_relay(config, offices, metrics, &services.phones)?)
+        Some(bind_relay(config, offices, metrics, &services.phones, certificates)?)
     };
     if responders.len() + clocks.len() + receivers.len() + usize::from(relay.is_some()) > 0 {
         services.tasks.push(tokio::spawn(watch_neighbours(Arc::clone(&services.phones))));
@@ -112,7 +114,10 @@ pub(super) fn start(
     tasks.extend(responders.into_iter().map(|s| tokio::spawn(s.run(Arc::clone(phones), metrics.clone()))));
     tasks.extend(clocks.into_iter().map(|s| tokio::spawn(s.run(Arc::clone(phones), metrics.clone()))));
     tasks.extend(receivers.into_iter().map(|s| tokio::spawn(s.run(Arc::clone(phones), metrics.clone()))));
-    tasks.extend(relay.map(|relay| tokio::spawn(relay.run())));
+    if let Some(relay) = relay {
+        tasks.push(tokio::spawn(relay.run()));
+        tasks.push(tokio::spawn(note_certificates(certificates.clone())));
+    }
     Ok(services)
 }
 
@@ -122,12 +127,12 @@ fn bind_relay(
     offices: &[Office<'_>],
     metrics: &ServiceMetrics,
     phones: &Arc<Inventory>,
+    certificates: &Certificates,
 ) -> Result<relay::Service, StartError> {
     let wrong = |message: String| StartError::Service { table: "provisioning", message };
     let settings = &config.provisioning;
     let state = &config.state.directory;
-    let store = Arc::new(Store::open(state).map_err(|error| wrong(error.to_string()))?);
-    let tls = relay_tls(config, offices, &store).map_err(wrong)?;
+    let tls = relay_tls(config, offices, certificates.in_force()).map_err(wrong)?;
     let directory = state.join(CACHE);
     let credentials = credentials(settings).map_err(wrong)?;
     let service = relay::Service::new(
@@ -135,7 +140,7 @@ fn bind_relay(
         credentials,
         &tls,
         &directory,
-        &store,
+        certificates.store(),
         Arc::clone(phones),
         metrics.clone(),
     );
@@ -158,7 +163,7 @@ fn bind_relay(
     Ok(service)
 }
 
-fn relay_tls(config: &Config, offices: &[Office<'_>], store: &Store) -> Result<relay::Tls, String> {
+fn relay_tls(config: &Config, offices: &[Office<'_>], trust: &Arc<Trust>) -> Result<relay::Tls, String> {
     let (state, settings) = (&config.state.directory, &config.tls);
     let addresses: Vec<IpAddr> = offices.iter().map(|office| office.address.into()).collect();
     let shown = Identity::open(
@@ -180,15 +185,7 @@ fn relay_tls(config: &Config, offices: &[Office<'_>], store: &Store) -> Result<r
         }
         _ => None,
     };
-    let trust = Arc::new(Trust::default());
-    let trusted = store.certificates().map_err(|error| error.to_string())?;
-    trust.set(
-        trusted
-            .iter()
-            .filter(|certificate| certificate.trusted.is_some())
-            .filter_map(|certificate| Fingerprint::parse(&certificate.fingerprint)),
-    );
-    let servers = client_config(own.as_ref().unwrap_or(&shown), &authorities, &trust, settings)
+    let servers = client_config(own.as_ref().unwrap_or(&shown), &authorities, trust, settings)
         .map_err(|error| error.to_string())?;
     Ok(relay::Tls { phones, servers })
 }
@@ -230,6 +227,16 @@ fn begin_at_zero(metrics: &ServiceMetrics) {
     }
     for why in [names::syslog::TOO_FAST, names::syslog::QUEUE_FULL, names::syslog::NOT_WRITTEN] {
         metrics.syslog_dropped.with_label_values(&[why]);
+    }
+}
+
+/// Notes the certificates of servers of files that were met and not believed, so that an operator can look at them.
+async fn note_certificates(certificates: Certificates) {
+    let mut tick = interval(CERTIFICATES);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        certificates.met("");
     }
 }
 

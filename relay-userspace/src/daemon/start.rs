@@ -18,6 +18,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
+    certificates::Certificates,
     core::Core,
     host,
     measures::{Measures, NetworkLabels},
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{
     admin,
-    config::{Config, Host, Network},
+    config::{Config, Network},
     control,
     datapath::{
         Engine, EngineError, Settings as EngineSettings,
@@ -35,9 +36,14 @@ use crate::{
     },
     media::{MediaNetwork, Sessions, Settings as MediaSettings},
     metrics::{Metrics, MetricsError, names},
-    net::{Dscp, NetworkId, Role, netlink},
+    net::{Dscp, NetworkId, Role, Transport, netlink},
     proxy::{self, Proxy},
-    sip::transaction::Timers,
+    sip::{
+        transaction::Timers,
+        transport::{self, Streams},
+    },
+    store::{Entry, Store, StoreError},
+    tls::{self, Authorities, Identity, TlsError, Trust},
 };
 
 /// Bytes of the receive queue of a SIP socket: a second of 5,000 messages of the usual size.
@@ -57,6 +63,12 @@ pub enum StartError {
     /// The datapath.
     #[error("datapath: {0}")]
     Engine(#[from] EngineError),
+    /// The store.
+    #[error("state: {0}")]
+    Store(#[from] StoreError),
+    /// Certificates and keys.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     /// Netlink.
     #[error("netlink: {0}")]
     Netlink(#[from] netlink::Error),
@@ -104,6 +116,7 @@ pub async fn run(config: &Config, file: &Path) -> Result<(), StartError> {
     info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), "branchline starts");
     let networks = find_addresses(config).await?;
     check_shared_addresses(&networks)?;
+    let store = Arc::new(Store::open(&config.state.directory)?);
     let listener = admin::bind(config.admin.listen).await.map_err(StartError::Listener)?;
     let control = control::bind(&config.control.socket).map_err(StartError::Listener)?;
     let sockets = networks
@@ -111,13 +124,18 @@ pub async fn run(config: &Config, file: &Path) -> Result<(), StartError> {
         .map(|network| bind_sip(network, config.dscp.sip).map(Arc::new))
         .collect::<Result<Vec<_>, _>>()?;
 
+    let trust = Arc::new(Trust::default());
+    let certificates = Certificates::new(Arc::clone(&store), Arc::clone(&trust))?;
+    let (streams, connections) = Streams::start(stream_settings(config, &networks, &trust)?)
+        .map_err(|error| cannot_bind(&networks, &error))?;
+
     let ranges: Vec<_> = networks.iter().map(|ready| ready.network.media_ports.range()).collect();
     if let Err(error) = host::reserve_ports(&ranges) {
         warn!(%error, "the media ports cannot be kept from other programs (net.ipv4.ip_local_reserved_ports)");
     }
     let metrics = Metrics::new()?;
     let Services { phones, logs, tasks: service_tasks } =
-        services::start(config, &offices(&networks), &metrics.services)?;
+        services::start(config, &offices(&networks), &metrics.services, &certificates)?;
     let (engine, copies) = Engine::start(&engine_settings(config, &networks)).await?;
     let engine = Arc::new(engine);
 
@@ -133,12 +151,23 @@ pub async fn run(config: &Config, file: &Path) -> Result<(), StartError> {
         })
         .collect();
     let plane = MediaPlane::new(Sessions::new(media_settings(config, &networks)), Arc::clone(&engine));
-    let proxy = Proxy::new(proxy_settings(config, &networks));
-    let core = Arc::new(Core::new(proxy, plane, engine, Measures::new(metrics, labels), sockets));
+    let mut proxy = Proxy::new(proxy_settings(config, &networks), Instant::now());
+    proxy.set_credentials(credentials(&store)?);
+    streams.set_names(proxy.server_names());
+    let core = Arc::new(Core::new(
+        proxy,
+        plane,
+        engine,
+        Measures::new(metrics, labels),
+        sockets,
+        streams,
+        certificates,
+        Arc::clone(&store),
+        config.upstream.dns.clone(),
+    ));
     let views = Arc::new(Views {
         core: Arc::clone(&core),
         networks: networks.iter().map(facts).collect(),
-        upstream: servers(config),
         started: Instant::now(),
         phones,
         logs,
@@ -148,6 +177,7 @@ pub async fn run(config: &Config, file: &Path) -> Result<(), StartError> {
     for ready in &networks {
         tasks.push(tokio::spawn(Arc::clone(&core).receive(ready.id)));
     }
+    tasks.push(tokio::spawn(Arc::clone(&core).connections(connections)));
     tasks.push(tokio::spawn(Arc::clone(&core).keep_time()));
     tasks.push(tokio::spawn(Arc::clone(&core).look_around()));
     tasks.push(tokio::spawn(Arc::clone(&core).read_rtcp(copies)));
@@ -161,7 +191,14 @@ pub async fn run(config: &Config, file: &Path) -> Result<(), StartError> {
         control::serve(control, views).await;
     }));
     for ready in &networks {
-        info!(network = ready.network.name, sip = %ready.bound(), "ready for SIP over UDP");
+        let port = |transport| ready.network.port(transport).unwrap_or(0);
+        info!(
+            network = ready.network.name,
+            udp = %ready.bound(),
+            tcp = port(Transport::Tcp),
+            tls = port(Transport::Tls),
+            "ready for SIP"
+        );
     }
     info!(metrics = %config.admin.listen, "ready");
 
@@ -331,15 +368,61 @@ fn media_settings(config: &Config, networks: &[Ready<'_>]) -> MediaSettings {
     }
 }
 
-/// The servers that are given by address.
-fn servers(config: &Config) -> Vec<SocketAddr> {
-    let servers = config.upstream.servers.as_ref().iter();
-    servers
-        .filter_map(|server| match server.host {
-            Host::Ip(ip) => Some(SocketAddr::new(ip, server.port.unwrap_or(server.transport.default_port()))),
-            Host::Name(_) => None,
-        })
-        .collect()
+/// TCP and TLS.
+fn stream_settings(
+    config: &Config,
+    networks: &[Ready<'_>],
+    trust: &Arc<Trust>,
+) -> Result<transport::Settings, TlsError> {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for ready in networks {
+        addresses.extend([IpAddr::V4(ready.address), IpAddr::V4(ready.advertised())]);
+    }
+    addresses.dedup();
+    let tls = &config.tls;
+    let identity = Identity::open(
+        &config.state.directory,
+        tls.certificate.as_deref(),
+        tls.private_key.as_deref(),
+        &[host::name()],
+        &addresses,
+    )?;
+    let authorities = Authorities::open(tls.authorities.as_deref())?;
+    Ok(transport::Settings {
+        networks: networks
+            .iter()
+            .map(|ready| transport::Listen {
+                network: ready.id,
+                address: ready.address.into(),
+                tcp: ready.network.port(Transport::Tcp),
+                tls: ready.network.port(Transport::Tls),
+            })
+            .collect(),
+        dscp: config.dscp.sip,
+        connect_timeout: Duration::from_millis(config.sip.tcp_connect_timeout_ms),
+        server: tls::server_config(&identity, &authorities, tls)?,
+        client: tls::client_config(&identity, &authorities, trust, tls)?,
+        limits: transport::Limits::default(),
+    })
+}
+
+fn cannot_bind(networks: &[Ready<'_>], error: &transport::BindError) -> StartError {
+    let network = networks.iter().find(|ready| ready.id == error.network);
+    let key = if error.transport == Transport::Tls { "sip_tls_port" } else { "sip_tcp_port" };
+    StartError::Network {
+        network: network.map_or_else(String::new, |ready| ready.network.name.clone()),
+        message: format!("{error}; `ss -ltnp` names who has it, or change network.{key} (0: none)"),
+    }
+}
+
+/// The authentication entries.
+pub(super) fn credentials(store: &Store) -> Result<proxy::Credentials, StoreError> {
+    let mut credentials = proxy::Credentials::default();
+    for entry in store.entries()? {
+        let Entry { registration_id, user, password, aliases } = entry;
+        credentials.add(&proxy::Credential { registration_id, user, password }, &aliases);
+    }
+    Ok(credentials)
 }
 
 fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::Settings {
@@ -349,8 +432,13 @@ fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::Settings {
             id: ready.id,
             name: ready.network.name.clone(),
             role: ready.network.role,
-            bound: ready.bound(),
-            advertised: SocketAddr::from((ready.advertised(), ready.network.sip_port)),
+            bound: ready.address.into(),
+            advertised: ready.advertised().into(),
+            ports: proxy::Ports {
+                udp: ready.network.sip_port,
+                tcp: ready.network.port(Transport::Tcp),
+                tls: ready.network.port(Transport::Tls),
+            },
         })
         .collect();
     // The configuration was checked to have a network of servers.
@@ -358,12 +446,20 @@ fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::Settings {
         .iter()
         .find(|ready| ready.network.role == Role::Servers)
         .map_or(NetworkId(0), |ready| ready.id);
-    let upstream = proxy::Upstream { network: upstream, servers: servers(config) };
+    let upstream = proxy::Upstream {
+        probe: (config.upstream.probe_seconds > 0)
+            .then(|| Duration::from_secs(config.upstream.probe_seconds)),
+        recovery: Duration::from_secs(config.upstream.recovery_seconds),
+        retry: config.upstream.retry_statuses.clone(),
+        ..proxy::Upstream::new(upstream, config.upstream.servers.as_ref().clone())
+    };
     let mut settings = proxy::Settings::new(sides, upstream, rand::random());
     settings.trusted.clone_from(&config.upstream.trusted);
     settings.timers = Timers {
         t1: Duration::from_millis(config.sip.timer_t1_ms),
         t2: Duration::from_millis(config.sip.timer_t2_ms),
+        invite_retries: config.sip.invite_retries,
+        other_retries: config.sip.other_retries,
         ..Timers::default()
     };
     settings.timer_c = config.ring_timeout();

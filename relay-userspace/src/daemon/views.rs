@@ -3,18 +3,22 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Instant};
 
 use relay_ebpf::FlowKind;
+use zeroize::Zeroizing;
 
-use super::{core::Core, host, measures::attach_mode};
+use super::{certificates::certificate_view, core::Core, host, measures::attach_mode};
 use crate::{
     admin::Observed,
     control::{
-        Answers, CallView, FlowView, NetworkView, PhoneView, RegistrationView, Request, Response, StatusView,
+        Answers, CallView, EntryView, FlowView, NetworkView, PhoneView, RegistrationView, Request, Response,
+        ServerView, StatusView,
     },
     datapath::{Carrier, FlowReport},
     net::NetworkId,
     provisioning::{Inventory, PhoneActivity, syslog::Book},
     proxy::CallInfo,
     registrar::Binding,
+    store::{Entry, StoreError},
+    upstream::{Health, ServerState},
 };
 
 /// What does not change while the daemon runs.
@@ -30,7 +34,6 @@ pub(super) struct NetworkFacts {
 pub(super) struct Views {
     pub(super) core: Arc<Core>,
     pub(super) networks: Vec<NetworkFacts>,
-    pub(super) upstream: Vec<SocketAddr>,
     pub(super) started: Instant,
     pub(super) phones: Arc<Inventory>,
     /// The last lines of phones' logs, if these are received.
@@ -47,7 +50,7 @@ impl Views {
         let (flows, flow_table_size) = engine.table_use();
         let totals = engine.totals();
         let not_ready_reason = self.ready().err();
-        let (calls_active, registrations, transactions, media_sessions, ports) = {
+        let (calls_active, registrations, transactions, media_sessions, ports, servers) = {
             let state = self.core.state();
             (
                 state.proxy.active_calls(),
@@ -55,8 +58,10 @@ impl Views {
                 state.proxy.transaction_count(),
                 state.plane.sessions.len(),
                 state.plane.sessions.ports(),
+                state.proxy.servers(),
             )
         };
+        let servers = servers.iter().map(server_view).collect();
         let networks = self
             .networks
             .iter()
@@ -91,7 +96,7 @@ impl Views {
             datapath: if engine.why_userspace().is_none() { "kernel" } else { "userspace" }.to_owned(),
             datapath_reason: engine.why_userspace().map(str::to_owned),
             networks,
-            upstream: self.upstream.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            servers,
             calls_active,
             registrations,
             transactions,
@@ -144,7 +149,7 @@ impl Views {
         let mut registrations: HashMap<String, Vec<RegistrationView>> = HashMap::new();
         for binding in self.core.state().proxy.bindings() {
             registrations
-                .entry(binding.source.ip().to_string())
+                .entry(binding.source.address.ip().to_string())
                 .or_default()
                 .push(registration(now, binding));
         }
@@ -270,20 +275,103 @@ impl Answers for Views {
             Request::Flows { call_id } => Response::Flows(self.flows(call_id.as_deref())),
             Request::Phones => Response::Phones(self.phones()),
             Request::Syslog { phone, lines } => self.syslog(phone.as_deref(), *lines),
+            Request::Certificates => answered(self.core.certificates.list(), |list| {
+                Response::Certificates(list.iter().map(certificate_view).collect())
+            }),
+            Request::TrustCertificate { fingerprint, by } => {
+                let done = self.core.certificates.trust(fingerprint, by);
+                self.core.probe_soon();
+                found(done, || {
+                    format!("no certificate with fingerprint {fingerprint} was met, or several begin so")
+                })
+            }
+            Request::ForgetCertificate { fingerprint } => {
+                found(self.core.certificates.forget(fingerprint), || {
+                    format!("no certificate with fingerprint {fingerprint} was met, or several begin so")
+                })
+            }
+            Request::Entries => answered(self.core.store.entries(), |entries| {
+                Response::Entries(entries.iter().map(entry_view).collect())
+            }),
+            Request::PutEntry { registration_id, user, password, aliases } => {
+                let entry = Entry {
+                    registration_id: registration_id.clone(),
+                    user: user.clone(),
+                    password: Zeroizing::new(password.clone()),
+                    aliases: aliases.clone(),
+                };
+                match entry.check() {
+                    Ok(()) => answered(self.core.put_entry(&entry), |()| Response::Done),
+                    Err(why) => Response::Error(why),
+                }
+            }
+            Request::RemoveEntry { registration_id } => {
+                found(self.core.remove_entry(registration_id), || {
+                    format!("there is no entry for {registration_id:?}")
+                })
+            }
         }
+    }
+}
+
+fn answered<T>(result: Result<T, StoreError>, answer: impl FnOnce(T) -> Response) -> Response {
+    match result {
+        Ok(value) => answer(value),
+        Err(error) => Response::Error(error.to_string()),
+    }
+}
+
+fn found(result: Result<bool, StoreError>, why_not: impl FnOnce() -> String) -> Response {
+    answered(result, |found| if found { Response::Done } else { Response::Error(why_not()) })
+}
+
+fn entry_view(entry: &Entry) -> EntryView {
+    EntryView {
+        registration_id: entry.registration_id.clone(),
+        user: entry.user.clone(),
+        aliases: entry.aliases.clone(),
+    }
+}
+
+fn server_view(server: &ServerState) -> ServerView {
+    let failure = match &server.health {
+        Health::Down(failure) => Some(failure),
+        Health::Up | Health::Unknown => None,
+    };
+    let unresolved = server.unresolved.clone().filter(|_| server.address.is_none());
+    ServerView {
+        server: server.server.to_string(),
+        address: server.address.map(|address| address.to_string()),
+        state: match &server.health {
+            _ if unresolved.is_some() => "down",
+            Health::Up => "up",
+            Health::Down(_) => "down",
+            Health::Unknown => "unknown",
+        }
+        .to_owned(),
+        step: match &unresolved {
+            Some(_) => Some("name".to_owned()),
+            None => failure.map(|failure| failure.step().to_owned()),
+        },
+        reason: unresolved.or_else(|| failure.map(ToString::to_string)),
+        since_seconds: server.since.map(|since| since.elapsed().as_secs_f64()),
+        round_trip_ms: server.round_trip.map(|time| time.as_secs_f64() * 1000.0),
+        preferred: server.preferred,
     }
 }
 
 impl Observed for Views {
     fn metrics(&self) -> Result<String, String> {
-        let (active, bindings, ports) = {
+        let (active, bindings, ports, servers) = {
             let state = self.core.state();
-            (state.proxy.active_calls(), state.proxy.binding_count(), state.plane.sessions.ports())
+            let ports = state.plane.sessions.ports();
+            (state.proxy.active_calls(), state.proxy.binding_count(), ports, state.proxy.servers())
         };
         let measures = &self.core.measures;
         measures.metrics.calls_active.set(active as i64);
         measures.metrics.registrations.set(bindings as i64);
         measures.datapath(&self.core.engine, &ports);
+        measures.servers(&servers, &self.core.streams.hops());
         measures.metrics.text().map_err(|error| error.to_string())
     }
 
@@ -295,9 +383,19 @@ impl Observed for Views {
             ));
         }
         let ports = self.core.state().plane.sessions.ports();
-        match self.networks.iter().zip(ports).find(|(_, ports)| ports.used == ports.total) {
-            Some((facts, _)) => Err(format!("all media ports of network \"{}\" are in use", facts.name)),
-            None => Ok(()),
+        if let Some((facts, _)) = self.networks.iter().zip(ports).find(|(_, ports)| ports.used == ports.total)
+        {
+            return Err(format!("all media ports of network \"{}\" are in use", facts.name));
         }
+        let servers: Vec<ServerView> = self.core.state().proxy.servers().iter().map(server_view).collect();
+        if servers.iter().all(|server| server.state == "down") {
+            let reasons = servers.iter().map(|server| {
+                let address =
+                    server.address.as_ref().map(|address| format!(" ({address})")).unwrap_or_default();
+                format!("{}{address}: {}", server.server, server.reason.as_deref().unwrap_or_default())
+            });
+            return Err(format!("no server can be reached: {}", reasons.collect::<Vec<_>>().join("; ")));
+        }
+        Ok(())
     }
 }

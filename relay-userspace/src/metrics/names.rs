@@ -24,6 +24,20 @@ pub const SIP_REQUESTS: &str = "branchline_sip_requests_total";
 pub const SIP_RESPONSES: &str = "branchline_sip_responses_total";
 /// SIP messages dropped or refused, by reason.
 pub const SIP_DROPPED: &str = "branchline_sip_dropped_total";
+/// Challenges of servers that were answered for phones.
+pub const CHALLENGES_ANSWERED: &str = "branchline_challenges_answered_total";
+/// Credentials of authentication entries that a server did not take.
+pub const CREDENTIALS_REFUSED: &str = "branchline_credentials_refused_total";
+/// Requests that went to another server because the one before failed.
+pub const FAILOVERS: &str = "branchline_failovers_total";
+/// 1 for a server that answers, by server as configured and by address.
+pub const SERVER_UP: &str = "branchline_server_up";
+/// How long a server took to answer the last probe.
+pub const SERVER_ROUND_TRIP: &str = "branchline_server_round_trip_seconds";
+/// SIP connections, by network and transport.
+pub const SIP_CONNECTIONS: &str = "branchline_sip_connections";
+/// SIP connections that could not be made or were refused, by transport and step.
+pub const SIP_CONNECTION_FAILURES: &str = "branchline_sip_connection_failures_total";
 /// Session descriptions that the media plane refused.
 pub const MEDIA_REFUSED: &str = "branchline_media_refused_total";
 /// Flows, by who carries them.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use relay_ebpf::tables::Latency;
 use thiserror::Error;
@@ -42,6 +42,20 @@ pub struct Metrics {
     pub sip_responses: IntCounterVec,
     /// SIP messages not relayed: reason.
     pub sip_dropped: IntCounterVec,
+    /// Challenges answered for phones.
+    pub challenges_answered: IntCounter,
+    /// Credentials that a server did not take.
+    pub credentials_refused: IntCounter,
+    /// Requests sent to another server.
+    pub failovers: IntCounter,
+    /// Servers that answer: server, address.
+    pub server_up: IntGaugeVec,
+    /// Their answers to probes: server, address.
+    pub server_round_trip: GaugeVec,
+    /// SIP connections: network, transport.
+    pub sip_connections: IntGaugeVec,
+    /// SIP connections that failed: transport, step.
+    pub sip_connection_failures: IntCounterVec,
     /// Session descriptions refused.
     pub media_refused: IntCounter,
     /// Flows: datapath.
@@ -169,6 +183,36 @@ impl Metrics {
                 names::SIP_DROPPED,
                 "SIP messages that were not relayed, by reason.",
                 &["reason"],
+            )?,
+            challenges_answered: counter(
+                names::CHALLENGES_ANSWERED,
+                "Challenges of servers that were answered for phones.",
+            )?,
+            credentials_refused: counter(
+                names::CREDENTIALS_REFUSED,
+                "Credentials of authentication entries that a server did not take.",
+            )?,
+            failovers: counter(
+                names::FAILOVERS,
+                "Requests that went to another server because the one before failed.",
+            )?,
+            server_up: gauges(names::SERVER_UP, "1 for a server that answers.", &["server", "address"])?,
+            server_round_trip: {
+                let opts =
+                    Opts::new(names::SERVER_ROUND_TRIP, "How long a server took to answer the last probe.");
+                let metric = GaugeVec::new(opts, &["server", "address"])?;
+                registry.register(Box::new(metric.clone()))?;
+                metric
+            },
+            sip_connections: gauges(
+                names::SIP_CONNECTIONS,
+                "SIP connections that stand.",
+                &["network", "transport"],
+            )?,
+            sip_connection_failures: counters(
+                names::SIP_CONNECTION_FAILURES,
+                "SIP connections that could not be made or were refused, by the step at which they failed.",
+                &["transport", "step"],
             )?,
             media_refused: counter(names::MEDIA_REFUSED, "Session descriptions that were refused.")?,
             flows: gauges(names::FLOWS, "Flows by who carries them.", &["datapath"])?,

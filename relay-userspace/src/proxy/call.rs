@@ -1,16 +1,16 @@
 //! Calls and dialogs: who the two parties are and how to reach each.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Instant,
-};
+use std::{net::IpAddr, time::Instant};
 
 use bytes::Bytes;
 
 use super::{measure::Outcome, settings::Settings};
 use crate::{
     net::NetworkId,
-    sip::wire::{HeaderName, Message, NameAddr},
+    sip::{
+        Hop,
+        wire::{HeaderName, Message, NameAddr},
+    },
 };
 
 /// Where a call stands.
@@ -98,11 +98,12 @@ impl Party {
 #[derive(Clone, Debug)]
 pub(super) struct Side {
     pub(super) tag: Bytes,
-    pub(super) network: NetworkId,
     /// Its Contact URI as it was: the dialog's remote target for the other side.
     pub(super) target: Option<Bytes>,
     /// Where its messages come from.
-    pub(super) source: SocketAddr,
+    pub(super) source: Hop,
+    /// Whether the connection by which they came has ended.
+    pub(super) disconnected: bool,
     /// The addresses in its Record-Route: further hops that requests may be sent to.
     pub(super) routes: Vec<IpAddr>,
 }
@@ -111,8 +112,20 @@ pub(super) struct Side {
 const MAX_ROUTES: usize = 8;
 
 impl Side {
-    pub(super) fn new(tag: &[u8], network: NetworkId, source: SocketAddr) -> Self {
-        Self { tag: Bytes::copy_from_slice(tag), network, target: None, source, routes: Vec::new() }
+    pub(super) fn new(tag: &[u8], source: Hop) -> Self {
+        Self {
+            tag: Bytes::copy_from_slice(tag),
+            target: None,
+            source,
+            disconnected: false,
+            routes: Vec::new(),
+        }
+    }
+
+    /// A message came from this side.
+    pub(super) fn heard(&mut self, source: Hop) {
+        self.source = source;
+        self.disconnected = false;
     }
 
     /// Takes what a message from this side says about how to reach it. Record-Routes count only above our own: those
@@ -205,9 +218,10 @@ impl Call {
         to_tag: &[u8],
     ) -> Option<(Party, usize)> {
         self.dialogs.iter().enumerate().find_map(|(index, dialog)| {
-            let by_caller =
-                self.caller.network == network && self.caller.tag == from_tag && dialog.callee.tag == to_tag;
-            let by_callee = dialog.callee.network == network
+            let by_caller = self.caller.source.network == network
+                && self.caller.tag == from_tag
+                && dialog.callee.tag == to_tag;
+            let by_callee = dialog.callee.source.network == network
                 && dialog.callee.tag == from_tag
                 && self.caller.tag == to_tag;
             match (by_caller, by_callee) {

@@ -17,8 +17,7 @@ use super::{
 };
 use crate::{
     media::MediaRelay,
-    net::NetworkId,
-    registrar::{Refusal, replace_uri, rewritten_contact, user_agent},
+    registrar::{Own, Refusal, replace_uri, rewritten_contact, user_agent},
     sip::{
         transaction::{Hop, ServerId},
         wire::{self, Editor, HeaderName, Message, Method, Uri},
@@ -34,14 +33,15 @@ impl Proxy {
     /// The edits that every relayed request gets (RFC 3261 16.6).
     pub(super) fn edit(&self, editor: &mut Editor<'_>, hop: Hop, plan: &Plan, branch: &str) {
         let message = editor.message();
-        let own = self.advertised(plan.egress.network);
-        editor.add_header("Via", format_args!("SIP/2.0/UDP {own};branch={branch};rport"));
+        let own = self.own(plan.egress);
+        let transport = plan.egress.transport;
+        editor.add_header("Via", format_args!("SIP/2.0/{transport} {};branch={branch};rport", own.address));
         let forms_dialog = matches!(message.method(), Method::Invite | Method::Subscribe | Method::Refer);
         if forms_dialog && message.to_tag().is_none() {
             // RFC 5658: one entry for each side, so that each finds an address it can reach on top.
-            let other = self.advertised(hop.network);
-            editor.add_header("Record-Route", format_args!("<sip:{own};lr>"));
-            editor.add_header("Record-Route", format_args!("<sip:{other};lr>"));
+            for end in [own, self.own(hop)] {
+                editor.add_header("Record-Route", format_args!("<sip:{};lr>", end.uri()));
+            }
         }
         editor.stamp_via(hop.address);
         if let Some(uri) = &plan.uri {
@@ -54,10 +54,12 @@ impl Proxy {
         }
     }
 
-    pub(super) fn advertised(&self, network: NetworkId) -> SocketAddr {
-        self.settings
-            .network(network)
-            .map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |network| network.advertised)
+    /// How the peer at a hop is told to reach the appliance.
+    pub(super) fn own(&self, hop: Hop) -> Own {
+        let network = self.settings.network(hop.network);
+        let address = network.map(|network| network.advertised(hop.transport));
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        Own { address: address.unwrap_or(nowhere), transport: hop.transport }
     }
 
     pub(super) fn forward(
@@ -74,14 +76,17 @@ impl Proxy {
         let (client, branch) = self.transactions.reserve(mark);
         let mut editor = Editor::new(message);
         self.edit(&mut editor, hop, plan, &branch);
+        self.number_outward(now, hop.network, &mut editor);
         let mut register = None;
         if method == &Method::Register {
-            let own = self.advertised(plan.egress.network);
-            let pending = self.registrar.rewrite_request(&mut editor, hop.network, hop.address, own);
+            let own = self.own(plan.egress);
+            let pending = self.registrar.rewrite_request(&mut editor, hop, own);
             register = Some(Box::new(pending.map_err(|refusal| refused_registration(&refusal))?));
         }
+        let standing = plan.answer.as_ref().and_then(|answer| answer.call.clone());
         let call = match &plan.dialog {
             Some((number, party, tag)) => Some((*number, *party, Some(tag.clone()))),
+            None if standing.is_some() => standing,
             None => {
                 self.new_call(now, hop, plan.egress, message)?.map(|number| (number, Party::Caller, None))
             }
@@ -89,13 +94,17 @@ impl Proxy {
         let negotiated = self.negotiate_request(now, media, hop, plan.egress, message, call.as_ref());
         let offered = match negotiated {
             Ok((offered, body)) => {
+                if let Some(answer) = &plan.answer {
+                    let uri = plan.uri.as_deref().unwrap_or(message.request_uri());
+                    answer.write(&mut editor, uri, body.as_deref().unwrap_or(message.body()));
+                }
                 if let Some(body) = body {
                     editor.body(&body);
                 }
                 offered
             }
             Err(error) => {
-                let refuse = Refuse::of_media(&error, &self.advertised(hop.network).to_string());
+                let refuse = Refuse::of_media(&error, &self.own(hop).address.to_string());
                 self.measure(Measure::MediaRefused);
                 if let (Some((number, ..)), None) = (&call, &plan.dialog) {
                     let outcome =
@@ -122,6 +131,11 @@ impl Proxy {
             register,
             started: now,
             cancelled: false,
+            others: plan.others.clone(),
+            uri: plan.uri.clone(),
+            routes: plan.routes,
+            answered: plan.answer.as_ref().map_or(0, |answer| answer.times),
+            superseded: false,
             timer_c: None,
         };
         if method == &Method::Invite {
@@ -160,7 +174,7 @@ impl Proxy {
         } else {
             call_id.clone()
         };
-        let mut caller = Side::new(message.from_tag(), hop.network, hop.address);
+        let mut caller = Side::new(message.from_tag(), hop);
         caller.learn(message, &self.settings);
         let info = CallInfo {
             call_id,
@@ -221,7 +235,7 @@ pub(super) fn bears_target(method: &Method) -> bool {
 }
 
 /// Puts the appliance's address into every SIP Contact.
-pub(super) fn rewrite_contacts(editor: &mut Editor<'_>, own: SocketAddr) {
+pub(super) fn rewrite_contacts(editor: &mut Editor<'_>, own: Own) {
     let message = editor.message();
     for contact in message.addresses(HeaderName::Contact) {
         if let Some(uri) = contact.parsed_uri().filter(Uri::is_sip) {

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::SocketAddr,
     time::Instant,
 };
 
@@ -10,34 +9,38 @@ use bytes::Bytes;
 
 use super::{
     call::{Call, CallInfo, CallState, Kind, Negotiated, Party},
+    credentials::{Credentials, Offsets},
     measure::{DropReason, Measure, Outcome},
+    response::Silence,
     settings::Settings,
 };
 use crate::{
     media::MediaRelay,
-    net::{NetworkId, Role},
+    net::Role,
     registrar::{Binding, Pending, Registrar},
     sip::{
         deadlines::Deadlines,
         transaction::{ClientId, Event, Hop, Incoming, Response, ServerId, Transactions, keyed_hash},
+        transport::Step,
         wire::{self, Datagram, Message, Method, Rejected, Reply},
     },
+    upstream::{self, Failure, Group, Target},
 };
 
 /// What comes out of the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// A datagram to send.
+    /// A message to send.
     Transmit {
-        /// On which network.
-        network: NetworkId,
         /// To where.
-        destination: SocketAddr,
+        hop: Hop,
         /// What.
         payload: Bytes,
     },
     /// Something to count.
     Measure(Measure),
+    /// News of the servers, or a name to resolve: the answer is [`Proxy::resolved`].
+    Upstream(upstream::Output),
 }
 
 /// How many ended calls are remembered.
@@ -63,6 +66,15 @@ pub(super) struct Relay {
     pub(super) register: Option<Box<Pending>>,
     pub(super) started: Instant,
     pub(super) cancelled: bool,
+    /// The servers that may be tried after this one; `None` when the group did not choose the server.
+    pub(super) others: Option<VecDeque<Target>>,
+    /// The Request-URI that it was given, and how many of its Route values were ours: to send it again.
+    pub(super) uri: Option<Vec<u8>>,
+    pub(super) routes: usize,
+    /// How often challenges to it were answered.
+    pub(super) answered: u8,
+    /// It was sent again in another form, which counts instead.
+    pub(super) superseded: bool,
     pub(super) timer_c: Option<Instant>,
 }
 
@@ -72,6 +84,10 @@ pub struct Proxy {
     pub(super) settings: Settings,
     pub(super) transactions: Transactions,
     pub(super) registrar: Registrar,
+    pub(super) upstream: Group,
+    pub(super) probes: HashMap<ClientId, Hop>,
+    pub(super) credentials: Credentials,
+    pub(super) offsets: Offsets,
     pub(super) relays: HashMap<ClientId, Relay>,
     /// INVITEs that may still be cancelled.
     pub(super) invites: HashMap<ServerId, ClientId>,
@@ -88,10 +104,16 @@ pub struct Proxy {
 impl Proxy {
     /// A proxy without calls and bindings.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(mut settings: Settings, now: Instant) -> Self {
+        let upstream = Self::group(&settings.upstream, now);
+        settings.upstream.addresses = upstream.addresses().collect();
         Self {
             transactions: Transactions::new(settings.timers, settings.limits.transactions, settings.secret),
             registrar: Registrar::new(settings.limits.bindings, settings.secret),
+            upstream,
+            probes: HashMap::new(),
+            credentials: Credentials::default(),
+            offsets: Offsets::default(),
             settings,
             relays: HashMap::new(),
             invites: HashMap::new(),
@@ -106,16 +128,8 @@ impl Proxy {
         }
     }
 
-    /// Takes a datagram that came from `source` on a network.
-    pub fn receive(
-        &mut self,
-        now: Instant,
-        media: &mut dyn MediaRelay,
-        network: NetworkId,
-        source: SocketAddr,
-        datagram: &Bytes,
-    ) {
-        let hop = Hop { network, address: source };
+    /// Takes a datagram, or a message that came down a connection.
+    pub fn receive(&mut self, now: Instant, media: &mut dyn MediaRelay, hop: Hop, datagram: &Bytes) {
         match wire::classify(datagram) {
             Datagram::KeepAlive => {}
             Datagram::Ping => self.transmit(hop, Bytes::from_static(b"\r\n")),
@@ -128,11 +142,42 @@ impl Proxy {
         self.flush(now, media);
     }
 
+    /// A message could not be sent to a peer: there is no connection, and none can be made.
+    pub fn unreachable(
+        &mut self,
+        now: Instant,
+        media: &mut dyn MediaRelay,
+        hop: Hop,
+        step: Step,
+        error: String,
+    ) {
+        if hop.network == self.settings.upstream.network {
+            self.upstream.failed(now, hop, Failure::Connection(step, error));
+        }
+        self.transactions.unreachable(hop);
+        self.flush(now, media);
+    }
+
+    /// A connection has ended: who was reached by it must be reached in another way.
+    pub fn disconnected(&mut self, now: Instant, media: &mut dyn MediaRelay, hop: Hop) {
+        self.registrar.disconnected(hop);
+        for call in self.calls.values_mut() {
+            let sides = std::iter::once(&mut call.caller)
+                .chain(call.dialogs.iter_mut().map(|dialog| &mut dialog.callee));
+            for side in sides.filter(|side| side.source == hop) {
+                side.disconnected = true;
+            }
+        }
+        self.transactions.unreachable(hop);
+        self.flush(now, media);
+    }
+
     /// When [`Proxy::handle_timeout`] has to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         [
             self.transactions.poll_timeout(),
+            self.upstream.poll_timeout(),
             self.registrar.poll_timeout(),
             self.timer_c.next(),
             self.forget.next(),
@@ -145,6 +190,7 @@ impl Proxy {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant, media: &mut dyn MediaRelay) {
         self.transactions.handle_timeout(now);
+        self.upstream.handle_timeout(now);
         self.registrar.handle_timeout(now);
         while let Some(client) = self.timer_c.pop(now) {
             if let Some(relay) = self.relays.get_mut(&client) {
@@ -285,7 +331,7 @@ impl Proxy {
     }
 
     /// Sends what the transactions have queued and does what their events ask for.
-    fn flush(&mut self, now: Instant, media: &mut dyn MediaRelay) {
+    pub(super) fn flush(&mut self, now: Instant, media: &mut dyn MediaRelay) {
         loop {
             while let Some(sent) = self.transactions.poll_transmit() {
                 let network = sent.hop.network;
@@ -293,18 +339,26 @@ impl Proxy {
                 self.transmit(sent.hop, sent.payload);
             }
             match self.transactions.poll_event() {
-                Some(Event::Timeout(client)) => self.timed_out(now, media, client),
+                Some(Event::Timeout(client)) => self.unanswered(now, media, client, Silence::Timeout),
+                Some(Event::Unreachable(client)) => {
+                    self.unanswered(now, media, client, Silence::Unreachable);
+                }
                 Some(Event::ClientGone(client)) => self.relay_gone(now, media, client),
                 Some(Event::ServerGone(server)) => {
                     self.invites.remove(&server);
                 }
+                None if self.tend_servers(now) => {}
                 None => break,
             }
         }
     }
 
     fn transmit(&mut self, hop: Hop, payload: Bytes) {
-        self.out.push_back(Output::Transmit { network: hop.network, destination: hop.address, payload });
+        self.out.push_back(Output::Transmit { hop, payload });
+    }
+
+    pub(super) fn tell(&mut self, output: Output) {
+        self.out.push_back(output);
     }
 
     pub(super) fn measure(&mut self, measure: Measure) {
@@ -348,7 +402,14 @@ impl Proxy {
     }
 
     fn remove_call(&mut self, number: u64) {
-        let Some(mut call) = self.calls.remove(&number) else { return };
+        let Some(call) = self.take_call(number) else { return };
+        for side in std::iter::once(&call.caller).chain(call.dialogs.iter().map(|dialog| &dialog.callee)) {
+            self.offsets.forget(side.source.network, &call.info.call_id, &side.tag);
+        }
+    }
+
+    fn take_call(&mut self, number: u64) -> Option<Call> {
+        let mut call = self.calls.remove(&number)?;
         self.forget.set(number, &mut call.forget, None);
         if call.kind == Kind::Call && call.is_live() {
             self.live_calls -= 1;
@@ -359,6 +420,7 @@ impl Proxy {
                 self.by_call_id.remove(&call.info.call_id);
             }
         }
+        Some(call)
     }
 
     /// Ends a call: its media goes, its record stays, and its dialogs linger for what still crosses.
@@ -405,6 +467,7 @@ impl Proxy {
         {
             media.delete(now, &call.info.media_key);
         }
-        self.remove_call(number);
+        // The numbering goes on.
+        self.take_call(number);
     }
 }

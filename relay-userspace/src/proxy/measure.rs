@@ -42,6 +42,12 @@ pub enum Measure {
     CallEnded(Outcome),
     /// The media room refused a session description.
     MediaRefused,
+    /// A server's challenge was answered for a phone.
+    ChallengeAnswered,
+    /// A server did not take the credentials of an authentication entry.
+    CredentialsRefused,
+    /// A request went to another server because the one before failed.
+    FailedOver,
 }
 
 macro_rules! labelled {

@@ -11,6 +11,8 @@
 //! word, subscriptions by their expiry. RFC 3261 section 16, RFC 3264, 3581, 5393, 5658, 6026, 6076.
 
 mod call;
+mod credentials;
+mod failover;
 mod forward;
 mod machine;
 mod measure;
@@ -22,6 +24,7 @@ mod settings;
 mod tests;
 
 pub use call::{CallInfo, CallState};
+pub use credentials::{Credential, Credentials};
 pub use machine::{Output, Proxy};
 pub use measure::{DropReason, Measure, Outcome};
-pub use settings::{Limits, Network, Settings, Upstream};
+pub use settings::{Limits, Network, Ports, Settings, Upstream};

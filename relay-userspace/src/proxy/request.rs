@@ -2,16 +2,17 @@
 //!
 //! RFC 3261 16.3 to 16.5, RFC 5393 (loops). A request goes to the servers, to a registered phone or along a dialog.
 
-use std::{borrow::Cow, net::SocketAddr, time::Instant};
+use std::{borrow::Cow, collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
 use super::{
     call::{CallState, Dialog, Kind, MAX_DIALOGS, Party, Side},
+    credentials::Answering,
+    failover::to_phone,
     forward::bears_target,
     machine::Proxy,
     measure::{DropReason, Measure},
-    settings::host_port,
 };
 use crate::{
     media::{MediaError, MediaRelay},
@@ -21,6 +22,7 @@ use crate::{
         transaction::{Hop, ServerId, keyed_hash},
         wire::{self, Editor, HeaderName, Message, Method, Reply, Uri, Via},
     },
+    upstream::Target,
 };
 
 /// Where a request goes and what is changed for it.
@@ -33,6 +35,10 @@ pub(super) struct Plan {
     pub(super) routes: usize,
     /// The dialog it is in: call, sender, callee's tag.
     pub(super) dialog: Option<(u64, Party, Bytes)>,
+    /// The servers that may be tried next; `None` when the group did not choose the server.
+    pub(super) others: Option<VecDeque<Target>>,
+    /// The challenge that it answers.
+    pub(super) answer: Option<Box<Answering>>,
 }
 
 /// Why a request is not relayed, and what its sender is told.
@@ -87,23 +93,24 @@ impl Proxy {
             let tag = self.local_tag(message);
             return self.transactions.reply(now, server, &Reply::new(200, &tag));
         }
-        let planned = self.admit(hop, message).and_then(|routes| self.plan(hop, message, routes));
+        let planned = self.admit(hop, message).and_then(|routes| self.plan(now, hop, message, routes));
         let done = planned.and_then(|plan| self.forward(now, media, server, hop, message, &plan));
         if let Err(refuse) = done {
-            self.drop(refuse.drop);
-            let tag = self.local_tag(message);
-            let mut headers = refuse.headers;
-            if refuse.status == 503 {
-                headers.extend_from_slice(b"Retry-After: 5\r\n");
-            }
-            let reply = Reply {
-                status: refuse.status,
-                reason: &refuse.reason,
-                to_tag: Some(&tag),
-                headers: &headers,
-            };
-            self.transactions.reply(now, server, &reply);
+            self.refuse(now, server, message, refuse);
         }
+    }
+
+    /// Answers a request that is not relayed.
+    pub(super) fn refuse(&mut self, now: Instant, server: ServerId, message: &Message, refuse: Refuse) {
+        self.drop(refuse.drop);
+        let tag = self.local_tag(message);
+        let mut headers = refuse.headers;
+        if refuse.status == 503 {
+            headers.extend_from_slice(b"Retry-After: 5\r\n");
+        }
+        let reply =
+            Reply { status: refuse.status, reason: &refuse.reason, to_tag: Some(&tag), headers: &headers };
+        self.transactions.reply(now, server, &reply);
     }
 
     /// An ACK to a 2xx goes end to end, without a transaction.
@@ -114,7 +121,7 @@ impl Proxy {
         hop: Hop,
         message: &Message,
     ) {
-        let planned = self.admit(hop, message).and_then(|routes| self.plan(hop, message, routes));
+        let planned = self.admit(hop, message).and_then(|routes| self.plan(now, hop, message, routes));
         let plan = match planned {
             Ok(plan) => plan,
             Err(refuse) if refuse.drop == DropReason::NoDialog => {
@@ -126,6 +133,7 @@ impl Proxy {
         let (_, branch) = self.transactions.reserve(mark);
         let mut editor = Editor::new(message);
         self.edit(&mut editor, hop, &plan, &branch);
+        self.number_outward(now, hop.network, &mut editor);
         let dialog = plan.dialog.clone().map(|(number, party, tag)| (number, party, Some(tag)));
         match self.negotiate_request(now, media, hop, plan.egress, message, dialog.as_ref()) {
             Ok((_, Some(body))) => editor.body(&body),
@@ -187,7 +195,7 @@ impl Proxy {
     }
 
     /// Where a request goes.
-    fn plan(&mut self, hop: Hop, message: &Message, routes: usize) -> Result<Plan, Refuse> {
+    fn plan(&mut self, now: Instant, hop: Hop, message: &Message, routes: usize) -> Result<Plan, Refuse> {
         let found = self.find_dialog(hop, message);
         if let Some((number, party, dialog)) = found
             && let Some(plan) = self.plan_in_dialog(hop, message, routes, number, party, dialog)
@@ -212,23 +220,10 @@ impl Proxy {
                     Refuse::new(404, DropReason::NoBinding)
                 });
             };
-            return Ok(Plan {
-                egress: Hop { network: binding.network, address: binding.destination() },
-                uri: Some(binding.contact.to_vec()),
-                routes,
-                dialog: None,
-            });
+            return Ok(to_phone(binding, routes));
         }
-        let Some(address) = self.settings.upstream.servers.first().copied() else {
-            return Err(Refuse::because(503, DropReason::NoDestination, "No Server"));
-        };
-        let uri = uri.filter(|uri| self.settings.is_ours(uri)).and_then(|uri| with_host(&uri, address));
-        Ok(Plan {
-            egress: Hop { network: self.settings.upstream.network, address },
-            uri,
-            routes,
-            dialog: None,
-        })
+        self.plan_upstream(message, routes, self.upstream.candidates(now).into())
+            .ok_or_else(|| Refuse::because(503, DropReason::NoDestination, "No Server"))
     }
 
     /// The dialog a request belongs to, by Call-ID, tags and the network it came on.
@@ -251,7 +246,7 @@ impl Proxy {
                 && call.info.to_network == hop.network
                 && call.dialogs.len() < MAX_DIALOGS;
             if fits {
-                call.dialogs.push(Dialog::new(Side::new(from_tag, hop.network, hop.address)));
+                call.dialogs.push(Dialog::new(Side::new(from_tag, hop)));
                 return Some((*number, Party::Callee, call.dialogs.len() - 1));
             }
         }
@@ -273,36 +268,32 @@ impl Proxy {
             call.info.state = CallState::Ending;
         }
         let sender = call.side(party, dialog)?;
-        sender.source = hop.address;
+        sender.heard(hop);
         if bears_target(message.method()) {
             sender.learn(message, settings);
         }
         let tag = call.dialogs.get(dialog)?.callee.tag.clone();
         let recipient = call.side(party.other(), dialog)?;
+        let (source, disconnected) = (recipient.source, recipient.disconnected);
         let server_side =
-            settings.network(recipient.network).is_some_and(|network| network.role == Role::Servers);
-        let allowed = |address: &SocketAddr| {
-            let ip = address.ip();
-            ip == recipient.source.ip()
+            settings.network(source.network).is_some_and(|network| network.role == Role::Servers);
+        let allowed = |hop: &Hop| {
+            let ip = hop.address.ip();
+            ip == source.address.ip()
                 || (server_side && (settings.trusts(ip) || recipient.routes.contains(&ip)))
         };
         let target = recipient.target.as_deref();
-        let address = match message.addresses(HeaderName::Route).nth(routes) {
-            Some(route) => route.parsed_uri().and_then(|uri| uri.socket()).filter(allowed),
+        let next = match message.addresses(HeaderName::Route).nth(routes) {
+            Some(route) => route.parsed_uri().and_then(|uri| registrar::hop(&uri, source)).filter(allowed),
             // What a server names as its Contact is where it wants requests; a phone's is checked.
-            None if server_side => target.and_then(Uri::parse).and_then(|uri| uri.socket()),
-            None => target.map(|target| registrar::destination(target, recipient.source)),
+            None if server_side => target.and_then(Uri::parse).and_then(|uri| registrar::hop(&uri, source)),
+            None if disconnected => target.and_then(|target| self.registrar.by_contact(target, source)),
+            None => target.map(|target| registrar::destination(target, source)),
         };
         let ours = message.parsed_request_uri().is_some_and(|uri| settings.is_ours(&uri));
         let uri = target.filter(|_| ours).map(<[u8]>::to_vec);
-        let egress = Hop { network: recipient.network, address: address.unwrap_or(recipient.source) };
-        Some(Plan { egress, uri, routes, dialog: Some((number, party, tag)) })
+        let egress = next.unwrap_or(source);
+        let dialog = Some((number, party, tag));
+        Some(Plan { egress, uri, routes, dialog, others: None, answer: None })
     }
-}
-
-/// A URI with another host and port.
-fn with_host(uri: &Uri<'_>, address: SocketAddr) -> Option<Vec<u8>> {
-    let place = crate::splice::offset_in(uri.raw, uri.host_port)?;
-    let (before, after) = (uri.raw.get(..place.start)?, uri.raw.get(place.end..)?);
-    Some([before, host_port(address).as_bytes(), after].concat())
 }

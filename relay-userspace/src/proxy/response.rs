@@ -17,12 +17,22 @@ use crate::{
         transaction::ClientId,
         wire::{Editor, HeaderName, Message, Method, Reply},
     },
+    upstream::Failure,
 };
 
 /// How long a SUBSCRIBE without Expires holds (RFC 6665 leaves it to the event package; most say an hour).
 const SUBSCRIBE_SECONDS: u32 = 3600;
 /// 2xx of one INVITE that are kept for their repetition.
 const MAX_SUCCESSES: usize = 16;
+
+/// Why a request got no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// None came in time.
+    Timeout,
+    /// The transport says that the peer cannot be reached (RFC 3261 8.1.3.1: as if it had answered 503).
+    Unreachable,
+}
 
 impl Proxy {
     /// A response to a request that was relayed.
@@ -34,9 +44,14 @@ impl Proxy {
         message: &Message,
     ) {
         let Some(status) = message.status().filter(|status| *status > 100) else { return };
+        if let Some(hop) = self.probes.get(&client).copied() {
+            return self.probed(now, hop, status);
+        }
         // Taken out, so that the rest of the proxy can be used meanwhile; put back below.
         let Some(mut relay) = self.relays.remove(&client) else { return self.drop(DropReason::LateResponse) };
-        if message.values(HeaderName::Via).nth(1).is_none() {
+        if relay.superseded {
+            self.drop(DropReason::LateResponse);
+        } else if message.values(HeaderName::Via).nth(1).is_none() {
             self.drop(DropReason::ResponseWithoutVia);
         } else {
             self.relay_one_response(now, media, client, &mut relay, status, message);
@@ -62,10 +77,26 @@ impl Proxy {
                 return self.transactions.respond(now, relay.server, status, payload.clone());
             }
         }
+        if status >= 200 {
+            if matches!(status, 401 | 407) && self.answer_challenge(now, media, client, relay, message) {
+                return;
+            }
+            if self.note_server(now, relay, status) && self.try_next(now, media, client, relay) {
+                self.measure(Measure::FailedOver);
+                return;
+            }
+        }
         let mut editor = Editor::new(message);
         editor.pop_via();
+        // The number that the phone knows the request by; ours may be ahead (credentials).
+        if let Some(request) = self.transactions.request(relay.server)
+            && request.cseq() != message.cseq()
+        {
+            let number = request.cseq();
+            editor.cseq(number);
+        }
         if status < 300 && bears_target(&relay.method) {
-            rewrite_contacts(&mut editor, self.advertised(relay.ingress.network));
+            rewrite_contacts(&mut editor, self.own(relay.ingress));
         }
         if let Some(pending) = &relay.register
             && status >= 200
@@ -116,7 +147,7 @@ impl Proxy {
                 let Some(tag) = message.to_tag() else { return };
                 let known = call.dialogs.iter().any(|dialog| dialog.callee.tag == tag);
                 if !known && call.dialogs.len() < MAX_DIALOGS {
-                    let side = Side::new(tag, relay.egress.network, relay.egress.address);
+                    let side = Side::new(tag, relay.egress);
                     call.dialogs.push(Dialog::new(side));
                 }
                 call.info.to_agent = user_agent(message).or(call.info.to_agent.take());
@@ -195,14 +226,44 @@ impl Proxy {
         self.finish_call(now, media, number, outcome);
     }
 
-    /// A relayed request was not answered in time.
-    pub(super) fn timed_out(&mut self, now: Instant, media: &mut dyn MediaRelay, client: ClientId) {
-        let Some(relay) = self.relays.get(&client) else { return };
+    /// A relayed request was not answered.
+    pub(super) fn unanswered(
+        &mut self,
+        now: Instant,
+        media: &mut dyn MediaRelay,
+        client: ClientId,
+        silence: Silence,
+    ) {
+        if let Some(hop) = self.probes.get(&client).copied() {
+            if silence == Silence::Timeout {
+                self.upstream.failed(now, hop, Failure::Silent);
+            }
+            return;
+        }
+        let Some(mut relay) = self.relays.remove(&client) else { return };
+        if relay.superseded {
+            return;
+        }
+        if relay.others.is_some() {
+            if silence == Silence::Timeout {
+                self.upstream.failed(now, relay.egress, Failure::Silent);
+            }
+            if self.try_next(now, media, client, &mut relay) {
+                self.measure(Measure::FailedOver);
+                self.relays.insert(client, relay);
+                return;
+            }
+        }
         let (server, cancelled) = (relay.server, relay.cancelled);
-        let status = if cancelled { 487 } else { 408 };
+        let status = match silence {
+            _ if cancelled => 487,
+            Silence::Timeout => 408,
+            Silence::Unreachable => 503,
+        };
         let call = relay.call.clone();
         let method = relay.method.clone();
         let started = relay.started;
+        self.relays.insert(client, relay);
         if let Some(request) = self.transactions.request(server) {
             let tag = self.local_tag(request);
             self.transactions.reply(now, server, &Reply::new(status, &tag));
@@ -224,9 +285,12 @@ impl Proxy {
 
     /// A relayed request's transaction is over: what it kept goes, and early dialogs that never were answered.
     pub(super) fn relay_gone(&mut self, now: Instant, media: &mut dyn MediaRelay, client: ClientId) {
+        self.probes.remove(&client);
         let Some(mut relay) = self.relays.remove(&client) else { return };
         self.timer_c.set(client, &mut relay.timer_c, None);
-        self.invites.remove(&relay.server);
+        if self.invites.get(&relay.server) == Some(&client) {
+            self.invites.remove(&relay.server);
+        }
         if relay.method == Method::Invite
             && let Some((number, Party::Caller, None)) = relay.call
             && self.calls.get(&number).is_some_and(super::call::Call::is_live)

@@ -8,7 +8,8 @@ use std::{
 use ipnet::IpNet;
 
 use crate::{
-    net::{NetworkId, Role},
+    config::{ServerUri, StatusRange},
+    net::{NetworkId, Role, Transport},
     registrar,
     sip::{
         transaction::Timers,
@@ -25,10 +26,45 @@ pub struct Network {
     pub name: String,
     /// Who lives there.
     pub role: Role,
-    /// The address that the SIP socket is bound to.
-    pub bound: SocketAddr,
+    /// The address that the SIP sockets are bound to.
+    pub bound: IpAddr,
     /// The address that peers are told.
-    pub advertised: SocketAddr,
+    pub advertised: IpAddr,
+    /// The ports, by transport.
+    pub ports: Ports,
+}
+
+/// The SIP ports of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// For UDP.
+    pub udp: u16,
+    /// For TCP, if connections are taken.
+    pub tcp: Option<u16>,
+    /// For TLS, if connections are taken.
+    pub tls: Option<u16>,
+}
+
+impl Ports {
+    /// The port that peers are told. Where no connections are taken it is the transport's default: requests come down
+    /// the connections that the appliance makes.
+    #[must_use]
+    pub fn of(&self, transport: Transport) -> u16 {
+        match transport {
+            Transport::Udp => Some(self.udp),
+            Transport::Tcp => self.tcp,
+            Transport::Tls => self.tls,
+        }
+        .unwrap_or(transport.default_port())
+    }
+}
+
+impl Network {
+    /// Address and port that peers are told for a transport.
+    #[must_use]
+    pub fn advertised(&self, transport: Transport) -> SocketAddr {
+        SocketAddr::new(self.advertised, self.ports.of(transport))
+    }
 }
 
 /// The servers that phones' requests go to.
@@ -36,8 +72,32 @@ pub struct Network {
 pub struct Upstream {
     /// The network they are on.
     pub network: NetworkId,
-    /// Their addresses in order of preference. Only the first is used yet.
-    pub servers: Vec<SocketAddr>,
+    /// They, in order of preference.
+    pub servers: Vec<ServerUri>,
+    /// How often each is asked by OPTIONS how it is; `None`: never.
+    pub probe: Option<Duration>,
+    /// How long one that failed is left alone.
+    pub recovery: Duration,
+    /// Final answers that make the next one be tried.
+    pub retry: Vec<StatusRange>,
+    /// Their addresses as last resolved: who on the servers' network is one of them.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Upstream {
+    /// Servers without probes and with the usual answers that make the next one be tried.
+    #[must_use]
+    pub fn new(network: NetworkId, servers: Vec<ServerUri>) -> Self {
+        let retry = StatusRange::reference();
+        Self {
+            network,
+            servers,
+            probe: None,
+            recovery: Duration::from_secs(60),
+            retry,
+            addresses: Vec::new(),
+        }
+    }
 }
 
 /// What there may be at one time.
@@ -98,19 +158,20 @@ impl Settings {
     /// Whether an address on the servers' side may send requests. The appliance's own may: when a server that stays
     /// out of the dialog joins two phones of one office, the appliance is its own next hop.
     pub(super) fn trusts(&self, address: IpAddr) -> bool {
-        self.upstream.servers.iter().any(|server| server.ip() == address)
+        self.upstream.addresses.contains(&address)
             || self.trusted.iter().any(|prefix| prefix.contains(&address))
-            || self.networks.iter().any(|own| own.bound.ip() == address || own.advertised.ip() == address)
+            || self.networks.iter().any(|own| own.bound == address || own.advertised == address)
     }
 
     /// Whether a URI's host and port are the appliance's own. A URI without a port may mean any of its ports: phones
     /// are often configured with the address alone.
     pub(super) fn is_ours(&self, uri: &Uri<'_>) -> bool {
         let Some(ip) = uri.ip().filter(|_| uri.is_sip()) else { return false };
-        self.networks
-            .iter()
-            .flat_map(|network| [network.bound, network.advertised])
-            .any(|own| own.ip() == ip && uri.port.is_none_or(|port| port == own.port()))
+        self.networks.iter().any(|own| {
+            let ports = || Transport::ALL.into_iter().map(|transport| own.ports.of(transport));
+            (own.bound == ip || own.advertised == ip)
+                && uri.port.is_none_or(|port| ports().any(|own| own == port))
+        })
     }
 }
 

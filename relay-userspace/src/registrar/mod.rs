@@ -24,8 +24,9 @@ pub use rewrite::Pending;
 pub(crate) use rewrite::{replace_uri, rewritten_contact, user_agent};
 
 use crate::{
-    net::NetworkId,
+    net::Transport,
     sip::{
+        Hop,
         deadlines::Deadlines,
         wire::{Message, NameAddr, Uri},
     },
@@ -76,10 +77,10 @@ pub struct Binding {
     pub user: Bytes,
     /// The phone's Contact URI as it was.
     pub contact: Bytes,
-    /// The phone's network.
-    pub network: NetworkId,
     /// Where its REGISTER came from.
-    pub source: SocketAddr,
+    pub source: Hop,
+    /// Whether the connection by which it came has ended.
+    pub disconnected: bool,
     /// The registration's Call-ID.
     pub call_id: Bytes,
     /// The last REGISTER's CSeq number.
@@ -97,19 +98,59 @@ pub struct Binding {
 impl Binding {
     /// Where requests for this phone go.
     #[must_use]
-    pub fn destination(&self) -> SocketAddr {
-        destination(&self.contact, self.source)
+    pub fn destination(&self) -> Hop {
+        if self.disconnected {
+            listening(&self.contact, self.source)
+        } else {
+            destination(&self.contact, self.source)
+        }
     }
 }
 
-/// Where to send to a phone with this contact that was seen from `source`: the contact's address when its host is
-/// the source's, so that the port is the one the phone wants; otherwise, behind a NAT, the source itself.
+/// Where to send to a phone with this contact that was seen from `source`: down its connection, if that is what it
+/// uses (RFC 5626); otherwise to where its contact says that it listens.
 #[must_use]
-pub fn destination(contact: &[u8], source: SocketAddr) -> SocketAddr {
+pub fn destination(contact: &[u8], source: Hop) -> Hop {
+    if source.transport.is_reliable() { source } else { listening(contact, source) }
+}
+
+/// Where a phone listens: the contact's address when its host is the source's, so that port and transport are those
+/// that the phone wants; otherwise, behind a NAT, the source itself.
+fn listening(contact: &[u8], source: Hop) -> Hop {
     Uri::parse(contact)
-        .and_then(|uri| uri.socket())
-        .filter(|contact| contact.ip() == source.ip())
+        .and_then(|uri| hop(&uri, source))
+        .filter(|contact| contact.address.ip() == source.address.ip())
         .unwrap_or(source)
+}
+
+/// The hop that a URI with an address means, for a peer that was seen at `source`: a URI without a transport means
+/// the one that the peer uses. `None` when its host is a name.
+#[must_use]
+pub fn hop(uri: &Uri<'_>, source: Hop) -> Option<Hop> {
+    let transport = uri.transport().unwrap_or(source.transport);
+    let port = uri.port.unwrap_or(transport.default_port());
+    Some(Hop { network: source.network, transport, address: SocketAddr::new(uri.ip()?, port) })
+}
+
+/// How a peer is told to reach the appliance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// At this address and port.
+    pub address: SocketAddr,
+    /// By this transport.
+    pub transport: Transport,
+}
+
+impl Own {
+    /// What follows the scheme, or the user part, in a URI. UDP is what a URI without the parameter means
+    /// (RFC 3263 section 4.1), and is not written.
+    #[must_use]
+    pub fn uri(&self) -> String {
+        match self.transport {
+            Transport::Udp => self.address.to_string(),
+            other => format!("{};transport={}", self.address, other.as_label()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -186,6 +227,31 @@ impl Registrar {
         match self.by_user.get(uri.user?)?.as_slice() {
             [only] => self.entries.get(only).map(|entry| &entry.binding),
             _ => None,
+        }
+    }
+
+    /// Where a phone with this contact is reached now: one whose connection has ended may have registered anew.
+    #[must_use]
+    pub fn by_contact(&self, contact: &[u8], source: Hop) -> Option<Hop> {
+        let user = Uri::parse(contact)?.user?;
+        let tokens = self.by_user.get(user)?;
+        tokens
+            .iter()
+            .filter_map(|token| self.entries.get(token))
+            .map(|entry| &entry.binding)
+            .find(|binding| {
+                binding.source.network == source.network
+                    && binding.source.address.ip() == source.address.ip()
+                    && !binding.disconnected
+            })
+            .map(Binding::destination)
+            .or_else(|| Some(listening(contact, source)))
+    }
+
+    /// A connection has ended.
+    pub fn disconnected(&mut self, hop: Hop) {
+        for entry in self.entries.values_mut().filter(|entry| entry.binding.source == hop) {
+            entry.binding.disconnected = true;
         }
     }
 

@@ -1,16 +1,14 @@
 //! Contacts of REGISTER on their way to the server and back.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Binding, LONGEST, Refusal, Registrar, TOKEN_PARAM, Token, address_of_record, parse_token};
+use super::{Binding, LONGEST, Own, Refusal, Registrar, TOKEN_PARAM, Token, address_of_record, parse_token};
 use crate::{
-    net::NetworkId,
+    net::Transport,
     sip::{
+        Hop,
         transaction::keyed_hash,
         wire::{Editor, HeaderName, Message, NameAddr, Uri},
     },
@@ -21,8 +19,7 @@ use crate::{
 pub struct Pending {
     aor: Bytes,
     user: Bytes,
-    network: NetworkId,
-    source: SocketAddr,
+    source: Hop,
     call_id: Bytes,
     cseq: u32,
     user_agent: Option<String>,
@@ -30,8 +27,8 @@ pub struct Pending {
     wildcard: bool,
     contacts: Vec<(Token, Bytes, Option<u32>)>,
     expires: Option<u32>,
-    /// The address in the rewritten Contacts.
-    server_side: SocketAddr,
+    /// The appliance in the rewritten Contacts.
+    server_side: Own,
 }
 
 /// What an expiry is when neither side names one (RFC 3261 10.2.1.1).
@@ -40,7 +37,7 @@ const DEFAULT_EXPIRES: u32 = 3600;
 const USER_AGENT_BYTES: usize = 128;
 
 impl Registrar {
-    /// Rewrites the Contacts of a REGISTER from a phone. `server_side` is the address that the server will send to.
+    /// Rewrites the Contacts of a REGISTER from a phone. `server_side` is how the server will reach the appliance.
     ///
     /// # Errors
     ///
@@ -48,16 +45,14 @@ impl Registrar {
     pub fn rewrite_request(
         &self,
         editor: &mut Editor<'_>,
-        network: NetworkId,
-        source: SocketAddr,
-        server_side: SocketAddr,
+        source: Hop,
+        server_side: Own,
     ) -> Result<Pending, Refusal> {
         let message = editor.message();
         let (aor, user) = address_of_record(message);
         let mut pending = Pending {
             aor,
             user,
-            network,
             source,
             call_id: message.call_id_bytes(),
             cseq: message.cseq(),
@@ -102,13 +97,17 @@ impl Registrar {
     fn token(&self, pending: &Pending, uri: &Uri<'_>) -> Token {
         let known = self.of_aor(&pending.aor).find(|binding| {
             binding.call_id == pending.call_id
-                && binding.network == pending.network
+                && binding.source.network == pending.source.network
                 && Uri::parse(&binding.contact).is_some_and(|other| other.equivalent(uri))
         });
         known.map_or_else(
             || {
-                let source = pending.source.to_string();
-                let network = pending.network.0.to_be_bytes();
+                // Of a phone that connects anew for each REGISTER, the port says nothing.
+                let source = match pending.source.transport {
+                    Transport::Udp => pending.source.address.to_string(),
+                    _ => pending.source.address.ip().to_string(),
+                };
+                let network = pending.source.network.0.to_be_bytes();
                 keyed_hash(self.secret, &[&pending.aor, uri.raw, source.as_bytes(), &network])
             },
             |binding| binding.token,
@@ -153,8 +152,8 @@ impl Registrar {
                 aor: pending.aor.clone(),
                 user: pending.user.clone(),
                 contact: contact.clone(),
-                network: pending.network,
                 source: pending.source,
+                disconnected: false,
                 call_id: pending.call_id.clone(),
                 cseq: pending.cseq,
                 user_agent: pending.user_agent.clone(),
@@ -175,7 +174,7 @@ impl Registrar {
                 None => self.entries.get(&token).map(|entry| (token, entry.binding.contact.clone())),
             };
         }
-        if uri.socket() != Some(pending.server_side) {
+        if uri.socket() != Some(pending.server_side.address) {
             return None;
         }
         let mut fitting = pending
@@ -192,16 +191,18 @@ impl Registrar {
 /// A Contact URI with the appliance's address in the place of the peer's: user and parameters stay, except for what
 /// speaks of the peer's own transport or address.
 #[must_use]
-pub(crate) fn rewritten_contact(uri: &Uri<'_>, address: SocketAddr, token: Option<Token>) -> Vec<u8> {
+pub(crate) fn rewritten_contact(uri: &Uri<'_>, own: Own, token: Option<Token>) -> Vec<u8> {
     let mut out = b"sip:".to_vec();
     if let Some(user) = uri.user {
         out.extend_from_slice(user);
         out.push(b'@');
     }
-    out.extend_from_slice(address.to_string().as_bytes());
+    out.extend_from_slice(own.uri().as_bytes());
     for param in uri.params.iter() {
         let transport = param.name.eq_ignore_ascii_case(b"transport");
-        let udp = param.value.is_some_and(|value| value.eq_ignore_ascii_case(b"udp"));
+        // A phone that writes the default finds it written.
+        let udp = own.transport == Transport::Udp
+            && param.value.is_some_and(|value| value.eq_ignore_ascii_case(b"udp"));
         let ours = param.name.eq_ignore_ascii_case(TOKEN_PARAM.as_bytes());
         if (transport && !udp) || ours || param.name.eq_ignore_ascii_case(b"maddr") {
             continue;

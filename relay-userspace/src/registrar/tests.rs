@@ -4,12 +4,12 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::sip::wire::Editor;
+use crate::{net::NetworkId, sip::wire::Editor};
 
 const PHONES: NetworkId = NetworkId(0);
 
-fn ours() -> SocketAddr {
-    "198.51.100.1:8060".parse().unwrap()
+fn ours() -> Own {
+    Own { address: "198.51.100.1:8060".parse().unwrap(), transport: Transport::Udp }
 }
 
 fn phone() -> SocketAddr {
@@ -48,7 +48,7 @@ fn relay(
     granted: &str,
 ) -> (Vec<String>, Vec<String>) {
     let mut editor = Editor::new(request);
-    let pending = registrar.rewrite_request(&mut editor, PHONES, source, ours()).unwrap();
+    let pending = registrar.rewrite_request(&mut editor, Hop::udp(PHONES, source), ours()).unwrap();
     let sent = contacts(&editor.finish());
     let lines: String = sent.iter().map(|contact| format!("Contact: {contact}{granted}\r\n")).collect();
     let response = ok(&lines);
@@ -105,7 +105,7 @@ fn several_contacts_in_one_line_are_told_apart_and_foreign_ones_stay() {
     let (mut registrar, now) = machine();
     let request = register("Contact: <sip:200@192.0.2.11>;q=1, <sip:200@192.0.2.11:5070>, <tel:+1>\r\n", "");
     let mut editor = Editor::new(&request);
-    let pending = registrar.rewrite_request(&mut editor, PHONES, phone(), ours()).unwrap();
+    let pending = registrar.rewrite_request(&mut editor, Hop::udp(PHONES, phone()), ours()).unwrap();
     let sent = contacts(&editor.finish()).remove(0);
     assert!(sent.ends_with(", <tel:+1>"));
     let response = ok(&format!("Contact: <sip:200@203.0.113.7>;expires=9, {sent}\r\nExpires: 60\r\n"));
@@ -130,7 +130,7 @@ fn the_server_decides_how_long_a_binding_lives() {
         let (mut registrar, now) = machine();
         let request = register("Contact: <sip:200@192.0.2.11>\r\n", asked);
         let mut editor = Editor::new(&request);
-        let pending = registrar.rewrite_request(&mut editor, PHONES, phone(), ours()).unwrap();
+        let pending = registrar.rewrite_request(&mut editor, Hop::udp(PHONES, phone()), ours()).unwrap();
         let sent = contacts(&editor.finish()).remove(0);
         let response = ok(&format!("Contact: {sent}{parameter}\r\n{header}"));
         registrar.rewrite_response(now, &pending, &mut Editor::new(&response));
@@ -154,7 +154,7 @@ fn bindings_end_by_wildcard_and_by_an_expiry_of_zero() {
         assert_eq!(registrar.len(), 1);
         let request = register(&format!("Contact: {contact}\r\n"), extra);
         let mut editor = Editor::new(&request);
-        let pending = registrar.rewrite_request(&mut editor, PHONES, phone(), ours()).unwrap();
+        let pending = registrar.rewrite_request(&mut editor, Hop::udp(PHONES, phone()), ours()).unwrap();
         if contact == "*" {
             assert_eq!(editor.finish(), request.raw());
         }
@@ -168,7 +168,8 @@ fn bindings_end_by_wildcard_and_by_an_expiry_of_zero() {
 fn a_challenge_makes_no_binding() {
     let (mut registrar, now) = machine();
     let request = register("Contact: <sip:200@192.0.2.11>\r\n", "");
-    let pending = registrar.rewrite_request(&mut Editor::new(&request), PHONES, phone(), ours()).unwrap();
+    let pending =
+        registrar.rewrite_request(&mut Editor::new(&request), Hop::udp(PHONES, phone()), ours()).unwrap();
     let text = String::from_utf8(ok("").raw().to_vec()).unwrap().replace("200 OK", "401 Unauthorized");
     let challenge = Message::parse(&Bytes::from(text)).unwrap();
     registrar.rewrite_response(now, &pending, &mut Editor::new(&challenge));
@@ -181,7 +182,9 @@ fn a_binding_is_found_by_token_and_by_user_only_when_unique() {
     let one = register("Contact: <sip:200@192.0.2.11>\r\n", "");
     let two = register("Contact: <sip:200@192.0.2.12>\r\n", "");
     let find = |registrar: &Registrar, uri: &str| {
-        registrar.find(&Uri::parse(uri.as_bytes()).unwrap()).map(|binding| binding.destination().to_string())
+        registrar
+            .find(&Uri::parse(uri.as_bytes()).unwrap())
+            .map(|binding| binding.destination().address.to_string())
     };
     relay(&mut registrar, now, &one, phone(), "");
     assert_eq!(find(&registrar, "sip:200@198.51.100.1"), Some("192.0.2.11:5060".into()));
@@ -201,7 +204,10 @@ fn a_phone_behind_a_nat_is_reached_at_its_source_and_keeps_its_token_when_that_c
     let (second, _) = relay(&mut registrar, now, &request, "192.0.2.50:4001".parse().unwrap(), "");
     assert_eq!(first, second);
     assert_eq!(registrar.len(), 1);
-    assert_eq!(registrar.bindings().next().unwrap().destination(), "192.0.2.50:4001".parse().unwrap());
+    assert_eq!(
+        registrar.bindings().next().unwrap().destination().address,
+        "192.0.2.50:4001".parse().unwrap()
+    );
 }
 
 #[test]
@@ -213,13 +219,14 @@ fn the_number_of_bindings_is_bounded_and_the_one_that_ends_first_gives_way() {
             register(&format!("Contact: <sip:200@192.0.2.11:{port}>;expires={}\r\n", port * 100), "");
         relay(&mut registrar, now, &request, phone(), "");
     }
-    let mut ports: Vec<_> = registrar.bindings().map(|binding| binding.destination().port()).collect();
+    let mut ports: Vec<_> =
+        registrar.bindings().map(|binding| binding.destination().address.port()).collect();
     ports.sort_unstable();
     assert_eq!(ports, [2, 3]);
 
     let many =
         register("Contact: <sip:200@192.0.2.11:4>, <sip:200@192.0.2.11:5>, <sip:200@192.0.2.11:6>\r\n", "");
-    let refused = registrar.rewrite_request(&mut Editor::new(&many), PHONES, phone(), ours());
+    let refused = registrar.rewrite_request(&mut Editor::new(&many), Hop::udp(PHONES, phone()), ours());
     assert_eq!(refused.unwrap_err(), Refusal::TooManyContacts);
 }
 
@@ -234,7 +241,7 @@ proptest! {
             registrar.handle_timeout(now);
             let contact = format!("<sip:{user}@192.0.2.11:{port};line=a>;expires={expires}");
             let request = register(&format!("Contact: {contact}\r\n"), "");
-            let Ok(pending) = registrar.rewrite_request(&mut Editor::new(&request), PHONES, phone(), ours()) else { continue };
+            let Ok(pending) = registrar.rewrite_request(&mut Editor::new(&request), Hop::udp(PHONES, phone()), ours()) else { continue };
             drop(pending);
             let (_, back) = relay(&mut registrar, now, &request, phone(), "");
             prop_assert_eq!(back, [contact]);

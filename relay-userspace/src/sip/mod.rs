@@ -1,7 +1,12 @@
-//! SIP as a protocol: messages on the wire and transactions.
+//! SIP as a protocol: messages on the wire, transactions, and the connections that carry them.
 //!
 //! Knows nothing of offices, phones or calls; the rooms above decide. RFC 3261.
 
 pub mod deadlines;
+pub mod digest;
+mod hop;
 pub mod transaction;
+pub mod transport;
 pub mod wire;
+
+pub use hop::Hop;

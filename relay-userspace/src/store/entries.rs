@@ -18,6 +18,41 @@ pub struct Entry {
     pub aliases: Vec<String>,
 }
 
+impl Entry {
+    /// Whether it can be used.
+    ///
+    /// # Errors
+    /// A sentence that names the field and says what is wrong with it.
+    pub fn check(&self) -> Result<(), String> {
+        /// Characters of the longest name or password.
+        const LONGEST: usize = 256;
+        /// Aliases of one entry.
+        const MOST: usize = 100;
+        let names = [("registration id", self.registration_id.as_str()), ("user name", self.user.as_str())];
+        let aliases = self.aliases.iter().map(|alias| ("alias", alias.as_str()));
+        for (field, value) in names.into_iter().chain(aliases) {
+            let odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ',' | '"' | '<' | '>');
+            if value.is_empty() || value.chars().count() > LONGEST || value.contains(odd) {
+                return Err(format!(
+                    "{field} {value:?}: it must have 1 to {LONGEST} characters, none of them a blank, a comma, a quote or an angle bracket"
+                ));
+            }
+        }
+        if self.password.is_empty()
+            || self.password.chars().count() > LONGEST
+            || self.password.contains(char::is_control)
+        {
+            return Err(format!(
+                "password: it must have 1 to {LONGEST} characters, none of them a control character"
+            ));
+        }
+        if self.aliases.len() > MOST {
+            return Err(format!("aliases: there may be {MOST} at most"));
+        }
+        Ok(())
+    }
+}
+
 /// What separates aliases where they are kept.
 const SEPARATOR: &str = ",";
 

@@ -7,6 +7,7 @@
 mod bystanders;
 mod call_on_the_wire;
 mod clock;
+mod credentials;
 mod dashboards;
 mod dhcp_inform;
 mod generic_mode;
@@ -20,4 +21,6 @@ mod refuses_to_start;
 mod site;
 mod stops_cleanly;
 mod syslog;
+mod transports;
+mod two_servers;
 mod wrong_source;

@@ -25,6 +25,7 @@ const TESTS: &[&str] = &[
     "prometheus",
     "iputils-ping",
     "kamailio",
+    "kamailio-tls-modules",
     "baresip-core",
     "dnsmasq-base",
     "udhcpc",

@@ -11,9 +11,13 @@ use bytes::Bytes;
 use crate::{
     media::{Answer, MediaError, MediaRelay, Offer},
     net::{NetworkId, Role},
-    proxy::{Limits, Measure, Network, Output, Proxy, Settings, Upstream},
+    proxy::{Limits, Measure, Network, Output, Ports, Proxy, Settings, Upstream},
     sdp,
-    sip::wire::{HeaderName, Message, Reply, respond},
+    sip::{
+        Hop,
+        wire::{HeaderName, Message, Reply, respond},
+    },
+    upstream,
 };
 
 pub(super) const PHONES: NetworkId = NetworkId(0);
@@ -111,6 +115,7 @@ pub(super) struct World {
     pub(super) media: FakeMedia,
     pub(super) now: Instant,
     pub(super) measures: Vec<Measure>,
+    pub(super) news: Vec<upstream::Output>,
 }
 
 pub(super) fn settings() -> Settings {
@@ -120,13 +125,14 @@ pub(super) fn settings() -> Settings {
         role,
         bound: own.parse().unwrap(),
         advertised: own.parse().unwrap(),
+        ports: Ports { udp: 8060, tcp: Some(8060), tls: Some(8061) },
     };
     Settings::new(
         vec![
-            network(PHONES, "office", Role::Phones, "192.0.2.1:8060"),
-            network(SERVERS, "centre", Role::Servers, "198.51.100.1:8060"),
+            network(PHONES, "office", Role::Phones, "192.0.2.1"),
+            network(SERVERS, "centre", Role::Servers, "198.51.100.1"),
         ],
-        Upstream { network: SERVERS, servers: vec![SERVER.parse().unwrap()] },
+        Upstream::new(SERVERS, vec![SERVER.to_owned().try_into().unwrap()]),
         [11, 22],
     )
 }
@@ -141,18 +147,20 @@ impl World {
     }
 
     pub(super) fn with(settings: Settings) -> Self {
+        let now = Instant::now();
         Self {
-            proxy: Proxy::new(settings),
+            proxy: Proxy::new(settings, now),
             media: FakeMedia::default(),
-            now: Instant::now(),
+            now,
             measures: Vec::new(),
+            news: Vec::new(),
         }
     }
 
     pub(super) fn receive(&mut self, network: NetworkId, source: &str, datagram: &[u8]) -> Vec<Sent> {
         let source: SocketAddr = source.parse().unwrap();
         let datagram = Bytes::copy_from_slice(datagram);
-        self.proxy.receive(self.now, &mut self.media, network, source, &datagram);
+        self.proxy.receive(self.now, &mut self.media, Hop::udp(network, source), &datagram);
         self.drain()
     }
 
@@ -170,10 +178,11 @@ impl World {
         let mut sent = Vec::new();
         while let Some(output) = self.proxy.poll_output() {
             match output {
-                Output::Transmit { network, destination, payload } => {
-                    sent.push(Sent { network, to: destination.to_string(), payload });
+                Output::Transmit { hop, payload } => {
+                    sent.push(Sent { network: hop.network, to: hop.address.to_string(), payload });
                 }
                 Output::Measure(measure) => self.measures.push(measure),
+                Output::Upstream(news) => self.news.push(news),
             }
         }
         sent

@@ -3,8 +3,11 @@
 
 mod bounds;
 mod calls;
+mod credentials;
+mod failover;
 mod failures;
 mod harness;
 mod negotiation;
 mod registration;
 mod routing;
+mod transports;

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{ClientId, Event, Hop, Kind, Response, Timer, Transactions, Transmit};
+use super::{ClientId, Event, Hop, Kind, Response, Timer, Timers, Transactions, Transmit};
 use crate::sip::wire::{self, Message, Method};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +90,13 @@ impl Transactions {
 
     fn start(&mut self, now: Instant, id: u64, kind: Kind, mut client: Client) {
         client.interval = self.timers.t1;
-        self.deadlines.set(Timer::ClientRepeat(id, kind), &mut client.repeat, Some(now + client.interval));
-        self.deadlines.set(Timer::ClientEnd(id, kind), &mut client.end, Some(now + self.timers.timeout()));
+        let transport = client.hop.transport;
+        if !transport.is_reliable() {
+            let repeat = Some(now + client.interval);
+            self.deadlines.set(Timer::ClientRepeat(id, kind), &mut client.repeat, repeat);
+        }
+        let end = Some(now + self.timers.patience(client.invite, transport));
+        self.deadlines.set(Timer::ClientEnd(id, kind), &mut client.end, end);
         self.out.push_back(client.transmit(client.payload.clone()));
         self.clients.insert((id, kind), client);
     }
@@ -157,6 +162,11 @@ impl Transactions {
         let first = client.state == State::Calling;
         client.state = State::Proceeding;
         if !client.invite {
+            if first {
+                // The peer lives: it has the full time of timer F, however few retransmissions are allowed.
+                let end = Some(now + self.timers.timeout());
+                self.deadlines.set(Timer::ClientEnd(id, kind), &mut client.end, end);
+            }
             return;
         }
         self.deadlines.set(Timer::ClientRepeat(id, kind), &mut client.repeat, None);
@@ -176,7 +186,7 @@ impl Transactions {
         self.deadlines.set(Timer::ClientRepeat(id, kind), &mut client.repeat, None);
         let wait = if !client.invite {
             client.state = State::Completed;
-            self.timers.t4 // K
+            Timers::absorbing(self.timers.t4, client.hop.transport) // K
         } else if status < 300 {
             client.state = State::Accepted;
             self.timers.timeout() // M
@@ -188,7 +198,7 @@ impl Transactions {
                 let transmit = Transmit { method: Method::Ack.as_label(), ..client.transmit(ack) };
                 self.out.push_back(transmit);
             }
-            self.timers.timeout() // D
+            Timers::absorbing(self.timers.timeout(), client.hop.transport) // D
         };
         client.payload = Bytes::new();
         self.deadlines.set(Timer::ClientEnd(id, kind), &mut client.end, Some(now + wait));
@@ -203,10 +213,22 @@ impl Transactions {
             (false, State::Proceeding) => self.timers.t2,
             (false, _) => (client.interval * 2).min(self.timers.t2),
         };
-        let at = Some(now + client.interval);
+        // A repetition at the very end would wait for no answer.
+        let at = Some(now + client.interval).filter(|at| client.end.is_none_or(|end| *at < end));
         self.deadlines.set(Timer::ClientRepeat(id, kind), &mut client.repeat, at);
         let transmit = client.transmit(client.payload.clone());
         self.out.push_back(transmit);
+    }
+
+    /// The peer of a request cannot be reached.
+    pub(super) fn client_unreachable(&mut self, id: u64, kind: Kind) {
+        let Some(mut client) = self.clients.remove(&(id, kind)) else { return };
+        self.deadlines.set(Timer::ClientRepeat(id, kind), &mut client.repeat, None);
+        self.deadlines.set(Timer::ClientEnd(id, kind), &mut client.end, None);
+        if kind == Kind::Request {
+            self.events.push_back(Event::Unreachable(ClientId(id)));
+            self.events.push_back(Event::ClientGone(ClientId(id)));
+        }
     }
 
     /// Timers B, F (no final response), D, K, M (enough of absorbing).
@@ -238,6 +260,15 @@ impl Client {
             end: None,
             interval: Duration::ZERO,
         }
+    }
+
+    pub(super) fn hop(&self) -> Hop {
+        self.hop
+    }
+
+    /// Whether no response has come yet.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.state == State::Calling
     }
 
     fn transmit(&self, payload: Bytes) -> Transmit {

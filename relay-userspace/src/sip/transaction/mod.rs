@@ -1,4 +1,4 @@
-//! Transactions over UDP, client and server, as a machine without sockets and clocks.
+//! Transactions, client and server, as a machine without sockets and clocks.
 //!
 //! [`Transactions`] absorbs retransmissions, makes its own, acknowledges failures and counts the timers, so that the
 //! room above sees each request once and each response it has to act on. Input is a parsed message and `now`;
@@ -15,7 +15,6 @@ mod tests;
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -23,20 +22,12 @@ use bytes::Bytes;
 
 pub(crate) use self::client::keyed_hash;
 use self::{client::Client, server::Server};
+pub use super::Hop;
 use super::{
     deadlines::Deadlines,
     wire::{self, Message, Method, Reply},
 };
-use crate::net::NetworkId;
-
-/// One end of a hop: a network of ours and an address on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Hop {
-    /// The network.
-    pub network: NetworkId,
-    /// The peer's address there.
-    pub address: SocketAddr,
-}
+use crate::net::Transport;
 
 /// A server transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +36,14 @@ pub struct ServerId(u64);
 /// A client transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId(u64);
+
+impl ClientId {
+    /// Its number: never used twice in a run.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
 
 /// The base timers (RFC 3261 table 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +54,21 @@ pub struct Timers {
     pub t2: Duration,
     /// How long a message stays in the network.
     pub t4: Duration,
+    /// Retransmissions of an INVITE over UDP before its peer is given up; 64*T1 is the end in any case.
+    pub invite_retries: u32,
+    /// Retransmissions of other requests over UDP.
+    pub other_retries: u32,
 }
 
 impl Default for Timers {
     fn default() -> Self {
-        Self { t1: Duration::from_millis(500), t2: Duration::from_secs(1), t4: Duration::from_secs(5) }
+        Self {
+            t1: Duration::from_millis(500),
+            t2: Duration::from_secs(1),
+            t4: Duration::from_secs(5),
+            invite_retries: u32::MAX,
+            other_retries: u32::MAX,
+        }
     }
 }
 
@@ -68,6 +77,31 @@ impl Timers {
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.t1.saturating_mul(64)
+    }
+
+    /// How long a request waits for its first response: timers B and F, or, over UDP, until the last retransmission
+    /// has had its time.
+    fn patience(&self, invite: bool, transport: Transport) -> Duration {
+        let (retries, most) =
+            if invite { (self.invite_retries, Duration::MAX) } else { (self.other_retries, self.t2) };
+        let longest = self.timeout();
+        if transport.is_reliable() {
+            return longest;
+        }
+        let (mut interval, mut waited) = (self.t1, self.t1);
+        for _ in 0..retries {
+            interval = interval.saturating_mul(2).min(most);
+            waited += interval;
+            if waited >= longest || interval.is_zero() {
+                return longest;
+            }
+        }
+        waited
+    }
+
+    /// A wait that only absorbs what a network may repeat: none over a transport that repeats nothing.
+    fn absorbing(wait: Duration, transport: Transport) -> Duration {
+        if transport.is_reliable() { Duration::ZERO } else { wait }
     }
 }
 
@@ -117,6 +151,8 @@ pub enum Response {
 pub enum Event {
     /// No (final) response came in time: timers B, F, or the wait after a CANCEL.
     Timeout(ClientId),
+    /// The peer cannot be reached: the transport says so.
+    Unreachable(ClientId),
     /// A client transaction is over; its id means nothing from now on.
     ClientGone(ClientId),
     /// A server transaction is over.
@@ -174,6 +210,11 @@ impl Transactions {
         }
     }
 
+    /// Takes other timers, for what begins from now on.
+    pub fn set_timers(&mut self, timers: Timers) {
+        self.timers = timers;
+    }
+
     /// The timers in use.
     #[must_use]
     pub fn timers(&self) -> &Timers {
@@ -220,6 +261,16 @@ impl Transactions {
         }
     }
 
+    /// A peer cannot be reached: what was sent to it and has not been heard of fails at once.
+    pub fn unreachable(&mut self, hop: Hop) {
+        let waiting = |client: &Client| client.hop() == hop && client.is_unheard();
+        let lost: Vec<(u64, Kind)> =
+            self.clients.iter().filter(|(_, client)| waiting(client)).map(|(key, _)| *key).collect();
+        for (id, kind) in lost {
+            self.client_unreachable(id, kind);
+        }
+    }
+
     /// Sends a message outside any transaction: an ACK to a 2xx.
     pub fn send(&mut self, hop: Hop, payload: Bytes, method: &Method) {
         self.out.push_back(Transmit { hop, payload, method: method.as_label(), status: None });
@@ -231,9 +282,8 @@ impl Transactions {
             return; // RFC 3261 17.1.1.3: an ACK is never answered
         }
         let payload = wire::respond(request, source.address, reply);
-        let address = request.via().reply_to(source.address);
         self.out.push_back(Transmit {
-            hop: Hop { network: source.network, address },
+            hop: reply_to(source, request),
             payload,
             method: request.method().as_label(),
             status: Some(reply.status),
@@ -245,4 +295,12 @@ impl Transactions {
         self.next_id += 1;
         id
     }
+}
+
+/// Where the responses to a request go: down its connection, or to where its Via says (RFC 3261 18.2.2).
+fn reply_to(source: Hop, request: &Message) -> Hop {
+    if source.transport.is_reliable() {
+        return source;
+    }
+    Hop { address: request.via().reply_to(source.address), ..source }
 }

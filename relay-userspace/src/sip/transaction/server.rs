@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Event, Hop, Incoming, ServerId, Timer, Transactions, Transmit};
+use super::{Event, Hop, Incoming, ServerId, Timer, Timers, Transactions, Transmit};
 use crate::sip::wire::{self, Message, Method, Reply};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +64,7 @@ impl Transactions {
                         invite: method == &Method::Invite,
                         method: method.as_label(),
                         key: key.as_slice().into(),
-                        reply_to: Hop {
-                            network: source.network,
-                            address: message.via().reply_to(source.address),
-                        },
+                        reply_to: super::reply_to(source, message),
                         source,
                         request: Some(Box::new(message.clone())),
                         last: None,
@@ -134,11 +131,13 @@ impl Transactions {
         } else {
             server.state = State::Completed;
             server.last = Some((status, payload));
-            if server.invite {
+            if server.invite && !server.source.transport.is_reliable() {
                 let repeat = Some(now + server.interval);
                 self.deadlines.set(Timer::ServerRepeat(id.0), &mut server.repeat, repeat);
             }
         }
+        let end =
+            if server.invite { end } else { Some(now + Timers::absorbing(timeout, server.source.transport)) };
         self.deadlines.set(Timer::ServerEnd(id.0), &mut server.end, end);
     }
 
@@ -150,7 +149,7 @@ impl Transactions {
             State::Completed => {
                 server.state = State::Confirmed;
                 self.deadlines.set(Timer::ServerRepeat(id), &mut server.repeat, None);
-                let end = Some(now + self.timers.t4);
+                let end = Some(now + Timers::absorbing(self.timers.t4, server.source.transport));
                 self.deadlines.set(Timer::ServerEnd(id), &mut server.end, end);
             }
             State::Proceeding | State::Confirmed => {}

@@ -9,7 +9,7 @@ use crate::net::NetworkId;
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
 fn hop() -> Hop {
-    Hop { network: NetworkId(0), address: "192.0.2.11:5060".parse().unwrap() }
+    Hop::udp(NetworkId(0), "192.0.2.11:5060".parse().unwrap())
 }
 
 fn request(method: &str, branch: &str) -> Message {

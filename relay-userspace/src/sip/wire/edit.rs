@@ -113,6 +113,15 @@ impl<'m> Editor<'m> {
         }
     }
 
+    /// Sets the number in CSeq; the method stays.
+    pub fn cseq(&mut self, number: u32) {
+        let Some(header) = self.message.header(HeaderName::CSeq) else { return };
+        let digits = header.value.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if let Some(old) = header.value.get(..digits) {
+            self.replace_fmt(old, format_args!("{number}"));
+        }
+    }
+
     /// Replaces the body and sets Content-Length, adding the header when it is missing.
     pub fn body(&mut self, body: &[u8]) {
         self.splices.replace(self.message.body_range(), body);

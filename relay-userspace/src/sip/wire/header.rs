@@ -51,12 +51,20 @@ pub enum HeaderName {
     SubscriptionState,
     /// `Reason` (RFC 3326).
     Reason,
+    /// `WWW-Authenticate`.
+    WwwAuthenticate,
+    /// `Proxy-Authenticate`.
+    ProxyAuthenticate,
+    /// `Authorization`.
+    Authorization,
+    /// `Proxy-Authorization`.
+    ProxyAuthorization,
     /// Any other name.
     Other,
 }
 
 /// Name, long form, compact form (RFC 3261 7.3.3 and the IANA registry).
-const NAMES: [(HeaderName, &str, Option<u8>); 24] = [
+const NAMES: [(HeaderName, &str, Option<u8>); 28] = [
     (HeaderName::Via, "Via", Some(b'v')),
     (HeaderName::From, "From", Some(b'f')),
     (HeaderName::To, "To", Some(b't')),
@@ -81,6 +89,10 @@ const NAMES: [(HeaderName, &str, Option<u8>); 24] = [
     (HeaderName::Event, "Event", Some(b'o')),
     (HeaderName::SubscriptionState, "Subscription-State", None),
     (HeaderName::Reason, "Reason", None),
+    (HeaderName::WwwAuthenticate, "WWW-Authenticate", None),
+    (HeaderName::ProxyAuthenticate, "Proxy-Authenticate", None),
+    (HeaderName::Authorization, "Authorization", None),
+    (HeaderName::ProxyAuthorization, "Proxy-Authorization", None),
 ];
 
 impl HeaderName {

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::scan::{self, Params};
+use crate::net::Transport;
 
 /// The scheme of a URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -117,6 +118,16 @@ impl<'a> Uri<'a> {
     #[must_use]
     pub fn socket(&self) -> Option<SocketAddr> {
         Some(SocketAddr::new(self.ip()?, self.port.unwrap_or(DEFAULT_PORT)))
+    }
+
+    /// The transport that it names: TLS for `sips:`, else the parameter; `None` when neither says, or what it says is
+    /// none of ours.
+    #[must_use]
+    pub fn transport(&self) -> Option<Transport> {
+        if self.scheme == Scheme::Sips {
+            return Some(Transport::Tls);
+        }
+        self.params.value("transport").and_then(Transport::parse)
     }
 
     /// Whether two URIs are equivalent by RFC 3261 19.1.4.

@@ -1,0 +1,190 @@
+//! Servers' certificates: what was met goes into the store, what an operator trusts goes into force.
+
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
+
+use tracing::{error, warn};
+use x509_parser::extensions::GeneralName;
+
+use crate::{
+    control::CertificateView,
+    store::{SeenCertificate, Store, StoreError},
+    tls::{Fingerprint, Trust},
+};
+
+/// The store and what TLS goes by.
+#[derive(Debug, Clone)]
+pub(super) struct Certificates {
+    store: Arc<Store>,
+    trust: Arc<Trust>,
+}
+
+/// Seconds since 1970.
+pub(super) fn now_unix() -> i64 {
+    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
+}
+
+impl Certificates {
+    /// Puts into force what is trusted by the store.
+    pub(super) fn new(store: Arc<Store>, trust: Arc<Trust>) -> Result<Self, StoreError> {
+        let certificates = Self { store, trust };
+        certificates.enforce()?;
+        Ok(certificates)
+    }
+
+    /// What TLS goes by.
+    pub(super) fn in_force(&self) -> &Arc<Trust> {
+        &self.trust
+    }
+
+    /// The store.
+    pub(super) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    fn enforce(&self) -> Result<(), StoreError> {
+        let trusted =
+            self.store.certificates()?.into_iter().filter(|certificate| certificate.trusted.is_some());
+        self.trust.set(trusted.filter_map(|certificate| Fingerprint::parse(&certificate.fingerprint)));
+        Ok(())
+    }
+
+    /// Notes the certificates that were met since the last time; returns what is wrong with that of `server`.
+    pub(super) fn met(&self, server: &str) -> Option<String> {
+        let mut why = None;
+        for seen in self.trust.take_seen() {
+            let fingerprint = seen.fingerprint.to_string();
+            if seen.server == server {
+                why = Some(format!(
+                    "its certificate is not trusted: {}; look at it and trust it with \
+                     `branchline certificates trust {fingerprint}` or on the page of the servers",
+                    seen.why
+                ));
+            }
+            let known = self.store.certificates().is_ok_and(|known| {
+                known.iter().any(|known| known.fingerprint == fingerprint && known.why == seen.why)
+            });
+            if !known {
+                warn!(
+                    server = seen.server,
+                    fingerprint,
+                    reason = seen.why,
+                    "a server's certificate is not trusted"
+                );
+            }
+            let noted =
+                self.store.certificate_seen(&fingerprint, &seen.server, &seen.chain, &seen.why, now_unix());
+            if let Err(error) = noted {
+                error!(%error, "a certificate cannot be noted");
+            }
+        }
+        why
+    }
+
+    /// All that were met.
+    pub(super) fn list(&self) -> Result<Vec<SeenCertificate>, StoreError> {
+        self.store.certificates()
+    }
+
+    /// Trusts a certificate that was met; says whether there is such a one. The beginning of its fingerprint will do
+    /// when it is that of one certificate only.
+    pub(super) fn trust(&self, fingerprint: &str, by: &str) -> Result<bool, StoreError> {
+        let Some(fingerprint) = self.find(fingerprint)? else { return Ok(false) };
+        let done = self.store.trust_certificate(&fingerprint, by, now_unix())?;
+        self.enforce()?;
+        if done {
+            warn!(fingerprint, by, "a server's certificate is trusted from now on");
+        }
+        Ok(done)
+    }
+
+    /// Forgets a certificate, trusted or not; says whether there was such a one.
+    pub(super) fn forget(&self, fingerprint: &str) -> Result<bool, StoreError> {
+        let Some(fingerprint) = self.find(fingerprint)? else { return Ok(false) };
+        let done = self.store.forget_certificate(&fingerprint)?;
+        self.enforce()?;
+        Ok(done)
+    }
+
+    fn find(&self, beginning: &str) -> Result<Option<String>, StoreError> {
+        /// Digits that make a beginning.
+        const FEWEST: usize = 8;
+        let wanted: String = beginning.chars().filter(|c| *c != ':').collect::<String>().to_ascii_lowercase();
+        let mut fitting = self
+            .store
+            .certificates()?
+            .into_iter()
+            .map(|certificate| certificate.fingerprint)
+            .filter(|fingerprint| wanted.len() >= FEWEST && fingerprint.starts_with(&wanted));
+        Ok(match (fitting.next(), fitting.next()) {
+            (Some(only), None) => Some(only),
+            _ => None,
+        })
+    }
+}
+
+/// What a person wants to know of a certificate before trusting it.
+pub(super) fn certificate_view(certificate: &SeenCertificate) -> CertificateView {
+    let mut view = CertificateView {
+        fingerprint: certificate.fingerprint.clone(),
+        server: certificate.server.clone(),
+        why: certificate.why.clone(),
+        subject: String::new(),
+        issuer: String::new(),
+        serial: String::new(),
+        signature_algorithm: String::new(),
+        version: 0,
+        not_before: String::new(),
+        not_after: String::new(),
+        names: Vec::new(),
+        first_seen_unix: certificate.first_seen_unix,
+        last_seen_unix: certificate.last_seen_unix,
+        trusted_unix: certificate.trusted.as_ref().map(|(when, _)| *when),
+        trusted_by: certificate.trusted.as_ref().map(|(_, by)| by.clone()),
+        chain_pem: certificate.chain_pem.clone(),
+    };
+    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(certificate.chain_pem.as_bytes()) else {
+        return view;
+    };
+    let Ok(parsed) = pem.parse_x509() else { return view };
+    view.subject = parsed.subject().to_string();
+    view.issuer = parsed.issuer().to_string();
+    view.serial = parsed.raw_serial_as_string();
+    view.signature_algorithm = signature_name(&parsed.signature_algorithm.algorithm.to_id_string());
+    view.version = parsed.version().0 + 1;
+    view.not_before = parsed.validity().not_before.to_string();
+    view.not_after = parsed.validity().not_after.to_string();
+    if let Ok(Some(names)) = parsed.subject_alternative_name() {
+        view.names = names.value.general_names.iter().map(name_text).collect();
+    }
+    view
+}
+
+fn name_text(name: &GeneralName<'_>) -> String {
+    match name {
+        GeneralName::DNSName(name) => (*name).to_owned(),
+        GeneralName::IPAddress(bytes) => match bytes {
+            [a, b, c, d] => IpAddr::from([*a, *b, *c, *d]).to_string(),
+            other => <[u8; 16]>::try_from(*other)
+                .map_or_else(|_| "?".to_owned(), |ip| IpAddr::from(ip).to_string()),
+        },
+        other => other.to_string(),
+    }
+}
+
+/// The usual name of a signature algorithm's object identifier; the identifier itself where there is none here.
+fn signature_name(oid: &str) -> String {
+    /// RFC 3279, RFC 4055, RFC 5758, RFC 8410.
+    const NAMES: [(&str, &str); 9] = [
+        ("1.2.840.113549.1.1.5", "sha1WithRSAEncryption"),
+        ("1.2.840.113549.1.1.10", "RSASSA-PSS"),
+        ("1.2.840.113549.1.1.11", "sha256WithRSAEncryption"),
+        ("1.2.840.113549.1.1.12", "sha384WithRSAEncryption"),
+        ("1.2.840.113549.1.1.13", "sha512WithRSAEncryption"),
+        ("1.2.840.10045.4.3.2", "ecdsa-with-SHA256"),
+        ("1.2.840.10045.4.3.3", "ecdsa-with-SHA384"),
+        ("1.2.840.10045.4.3.4", "ecdsa-with-SHA512"),
+        ("1.3.101.112", "Ed25519"),
+    ];
+    NAMES.iter().find(|(known, _)| *known == oid).map_or(oid, |(_, name)| name).to_owned()
+}

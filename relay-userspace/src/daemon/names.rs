@@ -1,0 +1,136 @@
+//! Servers' names to addresses. RFC 3263: a name without a port by SRV records, one with a port by its addresses.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::BoxFuture;
+use hickory_resolver::{
+    Resolver, TokioResolver,
+    config::{NameServerConfig, ResolverConfig, ResolverOpts},
+    lookup::Lookup,
+    net::{NetError, runtime::TokioRuntimeProvider},
+    proto::rr::{RData, RecordType},
+};
+use rand::RngExt as _;
+use tracing::debug;
+
+use super::core::Core;
+use crate::{
+    config::{Host, ServerUri},
+    net::Transport,
+    upstream::{Resolution, SrvRecord, order},
+};
+
+/// How long one server of DNS may take, and how often each is asked.
+const PATIENCE: Duration = Duration::from_secs(2);
+const ATTEMPTS: usize = 2;
+/// SRV targets whose addresses are looked up.
+const MOST_TARGETS: usize = 8;
+
+/// Resolves a server's name and tells the proxy. Boxed: what the proxy then wants done may be to resolve again.
+pub(super) fn resolve(core: Arc<Core>, server: ServerUri, dns: Vec<IpAddr>) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let result = match &server.host {
+            Host::Ip(_) => return,
+            Host::Name(name) => look_up(&server, name, &dns).await,
+        };
+        debug!(%server, ?result, "name resolved");
+        core.resolved(&server, result).await;
+    })
+}
+
+/// A resolver as the system is set up now: when a VPN comes up, its servers of DNS do too.
+fn resolver(dns: &[IpAddr]) -> Result<TokioResolver, NetError> {
+    let mut builder = if dns.is_empty() {
+        Resolver::builder_tokio()?
+    } else {
+        let servers = dns.iter().copied().map(NameServerConfig::udp_and_tcp).collect();
+        Resolver::builder_with_config(
+            ResolverConfig::from_name_servers(servers),
+            TokioRuntimeProvider::default(),
+        )
+    };
+    let options: &mut ResolverOpts = builder.options_mut();
+    options.timeout = PATIENCE;
+    options.attempts = ATTEMPTS;
+    builder.build()
+}
+
+async fn look_up(server: &ServerUri, name: &str, dns: &[IpAddr]) -> Result<Resolution, String> {
+    let resolver =
+        resolver(dns).map_err(|error| format!("the system's servers of DNS are not known: {error}"))?;
+    if let Some(port) = server.port {
+        let (addresses, ttl) = addresses(&resolver, name, port).await?;
+        return Ok(Resolution { addresses, ttl });
+    }
+    let service = match server.transport {
+        Transport::Udp => "_sip._udp",
+        Transport::Tcp => "_sip._tcp",
+        Transport::Tls => "_sips._tcp",
+    };
+    let records = match resolver.lookup(format!("{service}.{name}."), RecordType::SRV).await {
+        Ok(found) => found,
+        // RFC 3263 section 4.2: without SRV records the name itself is looked up.
+        Err(error) if error.is_no_records_found() || error.is_nx_domain() => {
+            let (addresses, ttl) = addresses(&resolver, name, server.transport.default_port()).await?;
+            return Ok(Resolution { addresses, ttl });
+        }
+        Err(error) => return Err(format!("{service}.{name}: {error}")),
+    };
+    let mut ttl = left(&records);
+    let mut targets = Vec::new();
+    for record in records.answers() {
+        if let RData::SRV(srv) = &record.data {
+            let host = srv.target.to_utf8();
+            targets.push(SrvRecord {
+                priority: srv.priority,
+                weight: srv.weight,
+                port: srv.port,
+                host: host.trim_end_matches('.').to_owned(),
+            });
+        }
+    }
+    let targets = order(targets, |most| rand::rng().random_range(0..=most));
+    let mut resolution = Resolution { addresses: Vec::new(), ttl };
+    let mut trouble = None;
+    for target in targets.into_iter().take(MOST_TARGETS) {
+        match addresses(&resolver, &target.host, target.port).await {
+            Ok((found, its_ttl)) => {
+                resolution.addresses.extend(found);
+                ttl = ttl.min(its_ttl);
+            }
+            // The others may do.
+            Err(error) => trouble = Some(error),
+        }
+    }
+    resolution.ttl = ttl;
+    match trouble {
+        Some(error) if resolution.addresses.is_empty() => Err(error),
+        _ => Ok(resolution),
+    }
+}
+
+async fn addresses(
+    resolver: &TokioResolver,
+    name: &str,
+    port: u16,
+) -> Result<(Vec<SocketAddr>, Duration), String> {
+    let found = resolver
+        .lookup(format!("{}.", name.trim_end_matches('.')), RecordType::A)
+        .await
+        .map_err(|error| format!("{name}: {error}"))?;
+    let ips = found.answers().iter().filter_map(|record| match &record.data {
+        RData::A(ip) => Some(IpAddr::V4(ip.0)),
+        _ => None,
+    });
+    let addresses: Vec<SocketAddr> = ips.map(|ip| SocketAddr::new(ip, port)).collect();
+    Ok((addresses, left(&found)))
+}
+
+/// How long an answer holds.
+fn left(lookup: &Lookup) -> Duration {
+    lookup.valid_until().saturating_duration_since(Instant::now())
+}

@@ -1,0 +1,272 @@
+//! Answering a server's challenge for a phone that has an authentication entry.
+//!
+//! The phone never sees the challenge: the same request goes out again with credentials. A request that is sent again
+//! needs a higher CSeq (RFC 3261 section 22.2), so from then on the phone's numbers and the server's differ by an offset
+//! that is added on the way out and taken off on the way back. Challenges for phones without an entry pass.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use zeroize::Zeroizing;
+
+use super::{
+    machine::{Proxy, Relay},
+    measure::Measure,
+    request::Plan,
+};
+use crate::{
+    media::MediaRelay,
+    net::{NetworkId, Role},
+    sip::{
+        digest::{Challenge, Request},
+        transaction::{ClientId, keyed_hash},
+        wire::{Editor, HeaderName, Message, Method, NameAddr, scan},
+    },
+};
+
+/// Offsets that are kept. Each belongs to a registration or a dialog of a phone with an entry.
+const MOST_OFFSETS: usize = 20_000;
+/// An offset that was not needed for so long is forgotten when room is needed: registrations are refreshed sooner.
+const UNUSED: Duration = Duration::from_secs(4 * 3600);
+/// How often one request is sent again: once with credentials, and once more when the nonce was stale.
+const MOST_ANSWERS: u8 = 2;
+
+/// What a phone's challenges are answered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// The registration that it is for: the user part of the address-of-record.
+    pub registration_id: String,
+    /// The user name in the digest.
+    pub user: String,
+    /// The password.
+    pub password: Zeroizing<String>,
+}
+
+/// All credentials, by registration id and by alias.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials(HashMap<String, Credential>);
+
+impl Credentials {
+    /// Adds a credential for its registration id and for aliases. An id of its own goes before another's alias.
+    pub fn add(&mut self, credential: &Credential, aliases: &[String]) {
+        for alias in aliases {
+            self.0.entry(alias.clone()).or_insert_with(|| credential.clone());
+        }
+        self.0.insert(credential.registration_id.clone(), credential.clone());
+    }
+
+    fn of(&self, user: &[u8]) -> Option<&Credential> {
+        self.0.get(std::str::from_utf8(user).ok()?)
+    }
+}
+
+/// A challenge to answer when the request is sent again.
+#[derive(Clone, Debug)]
+pub(super) struct Answering {
+    /// `Authorization` or `Proxy-Authorization`.
+    header: &'static str,
+    challenge: Bytes,
+    credential: Credential,
+    cnonce: String,
+    /// How often this request has been answered for, this time included.
+    pub(super) times: u8,
+    /// The call that the request is in.
+    pub(super) call: Option<(u64, super::call::Party, Option<Bytes>)>,
+}
+
+/// By how much a server's CSeq numbers are ahead of a phone's.
+#[derive(Debug)]
+struct Offset {
+    value: u32,
+    /// The last INVITE: its number at the phone, and at the server. Its ACK, CANCEL and PRACK refer to it.
+    invite: Option<(u32, u32)>,
+    used: Instant,
+}
+
+/// The offsets of all registrations and dialogs that have one.
+#[derive(Debug, Default)]
+pub(super) struct Offsets(HashMap<(NetworkId, Bytes, Bytes), Offset>);
+
+fn key(network: NetworkId, message: &Message) -> (NetworkId, Bytes, Bytes) {
+    // A registration may change its tag with each REGISTER; its Call-ID it keeps (RFC 3261 10.2).
+    let tag = if message.method() == &Method::Register { &[][..] } else { message.from_tag() };
+    (network, message.call_id_bytes(), Bytes::copy_from_slice(tag))
+}
+
+impl Offsets {
+    /// The number that a request of a phone gets on its way out.
+    fn outward(&mut self, now: Instant, network: NetworkId, message: &Message) -> u32 {
+        if self.0.is_empty() {
+            return message.cseq();
+        }
+        let Some(offset) = self.0.get_mut(&key(network, message)) else { return message.cseq() };
+        offset.used = now;
+        offset.of(message.method(), message.cseq())
+    }
+
+    /// One more for the requests of this registration or dialog. Says whether there was room.
+    fn raise(&mut self, now: Instant, network: NetworkId, message: &Message) -> bool {
+        let key = key(network, message);
+        if self.0.len() >= MOST_OFFSETS && !self.0.contains_key(&key) {
+            self.0.retain(|_, offset| now.saturating_duration_since(offset.used) < UNUSED);
+            if self.0.len() >= MOST_OFFSETS {
+                return false;
+            }
+        }
+        let offset = self.0.entry(key).or_insert(Offset { value: 0, invite: None, used: now });
+        offset.value += 1;
+        offset.used = now;
+        true
+    }
+
+    pub(super) fn forget(&mut self, network: NetworkId, call_id: &Bytes, tag: &Bytes) {
+        if !self.0.is_empty() {
+            self.0.remove(&(network, call_id.clone(), tag.clone()));
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Offset {
+    fn of(&mut self, method: &Method, number: u32) -> u32 {
+        match (method, self.invite) {
+            (Method::Ack, Some((own, sent))) if own == number => sent,
+            _ => {
+                let sent = number.saturating_add(self.value);
+                if method == &Method::Invite {
+                    self.invite = Some((number, sent));
+                }
+                sent
+            }
+        }
+    }
+}
+
+impl Proxy {
+    /// Replaces the authentication entries.
+    pub fn set_credentials(&mut self, credentials: Credentials) {
+        self.credentials = credentials;
+    }
+
+    /// Answers a challenge for the phone. Says whether it did; otherwise the challenge passes.
+    pub(super) fn answer_challenge(
+        &mut self,
+        now: Instant,
+        media: &mut dyn MediaRelay,
+        client: ClientId,
+        relay: &mut Relay,
+        response: &Message,
+    ) -> bool {
+        let from_phone =
+            self.settings.network(relay.ingress.network).is_some_and(|network| network.role == Role::Phones);
+        if !from_phone || relay.cancelled {
+            return false;
+        }
+        let Some(request) = self.transactions.request(relay.server).cloned() else { return false };
+        let Some(credential) = self.credential_of(&request).cloned() else { return false };
+        let (name, header) = if response.status() == Some(407) {
+            (HeaderName::ProxyAuthenticate, "Proxy-Authorization")
+        } else {
+            (HeaderName::WwwAuthenticate, "Authorization")
+        };
+        // Not by `values`: the commas in a challenge do not separate challenges.
+        let found = response.headers().filter(|header| header.name == name).find_map(|header| {
+            Challenge::parse(header.value).map(|challenge| (challenge.stale, header.value))
+        });
+        let Some((stale, challenge)) = found else { return false };
+        if relay.answered > 0 && (!stale || relay.answered >= MOST_ANSWERS) {
+            self.measure(Measure::CredentialsRefused);
+            return false;
+        }
+        if !self.offsets.raise(now, relay.ingress.network, &request) {
+            return false;
+        }
+        let nonce = keyed_hash(self.settings.secret, &[b"cnonce", &client_bytes(client), challenge]);
+        let plan = Plan {
+            egress: relay.egress,
+            uri: relay.uri.clone(),
+            routes: relay.routes,
+            dialog: None,
+            others: relay.others.clone(),
+            answer: Some(Box::new(Answering {
+                header,
+                challenge: Bytes::copy_from_slice(challenge),
+                credential,
+                cnonce: format!("{nonce:016x}"),
+                times: relay.answered + 1,
+                call: relay.call.clone().filter(|(.., tag)| tag.is_some()),
+            })),
+        };
+        self.supersede(now, media, client, relay);
+        self.measure(Measure::ChallengeAnswered);
+        if let Err(refuse) = self.forward(now, media, relay.server, relay.ingress, &request, &plan) {
+            self.refuse(now, relay.server, &request, refuse);
+        }
+        true
+    }
+
+    /// The entry of the phone that sent a request: by the address-of-record that it registers, or speaks as.
+    fn credential_of(&self, request: &Message) -> Option<&Credential> {
+        let value =
+            if request.method() == &Method::Register { request.to_value() } else { request.from_value() };
+        let party = NameAddr::parse(value)?;
+        self.credentials.of(party.parsed_uri()?.user?)
+    }
+
+    /// Gives a phone's request the number that the server expects, and its PRACK the number of its INVITE there.
+    pub(super) fn number_outward(
+        &mut self,
+        now: Instant,
+        network: NetworkId,
+        editor: &mut Editor<'_>,
+    ) -> u32 {
+        let message = editor.message();
+        let number = self.offsets.outward(now, network, message);
+        if number != message.cseq() {
+            editor.cseq(number);
+        }
+        if message.method() == &Method::Prack
+            && let Some(offset) = self.offsets.0.get(&key(network, message))
+            && let Some(header) = message.header(HeaderName::RAck)
+            && let Some((own, sent)) = offset.invite
+        {
+            // response-num CSeq-num Method (RFC 3262 section 7.2)
+            let mut words = header.value.split(|byte| scan::is_space(*byte)).filter(|word| !word.is_empty());
+            if let (Some(_), Some(word)) = (words.next(), words.next())
+                && scan::number(word) == Some(own)
+                && own != sent
+            {
+                editor.replace_fmt(word, format_args!("{sent}"));
+            }
+        }
+        number
+    }
+}
+
+impl Answering {
+    /// Puts the credentials into the request, in the place of those that the phone itself had.
+    pub(super) fn write(&self, editor: &mut Editor<'_>, uri: &[u8], body: &[u8]) {
+        let message = editor.message();
+        for header in message.headers() {
+            if matches!(header.name, HeaderName::Authorization | HeaderName::ProxyAuthorization) {
+                editor.replace(header.line, b"");
+            }
+        }
+        let Some(challenge) = Challenge::parse(&self.challenge) else { return };
+        let request = Request { method: message.method().as_bytes(), uri, body };
+        let Credential { user, password, .. } = &self.credential;
+        let value = challenge.answer(&request, user, password, &self.cnonce);
+        editor.add_header(self.header, format_args!("{}", String::from_utf8_lossy(&value)));
+    }
+}
+
+fn client_bytes(client: ClientId) -> [u8; 8] {
+    client.number().to_be_bytes()
+}

@@ -1,0 +1,218 @@
+//! One connection, from its making to its end.
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::mpsc,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::{
+    framing::{Frame, Framer},
+    socket,
+    streams::{Direction, Event, Shared, Step},
+};
+use crate::{net::Transport, sip::Hop};
+
+/// How long a TLS handshake of a peer may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a peer may take from the first byte of a message to its last, and from connecting to its first message.
+const MESSAGE: Duration = Duration::from_secs(30);
+/// How long a connection may be silent. Phones refresh their registrations or send keep-alives more often.
+const IDLE: Duration = Duration::from_secs(2 * 3600);
+/// How long a write may take.
+const WRITE: Duration = Duration::from_secs(10);
+/// Bytes that are read at a time.
+const READ: usize = 8 * 1024;
+
+/// What a connection begins with.
+pub(super) enum Origin {
+    /// The appliance makes it.
+    Connect,
+    /// A peer made it.
+    Accept(TcpStream),
+}
+
+/// A failure on the way to a connection.
+struct Failed {
+    step: Step,
+    error: String,
+}
+
+impl Failed {
+    fn at(step: Step) -> impl FnOnce(io::Error) -> Self {
+        move |error| {
+            let no_way = matches!(
+                error.kind(),
+                io::ErrorKind::NetworkUnreachable
+                    | io::ErrorKind::HostUnreachable
+                    | io::ErrorKind::AddrNotAvailable
+            );
+            Self { step: if no_way { Step::Route } else { step }, error: error.to_string() }
+        }
+    }
+
+    fn late(step: Step, limit: Duration) -> Self {
+        Self { step, error: format!("nothing within {} ms", limit.as_millis()) }
+    }
+}
+
+/// Makes the connection, carries messages both ways, and tells what becomes of it.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    hop: Hop,
+    id: u64,
+    origin: Origin,
+    replies: mpsc::Sender<Bytes>,
+    queue: mpsc::Receiver<Bytes>,
+) {
+    let direction = match origin {
+        Origin::Connect => Direction::Connected,
+        Origin::Accept(_) => Direction::Accepted,
+    };
+    let ended = match origin {
+        Origin::Connect => match connect(&shared, hop).await {
+            Ok(stream) => Ok(serve(&shared, hop, direction, stream, &replies, queue).await),
+            Err(failed) => Err(failed),
+        },
+        Origin::Accept(stream) => match accept(&shared, hop, stream).await {
+            Ok(stream) => Ok(serve(&shared, hop, direction, stream, &replies, queue).await),
+            Err(failed) => Err(failed),
+        },
+    };
+    // Out of the table first: who hears of the end and sends again gets a new connection.
+    shared.leave(hop, id);
+    let event = match ended {
+        Ok(why) => Event::Disconnected { hop, why },
+        Err(Failed { step, error }) if direction == Direction::Connected => {
+            Event::Unreachable { hop, step, error }
+        }
+        Err(Failed { step, error }) => Event::Refused { hop, step, error },
+    };
+    shared.tell(event).await;
+}
+
+/// A stream, in TLS or not.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+async fn connect(shared: &Shared, hop: Hop) -> Result<Box<dyn Stream>, Failed> {
+    let own = shared.own(hop.network).ok_or_else(|| Failed {
+        step: Step::Route,
+        error: "the appliance has no address there".to_owned(),
+    })?;
+    let limit = shared.connect_timeout();
+    let stream = timeout(limit, socket::connect(own, hop.address, shared.dscp()))
+        .await
+        .map_err(|_| Failed::late(Step::Tcp, limit))?
+        .map_err(Failed::at(Step::Tcp))?;
+    if hop.transport != Transport::Tls {
+        return Ok(Box::new(stream));
+    }
+    let name = shared.name(hop.address);
+    let name = ServerName::try_from(name.clone()).map_err(|_| Failed {
+        step: Step::Tls,
+        error: format!("{name:?} is no name that a certificate could have"),
+    })?;
+    let stream = timeout(limit.max(HANDSHAKE), TlsConnector::from(shared.client()).connect(name, stream))
+        .await
+        .map_err(|_| Failed::late(Step::Tls, limit.max(HANDSHAKE)))?
+        .map_err(Failed::at(Step::Tls))?;
+    Ok(Box::new(stream))
+}
+
+async fn accept(shared: &Shared, hop: Hop, stream: TcpStream) -> Result<Box<dyn Stream>, Failed> {
+    socket::prepare(&stream, shared.dscp()).map_err(Failed::at(Step::Tcp))?;
+    if hop.transport != Transport::Tls {
+        return Ok(Box::new(stream));
+    }
+    let stream = timeout(HANDSHAKE, TlsAcceptor::from(shared.server()).accept(stream))
+        .await
+        .map_err(|_| Failed::late(Step::Tls, HANDSHAKE))?
+        .map_err(Failed::at(Step::Tls))?;
+    Ok(Box::new(stream))
+}
+
+/// Carries messages until the connection ends; says why it did.
+async fn serve(
+    shared: &Shared,
+    hop: Hop,
+    direction: Direction,
+    stream: Box<dyn Stream>,
+    replies: &mpsc::Sender<Bytes>,
+    queue: mpsc::Receiver<Bytes>,
+) -> String {
+    shared.tell(Event::Connected { hop, direction }).await;
+    let (reader, writer) = tokio::io::split(stream);
+    tokio::select! {
+        why = read(shared, hop, direction, reader, replies) => why,
+        why = write(writer, queue) => why,
+    }
+}
+
+async fn read(
+    shared: &Shared,
+    hop: Hop,
+    direction: Direction,
+    mut reader: impl AsyncRead + Unpin,
+    replies: &mpsc::Sender<Bytes>,
+) -> String {
+    let mut framer = Framer::default();
+    // Who connects has something to say.
+    let first = if direction == Direction::Accepted { MESSAGE } else { IDLE };
+    let mut deadline = Instant::now() + first;
+    loop {
+        framer.buffer().reserve(READ);
+        match timeout_at(deadline, reader.read_buf(framer.buffer())).await {
+            Err(_) if framer.is_partial() => return "the rest of a message did not come".to_owned(),
+            Err(_) => return "nothing was said for too long".to_owned(),
+            Ok(Ok(0)) => return "the peer closed it".to_owned(),
+            Ok(Err(error)) => return error.to_string(),
+            Ok(Ok(_)) => {}
+        }
+        let mut whole = false;
+        loop {
+            match framer.frame() {
+                Ok(Some(Frame::Message(payload))) => {
+                    whole = true;
+                    shared.tell(Event::Message { hop, payload }).await;
+                }
+                Ok(Some(Frame::Ping)) => {
+                    whole = true;
+                    // RFC 5626 3.5.1. A peer that pings faster than it reads gets fewer answers.
+                    let _ = replies.try_send(Bytes::from_static(b"\r\n"));
+                }
+                Ok(None) => break,
+                Err(error) => return error.to_string(),
+            }
+        }
+        if framer.is_partial() {
+            // From the first byte of a message on it has its time, whatever dribbles in.
+            if whole || deadline > Instant::now() + MESSAGE {
+                deadline = Instant::now() + MESSAGE;
+            }
+        } else {
+            deadline = Instant::now() + IDLE;
+        }
+    }
+}
+
+async fn write(mut writer: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Bytes>) -> String {
+    while let Some(payload) = queue.recv().await {
+        let written = async {
+            writer.write_all(&payload).await?;
+            writer.flush().await
+        };
+        match timeout(WRITE, written).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return error.to_string(),
+            Err(_) => return "the peer does not read".to_owned(),
+        }
+    }
+    "the appliance closed it".to_owned()
+}

@@ -1,0 +1,396 @@
+//! All connections: the listeners, the table, and the channel to the room above.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rustls::{ClientConfig, ServerConfig};
+use thiserror::Error;
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time::sleep};
+use tracing::{debug, warn};
+
+use super::{
+    connection::{self, Origin},
+    socket,
+};
+use crate::{
+    net::{Dscp, NetworkId, Transport},
+    sip::Hop,
+};
+
+/// Messages that may wait to be written to one connection. A peer that reads nothing for so long is closed.
+const QUEUE: usize = 128;
+/// Messages that may wait for the room above: readers wait with them, and the peers behind TCP's window.
+const EVENTS: usize = 1024;
+/// How long to wait after a connection could not be accepted.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+
+/// What a network listens on.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// The network.
+    pub network: NetworkId,
+    /// The appliance's address on it; connections are made from it too.
+    pub address: IpAddr,
+    /// The port for TCP; `None`: no connections are taken.
+    pub tcp: Option<u16>,
+    /// The port for TLS.
+    pub tls: Option<u16>,
+}
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// In all.
+    pub total: usize,
+    /// From one address.
+    pub per_source: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { total: 4096, per_source: 256 }
+    }
+}
+
+/// What the driver is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The networks.
+    pub networks: Vec<Listen>,
+    /// The code point of everything that is sent.
+    pub dscp: Dscp,
+    /// How long a TCP connection may take to come about, and a TLS handshake after it.
+    pub connect_timeout: Duration,
+    /// TLS where the appliance listens.
+    pub server: Arc<ServerConfig>,
+    /// TLS where it connects.
+    pub client: Arc<ClientConfig>,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// A listener cannot be made.
+#[derive(Debug, Error)]
+#[error("{transport} port {address} cannot be bound: {error}")]
+pub struct BindError {
+    /// For which network.
+    pub network: NetworkId,
+    /// For which transport.
+    pub transport: Transport,
+    /// Where.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub error: io::Error,
+}
+
+/// How far a connection came before it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// There is no way to the peer.
+    Route,
+    /// Nobody answered, or the connection was refused.
+    Tcp,
+    /// The handshake failed: certificate, suites, or no TLS there at all.
+    Tls,
+    /// There are as many connections as may be.
+    Limit,
+}
+
+impl Step {
+    /// The name in metrics and pages.
+    #[must_use]
+    pub fn as_label(self) -> &'static str {
+        match self {
+            Self::Route => "route",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Limit => "limit",
+        }
+    }
+}
+
+/// Who opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// The peer.
+    Accepted,
+    /// The appliance.
+    Connected,
+}
+
+/// What comes from connections.
+#[derive(Debug)]
+pub enum Event {
+    /// A connection is there.
+    Connected {
+        /// Its name.
+        hop: Hop,
+        /// Who opened it.
+        direction: Direction,
+    },
+    /// A whole message.
+    Message {
+        /// By which connection.
+        hop: Hop,
+        /// The message.
+        payload: Bytes,
+    },
+    /// A connection could not be made; what was to be sent by it is lost.
+    Unreachable {
+        /// To whom.
+        hop: Hop,
+        /// How far it came.
+        step: Step,
+        /// Why it ended there.
+        error: String,
+    },
+    /// A connection has ended.
+    Disconnected {
+        /// Which.
+        hop: Hop,
+        /// Why.
+        why: String,
+    },
+    /// A connection was refused or broken off before it was one.
+    Refused {
+        /// Whose.
+        hop: Hop,
+        /// How far it came.
+        step: Step,
+        /// Why.
+        error: String,
+    },
+}
+
+pub(super) struct Entry {
+    id: u64,
+    queue: mpsc::Sender<Bytes>,
+}
+
+struct Table {
+    entries: HashMap<Hop, Entry>,
+    by_source: HashMap<IpAddr, usize>,
+    next_id: u64,
+}
+
+/// What all connections share.
+pub(super) struct Shared {
+    settings: Settings,
+    server: RwLock<Arc<ServerConfig>>,
+    names: RwLock<HashMap<SocketAddr, String>>,
+    table: Mutex<Table>,
+    events: mpsc::Sender<Event>,
+}
+
+/// All connections. Dropping it stops the listeners; connections end when their peers or their queues do.
+pub struct Streams {
+    shared: Arc<Shared>,
+    _listeners: JoinSet<()>,
+}
+
+impl std::fmt::Debug for Streams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Streams").field("connections", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Streams {
+    /// Binds the listeners and accepts from now on.
+    ///
+    /// # Errors
+    /// The first listener that cannot be bound.
+    pub fn start(settings: Settings) -> Result<(Self, mpsc::Receiver<Event>), BindError> {
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let mut bound = Vec::new();
+        for listen in &settings.networks {
+            for (transport, port) in [(Transport::Tcp, listen.tcp), (Transport::Tls, listen.tls)] {
+                let Some(port) = port else { continue };
+                let address = SocketAddr::new(listen.address, port);
+                let listener = socket::listen(address, settings.dscp).map_err(|error| BindError {
+                    network: listen.network,
+                    transport,
+                    address,
+                    error,
+                })?;
+                bound.push((listen.network, transport, listener));
+            }
+        }
+        let shared = Arc::new(Shared {
+            server: RwLock::new(Arc::clone(&settings.server)),
+            settings,
+            names: RwLock::default(),
+            table: Mutex::new(Table { entries: HashMap::new(), by_source: HashMap::new(), next_id: 0 }),
+            events,
+        });
+        let mut listeners = JoinSet::new();
+        for (network, transport, listener) in bound {
+            listeners.spawn(Arc::clone(&shared).accept(network, transport, listener));
+        }
+        Ok((Self { shared, _listeners: listeners }, receiver))
+    }
+
+    /// Sends a message by the connection to a peer, which is made if there is none. Never waits: what becomes of it
+    /// is told by events.
+    pub fn send(&self, hop: Hop, payload: Bytes) {
+        let table = self.shared.table();
+        if let Some(entry) = table.entries.get(&hop) {
+            if let Err(mpsc::error::TrySendError::Full(_)) = entry.queue.try_send(payload) {
+                debug!(%hop, "a peer does not read; the message is lost");
+            }
+            return;
+        }
+        drop(table);
+        self.shared.open(hop, payload);
+    }
+
+    /// The names that the peers at these addresses have to prove by their certificates; others prove their address.
+    pub fn set_names(&self, names: HashMap<SocketAddr, String>) {
+        *self.shared.names.write().unwrap_or_else(PoisonError::into_inner) = names;
+    }
+
+    /// What it was told.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    /// Another certificate, or other rules, for connections that are accepted from now on.
+    pub fn set_server(&self, config: Arc<ServerConfig>) {
+        *self.shared.server.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// The name that the peer at an address has to prove.
+    #[must_use]
+    pub fn name(&self, address: SocketAddr) -> String {
+        self.shared.name(address)
+    }
+
+    /// The connections there are.
+    #[must_use]
+    pub fn hops(&self) -> Vec<Hop> {
+        self.shared.table().entries.keys().copied().collect()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.table().entries.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Shared {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn dscp(&self) -> Dscp {
+        self.settings.dscp
+    }
+
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.settings.connect_timeout
+    }
+
+    pub(super) fn client(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.settings.client)
+    }
+
+    pub(super) fn server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.server.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The appliance's address on a network.
+    pub(super) fn own(&self, network: NetworkId) -> Option<IpAddr> {
+        self.settings.networks.iter().find(|listen| listen.network == network).map(|listen| listen.address)
+    }
+
+    /// The name that the peer at an address has to prove.
+    pub(super) fn name(&self, address: SocketAddr) -> String {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        names.get(&address).cloned().unwrap_or_else(|| address.ip().to_string())
+    }
+
+    pub(super) async fn tell(&self, event: Event) {
+        // Nobody listens any more when the daemon is on its way out.
+        let _ = self.events.send(event).await;
+    }
+
+    /// Enters a connection; `None` when there are too many.
+    fn enter(&self, hop: Hop) -> Option<(u64, mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>)> {
+        let mut table = self.table();
+        let source = hop.address.ip();
+        let limits = self.settings.limits;
+        let held = table.by_source.get(&source).copied().unwrap_or(0);
+        if table.entries.len() >= limits.total || held >= limits.per_source {
+            return None;
+        }
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        table.next_id += 1;
+        let id = table.next_id;
+        if table.entries.insert(hop, Entry { id, queue: sender.clone() }).is_none() {
+            *table.by_source.entry(source).or_default() += 1;
+        }
+        Some((id, sender, receiver))
+    }
+
+    /// Takes a connection out of the table, unless another has its name by now.
+    pub(super) fn leave(&self, hop: Hop, id: u64) {
+        let mut table = self.table();
+        if table.entries.get(&hop).is_some_and(|entry| entry.id == id) {
+            table.entries.remove(&hop);
+            let source = hop.address.ip();
+            if let Some(held) = table.by_source.get_mut(&source) {
+                *held -= 1;
+                if *held == 0 {
+                    table.by_source.remove(&source);
+                }
+            }
+        }
+    }
+
+    fn open(self: &Arc<Self>, hop: Hop, payload: Bytes) {
+        let shared = Arc::clone(self);
+        let Some((id, sender, queue)) = self.enter(hop) else {
+            tokio::spawn(async move {
+                let error = "there are as many connections as may be".to_owned();
+                shared.tell(Event::Unreachable { hop, step: Step::Limit, error }).await;
+            });
+            return;
+        };
+        // The queue is new and has room.
+        let _ = sender.try_send(payload);
+        tokio::spawn(connection::run(shared, hop, id, Origin::Connect, sender, queue));
+    }
+
+    async fn accept(self: Arc<Self>, network: NetworkId, transport: Transport, listener: TcpListener) {
+        loop {
+            let (stream, address) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(%error, %transport, "a connection could not be accepted");
+                    sleep(ACCEPT_AGAIN).await;
+                    continue;
+                }
+            };
+            let hop = Hop { network, transport, address };
+            let Some((id, sender, queue)) = self.enter(hop) else {
+                let error = "there are as many connections as may be".to_owned();
+                self.tell(Event::Refused { hop, step: Step::Limit, error }).await;
+                continue;
+            };
+            tokio::spawn(connection::run(Arc::clone(&self), hop, id, Origin::Accept(stream), sender, queue));
+        }
+    }
+}

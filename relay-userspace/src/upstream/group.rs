@@ -1,0 +1,437 @@
+//! The group of servers.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    config::{Host, ServerUri},
+    net::Transport,
+    sip::{Hop, transport::Step},
+};
+
+/// What a name that could not be resolved is asked for again after.
+const RESOLVE_AGAIN: Duration = Duration::from_secs(15);
+/// A server of DNS that says less is asked this often all the same, and one that says more this rarely.
+const SHORTEST_TTL: Duration = Duration::from_secs(5);
+const LONGEST_TTL: Duration = Duration::from_secs(3600);
+/// Addresses that one name may have.
+const MOST_ADDRESSES: usize = 16;
+
+/// What the group is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The servers, in order of preference.
+    pub servers: Vec<ServerUri>,
+    /// How often each is asked by OPTIONS how it is; `None`: never.
+    pub probe: Option<Duration>,
+    /// How long one that failed is left alone.
+    pub recovery: Duration,
+}
+
+/// One server at one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The configured server that it belongs to.
+    pub server: ServerUri,
+    /// By what it is reached.
+    pub transport: Transport,
+    /// Where.
+    pub address: SocketAddr,
+}
+
+impl Target {
+    fn key(&self) -> Key {
+        (self.transport, self.address)
+    }
+}
+
+/// How a server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing was heard of it yet.
+    Unknown,
+    /// It answers.
+    Up,
+    /// It does not.
+    Down(Failure),
+}
+
+/// Why a server is thought to be down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection.
+    Connection(Step, String),
+    /// No answer to a request.
+    Silent,
+    /// It says so itself.
+    Status(u16),
+}
+
+impl Failure {
+    /// At which step it failed: a name in metrics and pages.
+    #[must_use]
+    pub fn step(&self) -> &'static str {
+        match self {
+            Self::Connection(step, _) => step.as_label(),
+            Self::Silent | Self::Status(_) => "sip",
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connection(Step::Route, error) => write!(f, "there is no way to it: {error}"),
+            Self::Connection(Step::Tcp, error) => write!(f, "no TCP connection: {error}"),
+            Self::Connection(Step::Tls, error) => write!(f, "TLS: {error}"),
+            Self::Connection(Step::Limit, error) => f.write_str(error),
+            Self::Silent => f.write_str("it does not answer SIP"),
+            Self::Status(status) => write!(f, "it answers {status}"),
+        }
+    }
+}
+
+/// What a name resolved to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolution {
+    /// The addresses, in the order in which they are to be tried.
+    pub addresses: Vec<SocketAddr>,
+    /// How long this holds.
+    pub ttl: Duration,
+}
+
+/// What the group wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// A name to resolve: the answer is [`Group::resolved`].
+    Resolve(ServerUri),
+    /// A server to ask how it is: the answer is [`Group::succeeded`] or [`Group::failed`].
+    Probe(Target),
+    /// A server came up or went down.
+    Changed {
+        /// Which.
+        target: Target,
+        /// What it is now.
+        health: Health,
+    },
+    /// Another server is the one that is tried first.
+    Preferred(Target),
+}
+
+/// What can be said of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerState {
+    /// As configured.
+    pub server: ServerUri,
+    /// At which address; `None` while its name has none.
+    pub address: Option<SocketAddr>,
+    /// How it is.
+    pub health: Health,
+    /// Since when.
+    pub since: Option<Instant>,
+    /// How long its last answer to a probe took.
+    pub round_trip: Option<Duration>,
+    /// Whether it is the one that is tried first.
+    pub preferred: bool,
+    /// Why its name does not resolve.
+    pub unresolved: Option<String>,
+}
+
+type Key = (Transport, SocketAddr);
+
+#[derive(Debug)]
+struct Server {
+    uri: ServerUri,
+    addresses: Vec<SocketAddr>,
+    error: Option<String>,
+    /// When the name is asked for again; `None` for an address, or while the question is under way.
+    resolve: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    health: Health,
+    since: Instant,
+    /// Until when it is left alone.
+    alone: Option<Instant>,
+    probe: Option<Instant>,
+    probed: Option<Instant>,
+    round_trip: Option<Duration>,
+}
+
+/// The servers.
+#[derive(Debug)]
+pub struct Group {
+    settings: Settings,
+    servers: Vec<Server>,
+    peers: HashMap<Key, Peer>,
+    preferred: Option<Key>,
+    out: VecDeque<Output>,
+}
+
+impl Group {
+    /// A group of which nothing is known yet; names are asked for at once.
+    #[must_use]
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        let mut group = Self {
+            settings: settings.clone(),
+            servers: Vec::new(),
+            peers: HashMap::new(),
+            preferred: None,
+            out: VecDeque::new(),
+        };
+        group.set(settings, now);
+        group
+    }
+
+    /// Takes other settings. What is known of servers that stay is kept.
+    pub fn set(&mut self, settings: Settings, now: Instant) {
+        let mut old = std::mem::take(&mut self.servers);
+        for uri in &settings.servers {
+            if let Some(known) = old.iter().position(|server| &server.uri == uri) {
+                self.servers.push(old.swap_remove(known));
+                continue;
+            }
+            let addresses = match uri.host {
+                Host::Ip(ip) => vec![SocketAddr::new(ip, uri.port.unwrap_or(uri.transport.default_port()))],
+                Host::Name(_) => Vec::new(),
+            };
+            let resolve = addresses.is_empty().then_some(now);
+            self.servers.push(Server { uri: uri.clone(), addresses, error: None, resolve });
+        }
+        self.settings = settings;
+        self.meet(now);
+    }
+
+    /// Those to try, the best first: the preferred one, then the others in order; those that are left alone last.
+    #[must_use]
+    pub fn candidates(&self, now: Instant) -> Vec<Target> {
+        let mut targets: Vec<Target> = self.targets().collect();
+        targets.sort_by_key(|target| {
+            let key = target.key();
+            let alone = self.peers.get(&key).is_some_and(|peer| {
+                matches!(peer.health, Health::Down(_)) && peer.alone.is_some_and(|until| until > now)
+            });
+            (alone, self.preferred != Some(key))
+        });
+        targets
+    }
+
+    fn targets(&self) -> impl Iterator<Item = Target> {
+        self.servers.iter().flat_map(|server| {
+            server.addresses.iter().map(|address| Target {
+                server: server.uri.clone(),
+                transport: server.uri.transport,
+                address: *address,
+            })
+        })
+    }
+
+    /// The addresses of all servers.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.servers.iter().flat_map(|server| server.addresses.iter().map(SocketAddr::ip))
+    }
+
+    /// The names that servers have to prove by their certificates, by address.
+    #[must_use]
+    pub fn names(&self) -> HashMap<SocketAddr, String> {
+        let named = self.servers.iter().filter_map(|server| match &server.uri.host {
+            Host::Name(name) => Some((name, &server.addresses)),
+            Host::Ip(_) => None,
+        });
+        named
+            .flat_map(|(name, addresses)| addresses.iter().map(move |address| (*address, name.clone())))
+            .collect()
+    }
+
+    /// A server has answered a request.
+    pub fn succeeded(&mut self, now: Instant, hop: Hop) {
+        let key = (hop.transport, hop.address);
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if let Some(asked) = peer.probed.take() {
+            peer.round_trip = Some(now.saturating_duration_since(asked));
+        }
+        peer.alone = None;
+        self.change(now, key, Health::Up);
+        let preferred_is_down = self
+            .preferred
+            .and_then(|preferred| self.peers.get(&preferred))
+            .is_none_or(|peer| matches!(peer.health, Health::Down(_)));
+        if preferred_is_down {
+            self.prefer(key);
+        }
+    }
+
+    /// A request was answered by this server: it is the one to try first from now on.
+    pub fn chosen(&mut self, now: Instant, hop: Hop) {
+        self.succeeded(now, hop);
+        let key = (hop.transport, hop.address);
+        if self.peers.contains_key(&key) {
+            self.prefer(key);
+        }
+    }
+
+    /// A server could not be reached, did not answer, or says that it cannot serve.
+    pub fn failed(&mut self, now: Instant, hop: Hop, failure: Failure) {
+        let key = (hop.transport, hop.address);
+        let recovery = self.settings.recovery;
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.probed = None;
+        peer.alone = Some(now + recovery);
+        self.change(now, key, Health::Down(failure));
+        if self.preferred == Some(key) {
+            let next = self.candidates(now).into_iter().find(|target| {
+                target.key() != key
+                    && self.peers.get(&target.key()).is_some_and(|peer| peer.health == Health::Up)
+            });
+            if let Some(next) = next {
+                self.prefer(next.key());
+            }
+        }
+    }
+
+    /// What a name resolved to, or why it did not.
+    pub fn resolved(&mut self, now: Instant, uri: &ServerUri, result: Result<Resolution, String>) {
+        let Some(server) = self.servers.iter_mut().find(|server| &server.uri == uri) else { return };
+        let again = match result {
+            Ok(mut found) if !found.addresses.is_empty() => {
+                found.addresses.truncate(MOST_ADDRESSES);
+                server.addresses = found.addresses;
+                server.error = None;
+                found.ttl.clamp(SHORTEST_TTL, LONGEST_TTL)
+            }
+            Ok(_) => {
+                server.error = Some("the name has no address".to_owned());
+                RESOLVE_AGAIN
+            }
+            Err(error) => {
+                server.error = Some(error);
+                RESOLVE_AGAIN
+            }
+        };
+        server.resolve = Some(now + again);
+        self.meet(now);
+    }
+
+    /// When [`Group::handle_timeout`] has to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let names = self.servers.iter().filter_map(|server| server.resolve);
+        let probes = self.peers.values().filter_map(|peer| peer.probe);
+        names.chain(probes).min()
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for server in &mut self.servers {
+            if server.resolve.is_some_and(|at| at <= now) {
+                server.resolve = None;
+                self.out.push_back(Output::Resolve(server.uri.clone()));
+            }
+        }
+        let targets: Vec<Target> = self.targets().collect();
+        for target in targets {
+            let Some(peer) = self.peers.get_mut(&target.key()) else { continue };
+            if peer.probe.is_some_and(|at| at <= now) {
+                peer.probe = self.settings.probe.map(|every| now + every);
+                peer.probed = Some(now);
+                self.out.push_back(Output::Probe(target));
+            }
+        }
+    }
+
+    /// Asks every server how it is as soon as may be: something has changed that may have brought one back.
+    pub fn probe_now(&mut self, now: Instant) {
+        for peer in self.peers.values_mut().filter(|peer| peer.probe.is_some()) {
+            peer.probe = Some(now);
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// How the servers are, in their order.
+    #[must_use]
+    pub fn states(&self) -> Vec<ServerState> {
+        let mut states = Vec::new();
+        for server in &self.servers {
+            let unresolved = server.error.clone();
+            if server.addresses.is_empty() {
+                states.push(ServerState {
+                    server: server.uri.clone(),
+                    address: None,
+                    health: Health::Unknown,
+                    since: None,
+                    round_trip: None,
+                    preferred: false,
+                    unresolved,
+                });
+                continue;
+            }
+            for address in &server.addresses {
+                let key = (server.uri.transport, *address);
+                let peer = self.peers.get(&key);
+                states.push(ServerState {
+                    server: server.uri.clone(),
+                    address: Some(*address),
+                    health: peer.map_or(Health::Unknown, |peer| peer.health.clone()),
+                    since: peer.map(|peer| peer.since),
+                    round_trip: peer.and_then(|peer| peer.round_trip),
+                    preferred: self.preferred == Some(key),
+                    unresolved: unresolved.clone(),
+                });
+            }
+        }
+        states
+    }
+
+    /// Makes and forgets what is kept of each address.
+    fn meet(&mut self, now: Instant) {
+        let keys: Vec<Key> = self.targets().map(|target| target.key()).collect();
+        self.peers.retain(|key, _| keys.contains(key));
+        let every = self.settings.probe;
+        for key in &keys {
+            let peer = self.peers.entry(*key).or_insert_with(|| Peer {
+                health: Health::Unknown,
+                since: now,
+                alone: None,
+                probe: Some(now),
+                probed: None,
+                round_trip: None,
+            });
+            match every {
+                None => peer.probe = None,
+                // A shorter period holds at once.
+                Some(every) => peer.probe = Some(peer.probe.map_or(now, |at| at.min(now + every))),
+            }
+        }
+        if self.preferred.is_some_and(|preferred| !keys.contains(&preferred)) {
+            self.preferred = None;
+        }
+    }
+
+    fn change(&mut self, now: Instant, key: Key, health: Health) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if peer.health == health {
+            return;
+        }
+        peer.health = health.clone();
+        peer.since = now;
+        let target = self.targets().find(|target| target.key() == key);
+        self.out.extend(target.map(|target| Output::Changed { target, health }));
+    }
+
+    fn prefer(&mut self, key: Key) {
+        if self.preferred.replace(key) == Some(key) {
+            return;
+        }
+        let target = self.targets().find(|target| target.key() == key);
+        self.out.extend(target.map(Output::Preferred));
+    }
+}

@@ -1,0 +1,17 @@
+//! The central servers as a group of equals: which is tried first, which is left alone, and why.
+//!
+//! [`Group`] is a machine without sockets: it is told what names resolve to and how servers answered, and says whom to
+//! try, which names to resolve and whom to probe. The last server known to be good is tried first, whatever its place in
+//! the list: equals share their registrations' fate, and going back and forth loses calls. A server that failed is left
+//! alone for a while, but never given up: when no other is left it is tried all the same.
+//!
+//! Invariant: a name that stops resolving keeps its last addresses; what a DNS server says can add and reorder servers,
+//! but not take the last one away. RFC 3263 (locating servers), RFC 2782 (SRV).
+
+mod group;
+mod srv;
+#[cfg(test)]
+mod tests;
+
+pub use group::{Failure, Group, Health, Output, Resolution, ServerState, Settings, Target};
+pub use srv::{SrvRecord, order};

@@ -1,0 +1,160 @@
+//! The group, driven by hand.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use super::*;
+use crate::{
+    config::ServerUri,
+    net::{NetworkId, Transport},
+    sip::{Hop, transport::Step},
+};
+
+const PROBE: Duration = Duration::from_secs(30);
+const RECOVERY: Duration = Duration::from_secs(60);
+
+fn uri(text: &str) -> ServerUri {
+    ServerUri::try_from(text.to_owned()).unwrap()
+}
+
+fn group(servers: &[&str], now: Instant) -> Group {
+    let servers = servers.iter().map(|server| uri(server)).collect();
+    Group::new(Settings { servers, probe: Some(PROBE), recovery: RECOVERY }, now)
+}
+
+fn hop(address: &str) -> Hop {
+    Hop::udp(NetworkId(1), address.parse().unwrap())
+}
+
+fn order_of(group: &Group, now: Instant) -> Vec<String> {
+    group.candidates(now).iter().map(|target| target.address.to_string()).collect()
+}
+
+fn outputs(group: &mut Group) -> Vec<Output> {
+    std::iter::from_fn(|| group.poll_output()).collect()
+}
+
+const A: &str = "10.0.0.1:5060";
+const B: &str = "10.0.0.2:5060";
+
+#[test]
+fn the_first_is_tried_first_until_another_has_answered_in_its_place() {
+    let now = Instant::now();
+    let mut group = group(&[A, B], now);
+    assert_eq!(order_of(&group, now), [A, B]);
+    group.failed(now, hop(A), Failure::Silent);
+    assert_eq!(order_of(&group, now), [B, A], "the one that failed is left alone, not given up");
+    group.chosen(now, hop(B));
+    let later = now + RECOVERY;
+    assert_eq!(order_of(&group, later), [B, A], "the last one known good stays");
+    group.succeeded(later, hop(A));
+    assert_eq!(
+        order_of(&group, later),
+        [B, A],
+        "a probe's answer moves nothing while the preferred one is well"
+    );
+    group.failed(later, hop(B), Failure::Status(503));
+    assert_eq!(order_of(&group, later), [A, B]);
+    let states = group.states();
+    assert_eq!((states[0].preferred, states[1].preferred), (true, false));
+    assert_eq!(states[1].health, Health::Down(Failure::Status(503)));
+}
+
+#[test]
+fn each_server_is_probed_and_its_changes_are_told_once() {
+    let now = Instant::now();
+    let mut group = group(&[A, "sip:10.0.0.2;transport=tls"], now);
+    assert_eq!(group.poll_timeout(), Some(now));
+    group.handle_timeout(now);
+    let probes = outputs(&mut group);
+    assert!(
+        matches!(&probes[..], [Output::Probe(a), Output::Probe(b)]
+        if a.address.to_string() == A && b.address.to_string() == "10.0.0.2:5061"),
+        "{probes:?}"
+    );
+    assert_eq!(group.poll_timeout(), Some(now + PROBE));
+    let answered = now + Duration::from_millis(20);
+    group.succeeded(answered, hop(A));
+    group.succeeded(answered, hop(A));
+    let told = outputs(&mut group);
+    assert!(
+        matches!(&told[..], [Output::Changed { health: Health::Up, .. }, Output::Preferred(_)]),
+        "{told:?}"
+    );
+    assert_eq!(group.states()[0].round_trip, Some(Duration::from_millis(20)));
+    let tls = Hop { transport: Transport::Tls, ..hop("10.0.0.2:5061") };
+    group.failed(answered, tls, Failure::Connection(Step::Tcp, "refused".to_owned()));
+    let told = outputs(&mut group);
+    assert!(
+        matches!(&told[..], [Output::Changed { health: Health::Down(failure), .. }]
+        if failure.to_string() == "no TCP connection: refused" && failure.step() == "tcp"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn names_are_resolved_again_when_their_time_is_over_and_keep_their_addresses_when_dns_fails() {
+    let now = Instant::now();
+    let mut group = group(&["sip:example.com"], now);
+    assert_eq!(order_of(&group, now), [""; 0]);
+    assert_eq!(group.states()[0].address, None);
+    group.handle_timeout(now);
+    assert_eq!(outputs(&mut group), [Output::Resolve(uri("sip:example.com"))]);
+    let addresses: Vec<SocketAddr> = [B, A].iter().map(|address| address.parse().unwrap()).collect();
+    let found = Resolution { addresses, ttl: Duration::from_secs(300) };
+    group.resolved(now, &uri("sip:example.com"), Ok(found));
+    assert_eq!(order_of(&group, now), [B, A], "in the order in which the resolver gave them");
+    assert_eq!(group.names().len(), 2);
+    group.handle_timeout(now);
+    outputs(&mut group);
+    let later = now + Duration::from_secs(300);
+    group.handle_timeout(later);
+    assert!(outputs(&mut group).contains(&Output::Resolve(uri("sip:example.com"))));
+    group.resolved(later, &uri("sip:example.com"), Err("no answer".to_owned()));
+    assert_eq!(order_of(&group, later), [B, A]);
+    assert_eq!(group.states()[0].unresolved.as_deref(), Some("no answer"));
+    let moved = Resolution { addresses: vec![A.parse().unwrap()], ttl: Duration::ZERO };
+    group.resolved(later, &uri("sip:example.com"), Ok(moved));
+    assert_eq!(order_of(&group, later), [A]);
+    assert_eq!(group.states()[0].unresolved, None);
+}
+
+#[test]
+fn other_settings_keep_what_is_known_of_the_servers_that_stay() {
+    let now = Instant::now();
+    let mut group = group(&[A, B], now);
+    group.chosen(now, hop(B));
+    let servers = vec![uri("10.0.0.3"), uri(B)];
+    group.set(Settings { servers, probe: None, recovery: RECOVERY }, now);
+    assert_eq!(order_of(&group, now), [B, "10.0.0.3:5060"]);
+    assert_eq!(group.poll_timeout(), None, "nothing to probe and nothing to resolve");
+}
+
+#[test]
+fn srv_records_are_ordered_by_priority_and_drawn_by_weight() {
+    let record =
+        |priority, weight, host: &str| SrvRecord { priority, weight, port: 5060, host: host.to_owned() };
+    let records = vec![record(10, 60, "c"), record(0, 0, "a"), record(0, 30, "b"), record(10, 20, "d")];
+    let hosts = |draw: fn(u32) -> u32| -> String {
+        order(records.clone(), draw).iter().map(|record| record.host.as_str()).collect()
+    };
+    assert_eq!(hosts(|_| 0), "abcd");
+    assert_eq!(hosts(|most| most), "badc");
+    let mut seen = std::collections::HashMap::new();
+    let mut state = 12_345u32;
+    for _ in 0..4000 {
+        let draw = |most: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) % (most + 1)
+        };
+        let first = order(vec![record(0, 60, "c"), record(0, 20, "d")], draw).remove(0).host;
+        *seen.entry(first).or_insert(0) += 1;
+    }
+    let share = f64::from(seen["c"]) / 4000.0;
+    assert!((0.70..0.80).contains(&share), "three quarters are c's: {share}");
+    let equal = vec![record(0, 0, "a"), record(0, 0, "b")];
+    assert_eq!(order(equal.clone(), |_| 0)[0].host, "a");
+    assert_eq!(order(equal, |most| most)[0].host, "b", "records without weights are drawn evenly");
+}
