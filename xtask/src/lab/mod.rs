@@ -19,6 +19,7 @@
 //! | [`sipp`] | phones and server by SIPp, with this crate's scenarios |
 //! | [`kamailio`], [`baresip`] | a real server and real phones, which know nothing of the laboratory |
 //! | [`dhcp`] | the office's own DHCP server, and clients |
+//! | [`nginx`] | a central server of files |
 //! | [`rtp`], [`media`] | RTP and RTCP on the wire, and the endpoint that plays and hears every call's media |
 //! | [`traffic`] | a plan of registrations and overlapping calls, carried out by all of the above |
 //! | [`http`] | one HTTP request from inside a namespace |
@@ -34,6 +35,7 @@ pub mod kamailio;
 pub mod media;
 pub mod netns;
 pub mod network;
+pub mod nginx;
 pub mod rtp;
 pub mod running;
 pub mod sipp;
