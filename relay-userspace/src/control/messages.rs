@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::provisioning::{PhoneActivity, syslog::SyslogView};
+
 /// A question to the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
@@ -18,6 +20,15 @@ pub enum Request {
     Flows {
         /// Of this call only.
         call_id: Option<String>,
+    },
+    /// The phones.
+    Phones,
+    /// The last lines of phones' logs.
+    Syslog {
+        /// Of the phone with this IP address only.
+        phone: Option<String>,
+        /// How many.
+        lines: usize,
     },
     /// The servers' certificates that no authority vouches for.
     Certificates,
@@ -63,6 +74,10 @@ pub enum Response {
     Calls(Vec<CallView>),
     /// To [`Request::Flows`].
     Flows(Vec<FlowView>),
+    /// To [`Request::Phones`], the one that was heard of last first.
+    Phones(Vec<PhoneView>),
+    /// To [`Request::Syslog`], oldest first.
+    Syslog(Vec<SyslogView>),
     /// To [`Request::Certificates`].
     Certificates(Vec<CertificateView>),
     /// To [`Request::Entries`].
@@ -71,6 +86,31 @@ pub enum Response {
     Done,
     /// What is wrong with the request.
     Error(String),
+}
+
+/// A phone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PhoneView {
+    /// What it asked for besides calls.
+    #[serde(flatten)]
+    pub activity: PhoneActivity,
+    /// Its registrations that stand.
+    pub registrations: Vec<RegistrationView>,
+}
+
+/// A registration of a phone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RegistrationView {
+    /// Whose calls it takes, `user@host`.
+    pub address_of_record: String,
+    /// The phone's own contact.
+    pub contact: String,
+    /// Seconds until it ends.
+    pub expires_seconds: u64,
+    /// Seconds since it was granted first.
+    pub registered_seconds: u64,
+    /// What the phone calls itself.
+    pub user_agent: Option<String>,
 }
 
 /// How the appliance is.

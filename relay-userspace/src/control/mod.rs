@@ -7,6 +7,7 @@ mod messages;
 mod socket;
 
 pub use messages::{
-    CallView, CertificateView, EntryView, FlowView, NetworkView, Request, Response, ServerView, StatusView,
+    CallView, CertificateView, EntryView, FlowView, NetworkView, PhoneView, RegistrationView, Request,
+    Response, ServerView, StatusView,
 };
 pub use socket::{Answers, ask, bind, serve};

@@ -10,6 +10,7 @@ mod host;
 mod measures;
 mod names;
 mod plane;
+mod services;
 mod start;
 mod views;
 

@@ -9,7 +9,7 @@ use prometheus::{
 use relay_ebpf::tables::Latency;
 use thiserror::Error;
 
-use super::names;
+use super::{ServiceMetrics, names};
 
 /// A metric could not be made or written.
 #[derive(Debug, Error)]
@@ -88,6 +88,8 @@ pub struct Metrics {
     pub attach_mode: IntGaugeVec,
     /// Datapath: datapath, reason.
     pub datapath_info: IntGaugeVec,
+    /// Those of the office's services.
+    pub services: ServiceMetrics,
 }
 
 /// From 1 ms to a minute: a phone that answers at once, and one that rings.
@@ -274,6 +276,7 @@ impl Metrics {
                 "1 for the datapath in force, and why it is not the kernel's.",
                 &["datapath", "reason"],
             )?,
+            services: ServiceMetrics::new(&registry)?,
             registry,
         };
         let build = IntGaugeVec::new(Opts::new(names::BUILD_INFO, "Version of the daemon."), &["version"])?;
