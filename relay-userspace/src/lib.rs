@@ -10,6 +10,7 @@
 //! | 4 | [`daemon`] | wire the rooms together, own start-up and shutdown |
 //! | 3 | [`admin`] | pages and REST for administrators, metrics and health |
 //! | 3 | [`control`] | the command line's socket |
+//! | 3 | [`provisioning`] | what phones need before they register: DHCP options, files, time, a keeper of logs |
 //! | 3 | [`proxy`] | where each SIP message goes and what becomes of it on the way |
 //! | 2 | [`media`] | media sessions: offer and answer in, flows out |
 //! | 2 | [`upstream`] | the central servers: whom to try, whom to probe |
@@ -38,6 +39,7 @@ pub mod log;
 pub mod media;
 pub mod metrics;
 pub mod net;
+pub mod provisioning;
 pub mod proxy;
 pub mod registrar;
 pub mod sdp;

@@ -4,6 +4,7 @@ mod doctor;
 mod show;
 
 use std::{
+    net::IpAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -66,6 +67,22 @@ enum Command {
         /// Of this call only.
         #[arg(long)]
         call_id: Option<String>,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Show the phones: what each has asked for on its way to its registration.
+    Phones {
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Show the last lines of the phones' logs.
+    Syslog {
+        /// Of the phone with this IP address only.
+        #[arg(long, value_name = "ADDRESS")]
+        phone: Option<IpAddr>,
+        /// How many.
+        #[arg(long, default_value_t = 50)]
+        lines: usize,
         #[command(flatten)]
         daemon: Daemon,
     },
@@ -220,6 +237,17 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
             Response::Flows(flows) => print(daemon.format.output, &flows, |flows| show::flows(flows)),
             other => return unexpected(&other),
         },
+        Command::Phones { daemon } => match ask(&daemon, &Request::Phones).await? {
+            Response::Phones(phones) => print(daemon.format.output, &phones, |phones| show::phones(phones)),
+            other => return unexpected(&other),
+        },
+        Command::Syslog { phone, lines, daemon } => {
+            let request = Request::Syslog { phone: phone.map(|phone| phone.to_string()), lines };
+            match ask(&daemon, &request).await? {
+                Response::Syslog(log) => print(daemon.format.output, &log, |log| show::syslog(log)),
+                other => return unexpected(&other),
+            }
+        }
         Command::Servers { daemon } => match ask(&daemon, &Request::Status).await? {
             Response::Status(status) => {
                 print(daemon.format.output, &status.servers, |servers| show::servers(servers));

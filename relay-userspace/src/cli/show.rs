@@ -2,7 +2,12 @@
 
 use std::fmt::Write as _;
 
-use crate::control::{CallView, CertificateView, EntryView, FlowView, ReloadedView, ServerView, SetupLinkView, StatusView};
+use crate::{
+    control::{
+        CallView, CertificateView, EntryView, FlowView, PhoneView, ReloadedView, ServerView, SetupLinkView, StatusView,
+    },
+    provisioning::syslog::SyslogView,
+};
 
 /// Columns as wide as their widest cell, two blanks apart.
 fn table(header: &[&str], rows: &[Vec<String>]) -> String {
@@ -266,6 +271,54 @@ fn flow_row(flow: &FlowView) -> Vec<String> {
         if flow.expected == 0 { "-".to_owned() } else { format!("{:.2}", flow.jitter_ms) },
         notes.join("; "),
     ]
+}
+
+/// The phones, each with a line for what it did and for its registrations.
+pub(super) fn phones(phones: &[PhoneView]) -> String {
+    if phones.is_empty() {
+        return "no phone was heard of\n".to_owned();
+    }
+    let mut rows = Vec::new();
+    for phone in phones {
+        let activity = &phone.activity;
+        let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        let mut name = vec![dash(&activity.address), dash(&activity.hardware_address)];
+        let kind = activity.vendor_class.as_ref().or(activity.user_agent.as_ref()).or_else(|| {
+            phone.registrations.iter().find_map(|registration| registration.user_agent.as_ref())
+        });
+        name.push(kind.cloned().unwrap_or_else(|| "-".to_owned()));
+        let stages = activity.stages.iter().map(|stage| {
+            [
+                stage.stage.replace('_', " "),
+                time_of_day(stage.at_unix_ms),
+                stage.count.to_string(),
+                stage.detail.clone(),
+            ]
+        });
+        let registrations = phone.registrations.iter().map(|registration| {
+            [
+                "registered".to_owned(),
+                "-".to_owned(),
+                "-".to_owned(),
+                format!("{} for {} s", registration.address_of_record, registration.expires_seconds),
+            ]
+        });
+        for cells in stages.chain(registrations) {
+            rows.push([std::mem::replace(&mut name, vec![String::new(); 3]), cells.to_vec()].concat());
+        }
+    }
+    table(&["address", "hardware", "kind", "what", "last (UTC)", "times", ""], &rows)
+}
+
+/// Lines of logs.
+pub(super) fn syslog(lines: &[SyslogView]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        let speaker = line.application.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
+        let (time, phone, severity) = (time_of_day(line.received_unix_ms), &line.phone, &line.severity);
+        let _ = writeln!(text, "{time} {phone} {severity} {speaker}{}", line.message);
+    }
+    text
 }
 
 /// Hours, minutes, seconds and milliseconds of a time in milliseconds since 1970, in UTC.

@@ -12,7 +12,9 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{ConfigError, PortRange, ServerUri, StatusRange, Tls, Web};
+use super::{
+    Clock, ConfigError, Dhcp, PortRange, Provisioning, ServerUri, StatusRange, Syslog, Tls, Web,
+};
 use crate::net::{DatapathChoice, Dscp, Latching, NetworkId, Role, Transport};
 
 /// The whole configuration.
@@ -42,6 +44,18 @@ pub struct Config {
     /// How media is carried.
     #[serde(default)]
     pub datapath: Datapath,
+    /// Answers to DHCPINFORM.
+    #[serde(default)]
+    pub dhcp: Dhcp,
+    /// Time for the phones.
+    #[serde(default)]
+    pub clock: Clock,
+    /// The phones' logs.
+    #[serde(default)]
+    pub syslog: Syslog,
+    /// The relay of firmware and configuration files.
+    #[serde(default)]
+    pub provisioning: Provisioning,
     /// Metrics and health over HTTP.
     #[serde(default)]
     pub admin: Admin,
@@ -445,9 +459,13 @@ impl Config {
                 return Err(wrong(None, key, format!("{value} is out of range: 1 to {most}")));
             }
         }
-        if let Err((key, message)) = self.web.check() {
-            return Err(wrong(None, key, message));
-        }
+        self.dhcp
+            .check(&self.provisioning)
+            .and_then(|()| self.clock.check())
+            .and_then(|()| self.syslog.check())
+            .and_then(|()| self.provisioning.check())
+            .and_then(|()| self.web.check())
+            .map_err(|(key, message)| wrong(None, key, message))?;
         tracing_subscriber::EnvFilter::try_new(&self.log.level).map(drop).map_err(|error| {
             wrong(None, "log.level", format!("{:?} is no log filter: {error}", self.log.level))
         })
@@ -541,6 +559,29 @@ servers = ["10.62.0.10:5060"]
             "max_calls",
             "ring_timeout_seconds",
             "timeout_seconds",
+            "enabled",
+            "option",
+            "url",
+            "tftp_server",
+            "stratum",
+            "unsynchronised",
+            "port",
+            "file_kib",
+            "total_mib",
+            "retention_days",
+            "http_port",
+            "https_port",
+            "user",
+            "password_file",
+            "client_certificate",
+            "client_private_key",
+            "connect_timeout_ms",
+            "idle_timeout_seconds",
+            "cache_mib",
+            "cache_file_mib",
+            "upload_mib",
+            "connections",
+            "connections_per_phone",
             "engine",
             "flows",
             "force_userspace",
@@ -641,6 +682,54 @@ servers = ["10.62.0.10:5060"]
                 "[upstream]",
                 "[sip]\nmax_calls = 0\n[upstream]",
                 "key sip.max_calls: 0 is out of range",
+            ),
+            (
+                "an option that is DHCP's own",
+                "[upstream]",
+                "[dhcp]\nenabled = true\noption = 51\n[upstream]",
+                "key dhcp.option: option 51 has another meaning",
+            ),
+            (
+                "phones sent to a relay that is off",
+                "[upstream]",
+                "[dhcp]\nenabled = true\n[upstream]",
+                "key dhcp.url: phones would be sent to a relay that is off",
+            ),
+            (
+                "a URL with a blank",
+                "[upstream]",
+                "[dhcp]\nurl = \"http://a b\"\n[upstream]",
+                "key dhcp.url: \"http://a b\" must be 1 to 100 printable",
+            ),
+            (
+                "an impossible stratum",
+                "[upstream]",
+                "[clock]\nstratum = 16\n[upstream]",
+                "key clock.stratum: 16 is out of range: 1 to 15",
+            ),
+            (
+                "a file server by another protocol",
+                "[upstream]",
+                "[provisioning]\nservers = [\"ftp://a.example\"]\n[upstream]",
+                "line 14, key provisioning.servers: \"ftp://a.example\" is not a server of files: it begins with",
+            ),
+            (
+                "a user without a password",
+                "[upstream]",
+                "[provisioning]\nuser = \"branch\"\n[upstream]",
+                "key provisioning.password_file: provisioning.user and provisioning.password_file belong",
+            ),
+            (
+                "one port for two",
+                "[upstream]",
+                "[provisioning]\nhttp_port = 8089\n[upstream]",
+                "key provisioning.https_port: HTTP and HTTPS need ports of their own",
+            ),
+            (
+                "no log port",
+                "[upstream]",
+                "[syslog]\nport = 0\n[upstream]",
+                "key syslog.port: 0 is out of range",
             ),
             (
                 "SIP among the media ports",

@@ -217,6 +217,91 @@ impl TryFrom<String> for ServerUri {
     }
 }
 
+/// The beginning of a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Without TLS.
+    Http,
+    /// In TLS.
+    Https,
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        })
+    }
+}
+
+/// A server of files, written as a URL (`"https://provision.example.com:8089/phones"`).
+///
+/// Requests' paths are appended to its path, which never ends with a slash.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct HttpServer {
+    /// Whether it speaks TLS.
+    pub scheme: Scheme,
+    /// Host, with the port if one is named.
+    pub authority: String,
+    /// The path before each request's, empty or with a leading slash.
+    pub base: String,
+}
+
+impl fmt::Display for HttpServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.scheme, self.authority, self.base)
+    }
+}
+
+impl TryFrom<String> for HttpServer {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let wrong = |why: &str| {
+            format!(
+                "{text:?} is not a server of files: {why}; write for example \"https://provision.example.com:8089\""
+            )
+        };
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
+            _ => return Err(wrong("it begins with neither http:// nor https://")),
+        };
+        let (authority, base) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+        if authority.contains('@') {
+            return Err(wrong("a password has no place in a URL; set provisioning.user and password_file"));
+        }
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if !authority.ends_with(']') => {
+                port.parse::<u16>()
+                    .ok()
+                    .filter(|port| *port != 0)
+                    .ok_or_else(|| wrong(&format!("{port:?} is not a port")))?;
+                host
+            }
+            _ => authority,
+        };
+        let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let is_host = match literal {
+            Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => host.parse::<std::net::Ipv4Addr>().is_ok() || is_domain_name(host),
+        };
+        if !is_host {
+            return Err(wrong(&format!("{host:?} is neither an address nor a domain name")));
+        }
+        let base = base.trim_end_matches('/');
+        if base.contains(['?', '#']) || !base.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(wrong("its path has a query, a fragment or characters that need escaping"));
+        }
+        if base.split('/').any(|segment| segment == "..") {
+            return Err(wrong("its path has \"..\""));
+        }
+        Ok(Self { scheme, authority: authority.to_ascii_lowercase(), base: base.to_owned() })
+    }
+}
+
 /// RFC 1035 section 2.3.1 and 2.3.4, with the underscores and leading digits that are in use; the last label is not a
 /// number, so that a mistyped address is not taken for a name.
 fn is_domain_name(name: &str) -> bool {
@@ -247,6 +332,30 @@ mod tests {
         ];
         for (text, expected) in rows {
             assert_eq!(ServerUri::try_from(text.to_owned()).unwrap().to_string(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn servers_of_files_are_read_as_urls() {
+        let rows = [
+            ("http://Provision.Example.com:8088", Ok("http://provision.example.com:8088")),
+            ("HTTPS://10.62.0.10/phones/", Ok("https://10.62.0.10/phones")),
+            ("http://[fd00::1]:8088/", Ok("http://[fd00::1]:8088")),
+            ("provision.example.com", Err("it begins with neither http:// nor https://")),
+            ("http://", Err("\"\" is neither an address nor a domain name")),
+            ("http://user:word@a.example/", Err("a password has no place in a URL")),
+            ("http://a.example:0", Err("\"0\" is not a port")),
+            ("http://a.example/x?y", Err("its path has a query")),
+            ("http://a.example/a b", Err("characters that need escaping")),
+            ("http://a.example/../b", Err("its path has \"..\"")),
+            ("http://a example", Err("neither an address nor a domain name")),
+        ];
+        for (text, expected) in rows {
+            match (HttpServer::try_from(text.to_owned()), expected) {
+                (Ok(server), Ok(expected)) => assert_eq!(server.to_string(), expected, "{text}"),
+                (Err(error), Err(expected)) => assert!(error.contains(expected), "{text}: {error}"),
+                (result, _) => panic!("{text}: {result:?}"),
+            }
         }
     }
 

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::provisioning::{PhoneActivity, syslog::SyslogView};
+
 /// A question to the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
@@ -23,6 +25,15 @@ pub enum Request {
     Reload,
     /// Make a one-time link by which an administrator is set.
     SetupLink,
+    /// The phones.
+    Phones,
+    /// The last lines of phones' logs.
+    Syslog {
+        /// Of the phone with this IP address only.
+        phone: Option<String>,
+        /// How many.
+        lines: usize,
+    },
     /// The servers' certificates that no authority vouches for.
     Certificates,
     /// Trust one of them.
@@ -71,6 +82,10 @@ pub enum Response {
     Reloaded(ReloadedView),
     /// To [`Request::SetupLink`].
     SetupLink(SetupLinkView),
+    /// To [`Request::Phones`], the one that was heard of last first.
+    Phones(Vec<PhoneView>),
+    /// To [`Request::Syslog`], oldest first.
+    Syslog(Vec<SyslogView>),
     /// To [`Request::Certificates`].
     Certificates(Vec<CertificateView>),
     /// To [`Request::Entries`].
@@ -79,6 +94,31 @@ pub enum Response {
     Done,
     /// What is wrong with the request.
     Error(String),
+}
+
+/// A phone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PhoneView {
+    /// What it asked for besides calls.
+    #[serde(flatten)]
+    pub activity: PhoneActivity,
+    /// Its registrations that stand.
+    pub registrations: Vec<RegistrationView>,
+}
+
+/// A registration of a phone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RegistrationView {
+    /// Whose calls it takes, `user@host`.
+    pub address_of_record: String,
+    /// The phone's own contact.
+    pub contact: String,
+    /// Seconds until it ends.
+    pub expires_seconds: u64,
+    /// Seconds since it was granted first.
+    pub registered_seconds: u64,
+    /// What the phone calls itself.
+    pub user_agent: Option<String>,
 }
 
 /// How the appliance is.

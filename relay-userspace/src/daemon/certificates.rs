@@ -32,6 +32,16 @@ impl Certificates {
         Ok(certificates)
     }
 
+    /// What TLS goes by.
+    pub(super) fn in_force(&self) -> &Arc<Trust> {
+        &self.trust
+    }
+
+    /// The store.
+    pub(super) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
     fn enforce(&self) -> Result<(), StoreError> {
         let trusted =
             self.store.certificates()?.into_iter().filter(|certificate| certificate.trusted.is_some());

@@ -11,6 +11,7 @@ mod measures;
 mod names;
 mod plane;
 mod reload;
+mod services;
 mod start;
 mod views;
 

@@ -25,6 +25,7 @@ use super::{
     measures::{Measures, NetworkLabels},
     plane::MediaPlane,
     reload::Reloader,
+    services::{self, Office, Services},
     views::{NetworkFacts, Views},
 };
 use crate::{
@@ -80,6 +81,14 @@ pub enum StartError {
     /// The HTTP or the control socket.
     #[error("{0}")]
     Listener(String),
+    /// One of the office's services.
+    #[error("[{table}]: {message}")]
+    Service {
+        /// Its table in the configuration.
+        table: &'static str,
+        /// What is wrong, and what to do.
+        message: String,
+    },
     /// Signals.
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),
@@ -138,10 +147,12 @@ pub async fn run(
     if let Err(error) = host::reserve_ports(&ranges) {
         warn!(%error, "the media ports cannot be kept from other programs (net.ipv4.ip_local_reserved_ports)");
     }
+    let metrics = Metrics::new()?;
+    let Services { phones, logs, tasks: service_tasks } =
+        services::start(config, &offices(&networks), &metrics.services, &certificates)?;
     let (engine, copies) = Engine::start(&engine_settings(config, &networks)).await?;
     let engine = Arc::new(engine);
 
-    let metrics = Metrics::new()?;
     let datapath =
         if engine.why_userspace().is_none() { names::datapath::KERNEL } else { names::datapath::USERSPACE };
     metrics.datapath_info.with_label_values(&[datapath, engine.why_userspace().unwrap_or_default()]).set(1);
@@ -177,10 +188,12 @@ pub async fn run(
         started_unix: now_unix(),
         setup: Arc::clone(&setup),
         reloader: Reloader::new(file, config, override_datapath, log, Arc::clone(&core)),
+        phones,
+        logs,
     });
     let web = Web::new(Arc::clone(&views) as Arc<dyn Appliance>, Arc::clone(&store), setup, &core.measures.metrics);
 
-    let mut tasks: Vec<JoinHandle<()>> = Vec::new();
+    let mut tasks: Vec<JoinHandle<()>> = service_tasks;
     for ready in &networks {
         tasks.push(tokio::spawn(Arc::clone(&core).receive(ready.id)));
     }
@@ -351,6 +364,18 @@ fn bind_sip(ready: &Ready<'_>, dscp: Dscp) -> Result<UdpSocket, StartError> {
             message: format!("SIP port {bound} cannot be bound: {error}; {hint}"),
         }
     })
+}
+
+/// The networks of phones.
+fn offices<'a>(networks: &'a [Ready<'a>]) -> Vec<Office<'a>> {
+    let phones = networks.iter().filter(|ready| ready.network.role == Role::Phones);
+    phones
+        .map(|ready| Office {
+            name: &ready.network.name,
+            interface: &ready.network.interface,
+            address: ready.address,
+        })
+        .collect()
 }
 
 fn engine_settings(config: &Config, networks: &[Ready<'_>]) -> EngineSettings {

@@ -10,12 +10,15 @@ use crate::{
     admin::{Appliance, Machine, Observed, Setup, Which},
     config::ConfigError,
     control::{
-        Answers, BindingView, CallView, EntryView, FlowView, NetworkView, ReloadedView, Request, Response,
+        Answers, BindingView, CallView, EntryView, FlowView, NetworkView, PhoneView, RegistrationView,
+        ReloadedView, Request, Response,
         ServerView, StatusView,
     },
     datapath::{Carrier, FlowReport},
     net::NetworkId,
+    provisioning::{Inventory, PhoneActivity, syslog::Book},
     proxy::CallInfo,
+    registrar::Binding,
     store::{Entry, StoreError},
     upstream::{Health, ServerState},
 };
@@ -37,6 +40,9 @@ pub(super) struct Views {
     pub(super) started_unix: i64,
     pub(super) setup: Arc<Setup>,
     pub(super) reloader: Reloader,
+    pub(super) phones: Arc<Inventory>,
+    /// The last lines of phones' logs, if these are received.
+    pub(super) logs: Option<Arc<Book>>,
 }
 
 impl Views {
@@ -145,6 +151,48 @@ impl Views {
         }
     }
 
+    /// The phones that were heard of: what each asked for, and its registrations.
+    fn phones(&self) -> Vec<PhoneView> {
+        let now = Instant::now();
+        let mut registrations: HashMap<String, Vec<RegistrationView>> = HashMap::new();
+        for binding in self.core.state().proxy.bindings() {
+            registrations
+                .entry(binding.source.address.ip().to_string())
+                .or_default()
+                .push(registration(now, binding));
+        }
+        let mut phones: Vec<PhoneView> = Vec::new();
+        for activity in self.phones.phones() {
+            let registrations =
+                activity.address.as_ref().and_then(|address| registrations.remove(address)).unwrap_or_default();
+            phones.push(PhoneView { activity, registrations });
+        }
+        // Those that have registered and asked for nothing else.
+        let mut others: Vec<(String, Vec<RegistrationView>)> = registrations.into_iter().collect();
+        others.sort_by(|a, b| a.0.cmp(&b.0));
+        for (address, registrations) in others {
+            let activity = PhoneActivity { address: Some(address), ..PhoneActivity::default() };
+            phones.push(PhoneView { activity, registrations });
+        }
+        for phone in &mut phones {
+            phone.registrations.sort_by(|a, b| a.address_of_record.cmp(&b.address_of_record));
+        }
+        phones
+    }
+
+    /// The last lines of the phones' logs.
+    fn syslog(&self, phone: Option<&str>, lines: usize) -> Response {
+        let Some(logs) = &self.logs else {
+            return Response::Error(
+                "phones' logs are not received: set syslog.enabled = true in the configuration".to_owned(),
+            );
+        };
+        match phone.map(str::parse).transpose() {
+            Ok(phone) => Response::Syslog(logs.last(phone, lines)),
+            Err(_) => Response::Error(format!("{phone:?} is not an IP address")),
+        }
+    }
+
     fn flows(&self, call_id: Option<&str>) -> Vec<FlowView> {
         let mut owners: HashMap<SocketAddr, String> = HashMap::new();
         {
@@ -217,6 +265,16 @@ impl Views {
     }
 }
 
+fn registration(now: Instant, binding: &Binding) -> RegistrationView {
+    RegistrationView {
+        address_of_record: String::from_utf8_lossy(&binding.aor).into_owned(),
+        contact: String::from_utf8_lossy(&binding.contact).into_owned(),
+        expires_seconds: binding.expires.saturating_duration_since(now).as_secs(),
+        registered_seconds: now.saturating_duration_since(binding.registered).as_secs(),
+        user_agent: binding.user_agent.clone(),
+    }
+}
+
 impl Answers for Views {
     fn answer(&self, request: &Request) -> Response {
         match request {
@@ -228,6 +286,8 @@ impl Answers for Views {
                 Err(error) => Response::Error(error.to_string()),
             },
             Request::SetupLink => Response::SetupLink(self.setup.issue(Instant::now())),
+            Request::Phones => Response::Phones(self.phones()),
+            Request::Syslog { phone, lines } => self.syslog(phone.as_deref(), *lines),
             Request::Certificates => answered(self.core.certificates.list(), |list| {
                 Response::Certificates(list.iter().map(certificate_view).collect())
             }),

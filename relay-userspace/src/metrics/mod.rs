@@ -5,5 +5,7 @@
 
 pub mod names;
 mod registry;
+mod services;
 
 pub use registry::{Metrics, MetricsError, raise};
+pub use services::ServiceMetrics;

@@ -121,6 +121,30 @@ pub mod reload {
     /// It is not valid or cannot be read; what ran before runs on.
     pub const REFUSED: &str = "refused";
 }
+/// DHCP messages of phones, by type.
+pub const DHCP_MESSAGES: &str = "branchline_dhcp_messages_total";
+/// DHCP messages dropped, by reason.
+pub const DHCP_DROPPED: &str = "branchline_dhcp_dropped_total";
+/// NTP packets, by what became of them.
+pub const CLOCK_REQUESTS: &str = "branchline_clock_requests_total";
+/// 1 while the kernel says that the host's clock is synchronised.
+pub const CLOCK_SYNCHRONISED: &str = "branchline_clock_synchronised";
+/// Lines of phones' logs, by severity.
+pub const SYSLOG_MESSAGES: &str = "branchline_syslog_messages_total";
+/// Lines of phones' logs that were lost, by reason.
+pub const SYSLOG_DROPPED: &str = "branchline_syslog_dropped_total";
+/// Phones' requests for files, by method, status and source.
+pub const PROVISIONING_REQUESTS: &str = "branchline_provisioning_requests_total";
+/// Bytes of answers to phones, by source.
+pub const PROVISIONING_BYTES: &str = "branchline_provisioning_bytes_total";
+/// Phones' requests and connections refused, by reason.
+pub const PROVISIONING_REFUSED: &str = "branchline_provisioning_refused_total";
+/// Requests that a server of files failed to answer, by server.
+pub const PROVISIONING_UPSTREAM_FAILURES: &str = "branchline_provisioning_upstream_failures_total";
+/// Bytes of cached files on disk.
+pub const PROVISIONING_CACHE_BYTES: &str = "branchline_provisioning_cache_bytes";
+/// Files that could not be cached.
+pub const PROVISIONING_NOT_CACHED: &str = "branchline_provisioning_not_cached_total";
 
 /// Values of the label `datapath`.
 pub mod datapath {
@@ -136,4 +160,42 @@ pub mod sip {
     pub const RECEIVED: &str = "received";
     /// From the appliance.
     pub const SENT: &str = "sent";
+}
+
+/// Values of the label `reason` of lost lines of phones' logs.
+pub mod syslog {
+    /// The phone, or all of them, write too fast.
+    pub const TOO_FAST: &str = "too_fast";
+    /// The disk is slower than the phones: in memory only.
+    pub const QUEUE_FULL: &str = "queue_full";
+    /// The disk is full or fails: in memory only.
+    pub const NOT_WRITTEN: &str = "not_written";
+}
+
+/// Values of labels of the relay of files.
+pub mod provisioning {
+    /// Source: a server.
+    pub const UPSTREAM: &str = "upstream";
+    /// Source: the cache, checked with a server, or a fetch that was under way.
+    pub const CACHE: &str = "cache";
+    /// Source: the cache, while no server can be reached.
+    pub const STALE: &str = "stale";
+    /// Source: the appliance, for refusals and errors.
+    pub const OWN: &str = "own";
+    /// Method: one that is not relayed; its name is the asker's, so it is no label.
+    pub const OTHER_METHOD: &str = "other";
+    /// Refused: all connections are in use.
+    pub const TOO_MANY: &str = "too_many_connections";
+    /// Refused: all connections of one phone are in use.
+    pub const TOO_MANY_OF_ONE: &str = "too_many_connections_of_one";
+    /// Refused: a connection that says nothing, or says it too slowly.
+    pub const SILENT: &str = "silent";
+    /// Refused: TLS could not be agreed on.
+    pub const TLS: &str = "tls";
+    /// Refused: the head of the request is too large.
+    pub const HEAD_TOO_LARGE: &str = "head_too_large";
+    /// Refused: it is no HTTP.
+    pub const MALFORMED: &str = "malformed";
+    /// The reasons to refuse a connection.
+    pub const REFUSED: [&str; 6] = [TOO_MANY, TOO_MANY_OF_ONE, SILENT, TLS, HEAD_TOO_LARGE, MALFORMED];
 }

@@ -9,7 +9,7 @@ use prometheus::{
 use relay_ebpf::tables::Latency;
 use thiserror::Error;
 
-use super::names;
+use super::{ServiceMetrics, names};
 
 /// A metric could not be made or written.
 #[derive(Debug, Error)]
@@ -94,6 +94,8 @@ pub struct Metrics {
     pub web_refused: IntCounterVec,
     /// Reloads: result.
     pub configuration_reloads: IntCounterVec,
+    /// Those of the office's services.
+    pub services: ServiceMetrics,
 }
 
 /// From 1 ms to a minute: a phone that answers at once, and one that rings.
@@ -295,6 +297,7 @@ impl Metrics {
                 "Configurations that were read anew while running, by result.",
                 &["result"],
             )?,
+            services: ServiceMetrics::new(&registry)?,
             registry,
         };
         let build = IntGaugeVec::new(Opts::new(names::BUILD_INFO, "Version of the daemon."), &["version"])?;

@@ -6,7 +6,10 @@
 
 mod bystanders;
 mod call_on_the_wire;
+mod clock;
+mod credentials;
 mod dashboards;
+mod dhcp_inform;
 mod generic_mode;
 mod hostile_sip;
 mod keeps_forwarding;
@@ -14,8 +17,12 @@ mod next_hops;
 mod no_leaks;
 mod no_ports;
 mod pages;
+mod provisioning;
 mod real_peers;
 mod refuses_to_start;
 mod site;
 mod stops_cleanly;
+mod syslog;
+mod transports;
+mod two_servers;
 mod wrong_source;

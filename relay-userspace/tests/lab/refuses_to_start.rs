@@ -16,7 +16,7 @@ use crate::site::{LIMIT, Site, engine, settings, to_appliance, turn};
 const BPF_CAPABILITIES: &str = "-bpf,-net_admin,-perfmon,-sys_admin";
 
 /// Starts the daemon with a configuration that it must refuse.
-fn refused(lab: &Lab, settings: &Settings, configuration: &str) -> Result<Output> {
+pub(crate) fn refused(lab: &Lab, settings: &Settings, configuration: &str) -> Result<Output> {
     let file = lab.dir().join("refused.toml");
     fs::write(&file, configuration)?;
     let mut command = settings.command(lab, &file);
@@ -31,7 +31,7 @@ fn refused(lab: &Lab, settings: &Settings, configuration: &str) -> Result<Output
     Ok(output)
 }
 
-fn check(description: &str, output: &Output, words: &[&str]) {
+pub(crate) fn check(description: &str, output: &Output, words: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code().is_some_and(|code| code != 0), "{description}: {} {said}", output.status);
     // The last line is the reason; what the log said before does not count.

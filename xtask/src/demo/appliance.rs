@@ -1,9 +1,10 @@
 //! The appliance in the laboratory: built, configured, started, asked.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -55,6 +56,10 @@ pub struct Settings {
     pub networks: String,
     /// Further keys of the table `datapath`, a line each.
     pub datapath: String,
+    /// The central servers, as the configuration has them.
+    pub servers: Vec<String>,
+    /// Further keys of the table `upstream`, a line each.
+    pub upstream: String,
     /// Further tables.
     pub tables: String,
 }
@@ -69,6 +74,8 @@ impl Settings {
             office_interface: TO_OFFICE.to_owned(),
             networks: String::new(),
             datapath: format!("force_userspace = [\"{}/32\"]\n", Role::Userspace.phone()),
+            servers: vec![format!("{SERVER}:{PEER_SIP}")],
+            upstream: String::new(),
             tables: String::new(),
         }
     }
@@ -76,13 +83,13 @@ impl Settings {
     /// The configuration file's text, with its control socket in `dir`.
     #[must_use]
     pub fn configuration(&self, dir: &Path) -> String {
-        let Self { office_interface, networks, datapath, tables, .. } = self;
+        let Self { office_interface, networks, datapath, tables, servers, upstream, .. } = self;
         format!(
             "[[network]]\nname = \"office\"\nrole = \"phones\"\ninterface = \"{office_interface}\"\n\
              address = \"{APPLIANCE_OFFICE}\"\n{networks}\n\
              [[network]]\nname = \"centre\"\nrole = \"servers\"\ninterface = \"{TO_CENTRE}\"\n\
              address = \"{APPLIANCE_CENTRE}\"\n{networks}\n\
-             [upstream]\nservers = [\"{SERVER}:{PEER_SIP}\"]\n\n\
+             [upstream]\nservers = {servers:?}\n{upstream}\n\
              [state]\ndirectory = \"{}\"\n\n\
              [datapath]\n{datapath}\n\
              [admin]\nlisten = \"{ADMIN}\"\n\n\
@@ -197,6 +204,25 @@ impl Appliance {
         command.args(arguments).arg("--socket").arg(socket(lab.dir())).args(["--output", "json"]);
         let said = process::output(&mut command)?;
         serde_json::from_str(&said).with_context(|| format!("`{}` printed no JSON", process::show(&command)))
+    }
+
+    /// Tells it something by its own command line; what it needs not be seen by others comes from standard input.
+    ///
+    /// # Errors
+    /// The command fails; the message has what it said.
+    pub fn tell(&self, lab: &Lab, arguments: &[&str], input: &str) -> Result<()> {
+        let mut command = lab.branch.command(&self.program);
+        command.args(arguments).arg("--socket").arg(socket(lab.dir()));
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        child.stdin.take().context("no standard input")?.write_all(input.as_bytes())?;
+        let output = child.wait_with_output()?;
+        anyhow::ensure!(
+            output.status.success(),
+            "`{}`: {}",
+            process::show(&command),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
     }
 
     /// Commands that show a person what goes on.

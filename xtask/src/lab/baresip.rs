@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// What a phone is.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// Its user; the password is `lab` and the user's name.
+    /// Its user.
     pub user: String,
     /// Its address; SIP is at port 5060.
     pub address: Ipv4Addr,
@@ -32,6 +32,14 @@ pub struct Account {
     pub ports: std::ops::RangeInclusive<u16>,
     /// Frequency of the tone that it plays, in hertz.
     pub tone: u16,
+    /// By what it speaks to its proxy: `udp`, `tcp` or `tls`.
+    pub transport: &'static str,
+    /// With `tls`: the certificates that it believes, PEM.
+    pub authorities: Option<PathBuf>,
+    /// Its password; `lab` and the user's name is what the server has.
+    pub password: String,
+    /// For how many seconds it registers.
+    pub expires: u32,
 }
 
 /// A running baresip that answers every call. Dropping it stops it.
@@ -47,14 +55,17 @@ impl Baresip {
     /// # Errors
     /// It does not start, or is not registered in time; the message has the end of its log.
     pub fn start(lab: &Lab, host: &Namespace, account: &Account, proxy: SocketAddrV4) -> Result<Self> {
-        let Account { user, address, ports, tone } = account;
+        let Account { user, address, ports, tone, transport, authorities, password, expires } = account;
+        let trust = authorities.as_ref().map_or_else(String::new, |file| {
+            format!("sip_cafile {}\nsip_verify_server yes\n", file.display())
+        });
         let dir = lab.dir().join(format!("baresip-{user}"));
         fs::create_dir_all(&dir)?;
         let config = format!(
             "poll_method epoll\nsip_listen {address}:5060\ncall_local_timeout 120\ncall_max_calls 4\n\
              audio_source ausine,{tone}\naudio_player aubridge,nobody\naudio_alert aubridge,nobody\n\
              ausrc_channels 2\nauplay_channels 1\nausrc_srate 48000\n\
-             rtp_tos 0\nrtp_ports {}-{}\nrtcp_mux no\nrtp_stats yes\n\
+             {trust}rtp_tos 0\nrtp_ports {}-{}\nrtcp_mux no\nrtp_stats yes\n\
              module_path {MODULES}\n\
              module g711.so\nmodule ausine.so\nmodule aubridge.so\nmodule_tmp uuid.so\nmodule_tmp account.so\n\
              module_app menu.so\nmodule_app ctrl_tcp.so\nctrl_tcp_listen {address}:{CONTROL}\n",
@@ -65,8 +76,8 @@ impl Baresip {
         fs::write(
             dir.join("accounts"),
             format!(
-                "<sip:{user}@{REALM}>;auth_user={user};auth_pass=lab{user};outbound=\"sip:{proxy}\";regint=600;\
-                 answermode=auto;audio_codecs=pcmu/8000/1\n"
+                "<sip:{user}@{REALM};transport={transport}>;auth_user={user};auth_pass={password};\
+                 outbound=\"sip:{proxy};transport={transport}\";regint={expires};answermode=auto;audio_codecs=pcmu/8000/1\n"
             ),
         )?;
         fs::write(dir.join("contacts"), "")?;

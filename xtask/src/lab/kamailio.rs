@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddrV4;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -15,6 +16,15 @@ pub const REALM: &str = "lab.example";
 /// It loads its modules in well under a second; a busy machine takes longer.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
+/// What it shows to those who connect by TLS: PEM files.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// The chain.
+    pub chain: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
 /// A running Kamailio. Dropping it stops it.
 #[derive(Debug)]
 pub struct Kamailio {
@@ -27,24 +37,57 @@ impl Kamailio {
     /// # Errors
     /// It does not start; the message has the end of its log.
     pub fn start(lab: &Lab, listen: SocketAddrV4) -> Result<Self> {
+        Self::start_with(lab, "kamailio", listen, None)
+    }
+
+    /// Starts one of several under a name of its own, with TLS on the next port if it gets a certificate.
+    ///
+    /// # Errors
+    /// It does not start; the message has the end of its log.
+    pub fn start_with(
+        lab: &Lab,
+        name: &str,
+        listen: SocketAddrV4,
+        certificate: Option<&Certificate>,
+    ) -> Result<Self> {
         let template = workspace::root().join("xtask/scenarios/kamailio.cfg");
         let text =
             fs::read_to_string(&template).with_context(|| format!("cannot read {}", template.display()))?;
-        let dir = lab.dir().join("kamailio");
+        let dir = lab.dir().join(name);
         fs::create_dir_all(&dir)?;
         let config = dir.join("kamailio.cfg");
+        let path = |path: Option<&PathBuf>| path.map_or_else(String::new, |path| path.display().to_string());
+        let tls = SocketAddrV4::new(*listen.ip(), listen.port() + 1);
         let text = text
+            .replace("tls:TLS_LISTEN", &format!("tls:{tls}"))
+            .replace("\"CERTIFICATE\"", &format!("\"{}\"", path(certificate.map(|it| &it.chain))))
+            .replace("\"KEY\"", &format!("\"{}\"", path(certificate.map(|it| &it.key))))
             .replace("udp:LISTEN", &format!("udp:{listen}"))
+            .replace("tcp:LISTEN", &format!("tcp:{listen}"))
             .replace("\"REALM\"", &format!("\"{REALM}\""));
         fs::write(&config, text)?;
         let mut command = lab.centre.command("kamailio");
         // In the foreground, its log to standard error, its files in the laboratory's directory.
         command.arg("-f").arg(&config).args(["-DD", "-E"]);
         command.arg("-w").arg(&dir).arg("-Y").arg(&dir);
-        let mut running = Running::start(&mut command, "kamailio", lab.dir())?;
+        if certificate.is_some() {
+            command.arg("-A").arg("WITH_TLS");
+        }
+        let mut running = Running::start(&mut command, name, lab.dir())?;
         lab.centre.wait_for_udp(listen, START_LIMIT).with_context(|| running.last_words())?;
         running.still_runs()?;
         Ok(Self { running })
+    }
+
+    /// Ends it and its workers at once, without a word to anybody: as when the power fails.
+    pub fn kill(&mut self) {
+        let pid = self.running.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        self.running.signal(libc::SIGKILL);
+        for child in children.split_whitespace().filter_map(|word| word.parse().ok()) {
+            // SAFETY: kill has no memory effects; the ids are those of this process's own descendants.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+        }
     }
 
     /// What it has logged so far.

@@ -18,6 +18,8 @@
 //! | [`running`] | programs inside namespaces, stopped by their own id |
 //! | [`sipp`] | phones and server by SIPp, with this crate's scenarios |
 //! | [`kamailio`], [`baresip`] | a real server and real phones, which know nothing of the laboratory |
+//! | [`dhcp`] | the office's own DHCP server, and clients |
+//! | [`nginx`] | a central server of files |
 //! | [`rtp`], [`media`] | RTP and RTCP on the wire, and the endpoint that plays and hears every call's media |
 //! | [`traffic`] | a plan of registrations and overlapping calls, carried out by all of the above |
 //! | [`http`] | one HTTP request from inside a namespace |
@@ -26,12 +28,14 @@
 
 pub mod baresip;
 pub mod capture;
+pub mod dhcp;
 pub mod http;
 pub mod interrupt;
 pub mod kamailio;
 pub mod media;
 pub mod netns;
 pub mod network;
+pub mod nginx;
 pub mod rtp;
 pub mod running;
 pub mod sipp;

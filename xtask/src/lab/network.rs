@@ -16,6 +16,8 @@ pub const APPLIANCE_OFFICE: Ipv4Addr = Ipv4Addr::new(10, 61, 0, 1);
 pub const APPLIANCE_CENTRE: Ipv4Addr = Ipv4Addr::new(10, 62, 0, 1);
 /// The central server's address.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 62, 0, 10);
+/// The address of a second central server.
+pub const SECOND_SERVER: Ipv4Addr = Ipv4Addr::new(10, 62, 0, 11);
 /// The first phone's address; the others follow.
 pub const FIRST_PHONE: Ipv4Addr = Ipv4Addr::new(10, 61, 0, 11);
 /// How many addresses the office has for phones.
@@ -78,6 +80,7 @@ impl Lab {
             add_address(&lab.office, phone(index), OUTER)?;
         }
         add_address(&lab.centre, SERVER, OUTER)?;
+        add_address(&lab.centre, SECOND_SERVER, OUTER)?;
         if routes == Routes::ThroughBranch {
             lab.branch.set("net/ipv4/ip_forward", "1")?;
             lab.office.ip(&["route", "add", "default", "via", &APPLIANCE_OFFICE.to_string()])?;

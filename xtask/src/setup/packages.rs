@@ -18,11 +18,25 @@ use crate::workspace;
 const NATIVE_BUILD: &[&str] = &["g++", "zlib1g-dev"];
 /// The laboratory: namespaces, veth offloads, phones and servers, captures on the wire and their reading.
 const LABORATORY: &[&str] = &["iproute2", "ethtool", "sip-tester", "tcpdump", "tshark"];
-/// What the tests need beyond the laboratory: Prometheus and promtool (one package), ping, and a real server
-/// with real phones.
-const TESTS: &[&str] = &["prometheus", "iputils-ping", "kamailio", "baresip-core"];
+/// What the tests need beyond the laboratory: Prometheus and promtool (one package), ping, a real server with
+/// real phones; and for the office's services a DHCP server with two clients (one leases, the other informs), a
+/// clock's client, `logger`, an HTTP client and server.
+const TESTS: &[&str] = &[
+    "prometheus",
+    "iputils-ping",
+    "kamailio",
+    "kamailio-tls-modules",
+    "baresip-core",
+    "dnsmasq-base",
+    "udhcpc",
+    "dhcpcd-base",
+    "chrony",
+    "bsdutils",
+    "curl",
+    "nginx-light",
+];
 /// Packages that bring a service, which must neither start now nor at the next boot.
-const SERVICES: &[&str] = &["prometheus", "prometheus-node-exporter", "kamailio"];
+const SERVICES: &[&str] = &["prometheus", "prometheus-node-exporter", "kamailio", "chrony", "nginx"];
 /// `invoke-rc.d` asks this program whether a service may start (Debian's policy-rc.d interface).
 const POLICY_RC_D: &str = "/usr/sbin/policy-rc.d";
 /// Exit status 101 of `policy-rc.d`: action forbidden by policy.

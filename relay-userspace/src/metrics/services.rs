@@ -1,0 +1,87 @@
+//! Metrics of the office's services.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use super::names;
+
+/// Handles to these metrics; clones count together.
+#[derive(Debug, Clone)]
+pub struct ServiceMetrics {
+    /// DHCP messages: type.
+    pub dhcp_messages: IntCounterVec,
+    /// DHCP messages dropped: reason.
+    pub dhcp_dropped: IntCounterVec,
+    /// Requests for the time: result.
+    pub clock_requests: IntCounterVec,
+    /// 1 while the host's clock is synchronised.
+    pub clock_synchronised: IntGauge,
+    /// Lines of phones' logs: severity.
+    pub syslog_messages: IntCounterVec,
+    /// Lines lost: reason.
+    pub syslog_dropped: IntCounterVec,
+    /// Requests for files: method, status, source.
+    pub provisioning_requests: IntCounterVec,
+    /// Bytes of files to phones: source.
+    pub provisioning_bytes: IntCounterVec,
+    /// Requests and connections refused: reason.
+    pub provisioning_refused: IntCounterVec,
+    /// Failures of servers of files: server.
+    pub provisioning_upstream_failures: IntCounterVec,
+    /// Bytes of cached files on disk.
+    pub provisioning_cache_bytes: IntGauge,
+    /// Files that could not be cached.
+    pub provisioning_not_cached: IntCounter,
+}
+
+impl ServiceMetrics {
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counters = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let metric = IntGauge::new(name, help)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        Ok(Self {
+            dhcp_messages: counters(names::DHCP_MESSAGES, "DHCP messages of phones, by type; inform: answered.", &["type"])?,
+            dhcp_dropped: counters(names::DHCP_DROPPED, "DHCP messages dropped, by reason.", &["reason"])?,
+            clock_requests: counters(names::CLOCK_REQUESTS, "NTP packets, by what became of them.", &["result"])?,
+            clock_synchronised: gauge(
+                names::CLOCK_SYNCHRONISED,
+                "1 while the kernel says that the host's clock is synchronised; as of the last request.",
+            )?,
+            syslog_messages: counters(names::SYSLOG_MESSAGES, "Lines of phones' logs, by severity.", &["severity"])?,
+            syslog_dropped: counters(names::SYSLOG_DROPPED, "Lines of phones' logs that were lost, by reason.", &["reason"])?,
+            provisioning_requests: counters(
+                names::PROVISIONING_REQUESTS,
+                "Phones' requests for files, by method, status and where the answer came from.",
+                &["method", "status", "source"],
+            )?,
+            provisioning_bytes: counters(
+                names::PROVISIONING_BYTES,
+                "Bytes of answers to phones, by where they came from.",
+                &["source"],
+            )?,
+            provisioning_refused: counters(
+                names::PROVISIONING_REFUSED,
+                "Phones' requests and connections that were refused, by reason.",
+                &["reason"],
+            )?,
+            provisioning_upstream_failures: counters(
+                names::PROVISIONING_UPSTREAM_FAILURES,
+                "Requests that a server of files did not answer, or answered with 5xx.",
+                &["server"],
+            )?,
+            provisioning_cache_bytes: gauge(names::PROVISIONING_CACHE_BYTES, "Bytes of cached files on disk.")?,
+            provisioning_not_cached: {
+                let help = "Files that could not be cached, as when the disk is full; they were relayed.";
+                let metric = IntCounter::new(names::PROVISIONING_NOT_CACHED, help)?;
+                registry.register(Box::new(metric.clone()))?;
+                metric
+            },
+        })
+    }
+}

@@ -1,0 +1,77 @@
+//! A phone whose own password is wrong, and an authentication entry at the appliance: a real server challenges its
+//! registration and its call, and the appliance answers for it.
+
+use std::net::SocketAddrV4;
+
+use anyhow::{Context as _, Result};
+use branchline::control::{EntryView, FlowView, StatusView};
+use xtask::demo::appliance::Appliance;
+use xtask::lab::baresip::{Account, Baresip};
+use xtask::lab::kamailio::Kamailio;
+use xtask::lab::network::{APPLIANCE_OFFICE, SERVER, phone};
+use xtask::lab::traffic::PEER_SIP;
+use xtask::lab::{Lab, Routes, interrupt};
+
+use crate::site::{LIMIT, ask, settings, to_appliance, turn};
+
+const USERS: [&str; 2] = ["1001", "1002"];
+/// Sound that a test waits for in each direction: two seconds.
+const ENOUGH: u64 = 100;
+
+fn account(index: u8, password: &str) -> Account {
+    let first = 20_000 + 100 * u16::from(index);
+    Account {
+        user: USERS[usize::from(index)].to_owned(),
+        address: phone(index),
+        ports: first..=first + 99,
+        tone: 400 + 100 * u16::from(index),
+        transport: "udp",
+        password: password.to_owned(),
+        authorities: None,
+        expires: 60,
+    }
+}
+
+#[test]
+fn a_phone_with_an_entry_registers_and_calls_with_the_appliances_credentials() -> Result<()> {
+    let _turn = turn();
+    let lab = Lab::create(Routes::None)?;
+    let _server = Kamailio::start(&lab, SocketAddrV4::new(SERVER, PEER_SIP))?;
+    let appliance = Appliance::start_with(&lab, &settings())?;
+    let refused = appliance.tell(&lab, &["entries", "set", "10 01"], "lab1001\n").unwrap_err().to_string();
+    assert!(refused.contains("registration id \"10 01\": it must have 1 to 256 characters"), "{refused}");
+    appliance.tell(&lab, &["entries", "set", "1001", "--alias", "2001"], "lab1001\n")?;
+    let entries: Vec<EntryView> = ask(&appliance, &lab, "entries")?;
+    assert_eq!(
+        (entries.len(), entries[0].registration_id.as_str(), entries[0].user.as_str()),
+        (1, "1001", "1001")
+    );
+    let stored = std::fs::read(lab.dir().join("state/branchline.db"))?;
+    assert!(!stored.windows(7).any(|window| window == b"lab1001"), "a password in clear");
+
+    let host = lab.own_host(1)?;
+    let caller = Baresip::start(&lab, &lab.office, &account(0, "wrong"), to_appliance(APPLIANCE_OFFICE))?;
+    let _called = Baresip::start(&lab, &host, &account(1, "lab1002"), to_appliance(APPLIANCE_OFFICE))?;
+    caller.call(&lab.office, USERS[1])?;
+    interrupt::wait_until(LIMIT, "sound in both directions of both legs", || {
+        let flows = ask::<Vec<FlowView>>(&appliance, &lab, "flows")?;
+        let rtp: Vec<u64> =
+            flows.iter().filter(|flow| flow.kind == "rtp").map(|flow| flow.expected).collect();
+        Ok((rtp.len() == 4 && rtp.iter().all(|expected| *expected > ENOUGH)).then_some(()))
+    })
+    .with_context(|| appliance.said())?;
+    let answered = appliance.metrics(&lab)?.sum("branchline_challenges_answered_total", &[]);
+    assert!(answered >= 2.0, "its registration and its call: {answered}");
+    caller.hang_up(&lab.office)?;
+    interrupt::wait_until(LIMIT, "end of the call", || {
+        let status = ask::<StatusView>(&appliance, &lab, "status")?;
+        Ok((status.calls_active == 0 && status.flows == 0).then_some(()))
+    })?;
+
+    // Without the entry, its own password counts, which is wrong.
+    appliance.tell(&lab, &["entries", "remove", "1001"], "")?;
+    drop(caller);
+    let error = Baresip::start(&lab, &lab.office, &account(0, "wrong"), to_appliance(APPLIANCE_OFFICE));
+    assert!(error.is_err(), "it registered with a wrong password");
+    Ok(())
+}
