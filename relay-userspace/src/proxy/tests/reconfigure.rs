@@ -14,7 +14,7 @@ fn changes() -> Changes {
         timer_c: settings.timer_c,
         calls: settings.limits.calls,
         retry: settings.upstream.retry,
-        servers: settings().upstream.servers,
+        servers: settings.upstream.servers,
         probe: None,
         recovery: Duration::from_secs(60),
     }
