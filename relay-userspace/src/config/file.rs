@@ -12,9 +12,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{
-    Clock, ConfigError, Dhcp, PortRange, Provisioning, ServerUri, StatusRange, Syslog, Tls,
-};
+use super::{Clock, ConfigError, Dhcp, PortRange, Provisioning, ServerUri, StatusRange, Syslog, Tls};
 use crate::net::{DatapathChoice, Dscp, Latching, NetworkId, Role, Transport};
 
 /// The whole configuration.

@@ -155,8 +155,11 @@ impl Views {
         }
         let mut phones: Vec<PhoneView> = Vec::new();
         for activity in self.phones.phones() {
-            let registrations =
-                activity.address.as_ref().and_then(|address| registrations.remove(address)).unwrap_or_default();
+            let registrations = activity
+                .address
+                .as_ref()
+                .and_then(|address| registrations.remove(address))
+                .unwrap_or_default();
             phones.push(PhoneView { activity, registrations });
         }
         // Those that have registered and asked for nothing else.

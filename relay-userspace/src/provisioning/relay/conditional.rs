@@ -50,7 +50,8 @@ pub(super) fn select(
 
 /// Section 14.1.2. What is not understood, and several ranges at once, are as if nothing had been asked.
 fn part(range: &str, length: u64) -> Selection {
-    let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-')) else {
+    let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-'))
+    else {
         return Selection::Whole;
     };
     let number = |text: &str| -> Option<u64> {
@@ -84,7 +85,8 @@ mod tests {
     #[test]
     fn conditions_and_ranges_are_read_as_the_rfc_has_them() {
         use Selection::{NotModified, OutOfRange, Part, Whole};
-        let rows: [(&str, &[(&str, &str)], Selection); 22] = [
+        type Row = (&'static str, &'static [(&'static str, &'static str)], Selection);
+        let rows: [Row; 22] = [
             ("nothing asked", &[], Whole),
             ("its own tag", &[("if-none-match", TAG)], NotModified),
             ("its own tag, weak, among others", &[("if-none-match", "\"x\", W/\"abc\"")], NotModified),
