@@ -34,6 +34,7 @@ const TESTS: &[&str] = &[
     "bsdutils",
     "curl",
     "nginx-light",
+    "openssl",
 ];
 /// Packages that bring a service, which must neither start now nor at the next boot.
 const SERVICES: &[&str] = &["prometheus", "prometheus-node-exporter", "kamailio", "chrony", "nginx"];

@@ -66,12 +66,7 @@ impl Answer {
     }
 
     /// From a copy: all of it, a part, or nothing but that it has not changed.
-    pub(super) fn copied(
-        cache: &Arc<Cache>,
-        growing: &Growing,
-        request: &HeaderMap,
-        source: Source,
-    ) -> Self {
+    pub(super) fn copied(cache: &Arc<Cache>, growing: &Growing, request: &HeaderMap, source: Source) -> Self {
         let (description, length) = (&growing.copy.description, growing.copy.length);
         let mut response = Response::new(empty());
         *response.headers_mut() = description.headers();

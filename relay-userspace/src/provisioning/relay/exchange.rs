@@ -434,4 +434,3 @@ fn hardware_in(target: &str) -> Option<HardwareAddress> {
     HardwareAddress::from_digits(digits)
         .filter(|address| address.is_a_host() && (rest.starts_with('.') || rest.starts_with('-')))
 }
-

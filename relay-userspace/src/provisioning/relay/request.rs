@@ -76,7 +76,9 @@ impl Refusal {
             Self::Path => "a path must not have \"..\" or control characters\n",
             Self::TooLong => "the path is too long\n",
             Self::TooLarge => "the file is too large (key provisioning.upload_mib)\n",
-            Self::TooLargeToRepeat => "a file for servers that ask for a password must not have more than 1 MiB\n",
+            Self::TooLargeToRepeat => {
+                "a file for servers that ask for a password must not have more than 1 MiB\n"
+            }
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr},
-    path::Path, sync::Arc, time::Duration,
+    path::Path,
+    sync::Arc,
+    time::Duration,
 };
 
 use rustls::{ClientConfig, ServerConfig};
