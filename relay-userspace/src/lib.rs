@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | 5 | [`cli`] | parse arguments, start or talk to the daemon |
 //! | 4 | [`daemon`] | wire the rooms together, own start-up and shutdown |
-//! | 3 | [`admin`] | metrics and health over HTTP |
+//! | 3 | [`admin`] | pages and REST for administrators, metrics and health |
 //! | 3 | [`control`] | the command line's socket |
 //! | 3 | [`provisioning`] | what phones need before they register: DHCP options, files, time, a keeper of logs |
 //! | 3 | [`proxy`] | where each SIP message goes and what becomes of it on the way |
@@ -21,6 +21,7 @@
 //! | 1 | [`store`] | what survives a restart |
 //! | 1 | [`tls`] | certificates: the own one, and whose are believed |
 //! | 0 | [`config`] | the configuration file |
+//! | 0 | [`log`] | the log and its level |
 //! | 0 | [`metrics`] | what is counted and timed |
 //! | 0 | [`net`] | names of networks, addresses, netlink |
 //! | 0 | [`splice`] | edits of bytes that keep all others |
@@ -34,6 +35,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod datapath;
+pub mod log;
 pub mod media;
 pub mod metrics;
 pub mod net;

@@ -16,6 +16,7 @@
 pub mod bench;
 pub mod dashboards;
 pub mod demo;
+pub mod dist;
 pub mod lab;
 pub mod process;
 pub mod setup;

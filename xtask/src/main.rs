@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use xtask::demo::{self, Keep, appliance};
 use xtask::setup::{self, Group};
-use xtask::{bench, test};
+use xtask::{bench, dist, test};
 
 /// Branchline's own set-up, build, demo, test and bench commands.
 #[derive(Parser)]
@@ -49,6 +49,8 @@ enum Command {
         /// Only those whose name contains this.
         filter: Option<String>,
     },
+    /// Make the Debian package.
+    Dist,
     /// Measure.
     Bench {
         /// What to measure.
@@ -68,6 +70,9 @@ fn main() -> ExitCode {
         }),
         Command::Run { arguments } => appliance::run(&arguments),
         Command::Test { filter } => test::run(filter.as_deref()),
+        Command::Dist => setup::run(Group::Test).and_then(|()| dist::run(None)).map(|package| {
+            println!("{}", package.display());
+        }),
         Command::Bench { what } => bench::run(what),
     };
     match result {

@@ -1,68 +1,59 @@
-//! HTTP for machines: `/metrics` for Prometheus, `/healthz` (the process lives), `/readyz` (calls work, or
-//! why not).
+//! Faces for administrators: pages and a REST interface by HTTPS, metrics and health by HTTP.
+//!
+//! Nobody gets in before an administrator is set by a one-time link; then everything needs a session (pages) or a
+//! token (REST). Pages are whole without scripts; htmx and server-sent events make them live. Nothing is loaded from
+//! elsewhere. What is shown comes from [`Appliance`], which the daemon implements: this room knows no calls and no
+//! packets, only views of them.
+//!
+//! Invariants: a request that changes something carries its session's token or a bearer's; a configuration that does
+//! not validate is never written; whatever a stranger sends, memory, connections and password hashing stay bounded.
+//! RFC 9110, 9112, 6265, 9457; OWASP's cheat sheets for sessions and request forgery.
 
-use std::{net::SocketAddr, sync::Arc};
+pub mod access;
+mod appliance;
+mod apply;
+mod assets;
+mod certificates;
+mod guard;
+mod health;
+mod listener;
+mod pages;
+mod rest;
+mod setup;
+mod state;
+#[cfg(test)]
+mod tests;
 
-use axum::{
-    Router,
-    extract::State,
-    http::{StatusCode, header},
-    response::IntoResponse,
-    routing::get,
-};
-use tokio::net::TcpListener;
+use axum::{Router, middleware};
 
-/// What the pages show; the daemon implements it.
-pub trait Observed: Send + Sync + 'static {
-    /// The metrics, brought up to date, in Prometheus' text format.
-    ///
-    /// # Errors
-    /// A sentence that says what could not be read.
-    fn metrics(&self) -> Result<String, String>;
+pub use appliance::{Appliance, Machine, Observed, Which};
+pub use health::{bind, serve};
+pub use listener::{bind as bind_tls, serve as serve_tls};
+pub use setup::Setup;
+pub use state::Web;
 
-    /// Whether calls work.
-    ///
-    /// # Errors
-    /// A sentence that says why not.
-    fn ready(&self) -> Result<(), String>;
-}
-
-/// Prometheus' text format.
-const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// Serves until the listener fails.
-///
-/// # Errors
-/// That of the listener.
-pub async fn serve(listener: TcpListener, observed: Arc<dyn Observed>) -> std::io::Result<()> {
+/// The pages with the REST interface.
+pub fn pages(web: &Web) -> Router {
     let router = Router::new()
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .with_state(observed);
-    axum::serve(listener, router).await
+        .merge(assets::router())
+        .merge(pages::router(web))
+        .nest(rest::ROOT, rest::router(web))
+        .with_state(web.clone());
+    outside(web, router)
 }
 
-/// Binds the listener.
-///
-/// # Errors
-/// A sentence that names the address and the key to change.
-pub async fn bind(listen: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(listen)
-        .await
-        .map_err(|error| format!("admin.listen = \"{listen}\": the port cannot be bound: {error}"))
+/// The REST interface alone.
+pub fn rest(web: &Web) -> Router {
+    let router = Router::new()
+        .nest(rest::ROOT, rest::router(web))
+        .fallback(rest::not_found)
+        .with_state(web.clone());
+    outside(web, router)
 }
 
-async fn metrics(State(observed): State<Arc<dyn Observed>>) -> impl IntoResponse {
-    match observed.metrics() {
-        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-    }
-}
-
-async fn ready(State(observed): State<Arc<dyn Observed>>) -> impl IntoResponse {
-    match observed.ready() {
-        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
-    }
+/// What holds for every request and every response.
+fn outside(web: &Web, router: Router) -> Router {
+    router
+        .layer(middleware::from_fn_with_state(web.clone(), guard::whole_body))
+        .layer(middleware::from_fn_with_state(web.clone(), guard::headers))
 }

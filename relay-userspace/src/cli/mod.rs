@@ -4,7 +4,6 @@ mod doctor;
 mod show;
 
 use std::{
-    io::IsTerminal as _,
     net::IpAddr,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -12,12 +11,11 @@ use std::{
 
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::Serialize;
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{Config, Control},
     control::{self, Request, Response},
-    daemon,
+    daemon, log,
     net::DatapathChoice,
 };
 
@@ -104,6 +102,16 @@ enum Command {
     Entries {
         #[command(subcommand)]
         command: Option<Entries>,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Have the daemon read its configuration file again and apply what can be applied while calls stand.
+    Reload {
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Make a one-time link by which an administrator of the pages is set, or gets a new password.
+    SetupLink {
         #[command(flatten)]
         daemon: Daemon,
     },
@@ -213,8 +221,8 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
             if let Some(wanted) = datapath {
                 config.datapath.engine = wanted;
             }
-            start_log(&config.log.level);
-            daemon::run(&config, &file).await.map_err(|error| error.to_string())?;
+            let log = log::start(&config.log.level);
+            daemon::run(&config, &file, datapath, log).await.map_err(|error| error.to_string())?;
         }
         Command::CheckConfig { config: file, format } => return check_config(&file, format.output),
         Command::Status { daemon } => match ask(&daemon, &Request::Status).await? {
@@ -278,6 +286,14 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
         Command::Entries { command: Some(Entries::Remove { registration_id, daemon }), .. } => {
             return change(&daemon, &Request::RemoveEntry { registration_id }).await;
         }
+        Command::Reload { daemon } => match ask(&daemon, &Request::Reload).await? {
+            Response::Reloaded(done) => print(daemon.format.output, &done, show::reloaded),
+            other => return unexpected(&other),
+        },
+        Command::SetupLink { daemon } => match ask(&daemon, &Request::SetupLink).await? {
+            Response::SetupLink(link) => print(daemon.format.output, &link, show::setup_link),
+            other => return unexpected(&other),
+        },
         Command::Doctor { config, try_attach, format } => {
             let config = match config {
                 Some(file) => Some(Config::read(&file).map_err(|error| error.to_string())?),
@@ -366,15 +382,4 @@ fn check_config(file: &Path, output: Output) -> Result<ExitCode, String> {
         );
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn start_log(level: &str) {
-    // RUST_LOG wins, for a moment's troubleshooting; the file's level was checked when it was read.
-    let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(level)).unwrap_or_default();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
 }

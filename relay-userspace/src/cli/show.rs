@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use crate::{
-    control::{CallView, CertificateView, EntryView, FlowView, PhoneView, ServerView, StatusView},
+    control::{
+        CallView, CertificateView, EntryView, FlowView, PhoneView, ReloadedView, ServerView, SetupLinkView, StatusView,
+    },
     provisioning::syslog::SyslogView,
 };
 
@@ -91,6 +93,25 @@ pub(super) fn status(status: &StatusView) -> String {
         text += &table(&["not forwarded", "by the kernel program", "by userspace"], &rows);
     }
     text
+}
+
+/// What reading the configuration again has changed.
+pub(super) fn reloaded(done: &ReloadedView) -> String {
+    let keys = |keys: &[String]| if keys.is_empty() { "nothing".to_owned() } else { keys.join(", ") };
+    format!(
+        "applied                {}\nwaiting for a restart  {}\n",
+        keys(&done.applied),
+        keys(&done.waiting_for_restart)
+    )
+}
+
+/// A one-time link.
+pub(super) fn setup_link(link: &SetupLinkView) -> String {
+    format!(
+        "Open one of these within {} hours; the first use counts:\n{}\n",
+        link.valid_hours,
+        link.links.join("\n")
+    )
 }
 
 /// The servers in a line.

@@ -12,7 +12,9 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Clock, ConfigError, Dhcp, PortRange, Provisioning, ServerUri, StatusRange, Syslog, Tls};
+use super::{
+    Clock, ConfigError, Dhcp, PortRange, Provisioning, ServerUri, StatusRange, Syslog, Tls, Web,
+};
 use crate::net::{DatapathChoice, Dscp, Latching, NetworkId, Role, Transport};
 
 /// The whole configuration.
@@ -57,6 +59,9 @@ pub struct Config {
     /// Metrics and health over HTTP.
     #[serde(default)]
     pub admin: Admin,
+    /// The pages and the REST interface.
+    #[serde(default)]
+    pub web: Web,
     /// The command line's way to the daemon.
     #[serde(default)]
     pub control: Control,
@@ -471,6 +476,7 @@ impl Config {
             .and_then(|()| self.clock.check())
             .and_then(|()| self.syslog.check())
             .and_then(|()| self.provisioning.check())
+            .and_then(|()| self.web.check())
             .map_err(|(key, message)| wrong(None, key, message))?;
         tracing_subscriber::EnvFilter::try_new(&self.log.level).map(drop).map_err(|error| {
             wrong(None, "log.level", format!("{:?} is no log filter: {error}", self.log.level))
@@ -594,6 +600,7 @@ servers = ["10.62.0.10:5060"]
             "kernel_log",
             "keep_when_stopped",
             "listen",
+            "rest_port",
             "socket",
             "level",
         ] {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// TLS of the SIP listeners and of connections to servers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -21,7 +21,7 @@ pub struct Tls {
 }
 
 /// Whether phones show certificates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientCertificates {
     /// They are not asked for one.
@@ -34,7 +34,7 @@ pub enum ClientCertificates {
 }
 
 /// A cipher suite, by its name in IANA's registry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[expect(missing_docs, reason = "the names are IANA's")]
 #[expect(non_camel_case_types, reason = "the names are IANA's")]
 pub enum Suite {

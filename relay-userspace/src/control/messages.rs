@@ -21,6 +21,10 @@ pub enum Request {
         /// Of this call only.
         call_id: Option<String>,
     },
+    /// Read the configuration file again and apply what can be applied.
+    Reload,
+    /// Make a one-time link by which an administrator is set.
+    SetupLink,
     /// The phones.
     Phones,
     /// The last lines of phones' logs.
@@ -74,6 +78,10 @@ pub enum Response {
     Calls(Vec<CallView>),
     /// To [`Request::Flows`].
     Flows(Vec<FlowView>),
+    /// To [`Request::Reload`].
+    Reloaded(ReloadedView),
+    /// To [`Request::SetupLink`].
+    SetupLink(SetupLinkView),
     /// To [`Request::Phones`], the one that was heard of last first.
     Phones(Vec<PhoneView>),
     /// To [`Request::Syslog`], oldest first.
@@ -152,6 +160,49 @@ pub struct StatusView {
     pub userspace_packets: u64,
     /// Packets that were not forwarded: reason, by the kernel program, by the relay.
     pub not_forwarded: Vec<(String, u64, u64)>,
+    /// Keys whose new values in the file take effect with the next start.
+    #[serde(default)]
+    pub waiting_for_restart: Vec<String>,
+    /// Why the file as it is now is not valid: what ran before runs on.
+    #[serde(default)]
+    pub configuration_error: Option<String>,
+}
+
+/// What reading the configuration file again has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ReloadedView {
+    /// Keys whose new values are in effect.
+    pub applied: Vec<String>,
+    /// Keys whose new values take effect with the next start; those of earlier changes too.
+    pub waiting_for_restart: Vec<String>,
+}
+
+/// A one-time link.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SetupLinkView {
+    /// The same link by each of the appliance's addresses. Whoever has it can set an administrator.
+    pub links: Vec<String>,
+    /// For how many hours it can be used.
+    pub valid_hours: u64,
+}
+
+/// A phone's registration that was relayed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BindingView {
+    /// The address of record: user and host.
+    pub address_of_record: String,
+    /// The phone's contact.
+    pub contact: String,
+    /// The phone's network.
+    pub network: String,
+    /// Where its REGISTER came from.
+    pub source: String,
+    /// What the phone says it is.
+    pub user_agent: Option<String>,
+    /// Seconds since it first registered.
+    pub registered_seconds: u64,
+    /// Seconds until the registration ends, unless it is refreshed.
+    pub expires_seconds: u64,
 }
 
 /// A network.

@@ -20,10 +20,11 @@ use tracing::{debug, info, warn};
 
 use super::{certificates::Certificates, measures::Measures, names, plane::MediaPlane, start::credentials};
 use crate::{
-    config::ServerUri,
+    config::{Config, ServerUri},
     datapath::{Engine, RtcpPacket, monotonic_ns},
+    media::Marks,
     net::{NetworkId, Transport},
-    proxy::{Outcome, Output, Proxy},
+    proxy::{self, Outcome, Output, Proxy},
     sip::{
         Hop,
         transport::{Event, Streams},
@@ -133,6 +134,16 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Takes what of a configuration can change while calls stand.
+    pub(super) fn reconfigure(&self, changes: proxy::Changes, marks: Marks, config: &Config) {
+        let mut state = self.state();
+        state.proxy.reconfigure(changes);
+        let timeout = Duration::from_secs(config.media.timeout_seconds);
+        state.plane.sessions.reconfigure(marks, config.sip.max_calls, timeout);
+        drop(state);
+        self.dns.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.upstream.dns);
     }
 
     /// Asks the servers how they are: something has changed that may have brought one back.

@@ -52,6 +52,12 @@ pub(super) fn name() -> String {
     if name.is_empty() { "branchline".to_owned() } else { name.to_owned() }
 }
 
+/// The kernel's name and release.
+pub(super) fn kernel() -> String {
+    let part = |file: &str| fs::read_to_string(file).unwrap_or_default().trim().to_owned();
+    format!("{} {}", part("/proc/sys/kernel/ostype"), part("/proc/sys/kernel/osrelease"))
+}
+
 /// Descriptors that this process has open.
 pub(super) fn open_files() -> usize {
     // The directory itself is one of them while it is read.

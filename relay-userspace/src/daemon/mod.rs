@@ -10,6 +10,7 @@ mod host;
 mod measures;
 mod names;
 mod plane;
+mod reload;
 mod services;
 mod start;
 mod views;

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::{
@@ -18,25 +19,27 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    certificates::Certificates,
+    certificates::{Certificates, now_unix},
     core::Core,
     host,
     measures::{Measures, NetworkLabels},
     plane::MediaPlane,
+    reload::Reloader,
     services::{self, Office, Services},
     views::{NetworkFacts, Views},
 };
 use crate::{
-    admin,
-    config::{Config, Network},
+    admin::{self, Appliance, Setup, Web},
+    config::{ClientCertificates, Config, Network, Tls},
     control,
     datapath::{
         Engine, EngineError, Settings as EngineSettings,
         kernel::{attach::Lifetime, programs::KernelLog},
     },
-    media::{MediaNetwork, Sessions, Settings as MediaSettings},
+    media::{Marks, MediaNetwork, Sessions, Settings as MediaSettings},
+    log::LogLevel,
     metrics::{Metrics, MetricsError, names},
-    net::{Dscp, NetworkId, Role, Transport, netlink},
+    net::{DatapathChoice, Dscp, NetworkId, Role, Transport, netlink},
     proxy::{self, Proxy},
     sip::{
         transaction::Timers,
@@ -108,16 +111,26 @@ impl Ready<'_> {
     }
 }
 
-/// Runs until a signal asks it to stop.
+/// Runs until a signal asks it to stop. `override_datapath` is what the command line wants, whatever the file says.
 ///
 /// # Errors
 /// What is missing for a start.
-pub async fn run(config: &Config, file: &Path) -> Result<(), StartError> {
+pub async fn run(
+    config: &Config,
+    file: &Path,
+    override_datapath: Option<DatapathChoice>,
+    log: LogLevel,
+) -> Result<(), StartError> {
     info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), "branchline starts");
     let networks = find_addresses(config).await?;
     check_shared_addresses(&networks)?;
     let store = Arc::new(Store::open(&config.state.directory)?);
     let listener = admin::bind(config.admin.listen).await.map_err(StartError::Listener)?;
+    let pages = admin::bind_tls(config.web.listen, "web.listen").await.map_err(StartError::Listener)?;
+    let rest = match config.web.rest() {
+        Some(listen) => Some(admin::bind_tls(listen, "web.rest_port").await.map_err(StartError::Listener)?),
+        None => None,
+    };
     let control = control::bind(&config.control.socket).map_err(StartError::Listener)?;
     let sockets = networks
         .iter()
@@ -126,7 +139,8 @@ pub async fn run(config: &Config, file: &Path) -> Result<(), StartError> {
 
     let trust = Arc::new(Trust::default());
     let certificates = Certificates::new(Arc::clone(&store), Arc::clone(&trust))?;
-    let (streams, connections) = Streams::start(stream_settings(config, &networks, &trust)?)
+    let (identity, authorities) = (identity(config, &networks)?, Authorities::open(config.tls.authorities.as_deref())?);
+    let (streams, connections) = Streams::start(stream_settings(config, &networks, &identity, &authorities, &trust)?)
         .map_err(|error| cannot_bind(&networks, &error))?;
 
     let ranges: Vec<_> = networks.iter().map(|ready| ready.network.media_ports.range()).collect();
@@ -165,13 +179,19 @@ pub async fn run(config: &Config, file: &Path) -> Result<(), StartError> {
         Arc::clone(&store),
         config.upstream.dns.clone(),
     ));
+    let pages_tls = pages_tls(config, &identity, &authorities)?;
+    let setup = Arc::new(Setup::new(config.web.listen, &own_addresses(&networks)));
     let views = Arc::new(Views {
         core: Arc::clone(&core),
         networks: networks.iter().map(facts).collect(),
         started: Instant::now(),
+        started_unix: now_unix(),
+        setup: Arc::clone(&setup),
+        reloader: Reloader::new(file, config, override_datapath, log, Arc::clone(&core)),
         phones,
         logs,
     });
+    let web = Web::new(Arc::clone(&views) as Arc<dyn Appliance>, Arc::clone(&store), setup, &core.measures.metrics);
 
     let mut tasks: Vec<JoinHandle<()>> = service_tasks;
     for ready in &networks {
@@ -187,6 +207,24 @@ pub async fn run(config: &Config, file: &Path) -> Result<(), StartError> {
             warn!(%error, "metrics are no longer served");
         }
     }));
+    let served = web.clone();
+    let (router, tls) = (admin::pages(&web), Arc::clone(&pages_tls));
+    tasks.push(tokio::spawn(async move {
+        admin::serve_tls(pages, tls, router, served).await;
+    }));
+    if let Some(listener) = rest {
+        let router = admin::rest(&web);
+        tasks.push(tokio::spawn(async move {
+            admin::serve_tls(listener, pages_tls, router, web).await;
+        }));
+    }
+    tasks.push(tokio::spawn(reload_on_signal(Arc::clone(&views))?));
+    if store.administrators()?.is_empty() {
+        let link = views.setup.issue(Instant::now());
+        for link in &link.links {
+            warn!("nobody can sign in yet; set an administrator by this link, once, within a day: {link}");
+        }
+    }
     tasks.push(tokio::spawn(async move {
         control::serve(control, views).await;
     }));
@@ -200,7 +238,7 @@ pub async fn run(config: &Config, file: &Path) -> Result<(), StartError> {
             "ready for SIP"
         );
     }
-    info!(metrics = %config.admin.listen, "ready");
+    info!(metrics = %config.admin.listen, pages = %config.web.listen, "ready");
 
     let reason = stop_signal().await.map_err(StartError::Signals)?;
     info!(signal = reason, calls = core.state().proxy.active_calls(), "branchline stops");
@@ -213,6 +251,17 @@ pub async fn run(config: &Config, file: &Path) -> Result<(), StartError> {
     }
     let _ = std::fs::remove_file(&config.control.socket);
     Ok(())
+}
+
+/// Reads the configuration again at each SIGHUP.
+fn reload_on_signal(views: Arc<Views>) -> Result<impl Future<Output = ()>, StartError> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            // What came of it is logged, and shown with the status.
+            let _ = views.reloader.reload();
+        }
+    })
 }
 
 async fn stop_signal() -> io::Result<&'static str> {
@@ -348,7 +397,7 @@ fn engine_settings(config: &Config, networks: &[Ready<'_>]) -> EngineSettings {
 }
 
 fn media_settings(config: &Config, networks: &[Ready<'_>]) -> MediaSettings {
-    let mark = |dscp: Dscp| Some(dscp).filter(|dscp| *dscp != Dscp::DEFAULT);
+    let marks = marks(config);
     MediaSettings {
         networks: networks
             .iter()
@@ -358,8 +407,8 @@ fn media_settings(config: &Config, networks: &[Ready<'_>]) -> MediaSettings {
                 advertised: ready.advertised().into(),
                 ports: ready.network.media_ports.range(),
                 latching: ready.network.latching,
-                rtp_dscp: mark(config.dscp.rtp),
-                rtcp_dscp: mark(config.dscp.rtcp),
+                rtp_dscp: marks.rtp,
+                rtcp_dscp: marks.rtcp,
             })
             .collect(),
         max_sessions: config.sip.max_calls,
@@ -368,26 +417,37 @@ fn media_settings(config: &Config, networks: &[Ready<'_>]) -> MediaSettings {
     }
 }
 
-/// TCP and TLS.
-fn stream_settings(
-    config: &Config,
-    networks: &[Ready<'_>],
-    trust: &Arc<Trust>,
-) -> Result<transport::Settings, TlsError> {
+/// The appliance's own addresses and those that others are told.
+fn own_addresses(networks: &[Ready<'_>]) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = Vec::new();
     for ready in networks {
         addresses.extend([IpAddr::V4(ready.address), IpAddr::V4(ready.advertised())]);
     }
     addresses.dedup();
+    addresses
+}
+
+/// The certificate that the appliance shows, to phones, servers and browsers.
+fn identity(config: &Config, networks: &[Ready<'_>]) -> Result<Identity, TlsError> {
+    let (certificate, key) = (config.tls.certificate.as_deref(), config.tls.private_key.as_deref());
+    Identity::open(&config.state.directory, certificate, key, &[host::name()], &own_addresses(networks))
+}
+
+/// TLS of the pages: browsers are never asked for a certificate, whatever phones have to show.
+fn pages_tls(config: &Config, identity: &Identity, authorities: &Authorities) -> Result<Arc<ServerConfig>, TlsError> {
+    let settings = Tls { client_certificates: ClientCertificates::Off, ..config.tls.clone() };
+    tls::server_config(identity, authorities, &settings)
+}
+
+/// TCP and TLS.
+fn stream_settings(
+    config: &Config,
+    networks: &[Ready<'_>],
+    identity: &Identity,
+    authorities: &Authorities,
+    trust: &Arc<Trust>,
+) -> Result<transport::Settings, TlsError> {
     let tls = &config.tls;
-    let identity = Identity::open(
-        &config.state.directory,
-        tls.certificate.as_deref(),
-        tls.private_key.as_deref(),
-        &[host::name()],
-        &addresses,
-    )?;
-    let authorities = Authorities::open(tls.authorities.as_deref())?;
     Ok(transport::Settings {
         networks: networks
             .iter()
@@ -400,8 +460,8 @@ fn stream_settings(
             .collect(),
         dscp: config.dscp.sip,
         connect_timeout: Duration::from_millis(config.sip.tcp_connect_timeout_ms),
-        server: tls::server_config(&identity, &authorities, tls)?,
-        client: tls::client_config(&identity, &authorities, trust, tls)?,
+        server: tls::server_config(identity, authorities, tls)?,
+        client: tls::client_config(identity, authorities, trust, tls)?,
         limits: transport::Limits::default(),
     })
 }
@@ -454,17 +514,35 @@ fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::Settings {
         ..proxy::Upstream::new(upstream, config.upstream.servers.as_ref().clone())
     };
     let mut settings = proxy::Settings::new(sides, upstream, rand::random());
-    settings.trusted.clone_from(&config.upstream.trusted);
-    settings.timers = Timers {
-        t1: Duration::from_millis(config.sip.timer_t1_ms),
-        t2: Duration::from_millis(config.sip.timer_t2_ms),
-        invite_retries: config.sip.invite_retries,
-        other_retries: config.sip.other_retries,
-        ..Timers::default()
-    };
-    settings.timer_c = config.ring_timeout();
-    settings.limits.calls = config.sip.max_calls;
+    let changes = proxy_changes(config);
+    settings.trusted = changes.trusted;
+    settings.timers = changes.timers;
+    settings.timer_c = changes.timer_c;
+    settings.limits.calls = changes.calls;
     settings
+}
+
+/// What of the proxy's settings can change while it runs.
+pub(super) fn proxy_changes(config: &Config) -> proxy::Changes {
+    proxy::Changes {
+        trusted: config.upstream.trusted.clone(),
+        timers: Timers {
+            t1: Duration::from_millis(config.sip.timer_t1_ms),
+            t2: Duration::from_millis(config.sip.timer_t2_ms),
+            invite_retries: config.sip.invite_retries,
+            other_retries: config.sip.other_retries,
+            ..Timers::default()
+        },
+        timer_c: config.ring_timeout(),
+        calls: config.sip.max_calls,
+        retry: config.upstream.retry_statuses.clone(),
+    }
+}
+
+/// The code points of media.
+pub(super) fn marks(config: &Config) -> Marks {
+    let mark = |dscp: Dscp| Some(dscp).filter(|dscp| *dscp != Dscp::DEFAULT);
+    Marks { rtp: mark(config.dscp.rtp), rtcp: mark(config.dscp.rtcp) }
 }
 
 fn facts(ready: &Ready<'_>) -> NetworkFacts {

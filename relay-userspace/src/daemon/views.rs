@@ -1,15 +1,17 @@
 //! What the daemon answers to the command line and to Prometheus.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Instant};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
 use relay_ebpf::FlowKind;
 use zeroize::Zeroizing;
 
-use super::{certificates::certificate_view, core::Core, host, measures::attach_mode};
+use super::{certificates::certificate_view, core::Core, host, measures::attach_mode, reload::Reloader};
 use crate::{
-    admin::Observed,
+    admin::{Appliance, Machine, Observed, Setup, Which},
+    config::ConfigError,
     control::{
-        Answers, CallView, EntryView, FlowView, NetworkView, PhoneView, RegistrationView, Request, Response,
+        Answers, BindingView, CallView, EntryView, FlowView, NetworkView, PhoneView, RegistrationView,
+        ReloadedView, Request, Response,
         ServerView, StatusView,
     },
     datapath::{Carrier, FlowReport},
@@ -35,6 +37,9 @@ pub(super) struct Views {
     pub(super) core: Arc<Core>,
     pub(super) networks: Vec<NetworkFacts>,
     pub(super) started: Instant,
+    pub(super) started_unix: i64,
+    pub(super) setup: Arc<Setup>,
+    pub(super) reloader: Reloader,
     pub(super) phones: Arc<Inventory>,
     /// The last lines of phones' logs, if these are received.
     pub(super) logs: Option<Arc<Book>>,
@@ -62,6 +67,7 @@ impl Views {
             )
         };
         let servers = servers.iter().map(server_view).collect();
+        let (waiting_for_restart, configuration_error) = self.reloader.state();
         let networks = self
             .networks
             .iter()
@@ -111,6 +117,8 @@ impl Views {
                 .into_iter()
                 .map(|(reason, kernel, userspace)| (reason.label().to_owned(), kernel, userspace))
                 .collect(),
+            waiting_for_restart,
+            configuration_error,
         }
     }
 
@@ -276,6 +284,11 @@ impl Answers for Views {
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Calls { ended } => Response::Calls(self.calls(*ended)),
             Request::Flows { call_id } => Response::Flows(self.flows(call_id.as_deref())),
+            Request::Reload => match self.reloader.reload() {
+                Ok(done) => Response::Reloaded(done),
+                Err(error) => Response::Error(error.to_string()),
+            },
+            Request::SetupLink => Response::SetupLink(self.setup.issue(Instant::now())),
             Request::Phones => Response::Phones(self.phones()),
             Request::Syslog { phone, lines } => self.syslog(phone.as_deref(), *lines),
             Request::Certificates => answered(self.core.certificates.list(), |list| {
@@ -314,6 +327,80 @@ impl Answers for Views {
                 })
             }
         }
+    }
+}
+
+impl Appliance for Views {
+    fn status(&self) -> StatusView {
+        Self::status(self)
+    }
+
+    fn calls(&self, which: Which) -> Vec<CallView> {
+        Self::calls(self, which == Which::WithEnded)
+    }
+
+    fn flows(&self, call_id: Option<&str>) -> Vec<FlowView> {
+        Self::flows(self, call_id)
+    }
+
+    fn bindings(&self) -> Vec<BindingView> {
+        let now = Instant::now();
+        let state = self.core.state();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut bindings: Vec<BindingView> = state
+            .proxy
+            .bindings()
+            .map(|binding| BindingView {
+                address_of_record: text(&binding.aor),
+                contact: text(&binding.contact),
+                network: self.network(binding.source.network),
+                source: binding.source.to_string(),
+                user_agent: binding.user_agent.clone(),
+                registered_seconds: now.saturating_duration_since(binding.registered).as_secs(),
+                expires_seconds: binding.expires.saturating_duration_since(now).as_secs(),
+            })
+            .collect();
+        drop(state);
+        bindings.sort_by(|a, b| (&a.address_of_record, &a.contact).cmp(&(&b.address_of_record, &b.contact)));
+        bindings
+    }
+
+    fn machine(&self) -> Machine {
+        Machine {
+            name: host::name(),
+            kernel: host::kernel(),
+            architecture: std::env::consts::ARCH.to_owned(),
+        }
+    }
+
+    fn started_unix(&self) -> i64 {
+        self.started_unix
+    }
+
+    fn put_entry(&self, entry: &Entry) -> Result<(), StoreError> {
+        self.core.put_entry(entry)
+    }
+
+    fn remove_entry(&self, registration_id: &str) -> Result<bool, StoreError> {
+        self.core.remove_entry(registration_id)
+    }
+
+    fn trust_certificate(&self, fingerprint: &str, by: &str) -> Result<bool, StoreError> {
+        let done = self.core.certificates.trust(fingerprint, by);
+        self.core.probe_soon();
+        done
+    }
+
+    fn forget_certificate(&self, fingerprint: &str) -> Result<bool, StoreError> {
+        self.core.certificates.forget(fingerprint)
+    }
+
+    fn configuration_file(&self) -> PathBuf {
+        self.reloader.file().to_owned()
+    }
+
+    fn reload(&self) -> Result<ReloadedView, ConfigError> {
+        self.reloader.reload()
     }
 }
 

@@ -50,6 +50,15 @@ pub struct MediaNetwork {
     pub rtcp_dscp: Option<Dscp>,
 }
 
+/// Code points of what leaves; none to leave them as they came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marks {
+    /// Of RTP.
+    pub rtp: Option<Dscp>,
+    /// Of RTCP.
+    pub rtcp: Option<Dscp>,
+}
+
 /// How the media room is to work.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -139,6 +148,16 @@ impl Sessions {
             .map(|(index, network)| Ports::new(&network.ports, settings.seed.wrapping_add(index)))
             .collect();
         Self { settings, ports, sessions: HashMap::new(), ended: VecDeque::new() }
+    }
+
+    /// Takes other code points, limit and timeout. Code points hold for what is negotiated from now on.
+    pub fn reconfigure(&mut self, marks: Marks, max_sessions: usize, timeout: Duration) {
+        for network in &mut self.settings.networks {
+            network.rtp_dscp = marks.rtp;
+            network.rtcp_dscp = marks.rtcp;
+        }
+        self.settings.max_sessions = max_sessions;
+        self.settings.timeout = timeout;
     }
 
     /// Takes an offer.

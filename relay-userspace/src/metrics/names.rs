@@ -70,6 +70,57 @@ pub const MEDIA_PORTS: &str = "branchline_media_ports";
 pub const ATTACH_MODE: &str = "branchline_attach_mode";
 /// 1 for the datapath in force; the reason is empty unless it is userspace.
 pub const DATAPATH_INFO: &str = "branchline_datapath_info";
+/// Requests to the pages and the REST interface, by class of their status.
+pub const WEB_REQUESTS: &str = "branchline_web_requests_total";
+/// What the pages and the REST interface refused, by reason.
+pub const WEB_REFUSED: &str = "branchline_web_refused_total";
+/// Configurations that were read anew while running, by result.
+pub const CONFIGURATION_RELOADS: &str = "branchline_configuration_reloads_total";
+
+/// Values of the label `reason` of [`WEB_REFUSED`].
+pub mod web {
+    /// Nobody has set an administrator yet.
+    pub const NO_ADMINISTRATOR: &str = "no_administrator";
+    /// A one-time link that is used, too old or made up.
+    pub const SETUP_LINK: &str = "setup_link";
+    /// A wrong name or password.
+    pub const WRONG_PASSWORD: &str = "wrong_password";
+    /// A token that there is not.
+    pub const WRONG_TOKEN: &str = "wrong_token";
+    /// Too many wrong attempts before.
+    pub const TOO_MANY_ATTEMPTS: &str = "too_many_attempts";
+    /// A form that came from another site, or without its session's token.
+    pub const FOREIGN_FORM: &str = "foreign_form";
+    /// A body that is too large, or too slow.
+    pub const BODY: &str = "body";
+    /// Too many connections.
+    pub const CONNECTIONS: &str = "connections";
+    /// No TLS, or none that was agreed on.
+    pub const TLS: &str = "tls";
+    /// Too many live views.
+    pub const LIVE_VIEWS: &str = "live_views";
+    /// All of them, for metrics that begin at zero.
+    pub const ALL: &[&str] = &[
+        NO_ADMINISTRATOR,
+        SETUP_LINK,
+        WRONG_PASSWORD,
+        WRONG_TOKEN,
+        TOO_MANY_ATTEMPTS,
+        FOREIGN_FORM,
+        BODY,
+        CONNECTIONS,
+        TLS,
+        LIVE_VIEWS,
+    ];
+}
+
+/// Values of the label `result` of [`CONFIGURATION_RELOADS`].
+pub mod reload {
+    /// It was applied, as far as that goes without a restart.
+    pub const APPLIED: &str = "applied";
+    /// It is not valid or cannot be read; what ran before runs on.
+    pub const REFUSED: &str = "refused";
+}
 /// DHCP messages of phones, by type.
 pub const DHCP_MESSAGES: &str = "branchline_dhcp_messages_total";
 /// DHCP messages dropped, by reason.

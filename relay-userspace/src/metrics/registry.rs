@@ -88,6 +88,12 @@ pub struct Metrics {
     pub attach_mode: IntGaugeVec,
     /// Datapath: datapath, reason.
     pub datapath_info: IntGaugeVec,
+    /// Web requests: class.
+    pub web_requests: IntCounterVec,
+    /// Web refusals: reason.
+    pub web_refused: IntCounterVec,
+    /// Reloads: result.
+    pub configuration_reloads: IntCounterVec,
     /// Those of the office's services.
     pub services: ServiceMetrics,
 }
@@ -276,12 +282,33 @@ impl Metrics {
                 "1 for the datapath in force, and why it is not the kernel's.",
                 &["datapath", "reason"],
             )?,
+            web_requests: counters(
+                names::WEB_REQUESTS,
+                "Requests to the pages and the REST interface, by class of their status.",
+                &["class"],
+            )?,
+            web_refused: counters(
+                names::WEB_REFUSED,
+                "What the pages and the REST interface refused, by reason.",
+                &["reason"],
+            )?,
+            configuration_reloads: counters(
+                names::CONFIGURATION_RELOADS,
+                "Configurations that were read anew while running, by result.",
+                &["result"],
+            )?,
             services: ServiceMetrics::new(&registry)?,
             registry,
         };
         let build = IntGaugeVec::new(Opts::new(names::BUILD_INFO, "Version of the daemon."), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         metrics.registry.register(Box::new(build))?;
+        for reason in names::web::ALL {
+            metrics.web_refused.with_label_values(&[reason]);
+        }
+        for result in [names::reload::APPLIED, names::reload::REFUSED] {
+            metrics.configuration_reloads.with_label_values(&[result]);
+        }
         for datapath in [names::datapath::KERNEL, names::datapath::USERSPACE] {
             metrics.relay_latency.with_label_values(&[datapath]);
         }

@@ -4,14 +4,20 @@
 //! a table of their own and speak to it through [`Store::with`]; they write off the packet and transaction paths.
 //! Passwords and private keys are stored sealed ([`Secrets`]): a copy of the database alone gives nothing away.
 
+mod administrators;
+mod api_tokens;
 mod certificates;
 mod database;
 mod entries;
 mod secrets;
 #[cfg(test)]
 pub(crate) mod tests_support;
+mod versions;
 
+pub use administrators::Administrator;
+pub use api_tokens::{ApiToken, Scope};
 pub use certificates::SeenCertificate;
 pub use database::{Store, StoreError};
 pub use entries::Entry;
 pub use secrets::{SealError, Secrets};
+pub use versions::ConfigurationVersion;

@@ -6,6 +6,7 @@
 
 mod apt;
 mod bpf_linker;
+mod cargo_deb;
 mod cargo_deny;
 mod cargo_install;
 mod packages;
@@ -26,7 +27,7 @@ pub enum Group {
     Build,
     /// `cargo xtask demo`: the laboratory and its phones.
     Demo,
-    /// `cargo xtask test`: the demo's peers and Prometheus.
+    /// `cargo xtask test` and `cargo xtask dist`: real peers, Prometheus, and what makes and tries the package.
     Test,
     /// All of it, with cargo-deny.
     All,
@@ -53,6 +54,9 @@ pub fn run(group: Group) -> Result<()> {
     step("packages", &mut failures, |step| packages::ensure(group, step));
     step("rust-src", &mut failures, rust_src::ensure);
     step("bpf-linker", &mut failures, bpf_linker::ensure);
+    if group >= Group::Test {
+        step("cargo-deb", &mut failures, cargo_deb::ensure);
+    }
     if group >= Group::All {
         step("cargo-deny", &mut failures, cargo_deny::ensure);
     }

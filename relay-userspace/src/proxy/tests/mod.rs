@@ -8,6 +8,7 @@ mod failover;
 mod failures;
 mod harness;
 mod negotiation;
+mod reconfigure;
 mod registration;
 mod routing;
 mod transports;

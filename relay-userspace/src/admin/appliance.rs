@@ -1,0 +1,98 @@
+//! What the faces show and ask for; the daemon implements it.
+
+use std::path::PathBuf;
+
+use crate::{
+    config::ConfigError,
+    control::{BindingView, CallView, FlowView, ReloadedView, StatusView},
+    store::{Entry, StoreError},
+};
+
+/// For machines: metrics and readiness.
+pub trait Observed: Send + Sync + 'static {
+    /// The metrics, brought up to date, in Prometheus' text format.
+    ///
+    /// # Errors
+    /// A sentence that says what could not be read.
+    fn metrics(&self) -> Result<String, String>;
+
+    /// Whether calls work.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    fn ready(&self) -> Result<(), String>;
+}
+
+/// Which calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Those that stand or are being set up.
+    Live,
+    /// The last ones that have ended, too.
+    WithEnded,
+}
+
+/// The machine that the appliance runs on.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct Machine {
+    /// Its name.
+    pub name: String,
+    /// Its kernel's name and release.
+    pub kernel: String,
+    /// Its processors' architecture.
+    pub architecture: String,
+}
+
+/// For people and their programs.
+pub trait Appliance: Send + Sync + 'static {
+    /// How it is.
+    fn status(&self) -> StatusView;
+
+    /// Calls, those that last longest first.
+    fn calls(&self, which: Which) -> Vec<CallView>;
+
+    /// Flows; of one call, or all.
+    fn flows(&self, call_id: Option<&str>) -> Vec<FlowView>;
+
+    /// Phones' registrations.
+    fn bindings(&self) -> Vec<BindingView>;
+
+    /// The machine.
+    fn machine(&self) -> Machine;
+
+    /// When it started, in seconds since 1970.
+    fn started_unix(&self) -> i64;
+
+    /// Adds or replaces an authentication entry; it is used from now on.
+    ///
+    /// # Errors
+    /// The store's.
+    fn put_entry(&self, entry: &Entry) -> Result<(), StoreError>;
+
+    /// Removes an authentication entry; says whether there was one.
+    ///
+    /// # Errors
+    /// The store's.
+    fn remove_entry(&self, registration_id: &str) -> Result<bool, StoreError>;
+
+    /// Trusts a server's certificate that was met; says whether there is such a one.
+    ///
+    /// # Errors
+    /// The store's.
+    fn trust_certificate(&self, fingerprint: &str, by: &str) -> Result<bool, StoreError>;
+
+    /// Forgets a server's certificate, trusted or not; says whether there was such a one.
+    ///
+    /// # Errors
+    /// The store's.
+    fn forget_certificate(&self, fingerprint: &str) -> Result<bool, StoreError>;
+
+    /// The configuration file.
+    fn configuration_file(&self) -> PathBuf;
+
+    /// Reads the configuration file again and applies what can be applied while calls stand.
+    ///
+    /// # Errors
+    /// The file is not valid or cannot be read; then nothing has changed.
+    fn reload(&self) -> Result<ReloadedView, ConfigError>;
+}

@@ -1,0 +1,143 @@
+//! Certificates in words, for people who decide whether to trust them.
+
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use serde::Serialize;
+use x509_parser::{prelude::FromDer as _, certificate::X509Certificate, x509::X509Name};
+
+use crate::store::SeenCertificate;
+
+/// A subject or an issuer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Party {
+    pub(super) organization: String,
+    pub(super) unit: String,
+    pub(super) common_name: String,
+}
+
+/// One certificate of a chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Described {
+    pub(super) subject: Party,
+    pub(super) issuer: Party,
+    pub(super) version: u32,
+    pub(super) signature_algorithm: String,
+    pub(super) serial: String,
+    pub(super) not_before_unix: i64,
+    pub(super) not_after_unix: i64,
+    pub(super) names: Vec<String>,
+}
+
+/// The certificates of a chain that can be read, the server's first.
+pub(super) fn describe(seen: &SeenCertificate) -> Vec<Described> {
+    let chain: Vec<CertificateDer<'_>> =
+        CertificateDer::pem_slice_iter(seen.chain_pem.as_bytes()).filter_map(Result::ok).collect();
+    chain
+        .iter()
+        .filter_map(|der| X509Certificate::from_der(der).ok())
+        .map(|(_, certificate)| Described {
+            subject: party(certificate.subject()),
+            issuer: party(certificate.issuer()),
+            // The encoding begins at 0 for version 1 (RFC 5280 section 4.1.2.1).
+            version: certificate.version().0.saturating_add(1),
+            signature_algorithm: algorithm(&certificate.signature_algorithm.algorithm.to_id_string()),
+            serial: certificate.raw_serial_as_string(),
+            not_before_unix: certificate.validity().not_before.timestamp(),
+            not_after_unix: certificate.validity().not_after.timestamp(),
+            names: names(&certificate),
+        })
+        .collect()
+}
+
+fn party(name: &X509Name<'_>) -> Party {
+    let first = |mut values: Vec<&str>| {
+        values.truncate(4);
+        values.join(", ")
+    };
+    Party {
+        organization: first(name.iter_organization().filter_map(|value| value.as_str().ok()).collect()),
+        unit: first(name.iter_organizational_unit().filter_map(|value| value.as_str().ok()).collect()),
+        common_name: first(name.iter_common_name().filter_map(|value| value.as_str().ok()).collect()),
+    }
+}
+
+fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    use x509_parser::extensions::GeneralName;
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
+    extension
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            GeneralName::URI(uri) => Some((*uri).to_owned()),
+            GeneralName::IPAddress(bytes) => match <[u8; 4]>::try_from(*bytes) {
+                Ok(v4) => Some(std::net::Ipv4Addr::from(v4).to_string()),
+                Err(_) => <[u8; 16]>::try_from(*bytes).ok().map(|v6| std::net::Ipv6Addr::from(v6).to_string()),
+            },
+            _ => None,
+        })
+        .take(32)
+        .collect()
+}
+
+/// The usual names of signature algorithms (RFC 8017, 5758, 8410); the identifier of any other.
+fn algorithm(id: &str) -> String {
+    match id {
+        "1.2.840.113549.1.1.4" => "MD5 with RSA",
+        "1.2.840.113549.1.1.5" => "SHA-1 with RSA",
+        "1.2.840.113549.1.1.10" => "RSA-PSS",
+        "1.2.840.113549.1.1.11" => "SHA-256 with RSA",
+        "1.2.840.113549.1.1.12" => "SHA-384 with RSA",
+        "1.2.840.113549.1.1.13" => "SHA-512 with RSA",
+        "1.2.840.10045.4.3.2" => "ECDSA with SHA-256",
+        "1.2.840.10045.4.3.3" => "ECDSA with SHA-384",
+        "1.2.840.10045.4.3.4" => "ECDSA with SHA-512",
+        "1.3.101.112" => "Ed25519",
+        other => other,
+    }
+    .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_told_in_words_and_what_is_none_is_left_out() {
+        let mut params = CertificateParams::new(vec!["sip.example.com".to_owned()]).unwrap();
+        let mut name = DistinguishedName::new();
+        name.push(DnType::OrganizationName, "Example");
+        name.push(DnType::OrganizationalUnitName, "Voice");
+        name.push(DnType::CommonName, "sip.example.com");
+        params.distinguished_name = name;
+        params.serial_number = Some(vec![1, 2, 3].into());
+        let pem = params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+        let seen = SeenCertificate {
+            fingerprint: "aa".to_owned(),
+            server: "10.62.0.10".to_owned(),
+            chain_pem: format!("{pem}-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n"),
+            why: String::new(),
+            first_seen_unix: 0,
+            last_seen_unix: 0,
+            trusted: None,
+        };
+        let party = Party {
+            organization: "Example".to_owned(),
+            unit: "Voice".to_owned(),
+            common_name: "sip.example.com".to_owned(),
+        };
+        let expected = Described {
+            subject: party.clone(),
+            issuer: party,
+            version: 3,
+            signature_algorithm: "ECDSA with SHA-256".to_owned(),
+            serial: "01:02:03".to_owned(),
+            not_before_unix: 157_766_400,
+            not_after_unix: 67_090_118_400,
+            names: vec!["sip.example.com".to_owned()],
+        };
+        assert_eq!(describe(&seen), [expected]);
+    }
+}

@@ -1,0 +1,79 @@
+//! The pages: one file for each group of them, templates in `templates/`.
+//!
+//! A page is whole without scripts: forms post, the answer is a redirection to a page that says what was done. Scripts
+//! only make live what is there. Everything that comes from outside is escaped by the templates.
+
+mod about;
+mod administration;
+mod certificates;
+mod configuration;
+mod diagnostics;
+mod door;
+mod entries;
+mod events;
+mod form;
+mod frame;
+mod networks;
+mod phones;
+mod sections;
+mod sessions;
+mod status;
+mod versions;
+mod words;
+
+use axum::{
+    Router, middleware,
+    routing::{get, post},
+};
+
+pub(super) use about::REVISION;
+pub(super) use administration::make_token;
+pub(super) use entries::{Typed as EntryTyped, keep as keep_entry};
+pub(super) use frame::{PageError, not_set_up};
+pub(super) use words::encode;
+
+use super::{guard, state::Web};
+
+pub(super) fn router(web: &Web) -> Router<Web> {
+    let signed = Router::new()
+        .route("/", get(status::page))
+        .route("/sessions", get(sessions::page))
+        .route("/sessions/call", get(sessions::call))
+        .route("/phones", get(phones::page))
+        .route("/events/{view}", get(events::stream))
+        .route("/configuration/networks", get(networks::page).post(networks::apply))
+        .route("/configuration/networks/add", post(networks::add))
+        .route("/configuration/networks/remove", post(networks::remove))
+        .route("/configuration/history", get(versions::page))
+        .route("/configuration/history/{number}", get(versions::text))
+        .route("/configuration/history/restore", post(versions::restore))
+        .route("/configuration/{section}", get(configuration::page).post(configuration::apply))
+        .route("/authentication", get(entries::page).post(entries::put))
+        .route("/authentication/edit", get(entries::edit))
+        .route("/authentication/remove", post(entries::remove))
+        .route("/certificates", get(certificates::page))
+        .route("/certificates/{fingerprint}", get(certificates::details))
+        .route("/certificates/{fingerprint}/chain.pem", get(certificates::chain))
+        .route("/certificates/{fingerprint}/trust", post(certificates::trust))
+        .route("/certificates/{fingerprint}/forget", post(certificates::forget))
+        .route("/diagnostics", get(diagnostics::page))
+        .route("/diagnostics/branchline.toml", get(diagnostics::download))
+        .route("/administration", get(administration::page))
+        .route("/administration/own", post(administration::change_own))
+        .route("/administration/add", post(administration::add))
+        .route("/administration/remove", post(administration::remove))
+        .route("/administration/tokens/add", post(administration::add_token))
+        .route("/administration/tokens/remove", post(administration::remove_token))
+        .route("/about", get(about::page))
+        .route("/sign-out", post(door::sign_out))
+        .fallback(frame::not_found)
+        .layer(middleware::from_fn_with_state(web.clone(), guard::signed));
+    let door = Router::new().route("/sign-in", get(door::sign_in_page).post(door::sign_in));
+    let inside = signed
+        .merge(door)
+        .layer(middleware::from_fn_with_state(web.clone(), guard::needs_administrator));
+    Router::new()
+        .route("/setup", get(door::setup_page).post(door::setup))
+        .merge(inside)
+        .layer(middleware::from_fn_with_state(web.clone(), guard::own_forms))
+}

@@ -1,0 +1,328 @@
+//! The sections of the configuration: which keys each has, what people call them, and how they are set.
+
+/// How a value is set.
+#[derive(Debug)]
+pub(super) enum Control {
+    /// A number in a range.
+    Number {
+        /// The least.
+        least: u64,
+        /// The most.
+        most: u64,
+    },
+    /// A line of text, with an example.
+    Text(&'static str),
+    /// Several values, one in a line, with an example.
+    Lines(&'static str),
+    /// One of these: value and what it means.
+    Choice(&'static [(&'static str, &'static str)]),
+    /// Any of these.
+    Boxes(&'static [&'static str]),
+}
+
+/// A key on a page.
+#[derive(Debug)]
+pub(super) struct Described {
+    /// The key.
+    pub(super) key: &'static str,
+    /// What people call it.
+    pub(super) label: &'static str,
+    /// What it does, with its unit.
+    pub(super) help: &'static str,
+    /// How it is set.
+    pub(super) control: Control,
+}
+
+/// A section.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// Its name in addresses.
+    pub(super) name: &'static str,
+    /// Its title.
+    pub(super) title: &'static str,
+    /// The page that it is on.
+    pub(super) page: &'static str,
+    /// What it is about.
+    pub(super) intro: &'static str,
+    /// Its keys.
+    pub(super) fields: &'static [Described],
+}
+
+use Control::{Boxes, Choice, Lines, Number, Text};
+
+const fn field(key: &'static str, label: &'static str, help: &'static str, control: Control) -> Described {
+    Described { key, label, help, control }
+}
+
+const SWITCH: Control = Choice(&[("true", "on"), ("false", "off")]);
+const MINUTE_MS: Control = Number { least: 1, most: 60_000 };
+const MONTH: Control = Number { least: 1, most: 2_592_000 };
+const DSCP: Control = Number { least: 0, most: 63 };
+const RETRIES: Control = Number { least: 1, most: 10 };
+
+/// The servers.
+static SERVERS: Section = Section {
+    name: "servers",
+    title: "Servers",
+    page: "/configuration/servers",
+    intro: "The central SIP servers, who else is trusted, and when the next server is tried.",
+    fields: &[
+        field(
+            "upstream.servers",
+            "Servers",
+            "In order of preference, one in a line: address and port, or a SIP URI. A name without a port is looked up by its SRV records.",
+            Lines("sip:sip.example.com;transport=tls"),
+        ),
+        field(
+            "upstream.trusted",
+            "Trusted addresses",
+            "Other addresses on networks of servers whose requests are accepted. The servers' own are, always.",
+            Lines("203.0.113.0/28"),
+        ),
+        field(
+            "upstream.probe_seconds",
+            "Probe every (s)",
+            "Each server is asked how it is by OPTIONS. 0: never.",
+            Number { least: 0, most: 86_400 },
+        ),
+        field(
+            "upstream.recovery_seconds",
+            "Leave a failed server alone for (s)",
+            "Unless a probe finds it well before.",
+            MONTH,
+        ),
+        field(
+            "upstream.dns",
+            "DNS servers",
+            "Asked for the servers' names; one in a line. Empty: the system's.",
+            Lines("10.0.0.53"),
+        ),
+        field(
+            "upstream.retry_statuses",
+            "Answers that make the next server be tried",
+            "Final status codes or ranges, one in a line.",
+            Lines("500-599"),
+        ),
+    ],
+};
+
+static PROTOCOLS: Section = Section {
+    name: "protocols",
+    title: "Protocols",
+    page: "/configuration/protocols",
+    intro: "SIP timers and limits, TLS, and the marking of signalling. Ports are set with each network.",
+    fields: &[
+        field("sip.timer_t1_ms", "Timer T1 (ms)", "Estimate of the round-trip time (RFC 3261).", MINUTE_MS),
+        field("sip.timer_t2_ms", "Timer T2 (ms)", "Longest interval between retransmissions.", MINUTE_MS),
+        field("sip.invite_retries", "INVITE retries", "Over UDP, before the next server is tried.", RETRIES),
+        field("sip.other_retries", "Other retries", "Of all other requests over UDP.", RETRIES),
+        field("sip.tcp_connect_timeout_ms", "TCP connect timeout (ms)", "For connections to servers.", MINUTE_MS),
+        field(
+            "sip.max_calls",
+            "Calls at a time",
+            "More are answered 503.",
+            Number { least: 1, most: 262_144 },
+        ),
+        field("sip.ring_timeout_seconds", "Ringing ends after (s)", "A call that nobody answers.", MONTH),
+        field("dscp.sip", "DSCP of SIP", "0 to 63; 24 is CS3. 0: not marked.", DSCP),
+        field(
+            "tls.certificate",
+            "Certificate file",
+            "PEM, the appliance's certificate first. Empty: the appliance's own, made at its first start.",
+            Text("/etc/branchline/tls.pem"),
+        ),
+        field("tls.private_key", "Private key file", "PEM; belongs to the certificate.", Text("/etc/branchline/tls.key")),
+        field(
+            "tls.authorities",
+            "Authorities file",
+            "PEM; who may vouch for certificates, besides the system's authorities.",
+            Text("/etc/branchline/authorities.pem"),
+        ),
+        field(
+            "tls.client_certificates",
+            "Mutual TLS",
+            "Whether phones have to show a certificate.",
+            Choice(&[
+                ("off", "off: they are not asked"),
+                ("request", "request: one that is shown must be valid"),
+                ("require", "require: without one no connection"),
+            ]),
+        ),
+        field(
+            "tls.suites",
+            "Cipher suites",
+            "Those that may be used; none ticked: all of them.",
+            Boxes(&[
+                "TLS_AES_256_GCM_SHA384",
+                "TLS_AES_128_GCM_SHA256",
+                "TLS_CHACHA20_POLY1305_SHA256",
+                "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+                "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+                "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+                "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+                "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+                "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+            ]),
+        ),
+    ],
+};
+
+static MEDIA: Section = Section {
+    name: "media",
+    title: "Media",
+    page: "/configuration/media",
+    intro: "How RTP is marked and carried. Ports and latching are set with each network.",
+    fields: &[
+        field("dscp.rtp", "DSCP of RTP", "0 to 63; 46 is EF. 0: as it came. For new calls.", DSCP),
+        field("dscp.rtcp", "DSCP of RTCP", "0 to 63; 46 is EF. 0: as it came. For new calls.", DSCP),
+        field(
+            "media.timeout_seconds",
+            "Silent calls end after (s)",
+            "Without a packet and without signalling.",
+            MONTH,
+        ),
+        field(
+            "datapath.engine",
+            "Datapath",
+            "Who forwards media.",
+            Choice(&[
+                ("auto", "auto: the kernel where possible"),
+                ("kernel", "kernel: or do not start"),
+                ("userspace", "userspace"),
+            ]),
+        ),
+        field(
+            "datapath.flows",
+            "Flows at a time",
+            "Four to a call; 192 bytes of kernel memory each.",
+            Number { least: 64, most: 1_048_576 },
+        ),
+        field(
+            "datapath.force_userspace",
+            "Relay in userspace",
+            "Addresses whose media userspace carries, for troubleshooting; one in a line.",
+            Lines("192.0.2.7/32"),
+        ),
+        field(
+            "datapath.keep_when_stopped",
+            "Keep forwarding when stopped",
+            "Calls go on while the daemon is stopped, until it starts again.",
+            SWITCH,
+        ),
+    ],
+};
+
+pub(super) static DIAGNOSTICS: Section = Section {
+    name: "diagnostics",
+    title: "Diagnostics",
+    page: "/diagnostics",
+    intro: "What is logged.",
+    fields: &[
+        field(
+            "log.level",
+            "Log level",
+            "error, warn, info, debug or trace; or by part, such as info,branchline::proxy=debug.",
+            Text("info"),
+        ),
+        field(
+            "datapath.kernel_log",
+            "Log of the kernel program",
+            "Each packet that it does not forward. Slow; for troubleshooting.",
+            SWITCH,
+        ),
+    ],
+};
+
+pub(super) static ADMINISTRATION: Section = Section {
+    name: "administration",
+    title: "Addresses and places",
+    page: "/administration",
+    intro: "Where the appliance is administered, and where it keeps what it knows.",
+    fields: &[
+        field("web.listen", "Pages", "Address and port of these pages.", Text("0.0.0.0:8443")),
+        field(
+            "web.rest_port",
+            "Second port for REST",
+            "TLS, on the same address; usually 343. 0: none.",
+            Number { least: 0, most: 65_535 },
+        ),
+        field(
+            "admin.listen",
+            "Metrics and health",
+            "Address and port, without TLS: best on this host alone.",
+            Text("127.0.0.1:9460"),
+        ),
+        field(
+            "control.socket",
+            "Control socket",
+            "The command line's way to the daemon.",
+            Text("/run/branchline/control.sock"),
+        ),
+        field(
+            "state.directory",
+            "State directory",
+            "Database, certificates, caches.",
+            Text("/var/lib/branchline"),
+        ),
+    ],
+};
+
+/// All sections but the networks.
+pub(super) static ALL: [&Section; 5] = [&SERVERS, &PROTOCOLS, &MEDIA, &DIAGNOSTICS, &ADMINISTRATION];
+
+/// The section of this name.
+pub(super) fn find(name: &str) -> Option<&'static Section> {
+    ALL.into_iter().find(|section| section.name == name)
+}
+
+/// The keys of a network.
+pub(super) static NETWORK: &[Described] = &[
+    field("name", "Name", "As it is shown and logged.", Text("office")),
+    field(
+        "role",
+        "Role",
+        "Who lives there.",
+        Choice(&[("phones", "phones"), ("servers", "servers"), ("gateway", "gateway")]),
+    ),
+    field("interface", "Interface", "By which its packets come and go.", Text("eth0")),
+    field("address", "Address", "Empty: the interface's first IPv4 address.", Text("192.168.10.1")),
+    field(
+        "advertised",
+        "Advertised address",
+        "What others are told, behind an address translator. Empty: the address.",
+        Text("203.0.113.7"),
+    ),
+    field("sip_port", "SIP port, UDP", "", Number { least: 1, most: 65_535 }),
+    field("sip_tcp_port", "SIP port, TCP", "Empty: as UDP. 0: off.", Text("")),
+    field("sip_tls_port", "SIP port, TLS", "Empty: the one after UDP. 0: off.", Text("")),
+    field("media_ports", "Media ports", "First and last.", Text("16384-32767")),
+    field(
+        "latching",
+        "Media is taken from",
+        "",
+        Choice(&[
+            ("signalled", "exactly the signalled address and port"),
+            ("same-address", "the signalled address, any port"),
+            ("any", "whoever sends first"),
+        ]),
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::keys::{KEYS, NETWORK_KEYS};
+
+    #[test]
+    fn every_key_is_on_a_page_once() {
+        let mut shown: Vec<&str> =
+            ALL.iter().flat_map(|section| section.fields).map(|field| field.key).collect();
+        shown.sort_unstable();
+        let known: BTreeSet<&str> = KEYS.iter().map(|key| key.name).collect();
+        assert_eq!(shown, known.into_iter().collect::<Vec<_>>());
+        let of_networks: Vec<&str> = NETWORK.iter().map(|field| field.key).collect();
+        assert_eq!(of_networks, NETWORK_KEYS.iter().map(|key| key.name).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,328 @@
+//! An appliance that is made up, and requests to its pages.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{HeaderMap, Method, Request, StatusCode, header},
+};
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+
+use crate::{
+    admin::{
+        self, Appliance, Machine, Setup, Web, Which,
+        access::Secret,
+        guard::{COOKIE, Source},
+    },
+    config::{Config, ConfigError, changes, keys::Effect},
+    control::{
+        BindingView, CallView, FlowView, NetworkView, ReloadedView, ServerView, StatusView,
+    },
+    metrics::Metrics,
+    store::{Entry, Scope, Store, StoreError, tests_support::Directory},
+};
+
+/// A configuration with two networks.
+pub(super) const CONFIGURATION: &str = "# Graz\n[[network]]\nname = \"office\"\nrole = \"phones\"\ninterface = \"eth0\"\n\n\
+     [[network]]\nname = \"centre\"\nrole = \"servers\"\ninterface = \"eth1\"\n\n\
+     [upstream]\nservers = [\"10.62.0.10:5060\"]\n\n[sip]\ntimer_t1_ms = 500 # as ever\n";
+/// Where the pages are.
+pub(super) const HOST: &str = "10.61.0.1:8443";
+pub(super) const ORIGIN: &str = "https://10.61.0.1:8443";
+pub(super) const NAME: &str = "ann";
+pub(super) const PASSWORD: &str = "correct horse battery";
+/// What a phone calls itself that means no good.
+pub(super) const HOSTILE: &str = "<script>alert(1)</script>\"' & <b>";
+
+/// An appliance with one call, one phone, and a configuration file.
+struct Pretended {
+    file: PathBuf,
+    running: Mutex<Config>,
+    store: Arc<Store>,
+}
+
+impl Appliance for Pretended {
+    fn status(&self) -> StatusView {
+        StatusView {
+            version: "1.2.3".to_owned(),
+            uptime_seconds: 60,
+            ready: false,
+            not_ready_reason: Some("all media ports of network \"office\" are in use".to_owned()),
+            datapath: "kernel".to_owned(),
+            datapath_reason: None,
+            networks: vec![NetworkView {
+                name: "office".to_owned(),
+                role: "phones".to_owned(),
+                interface: "eth0".to_owned(),
+                sip: "10.61.0.1:8060".to_owned(),
+                attached: "native".to_owned(),
+                attached_reason: None,
+                ports_used: 4,
+                ports: 4,
+            }],
+            servers: vec![ServerView {
+                server: "sip:10.62.0.10:5060".to_owned(),
+                address: None,
+                state: "down".to_owned(),
+                step: Some("name".to_owned()),
+                reason: Some("no such name".to_owned()),
+                since_seconds: None,
+                round_trip_ms: None,
+                preferred: false,
+            }],
+            calls_active: 1,
+            registrations: 1,
+            transactions: 0,
+            media_sessions: 1,
+            flows: 4,
+            flow_table_size: 65_536,
+            open_files: 10,
+            kernel_packets: 1000,
+            userspace_packets: 1,
+            not_forwarded: vec![("wrong_source".to_owned(), 1, 2)],
+            waiting_for_restart: Vec::new(),
+            configuration_error: None,
+        }
+    }
+
+    fn calls(&self, _which: Which) -> Vec<CallView> {
+        vec![CallView {
+            call_id: "call/1?&#@host".to_owned(),
+            from: HOSTILE.to_owned(),
+            to: "9001".to_owned(),
+            from_network: "office".to_owned(),
+            to_network: "centre".to_owned(),
+            state: "established".to_owned(),
+            age_seconds: 61.0,
+            answered_seconds: Some(60.0),
+            outcome: None,
+            from_agent: Some(HOSTILE.to_owned()),
+            to_agent: None,
+        }]
+    }
+
+    fn flows(&self, call_id: Option<&str>) -> Vec<FlowView> {
+        vec![FlowView {
+            call_id: call_id.map(str::to_owned),
+            local: "10.61.0.1:20000".to_owned(),
+            network: "office".to_owned(),
+            kind: "rtp".to_owned(),
+            datapath: "userspace".to_owned(),
+            reason: Some("forced by the configuration".to_owned()),
+            signalled: Some("10.61.0.11:4000".to_owned()),
+            learned: Some("10.61.0.11:4002".to_owned()),
+            learned_unix_ms: Some(1),
+            out: "10.62.0.1:20000".to_owned(),
+            destination: None,
+            dscp_out: None,
+            dscp_in: 46,
+            kernel_packets: 0,
+            userspace_packets: 5,
+            bytes: 1000,
+            expected: 6,
+            lost: 1,
+            duplicates: 0,
+            reordered: 0,
+            jitter_ms: 1.25,
+            rtcp_packets: 0,
+            ssrc: Some(7),
+            wrong_source: 3,
+            refused: 2,
+            refused_sources: vec!["10.61.0.99:1 (2 packets)".to_owned()],
+        }]
+    }
+
+    fn bindings(&self) -> Vec<BindingView> {
+        vec![BindingView {
+            address_of_record: "1001@example.com".to_owned(),
+            contact: "sip:1001@10.61.0.11".to_owned(),
+            network: "office".to_owned(),
+            source: "10.61.0.11:5060".to_owned(),
+            user_agent: Some(HOSTILE.to_owned()),
+            registered_seconds: 10,
+            expires_seconds: 50,
+        }]
+    }
+
+    fn machine(&self) -> Machine {
+        Machine::default()
+    }
+
+    fn started_unix(&self) -> i64 {
+        0
+    }
+
+    fn put_entry(&self, entry: &Entry) -> Result<(), StoreError> {
+        self.store.put_entry(entry)
+    }
+
+    fn remove_entry(&self, registration_id: &str) -> Result<bool, StoreError> {
+        self.store.remove_entry(registration_id)
+    }
+
+    fn trust_certificate(&self, fingerprint: &str, by: &str) -> Result<bool, StoreError> {
+        self.store.trust_certificate(fingerprint, by, 1)
+    }
+
+    fn forget_certificate(&self, fingerprint: &str) -> Result<bool, StoreError> {
+        self.store.forget_certificate(fingerprint)
+    }
+
+    fn configuration_file(&self) -> PathBuf {
+        self.file.clone()
+    }
+
+    fn reload(&self) -> Result<ReloadedView, ConfigError> {
+        let new = Config::read(&self.file)?;
+        let mut running = self.running.lock().unwrap();
+        let mut view = ReloadedView::default();
+        for changed in changes::between(&running, &new) {
+            match changed.effect {
+                Effect::Running => view.applied.push(changed.key),
+                Effect::Restart => view.waiting_for_restart.push(changed.key),
+            }
+        }
+        *running = new;
+        Ok(view)
+    }
+}
+
+/// The pages, and what is behind them.
+pub(super) struct House {
+    pub(super) web: Web,
+    pub(super) store: Arc<Store>,
+    pub(super) setup: Arc<Setup>,
+    pub(super) metrics: Metrics,
+    pub(super) file: PathBuf,
+    pages: Router,
+    _directory: Directory,
+}
+
+/// An answer, its body read.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: String,
+}
+
+impl Answer {
+    pub(super) fn header(&self, name: impl header::AsHeaderName) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(super) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+}
+
+/// Who is signed in: cookie and token.
+pub(super) struct Person {
+    pub(super) cookie: String,
+    pub(super) csrf: String,
+}
+
+impl House {
+    pub(super) fn new(name: &str) -> Self {
+        let directory = Directory::new(name);
+        let file = directory.path().join("branchline.toml");
+        fs::write(&file, CONFIGURATION).unwrap();
+        let store = Arc::new(Store::open(&directory.path().join("state")).unwrap());
+        let running = Mutex::new(Config::read(&file).unwrap());
+        let appliance = Pretended { file: file.clone(), running, store: Arc::clone(&store) };
+        let own = "10.61.0.1".parse().unwrap();
+        let setup = Arc::new(Setup::new("0.0.0.0:8443".parse().unwrap(), &[own]));
+        let metrics = Metrics::new().unwrap();
+        let web = Web::new(Arc::new(appliance), Arc::clone(&store), Arc::clone(&setup), &metrics);
+        let pages = admin::pages(&web);
+        Self { web, store, setup, metrics, file, pages, _directory: directory }
+    }
+
+    /// With an administrator.
+    pub(super) async fn inhabited(name: &str) -> Self {
+        let house = Self::new(name);
+        let hash = house.web.passwords().hash(PASSWORD.to_owned().into()).await.unwrap();
+        house.store.put_administrator(NAME, &hash, 0).unwrap();
+        house
+    }
+
+    pub(super) fn sign_in(&self) -> Person {
+        let mut sessions = self.web.sessions();
+        let id = sessions.begin(Instant::now(), NAME);
+        let session = sessions.resume(Instant::now(), id.as_str()).unwrap();
+        Person { cookie: format!("{COOKIE}={}", id.as_str()), csrf: session.csrf.as_str().to_owned() }
+    }
+
+    pub(super) fn token(&self, name: &str, scope: Scope) -> String {
+        let secret = Secret::random();
+        assert!(self.store.add_api_token(&Secret::hash(secret.as_str()), name, scope, 0).unwrap());
+        secret.as_str().to_owned()
+    }
+
+    pub(super) fn refused(&self, reason: &str) -> u64 {
+        self.metrics.web_refused.with_label_values(&[reason]).get()
+    }
+
+    pub(super) fn text(&self) -> String {
+        fs::read_to_string(&self.file).unwrap()
+    }
+
+    /// Sends a request from 10.61.0.11.
+    pub(super) async fn send(&self, request: Request<Body>) -> Answer {
+        let mut request = request;
+        request.headers_mut().entry(header::HOST).or_insert(HOST.parse().unwrap());
+        request.extensions_mut().insert(Source("10.61.0.11".parse().unwrap()));
+        let response = TowerToHyperService::new(self.pages.clone()).call(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        let body = String::from_utf8_lossy(&body).into_owned();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    pub(super) async fn get(&self, path: &str, person: Option<&Person>) -> Answer {
+        let mut request = Request::get(path);
+        if let Some(person) = person {
+            request = request.header(header::COOKIE, &person.cookie);
+        }
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// Posts a form as a page of the person's does.
+    pub(super) async fn post(&self, path: &str, person: &Person, fields: &[(&str, &str)]) -> Answer {
+        let csrf = [("csrf", person.csrf.as_str())];
+        let request = form(path).header(header::COOKIE, &person.cookie);
+        self.send(request.header(header::ORIGIN, ORIGIN).body(encoded(fields.iter().chain(&csrf))).unwrap()).await
+    }
+
+    /// Asks the REST interface with a token.
+    pub(super) async fn ask(&self, method: Method, path: &str, token: &str, body: Option<&str>) -> Answer {
+        let mut request = Request::builder().method(method).uri(format!("/api/v1{path}"));
+        if !token.is_empty() {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_owned()));
+        self.send(request.body(body).unwrap()).await
+    }
+}
+
+/// The head of a request that carries a form.
+pub(super) fn form(path: &str) -> axum::http::request::Builder {
+    Request::post(path).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+}
+
+/// Its body.
+pub(super) fn encoded<'a>(fields: impl Iterator<Item = &'a (&'a str, &'a str)>) -> Body {
+    let encode = admin::pages::encode;
+    let pairs: Vec<String> =
+        fields.map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
+    Body::from(pairs.join("&"))
+}

@@ -1,0 +1,261 @@
+//! Every key of the file: what it holds, its value in a configuration, and when a new value takes effect.
+//!
+//! One table serves the comparison of two configurations, the pages' forms and the editing of the file, so that a key
+//! cannot be in one and be forgotten in another. A test holds it against the commented example file.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::{Config, Network};
+
+/// When a new value takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// At once, while calls stand.
+    Running,
+    /// With the next start of the daemon.
+    Restart,
+}
+
+/// What a key holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A string; without one the key is left out.
+    Text,
+    /// A whole number, not negative.
+    Number,
+    /// True or false.
+    Flag,
+    /// Strings, in order.
+    List,
+}
+
+/// What a key is set to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// The key is not set and has no default.
+    Absent,
+    /// A string.
+    Text(String),
+    /// A number.
+    Number(u64),
+    /// True or false.
+    Flag(bool),
+    /// Strings.
+    List(Vec<String>),
+}
+
+impl Value {
+    /// As a person types it: a list has its items in lines.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        match self {
+            Self::Absent => String::new(),
+            Self::Text(text) => text.clone(),
+            Self::Number(number) => number.to_string(),
+            Self::Flag(flag) => flag.to_string(),
+            Self::List(items) => items.join("\n"),
+        }
+    }
+}
+
+impl Kind {
+    /// Most characters of one value that somebody types.
+    pub const MOST_TEXT: usize = 4096;
+
+    /// Reads what a person typed. Items of a list are separated by line ends or commas.
+    ///
+    /// # Errors
+    /// What is expected instead.
+    pub fn read(self, typed: &str) -> Result<Value, String> {
+        let typed = typed.trim();
+        if typed.len() > Self::MOST_TEXT {
+            return Err(format!("at most {} characters", Self::MOST_TEXT));
+        }
+        match self {
+            Self::Text if typed.is_empty() => Ok(Value::Absent),
+            Self::Text if typed.chars().any(char::is_control) => {
+                Err("no line ends and no control characters here".to_owned())
+            }
+            Self::Text => Ok(Value::Text(typed.to_owned())),
+            Self::Number => match typed.parse::<i64>().ok().and_then(|number| u64::try_from(number).ok()) {
+                Some(number) => Ok(Value::Number(number)),
+                None => Err(format!("{typed:?} is not a whole number")),
+            },
+            Self::Flag => match typed {
+                "true" => Ok(Value::Flag(true)),
+                "false" => Ok(Value::Flag(false)),
+                _ => Err(format!("{typed:?} is neither true nor false")),
+            },
+            Self::List => {
+                let items = typed.split(['\n', ',']).map(str::trim).filter(|item| !item.is_empty());
+                Ok(Value::List(items.map(str::to_owned).collect()))
+            }
+        }
+    }
+}
+
+/// A key.
+#[derive(Debug)]
+pub struct Key<T> {
+    /// Its name; with its table before it, but for those of a network.
+    pub name: &'static str,
+    /// When a new value takes effect.
+    pub effect: Effect,
+    /// What it holds.
+    pub kind: Kind,
+    /// Its value in a configuration; the default where it is not set.
+    pub value: fn(&T) -> Value,
+}
+
+/// The key of this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Key<Config>> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The key of this name in a network.
+#[must_use]
+pub fn find_in_network(name: &str) -> Option<&'static Key<Network>> {
+    NETWORK_KEYS.iter().find(|key| key.name == name)
+}
+
+const fn key<T>(name: &'static str, effect: Effect, kind: Kind, value: fn(&T) -> Value) -> Key<T> {
+    Key { name, effect, kind, value }
+}
+
+fn text<T: ToString>(value: &T) -> Value {
+    Value::Text(value.to_string())
+}
+
+fn maybe<T: ToString>(value: Option<&T>) -> Value {
+    value.map_or(Value::Absent, |value| Value::Text(value.to_string()))
+}
+
+fn path(value: Option<&PathBuf>) -> Value {
+    value.map_or(Value::Absent, |path| text(&path.display()))
+}
+
+fn list<T: ToString>(values: &[T]) -> Value {
+    Value::List(values.iter().map(ToString::to_string).collect())
+}
+
+/// The word by which the file spells a choice.
+fn word(value: impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+use Effect::{Restart, Running};
+use Kind::{Flag, List, Number, Text};
+
+/// The keys of each `[[network]]`.
+pub const NETWORK_KEYS: &[Key<Network>] = &[
+    key("name", Restart, Text, |network| text(&network.name)),
+    key("role", Restart, Text, |network| text(&word(network.role))),
+    key("interface", Restart, Text, |network| text(&network.interface)),
+    key("address", Restart, Text, |network| maybe(network.address.as_ref())),
+    key("advertised", Restart, Text, |network| maybe(network.advertised.as_ref())),
+    key("sip_port", Restart, Number, |network| Value::Number(network.sip_port.into())),
+    // Absent, they follow sip_port; so they are text here: empty is another thing than 0.
+    key("sip_tcp_port", Restart, Text, |network| maybe(network.sip_tcp_port.as_ref())),
+    key("sip_tls_port", Restart, Text, |network| maybe(network.sip_tls_port.as_ref())),
+    key("media_ports", Restart, Text, |network| text(&network.media_ports)),
+    key("latching", Restart, Text, |network| text(&word(network.latching))),
+];
+
+/// Keys whose text is written into the file as a number.
+pub(super) const NUMBERS_OR_NOTHING: &[&str] = &["sip_tcp_port", "sip_tls_port"];
+
+/// All other keys.
+pub const KEYS: &[Key<Config>] = &[
+    key("upstream.servers", Restart, List, |config| list(config.upstream.servers.as_ref())),
+    key("upstream.trusted", Running, List, |config| list(&config.upstream.trusted)),
+    key("upstream.probe_seconds", Restart, Number, |config| Value::Number(config.upstream.probe_seconds)),
+    key("upstream.recovery_seconds", Restart, Number, |config| {
+        Value::Number(config.upstream.recovery_seconds)
+    }),
+    key("upstream.dns", Running, List, |config| list(&config.upstream.dns)),
+    key("upstream.retry_statuses", Running, List, |config| list(&config.upstream.retry_statuses)),
+    key("state.directory", Restart, Text, |config| text(&config.state.directory.display())),
+    key("tls.certificate", Restart, Text, |config| path(config.tls.certificate.as_ref())),
+    key("tls.private_key", Restart, Text, |config| path(config.tls.private_key.as_ref())),
+    key("tls.authorities", Restart, Text, |config| path(config.tls.authorities.as_ref())),
+    key("tls.client_certificates", Restart, Text, |config| text(&word(config.tls.client_certificates))),
+    key("tls.suites", Restart, List, |config| Value::List(config.tls.suites.iter().map(word).collect())),
+    key("dscp.rtp", Running, Number, |config| Value::Number(config.dscp.rtp.value().into())),
+    key("dscp.rtcp", Running, Number, |config| Value::Number(config.dscp.rtcp.value().into())),
+    key("dscp.sip", Restart, Number, |config| Value::Number(config.dscp.sip.value().into())),
+    key("sip.timer_t1_ms", Running, Number, |config| Value::Number(config.sip.timer_t1_ms)),
+    key("sip.timer_t2_ms", Running, Number, |config| Value::Number(config.sip.timer_t2_ms)),
+    key("sip.invite_retries", Running, Number, |config| Value::Number(config.sip.invite_retries.into())),
+    key("sip.other_retries", Running, Number, |config| Value::Number(config.sip.other_retries.into())),
+    key("sip.tcp_connect_timeout_ms", Restart, Number, |config| {
+        Value::Number(config.sip.tcp_connect_timeout_ms)
+    }),
+    key("sip.max_calls", Running, Number, |config| Value::Number(config.sip.max_calls as u64)),
+    key("sip.ring_timeout_seconds", Running, Number, |config| Value::Number(config.sip.ring_timeout_seconds)),
+    key("media.timeout_seconds", Running, Number, |config| Value::Number(config.media.timeout_seconds)),
+    key("datapath.engine", Restart, Text, |config| text(&word(config.datapath.engine))),
+    key("datapath.flows", Restart, Number, |config| Value::Number((*config.datapath.flows.as_ref()).into())),
+    key("datapath.force_userspace", Restart, List, |config| list(&config.datapath.force_userspace)),
+    key("datapath.kernel_log", Restart, Flag, |config| Value::Flag(config.datapath.kernel_log)),
+    key("datapath.keep_when_stopped", Restart, Flag, |config| Value::Flag(config.datapath.keep_when_stopped)),
+    key("admin.listen", Restart, Text, |config| text(&config.admin.listen)),
+    key("web.listen", Restart, Text, |config| text(&config.web.listen)),
+    key("web.rest_port", Restart, Number, |config| Value::Number(config.web.rest_port.into())),
+    key("control.socket", Restart, Text, |config| text(&config.control.socket.display())),
+    key("log.level", Running, Text, |config| text(&config.log.level)),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn every_key_of_the_example_file_is_in_the_table_and_every_key_of_the_table_is_in_the_file() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/branchline.example.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        let mut documented = BTreeSet::new();
+        let mut table = String::new();
+        for line in text.lines() {
+            let line = line.strip_prefix('#').filter(|line| !line.starts_with(' ')).unwrap_or(line);
+            if let Some(header) = line.strip_prefix('[') {
+                table = header.trim_matches(['[', ']']).to_owned();
+            } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with("# ")) {
+                documented.insert(format!("{table}.{key}"));
+            }
+        }
+        let mut known: BTreeSet<String> = KEYS.iter().map(|key| key.name.to_owned()).collect();
+        known.extend(NETWORK_KEYS.iter().map(|key| format!("network.{}", key.name)));
+        assert_eq!(known, documented);
+    }
+
+    #[test]
+    fn what_is_typed_is_read_by_kind() {
+        let list = |items: &[&str]| Value::List(items.iter().map(|&item| item.to_owned()).collect());
+        let rows: [(&str, Kind, &str, Result<Value, &str>); 9] = [
+            ("text", Text, " info ", Ok(Value::Text("info".to_owned()))),
+            ("no text", Text, "  ", Ok(Value::Absent)),
+            ("two lines of text", Text, "a\nb", Err("no line ends")),
+            ("a number", Number, "500", Ok(Value::Number(500))),
+            ("no number", Number, "5o0", Err("\"5o0\" is not a whole number")),
+            ("a negative number", Number, "-1", Err("\"-1\" is not a whole number")),
+            ("a flag", Flag, "true", Ok(Value::Flag(true))),
+            ("no flag", Flag, "yes", Err("neither true nor false")),
+            ("a list", List, "a\r\n\nb, c", Ok(list(&["a", "b", "c"]))),
+        ];
+        for (description, kind, typed, expected) in rows {
+            match (kind.read(typed), expected) {
+                (Ok(value), Ok(expected)) => assert_eq!(value, expected, "{description}"),
+                (Err(error), Err(expected)) => assert!(error.contains(expected), "{description}: {error}"),
+                (result, _) => panic!("{description}: {result:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Reading the configuration file again while calls stand: checked whole, then applied key by key as far as that goes.
+//!
+//! What needs a restart is compared with what the daemon started with, so a change that is taken back waits no more.
+//! A file that is not valid changes nothing; it is told in the log and on every page.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tracing::{error, info};
+
+use super::{
+    core::Core,
+    start::{marks, proxy_changes},
+};
+use crate::{
+    config::{Config, ConfigError, changes, keys::Effect},
+    control::ReloadedView,
+    log::LogLevel,
+    metrics::names,
+    net::DatapathChoice,
+};
+
+/// What is known of the configuration.
+struct Known {
+    /// The file as it was applied last.
+    applied: Config,
+    waiting: Vec<String>,
+    error: Option<String>,
+}
+
+/// Reads the file again when it is asked to.
+pub(super) struct Reloader {
+    file: PathBuf,
+    /// What the daemon started with.
+    started: Config,
+    /// What the command line has set, whatever the file says.
+    datapath: Option<DatapathChoice>,
+    log: LogLevel,
+    core: Arc<Core>,
+    known: Mutex<Known>,
+}
+
+impl Reloader {
+    pub(super) fn new(
+        file: &Path,
+        started: &Config,
+        datapath: Option<DatapathChoice>,
+        log: LogLevel,
+        core: Arc<Core>,
+    ) -> Self {
+        Self {
+            // Later the working directory may be another.
+            file: std::path::absolute(file).unwrap_or_else(|_| file.to_owned()),
+            started: started.clone(),
+            datapath,
+            log,
+            core,
+            known: Mutex::new(Known { applied: started.clone(), waiting: Vec::new(), error: None }),
+        }
+    }
+
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Keys that wait for a restart, and what is wrong with the file.
+    pub(super) fn state(&self) -> (Vec<String>, Option<String>) {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        (known.waiting.clone(), known.error.clone())
+    }
+
+    /// Reads the file and applies it.
+    pub(super) fn reload(&self) -> Result<ReloadedView, ConfigError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let reloads = &self.core.measures.metrics.configuration_reloads;
+        let mut config = Config::read(&self.file).inspect_err(|error| {
+            error!(%error, "the configuration is not valid; what ran before runs on");
+            reloads.with_label_values(&[names::reload::REFUSED]).inc();
+            known.error = Some(error.to_string());
+        })?;
+        if let Some(wanted) = self.datapath {
+            config.datapath.engine = wanted;
+        }
+        let of = |before: &Config, effect| -> Vec<String> {
+            let changed = changes::between(before, &config).into_iter();
+            changed.filter(|changed| changed.effect == effect).map(|changed| changed.key).collect()
+        };
+        let applied = of(&known.applied, Effect::Running);
+        let waiting = of(&self.started, Effect::Restart);
+        self.core.reconfigure(proxy_changes(&config), marks(&config), &config);
+        if let Err(error) = self.log.set(&config.log.level) {
+            error!(%error, level = config.log.level, "the log level cannot be set");
+        }
+        reloads.with_label_values(&[names::reload::APPLIED]).inc();
+        info!(?applied, ?waiting, "configuration read again");
+        *known = Known { applied: config, waiting: waiting.clone(), error: None };
+        Ok(ReloadedView { applied, waiting_for_restart: waiting })
+    }
+}
