@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use crate::{
     control::{
-        CallView, CertificateView, EntryView, FlowView, PhoneView, ReloadedView, ServerView, SetupLinkView, StatusView,
+        CallView, CertificateView, EntryView, FlowView, PhoneView, ReloadedView, ServerView, SetupLinkView,
+        StatusView,
     },
     provisioning::syslog::SyslogView,
 };

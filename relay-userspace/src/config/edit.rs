@@ -67,8 +67,7 @@ pub fn edit(text: &str, changes: &[Change]) -> Result<String, EditError> {
             Change::Set { key, value } => {
                 let (table, name) =
                     key.split_once('.').ok_or_else(|| wrong(key, "it is not a key of a table"))?;
-                let item =
-                    document.as_table_mut().entry(table).or_insert_with(|| Item::Table(Table::new()));
+                let item = document.as_table_mut().entry(table).or_insert_with(|| Item::Table(Table::new()));
                 let table =
                     item.as_table_like_mut().ok_or_else(|| wrong(key, "its table is not written as one"))?;
                 set(table, key, name, value)?;
@@ -265,10 +264,30 @@ timer_t1_ms = 600
         let inline = "network = [{ name = \"office\" }]\n";
         let rows = [
             ("no TOML", "= 3", set("sip.max_calls", Value::Number(1)), ": the file is no TOML"),
-            ("too large", TEXT, set("sip.max_calls", Value::Number(u64::MAX)), "sip.max_calls: 18446744073709551615 is too large"),
-            ("no such network", TEXT, Change::RemoveNetwork { network: 7 }, "network: there is no network number 8"),
-            ("inline networks", inline, Change::RemoveNetwork { network: 0 }, "network: the networks are not written as [[network]]"),
-            ("no table", "sip = 3\n", set("sip.max_calls", Value::Number(1)), "sip.max_calls: its table is not written as one"),
+            (
+                "too large",
+                TEXT,
+                set("sip.max_calls", Value::Number(u64::MAX)),
+                "sip.max_calls: 18446744073709551615 is too large",
+            ),
+            (
+                "no such network",
+                TEXT,
+                Change::RemoveNetwork { network: 7 },
+                "network: there is no network number 8",
+            ),
+            (
+                "inline networks",
+                inline,
+                Change::RemoveNetwork { network: 0 },
+                "network: the networks are not written as [[network]]",
+            ),
+            (
+                "no table",
+                "sip = 3\n",
+                set("sip.max_calls", Value::Number(1)),
+                "sip.max_calls: its table is not written as one",
+            ),
         ];
         for (description, text, change, expected) in rows {
             let error = edit(text, &[change]).unwrap_err().to_string();

@@ -71,7 +71,8 @@ pub(super) fn show(page: &impl Template) -> Response {
 pub(super) fn show_as(status: StatusCode, page: &impl Template) -> Response {
     match page.render() {
         Ok(text) => (status, Html(text)).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("the page cannot be shown: {error}\n")).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("the page cannot be shown: {error}\n"))
+            .into_response(),
     }
 }
 
@@ -109,7 +110,9 @@ impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         let (status, title, hint) = match &self {
             Self::NotFound => (StatusCode::NOT_FOUND, "Not found", "Go back, or begin at the status page."),
-            Self::NoForm => (StatusCode::BAD_REQUEST, "Not understood", "Go back, load the page again, and repeat."),
+            Self::NoForm => {
+                (StatusCode::BAD_REQUEST, "Not understood", "Go back, load the page again, and repeat.")
+            }
             Self::ForeignForm => (
                 StatusCode::FORBIDDEN,
                 "Refused",

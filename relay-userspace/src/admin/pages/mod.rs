@@ -69,9 +69,8 @@ pub(super) fn router(web: &Web) -> Router<Web> {
         .fallback(frame::not_found)
         .layer(middleware::from_fn_with_state(web.clone(), guard::signed));
     let door = Router::new().route("/sign-in", get(door::sign_in_page).post(door::sign_in));
-    let inside = signed
-        .merge(door)
-        .layer(middleware::from_fn_with_state(web.clone(), guard::needs_administrator));
+    let inside =
+        signed.merge(door).layer(middleware::from_fn_with_state(web.clone(), guard::needs_administrator));
     Router::new()
         .route("/setup", get(door::setup_page).post(door::setup))
         .merge(inside)

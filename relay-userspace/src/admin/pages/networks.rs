@@ -182,7 +182,8 @@ fn place(blocks: &mut [Block], text: &str, error: &ApplyError) -> Option<String>
         other => return Some(other.to_string()),
     };
     let network = line.and_then(|line| edit::network_at(text, line));
-    let name = network.zip(key.strip_prefix("network.")).map(|(network, key)| format!("network.{network}.{key}"));
+    let name =
+        network.zip(key.strip_prefix("network.")).map(|(network, key)| format!("network.{network}.{key}"));
     let field = blocks
         .iter_mut()
         .flat_map(|block| &mut block.fields)
@@ -202,7 +203,8 @@ pub(super) async fn add(
     Extension(fields): Extension<Fields>,
 ) -> Result<Response, PageError> {
     let field = |name| fields.get(name).trim().to_owned();
-    let mut added = Added { name: field("name"), role: field("role"), interface: field("interface"), error: None };
+    let mut added =
+        Added { name: field("name"), role: field("role"), interface: field("interface"), error: None };
     let change = Change::AddNetwork {
         name: added.name.clone(),
         role: added.role.clone(),

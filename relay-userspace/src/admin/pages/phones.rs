@@ -53,5 +53,11 @@ pub(super) async fn page(
     });
     let found = bindings.len();
     bindings.truncate(MOST);
-    show(&PhonesPage { frame: Frame::new(&web, &signed, "Phones", "/phones"), q: filter.q, bindings, found, all })
+    show(&PhonesPage {
+        frame: Frame::new(&web, &signed, "Phones", "/phones"),
+        q: filter.q,
+        bindings,
+        found,
+        all,
+    })
 }

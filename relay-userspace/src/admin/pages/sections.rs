@@ -116,7 +116,12 @@ static PROTOCOLS: Section = Section {
         field("sip.timer_t2_ms", "Timer T2 (ms)", "Longest interval between retransmissions.", MINUTE_MS),
         field("sip.invite_retries", "INVITE retries", "Over UDP, before the next server is tried.", RETRIES),
         field("sip.other_retries", "Other retries", "Of all other requests over UDP.", RETRIES),
-        field("sip.tcp_connect_timeout_ms", "TCP connect timeout (ms)", "For connections to servers.", MINUTE_MS),
+        field(
+            "sip.tcp_connect_timeout_ms",
+            "TCP connect timeout (ms)",
+            "For connections to servers.",
+            MINUTE_MS,
+        ),
         field(
             "sip.max_calls",
             "Calls at a time",
@@ -131,7 +136,12 @@ static PROTOCOLS: Section = Section {
             "PEM, the appliance's certificate first. Empty: the appliance's own, made at its first start.",
             Text("/etc/branchline/tls.pem"),
         ),
-        field("tls.private_key", "Private key file", "PEM; belongs to the certificate.", Text("/etc/branchline/tls.key")),
+        field(
+            "tls.private_key",
+            "Private key file",
+            "PEM; belongs to the certificate.",
+            Text("/etc/branchline/tls.key"),
+        ),
         field(
             "tls.authorities",
             "Authorities file",
