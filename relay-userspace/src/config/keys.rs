@@ -204,6 +204,52 @@ pub const KEYS: &[Key<Config>] = &[
     key("datapath.force_userspace", Restart, List, |config| list(&config.datapath.force_userspace)),
     key("datapath.kernel_log", Restart, Flag, |config| Value::Flag(config.datapath.kernel_log)),
     key("datapath.keep_when_stopped", Restart, Flag, |config| Value::Flag(config.datapath.keep_when_stopped)),
+    key("dhcp.enabled", Restart, Flag, |config| Value::Flag(config.dhcp.enabled)),
+    key("dhcp.option", Restart, Number, |config| Value::Number(config.dhcp.option.into())),
+    key("dhcp.url", Restart, Text, |config| maybe(config.dhcp.url.as_ref())),
+    key("dhcp.tftp_server", Restart, Text, |config| maybe(config.dhcp.tftp_server.as_ref())),
+    key("clock.enabled", Restart, Flag, |config| Value::Flag(config.clock.enabled)),
+    key("clock.stratum", Restart, Number, |config| Value::Number(config.clock.stratum.into())),
+    key("clock.unsynchronised", Restart, Text, |config| text(&word(config.clock.unsynchronised))),
+    key("syslog.enabled", Restart, Flag, |config| Value::Flag(config.syslog.enabled)),
+    key("syslog.port", Restart, Number, |config| Value::Number(config.syslog.port.into())),
+    key("syslog.file_kib", Restart, Number, |config| Value::Number(config.syslog.file_kib)),
+    key("syslog.total_mib", Restart, Number, |config| Value::Number(config.syslog.total_mib)),
+    key("syslog.retention_days", Restart, Number, |config| Value::Number(config.syslog.retention_days)),
+    key("provisioning.servers", Restart, List, |config| list(&config.provisioning.servers)),
+    key("provisioning.http_port", Restart, Number, |config| {
+        Value::Number(config.provisioning.http_port.into())
+    }),
+    key("provisioning.https_port", Restart, Number, |config| {
+        Value::Number(config.provisioning.https_port.into())
+    }),
+    key("provisioning.user", Restart, Text, |config| maybe(config.provisioning.user.as_ref())),
+    key("provisioning.password_file", Restart, Text, |config| {
+        path(config.provisioning.password_file.as_ref())
+    }),
+    key("provisioning.client_certificate", Restart, Text, |config| {
+        path(config.provisioning.client_certificate.as_ref())
+    }),
+    key("provisioning.client_private_key", Restart, Text, |config| {
+        path(config.provisioning.client_private_key.as_ref())
+    }),
+    key("provisioning.connect_timeout_ms", Restart, Number, |config| {
+        Value::Number(config.provisioning.connect_timeout_ms)
+    }),
+    key("provisioning.idle_timeout_seconds", Restart, Number, |config| {
+        Value::Number(config.provisioning.idle_timeout_seconds)
+    }),
+    key("provisioning.cache_mib", Restart, Number, |config| Value::Number(config.provisioning.cache_mib)),
+    key("provisioning.cache_file_mib", Restart, Number, |config| {
+        Value::Number(config.provisioning.cache_file_mib)
+    }),
+    key("provisioning.upload_mib", Restart, Number, |config| Value::Number(config.provisioning.upload_mib)),
+    key("provisioning.connections", Restart, Number, |config| {
+        Value::Number(config.provisioning.connections as u64)
+    }),
+    key("provisioning.connections_per_phone", Restart, Number, |config| {
+        Value::Number(config.provisioning.connections_per_phone as u64)
+    }),
     key("admin.listen", Restart, Text, |config| text(&config.admin.listen)),
     key("web.listen", Restart, Text, |config| text(&config.web.listen)),
     key("web.rest_port", Restart, Number, |config| Value::Number(config.web.rest_port.into())),

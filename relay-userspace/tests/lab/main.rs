@@ -18,6 +18,7 @@ mod no_leaks;
 mod no_ports;
 mod package;
 mod pages;
+mod phones;
 mod provisioning;
 mod real_peers;
 mod refuses_to_start;

@@ -35,6 +35,7 @@ const TESTS: &[&str] = &[
     "curl",
     "nginx-light",
     "debootstrap",
+    "openssl",
 ];
 /// Packages that bring a service, which must neither start now nor at the next boot.
 const SERVICES: &[&str] = &["prometheus", "prometheus-node-exporter", "kamailio", "chrony", "nginx"];
