@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::types::HttpServer;
 
@@ -78,7 +78,7 @@ impl Dhcp {
 }
 
 /// What is answered while the host's clock is not synchronised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unsynchronised {
     /// The truth: leap indicator 3, stratum 0. Phones do not take such time.

@@ -10,7 +10,7 @@ use crate::{
     admin::{Appliance, Machine, Observed, Setup, Which},
     config::ConfigError,
     control::{
-        Answers, BindingView, CallView, EntryView, FlowView, NetworkView, PhoneView, RegistrationView,
+        Answers, CallView, EntryView, FlowView, NetworkView, PhoneView, RegistrationView,
         ReloadedView, Request, Response,
         ServerView, StatusView,
     },
@@ -159,7 +159,7 @@ impl Views {
             registrations
                 .entry(binding.source.address.ip().to_string())
                 .or_default()
-                .push(registration(now, binding));
+                .push(registration(now, binding, self.network(binding.source.network)));
         }
         let mut phones: Vec<PhoneView> = Vec::new();
         for activity in self.phones.phones() {
@@ -265,10 +265,11 @@ impl Views {
     }
 }
 
-fn registration(now: Instant, binding: &Binding) -> RegistrationView {
+fn registration(now: Instant, binding: &Binding, network: String) -> RegistrationView {
     RegistrationView {
         address_of_record: String::from_utf8_lossy(&binding.aor).into_owned(),
         contact: String::from_utf8_lossy(&binding.contact).into_owned(),
+        network,
         expires_seconds: binding.expires.saturating_duration_since(now).as_secs(),
         registered_seconds: now.saturating_duration_since(binding.registered).as_secs(),
         user_agent: binding.user_agent.clone(),
@@ -340,26 +341,8 @@ impl Appliance for Views {
         Self::flows(self, call_id)
     }
 
-    fn bindings(&self) -> Vec<BindingView> {
-        let now = Instant::now();
-        let state = self.core.state();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let mut bindings: Vec<BindingView> = state
-            .proxy
-            .bindings()
-            .map(|binding| BindingView {
-                address_of_record: text(&binding.aor),
-                contact: text(&binding.contact),
-                network: self.network(binding.source.network),
-                source: binding.source.to_string(),
-                user_agent: binding.user_agent.clone(),
-                registered_seconds: now.saturating_duration_since(binding.registered).as_secs(),
-                expires_seconds: binding.expires.saturating_duration_since(now).as_secs(),
-            })
-            .collect();
-        drop(state);
-        bindings.sort_by(|a, b| (&a.address_of_record, &a.contact).cmp(&(&b.address_of_record, &b.contact)));
-        bindings
+    fn phones(&self) -> Vec<PhoneView> {
+        Self::phones(self)
     }
 
     fn machine(&self) -> Machine {

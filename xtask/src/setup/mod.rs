@@ -5,6 +5,7 @@
 //! package) says by name what a person has to install.
 
 mod apt;
+mod browser;
 mod bpf_linker;
 mod cargo_deb;
 mod cargo_deny;
@@ -56,6 +57,9 @@ pub fn run(group: Group) -> Result<()> {
     step("bpf-linker", &mut failures, bpf_linker::ensure);
     if group >= Group::Test {
         step("cargo-deb", &mut failures, cargo_deb::ensure);
+    }
+    if group >= Group::Test {
+        step("browser tests", &mut failures, browser::ensure);
     }
     if group >= Group::All {
         step("cargo-deny", &mut failures, cargo_deny::ensure);

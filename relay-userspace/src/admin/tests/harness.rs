@@ -23,9 +23,10 @@ use crate::{
     },
     config::{Config, ConfigError, changes, keys::Effect},
     control::{
-        BindingView, CallView, FlowView, NetworkView, ReloadedView, ServerView, StatusView,
+        CallView, FlowView, NetworkView, PhoneView, RegistrationView, ReloadedView, ServerView, StatusView,
     },
     metrics::Metrics,
+    provisioning::{PhoneActivity, StageView},
     store::{Entry, Scope, Store, StoreError, tests_support::Directory},
 };
 
@@ -139,16 +140,28 @@ impl Appliance for Pretended {
         }]
     }
 
-    fn bindings(&self) -> Vec<BindingView> {
-        vec![BindingView {
+    fn phones(&self) -> Vec<PhoneView> {
+        let stage = StageView {
+            stage: "configuration_asked".to_owned(),
+            count: 2,
+            at_unix_ms: 1,
+            detail: HOSTILE.to_owned(),
+        };
+        let activity = PhoneActivity {
+            hardware_address: Some("00:04:f2:00:00:01".to_owned()),
+            address: Some("10.61.0.11".to_owned()),
+            stages: vec![stage],
+            ..PhoneActivity::default()
+        };
+        let registration = RegistrationView {
             address_of_record: "1001@example.com".to_owned(),
             contact: "sip:1001@10.61.0.11".to_owned(),
             network: "office".to_owned(),
-            source: "10.61.0.11:5060".to_owned(),
             user_agent: Some(HOSTILE.to_owned()),
             registered_seconds: 10,
             expires_seconds: 50,
-        }]
+        };
+        vec![PhoneView { activity, registrations: vec![registration] }]
     }
 
     fn machine(&self) -> Machine {

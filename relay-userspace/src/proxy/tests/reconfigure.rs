@@ -37,7 +37,7 @@ fn a_call_that_stands_goes_on_and_the_limit_holds_for_the_next() {
     world.proxy.reconfigure(Changes { calls: 1, ..changes() });
     assert_eq!(world.proxy.active_calls(), 1);
     let refused = world.phone(&invite("c2", "i2"));
-    assert_eq!(first_line(refused.last().unwrap()), "SIP/2.0 503 Service Unavailable");
+    assert_eq!(first_line(refused.last().unwrap()), "SIP/2.0 503 Too Many Calls");
     let bye = world.phone(&from_phone("BYE", "sip:100@192.0.2.1:8060", "b1", 2, ";tag=s", "", ""));
     assert!(first_line(&bye[0]).starts_with("BYE "), "{}", first_line(&bye[0]));
     world.server(&answer(&bye[0], 200, "OK", "s", "", ""));
