@@ -217,19 +217,39 @@ pub const KEYS: &[Key<Config>] = &[
     key("syslog.total_mib", Restart, Number, |config| Value::Number(config.syslog.total_mib)),
     key("syslog.retention_days", Restart, Number, |config| Value::Number(config.syslog.retention_days)),
     key("provisioning.servers", Restart, List, |config| list(&config.provisioning.servers)),
-    key("provisioning.http_port", Restart, Number, |config| Value::Number(config.provisioning.http_port.into())),
-    key("provisioning.https_port", Restart, Number, |config| Value::Number(config.provisioning.https_port.into())),
+    key("provisioning.http_port", Restart, Number, |config| {
+        Value::Number(config.provisioning.http_port.into())
+    }),
+    key("provisioning.https_port", Restart, Number, |config| {
+        Value::Number(config.provisioning.https_port.into())
+    }),
     key("provisioning.user", Restart, Text, |config| maybe(config.provisioning.user.as_ref())),
-    key("provisioning.password_file", Restart, Text, |config| path(config.provisioning.password_file.as_ref())),
-    key("provisioning.client_certificate", Restart, Text, |config| path(config.provisioning.client_certificate.as_ref())),
-    key("provisioning.client_private_key", Restart, Text, |config| path(config.provisioning.client_private_key.as_ref())),
-    key("provisioning.connect_timeout_ms", Restart, Number, |config| Value::Number(config.provisioning.connect_timeout_ms)),
-    key("provisioning.idle_timeout_seconds", Restart, Number, |config| Value::Number(config.provisioning.idle_timeout_seconds)),
+    key("provisioning.password_file", Restart, Text, |config| {
+        path(config.provisioning.password_file.as_ref())
+    }),
+    key("provisioning.client_certificate", Restart, Text, |config| {
+        path(config.provisioning.client_certificate.as_ref())
+    }),
+    key("provisioning.client_private_key", Restart, Text, |config| {
+        path(config.provisioning.client_private_key.as_ref())
+    }),
+    key("provisioning.connect_timeout_ms", Restart, Number, |config| {
+        Value::Number(config.provisioning.connect_timeout_ms)
+    }),
+    key("provisioning.idle_timeout_seconds", Restart, Number, |config| {
+        Value::Number(config.provisioning.idle_timeout_seconds)
+    }),
     key("provisioning.cache_mib", Restart, Number, |config| Value::Number(config.provisioning.cache_mib)),
-    key("provisioning.cache_file_mib", Restart, Number, |config| Value::Number(config.provisioning.cache_file_mib)),
+    key("provisioning.cache_file_mib", Restart, Number, |config| {
+        Value::Number(config.provisioning.cache_file_mib)
+    }),
     key("provisioning.upload_mib", Restart, Number, |config| Value::Number(config.provisioning.upload_mib)),
-    key("provisioning.connections", Restart, Number, |config| Value::Number(config.provisioning.connections as u64)),
-    key("provisioning.connections_per_phone", Restart, Number, |config| Value::Number(config.provisioning.connections_per_phone as u64)),
+    key("provisioning.connections", Restart, Number, |config| {
+        Value::Number(config.provisioning.connections as u64)
+    }),
+    key("provisioning.connections_per_phone", Restart, Number, |config| {
+        Value::Number(config.provisioning.connections_per_phone as u64)
+    }),
     key("admin.listen", Restart, Text, |config| text(&config.admin.listen)),
     key("web.listen", Restart, Text, |config| text(&config.web.listen)),
     key("web.rest_port", Restart, Number, |config| Value::Number(config.web.rest_port.into())),

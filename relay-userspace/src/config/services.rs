@@ -64,13 +64,15 @@ impl Dhcp {
                 || text.len() > MOST_OPTION_TEXT
                 || !text.bytes().all(|byte| byte.is_ascii_graphic())
             {
-                let message =
-                    format!("{text:?} must be 1 to {MOST_OPTION_TEXT} printable ASCII characters without blanks");
+                let message = format!(
+                    "{text:?} must be 1 to {MOST_OPTION_TEXT} printable ASCII characters without blanks"
+                );
                 return Err((key, message));
             }
         }
         if self.enabled && self.url.is_none() && (relay.servers.is_empty() || relay.http_port == 0) {
-            let message = "phones would be sent to a relay that is off: give dhcp.url, or provisioning.servers";
+            let message =
+                "phones would be sent to a relay that is off: give dhcp.url, or provisioning.servers";
             return Err(("dhcp.url", message.to_owned()));
         }
         Ok(())
@@ -221,13 +223,16 @@ impl Provisioning {
             return Err(("provisioning.password_file", message.to_owned()));
         }
         if let Some(user) = &self.user
-            && (user.is_empty() || user.len() > 128 || user.chars().any(|c| c.is_control() || c == '"' || c == '\\'))
+            && (user.is_empty()
+                || user.len() > 128
+                || user.chars().any(|c| c.is_control() || c == '"' || c == '\\'))
         {
             let message = "a user has 1 to 128 characters, no quote, backslash or control character";
             return Err(("provisioning.user", message.to_owned()));
         }
         if self.client_certificate.is_some() != self.client_private_key.is_some() {
-            let message = "provisioning.client_certificate and provisioning.client_private_key belong together";
+            let message =
+                "provisioning.client_certificate and provisioning.client_private_key belong together";
             return Err(("provisioning.client_private_key", message.to_owned()));
         }
         within("provisioning.connect_timeout_ms", self.connect_timeout_ms, 100, 60_000)?;

@@ -10,9 +10,8 @@ use crate::{
     admin::{Appliance, Machine, Observed, Setup, Which},
     config::ConfigError,
     control::{
-        Answers, CallView, EntryView, FlowView, NetworkView, PhoneView, RegistrationView,
-        ReloadedView, Request, Response,
-        ServerView, StatusView,
+        Answers, CallView, EntryView, FlowView, NetworkView, PhoneView, RegistrationView, ReloadedView,
+        Request, Response, ServerView, StatusView,
     },
     datapath::{Carrier, FlowReport},
     net::NetworkId,
@@ -156,15 +155,19 @@ impl Views {
         let now = Instant::now();
         let mut registrations: HashMap<String, Vec<RegistrationView>> = HashMap::new();
         for binding in self.core.state().proxy.bindings() {
-            registrations
-                .entry(binding.source.address.ip().to_string())
-                .or_default()
-                .push(registration(now, binding, self.network(binding.source.network)));
+            registrations.entry(binding.source.address.ip().to_string()).or_default().push(registration(
+                now,
+                binding,
+                self.network(binding.source.network),
+            ));
         }
         let mut phones: Vec<PhoneView> = Vec::new();
         for activity in self.phones.phones() {
-            let registrations =
-                activity.address.as_ref().and_then(|address| registrations.remove(address)).unwrap_or_default();
+            let registrations = activity
+                .address
+                .as_ref()
+                .and_then(|address| registrations.remove(address))
+                .unwrap_or_default();
             phones.push(PhoneView { activity, registrations });
         }
         // Those that have registered and asked for nothing else.

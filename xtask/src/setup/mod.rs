@@ -5,8 +5,8 @@
 //! package) says by name what a person has to install.
 
 mod apt;
-mod browser;
 mod bpf_linker;
+mod browser;
 mod cargo_deb;
 mod cargo_deny;
 mod cargo_install;

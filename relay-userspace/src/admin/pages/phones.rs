@@ -78,5 +78,11 @@ pub(super) async fn page(
     phones.retain(|phone| wanted.iter().all(|word| has(phone, word)));
     let found = phones.len();
     phones.truncate(MOST);
-    show(&PhonesPage { frame: Frame::new(&web, &signed, "Phones", "/phones"), q: filter.q, phones, found, all })
+    show(&PhonesPage {
+        frame: Frame::new(&web, &signed, "Phones", "/phones"),
+        q: filter.q,
+        phones,
+        found,
+        all,
+    })
 }

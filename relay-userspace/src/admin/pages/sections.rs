@@ -116,7 +116,12 @@ static PROTOCOLS: Section = Section {
         field("sip.timer_t2_ms", "Timer T2 (ms)", "Longest interval between retransmissions.", MINUTE_MS),
         field("sip.invite_retries", "INVITE retries", "Over UDP, before the next server is tried.", RETRIES),
         field("sip.other_retries", "Other retries", "Of all other requests over UDP.", RETRIES),
-        field("sip.tcp_connect_timeout_ms", "TCP connect timeout (ms)", "For connections to servers.", MINUTE_MS),
+        field(
+            "sip.tcp_connect_timeout_ms",
+            "TCP connect timeout (ms)",
+            "For connections to servers.",
+            MINUTE_MS,
+        ),
         field(
             "sip.max_calls",
             "Calls at a time",
@@ -131,7 +136,12 @@ static PROTOCOLS: Section = Section {
             "PEM, the appliance's certificate first. Empty: the appliance's own, made at its first start.",
             Text("/etc/branchline/tls.pem"),
         ),
-        field("tls.private_key", "Private key file", "PEM; belongs to the certificate.", Text("/etc/branchline/tls.key")),
+        field(
+            "tls.private_key",
+            "Private key file",
+            "PEM; belongs to the certificate.",
+            Text("/etc/branchline/tls.key"),
+        ),
         field(
             "tls.authorities",
             "Authorities file",
@@ -218,13 +228,13 @@ static SERVICES: Section = Section {
     page: "/configuration/services",
     intro: "DHCP options, time, logs, and the relay of firmware and configuration files. Each is off until it is switched on.",
     fields: &[
-        field("dhcp.enabled", "Answer DHCPINFORM", "Addresses are leased by the office's own DHCP server.", SWITCH),
         field(
-            "dhcp.option",
-            "DHCP option of the URL",
-            "Phones read 160.",
-            Number { least: 1, most: 254 },
+            "dhcp.enabled",
+            "Answer DHCPINFORM",
+            "Addresses are leased by the office's own DHCP server.",
+            SWITCH,
         ),
+        field("dhcp.option", "DHCP option of the URL", "Phones read 160.", Number { least: 1, most: 254 }),
         field(
             "dhcp.url",
             "Provisioning URL",
@@ -258,7 +268,12 @@ static SERVICES: Section = Section {
         ),
         field("provisioning.http_port", "Relay port, HTTP", "0: none.", Number { least: 0, most: 65_535 }),
         field("provisioning.https_port", "Relay port, HTTPS", "0: none.", Number { least: 0, most: 65_535 }),
-        field("provisioning.user", "User at the servers", "For digest authentication.", Text("branch-office-12")),
+        field(
+            "provisioning.user",
+            "User at the servers",
+            "For digest authentication.",
+            Text("branch-office-12"),
+        ),
         field(
             "provisioning.password_file",
             "Its password's file",
@@ -279,11 +294,26 @@ static SERVICES: Section = Section {
             Number { least: 100, most: 60_000 },
         ),
         field("provisioning.idle_timeout_seconds", "Idle timeout (s)", "", Number { least: 1, most: 600 }),
-        field("provisioning.cache_mib", "Cache (MiB)", "0: nothing is cached.", Number { least: 0, most: 1_048_576 }),
-        field("provisioning.cache_file_mib", "Largest cached file (MiB)", "", Number { least: 1, most: 16_384 }),
+        field(
+            "provisioning.cache_mib",
+            "Cache (MiB)",
+            "0: nothing is cached.",
+            Number { least: 0, most: 1_048_576 },
+        ),
+        field(
+            "provisioning.cache_file_mib",
+            "Largest cached file (MiB)",
+            "",
+            Number { least: 1, most: 16_384 },
+        ),
         field("provisioning.upload_mib", "Largest upload (MiB)", "", Number { least: 1, most: 16_384 }),
         field("provisioning.connections", "Connections", "", Number { least: 1, most: 10_000 }),
-        field("provisioning.connections_per_phone", "Connections of one phone", "", Number { least: 1, most: 10_000 }),
+        field(
+            "provisioning.connections_per_phone",
+            "Connections of one phone",
+            "",
+            Number { least: 1, most: 10_000 },
+        ),
     ],
 };
 

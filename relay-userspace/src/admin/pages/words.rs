@@ -31,7 +31,9 @@ pub(super) fn span(seconds: impl Borrow<u64>) -> String {
 pub(super) fn moment(unix: impl Borrow<i64>) -> String {
     OffsetDateTime::from_unix_timestamp(*unix.borrow())
         .ok()
-        .and_then(|at| at.format(format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC")).ok())
+        .and_then(|at| {
+            at.format(format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC")).ok()
+        })
         .unwrap_or_else(|| "never".to_owned())
 }
 

@@ -310,7 +310,8 @@ impl House {
     pub(super) async fn post(&self, path: &str, person: &Person, fields: &[(&str, &str)]) -> Answer {
         let csrf = [("csrf", person.csrf.as_str())];
         let request = form(path).header(header::COOKIE, &person.cookie);
-        self.send(request.header(header::ORIGIN, ORIGIN).body(encoded(fields.iter().chain(&csrf))).unwrap()).await
+        self.send(request.header(header::ORIGIN, ORIGIN).body(encoded(fields.iter().chain(&csrf))).unwrap())
+            .await
     }
 
     /// Asks the REST interface with a token.

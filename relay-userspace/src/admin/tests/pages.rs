@@ -5,9 +5,7 @@ use axum::{
     http::{Method, Request, StatusCode, header},
 };
 
-use super::harness::{
-    CONFIGURATION, HOST, HOSTILE, House, NAME, ORIGIN, PASSWORD, encoded, form,
-};
+use super::harness::{CONFIGURATION, HOST, HOSTILE, House, NAME, ORIGIN, PASSWORD, encoded, form};
 use crate::metrics::names::web;
 
 /// Every page that has no parameters.
@@ -52,7 +50,9 @@ const FORMS: &[&str] = &[
 #[tokio::test]
 async fn before_there_is_an_administrator_nobody_gets_in_but_by_the_one_time_link() {
     let house = House::new("door");
-    for path in PAGES.iter().chain(&["/sign-in", "/events/status", "/api/v1/status", "/setup", "/setup?token=x"]) {
+    for path in
+        PAGES.iter().chain(&["/sign-in", "/events/status", "/api/v1/status", "/setup", "/setup?token=x"])
+    {
         let answer = house.get(path, None).await;
         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}");
     }
@@ -84,7 +84,11 @@ async fn every_page_needs_a_session_and_shows_whether_calls_work() {
     for path in PAGES {
         let stranger = house.get(path, None).await;
         let target = format!("/sign-in?next={}", path.replace('/', "%2F"));
-        assert_eq!((stranger.status, stranger.header(header::LOCATION)), (StatusCode::SEE_OTHER, &*target), "{path}");
+        assert_eq!(
+            (stranger.status, stranger.header(header::LOCATION)),
+            (StatusCode::SEE_OTHER, &*target),
+            "{path}"
+        );
         let answer = house.get(path, Some(&person)).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.body);
         let why = "<strong>Not ready:</strong> all media ports of network &#34;office&#34; are in use";
@@ -209,7 +213,10 @@ async fn what_does_not_validate_is_told_at_its_field_and_never_written() {
     assert!(stale.body.contains("changed by somebody else meanwhile"), "{}", stale.body);
     assert_eq!(house.text(), CONFIGURATION);
     let done = send(fields("600", &version)).await;
-    assert_eq!((done.status, done.header(header::LOCATION)), (StatusCode::SEE_OTHER, "/configuration/protocols"));
+    assert_eq!(
+        (done.status, done.header(header::LOCATION)),
+        (StatusCode::SEE_OTHER, "/configuration/protocols")
+    );
     let expected = CONFIGURATION.replace("timer_t1_ms = 500 # as ever", "timer_t1_ms = 600 # as ever");
     assert_eq!(house.text(), expected, "one value, and every other byte as it was");
     let next = house.get("/about", Some(&person)).await;
@@ -253,10 +260,17 @@ async fn there_is_no_way_to_files_and_headers_by_what_is_asked_for() {
         "/certificates/a%0d%0aSet-Cookie:x/chain.pem",
     ] {
         let answer = house.get(path, Some(&person)).await;
-        assert!([StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST].contains(&answer.status), "{path}: {}", answer.status);
+        assert!(
+            [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST].contains(&answer.status),
+            "{path}: {}",
+            answer.status
+        );
         assert!(answer.headers.get(header::SET_COOKIE).is_none(), "{path}");
     }
-    assert_eq!(house.get("/assets/style.css", None).await.header(header::CONTENT_TYPE), "text/css; charset=utf-8");
+    assert_eq!(
+        house.get("/assets/style.css", None).await.header(header::CONTENT_TYPE),
+        "text/css; charset=utf-8"
+    );
     let fields = [("name", NAME), ("password", PASSWORD), ("next", "/a\r\nSet-Cookie: b=c")];
     let request = form("/sign-in").header(header::ORIGIN, ORIGIN).body(encoded(fields.iter())).unwrap();
     let answer = house.send(request).await;
