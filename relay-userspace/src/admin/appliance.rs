@@ -87,6 +87,9 @@ pub trait Appliance: Send + Sync + 'static {
     /// The store's.
     fn forget_certificate(&self, fingerprint: &str) -> Result<bool, StoreError>;
 
+    /// Stops and starts again with the file as it is then.
+    fn restart(&self);
+
     /// The configuration file.
     fn configuration_file(&self) -> PathBuf;
 

@@ -51,7 +51,8 @@ pub(super) struct Current {
 pub(super) async fn current(web: &Web) -> Result<Current, ApplyError> {
     let file = web.appliance().configuration_file();
     let read = move || {
-        fs::read_to_string(&file).map_err(|error| ApplyError::File(format!("{} cannot be read: {error}", file.display())))
+        fs::read_to_string(&file)
+            .map_err(|error| ApplyError::File(format!("{} cannot be read: {error}", file.display())))
     };
     let text = spawn_blocking(read).await.map_err(|_| Failure::Lost)??;
     Ok(Current { version: Secret::hash(&text), text })

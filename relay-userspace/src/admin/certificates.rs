@@ -2,7 +2,7 @@
 
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use serde::Serialize;
-use x509_parser::{prelude::FromDer as _, certificate::X509Certificate, x509::X509Name};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer as _, x509::X509Name};
 
 use crate::store::SeenCertificate;
 
@@ -72,7 +72,9 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
             GeneralName::URI(uri) => Some((*uri).to_owned()),
             GeneralName::IPAddress(bytes) => match <[u8; 4]>::try_from(*bytes) {
                 Ok(v4) => Some(std::net::Ipv4Addr::from(v4).to_string()),
-                Err(_) => <[u8; 16]>::try_from(*bytes).ok().map(|v6| std::net::Ipv6Addr::from(v6).to_string()),
+                Err(_) => {
+                    <[u8; 16]>::try_from(*bytes).ok().map(|v6| std::net::Ipv6Addr::from(v6).to_string())
+                }
             },
             _ => None,
         })

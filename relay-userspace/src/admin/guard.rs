@@ -1,10 +1,13 @@
 //! What every request passes before a handler sees it.
 
-use std::{net::IpAddr, time::{Duration, Instant}};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::{Body, to_bytes},
-    extract::{FromRequest as _, Form, Request, State},
+    extract::{Form, FromRequest as _, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     middleware::Next,
     response::{IntoResponse as _, Redirect, Response},
@@ -176,7 +179,10 @@ pub(super) async fn signed(State(web): State<Web>, mut request: Request, next: N
 
 /// Whether a request carries its session's token as a header.
 pub(super) fn has_token(signed: &Signed, headers: &HeaderMap) -> bool {
-    headers.get(CSRF_HEADER).and_then(|value| value.to_str().ok()).is_some_and(|token| signed.session.csrf.is(token))
+    headers
+        .get(CSRF_HEADER)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|token| signed.session.csrf.is(token))
 }
 
 /// The session of a request's cookie.

@@ -58,9 +58,9 @@ const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\
 /// # Errors
 /// A sentence that names the address and the key to change.
 pub async fn bind(listen: SocketAddr, key: &str) -> Result<TcpListener, String> {
-    TcpListener::bind(listen)
-        .await
-        .map_err(|error| format!("{key}: {listen} cannot be bound: {error}; another program may have it (`ss -ltnp`)"))
+    TcpListener::bind(listen).await.map_err(|error| {
+        format!("{key}: {listen} cannot be bound: {error}; another program may have it (`ss -ltnp`)")
+    })
 }
 
 /// How many connections each address has.

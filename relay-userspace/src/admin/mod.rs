@@ -44,10 +44,8 @@ pub fn pages(web: &Web) -> Router {
 
 /// The REST interface alone.
 pub fn rest(web: &Web) -> Router {
-    let router = Router::new()
-        .nest(rest::ROOT, rest::router(web))
-        .fallback(rest::not_found)
-        .with_state(web.clone());
+    let router =
+        Router::new().nest(rest::ROOT, rest::router(web)).fallback(rest::not_found).with_state(web.clone());
     outside(web, router)
 }
 

@@ -1,6 +1,7 @@
 //! The command line: starts the daemon, or asks the one that runs.
 
 mod doctor;
+mod documents;
 mod show;
 
 use std::{
@@ -9,7 +10,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::{
@@ -104,6 +105,17 @@ enum Command {
         command: Option<Entries>,
         #[command(flatten)]
         daemon: Daemon,
+    },
+    /// Start anew with the configuration as it is now, in place. Calls that stand are ended.
+    Restart {
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Write manual pages and completions, for packages.
+    #[command(hide = true)]
+    GenerateDocuments {
+        /// Where to.
+        directory: PathBuf,
     },
     /// Have the daemon read its configuration file again and apply what can be applied while calls stand.
     Reload {
@@ -222,7 +234,11 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
                 config.datapath.engine = wanted;
             }
             let log = log::start(&config.log.level);
-            daemon::run(&config, &file, datapath, log).await.map_err(|error| error.to_string())?;
+            let ended =
+                daemon::run(&config, &file, datapath, log).await.map_err(|error| error.to_string())?;
+            if ended == daemon::Ended::Restart {
+                return Err(start_anew());
+            }
         }
         Command::CheckConfig { config: file, format } => return check_config(&file, format.output),
         Command::Status { daemon } => match ask(&daemon, &Request::Status).await? {
@@ -286,6 +302,11 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
         Command::Entries { command: Some(Entries::Remove { registration_id, daemon }), .. } => {
             return change(&daemon, &Request::RemoveEntry { registration_id }).await;
         }
+        Command::Restart { daemon } => return change(&daemon, &Request::Restart).await,
+        Command::GenerateDocuments { directory } => {
+            documents::generate(Arguments::command(), &directory)
+                .map_err(|error| format!("{}: {error}", directory.display()))?;
+        }
         Command::Reload { daemon } => match ask(&daemon, &Request::Reload).await? {
             Response::Reloaded(done) => print(daemon.format.output, &done, show::reloaded),
             other => return unexpected(&other),
@@ -315,6 +336,19 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
 
 async fn ask(daemon: &Daemon, request: &Request) -> Result<Response, String> {
     control::ask(&daemon.socket, request).await
+}
+
+/// Replaces this process by a new one of the same program with the same arguments: what supervises it sees no end.
+/// Returns only what went wrong.
+fn start_anew() -> String {
+    use std::os::unix::process::CommandExt as _;
+    // The program may have been replaced by an upgrade; the new one is at the same place.
+    let program = match std::env::current_exe() {
+        Ok(path) => PathBuf::from(path.to_string_lossy().trim_end_matches(" (deleted)")),
+        Err(error) => return format!("cannot start anew: {error}"),
+    };
+    let error = std::process::Command::new(&program).args(std::env::args_os().skip(1)).exec();
+    format!("cannot start anew: {}: {error}", program.display())
 }
 
 /// Asks for a change, and says that it was made.

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use crate::{
     control::{
-        CallView, CertificateView, EntryView, FlowView, PhoneView, ReloadedView, ServerView, SetupLinkView, StatusView,
+        CallView, CertificateView, EntryView, FlowView, PhoneView, ReloadedView, ServerView, SetupLinkView,
+        StatusView,
     },
     provisioning::syslog::SyslogView,
 };
@@ -283,9 +284,10 @@ pub(super) fn phones(phones: &[PhoneView]) -> String {
         let activity = &phone.activity;
         let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         let mut name = vec![dash(&activity.address), dash(&activity.hardware_address)];
-        let kind = activity.vendor_class.as_ref().or(activity.user_agent.as_ref()).or_else(|| {
-            phone.registrations.iter().find_map(|registration| registration.user_agent.as_ref())
-        });
+        let kind =
+            activity.vendor_class.as_ref().or(activity.user_agent.as_ref()).or_else(|| {
+                phone.registrations.iter().find_map(|registration| registration.user_agent.as_ref())
+            });
         name.push(kind.cloned().unwrap_or_else(|| "-".to_owned()));
         let stages = activity.stages.iter().map(|stage| {
             [

@@ -22,7 +22,8 @@ pub fn between(before: &Config, after: &Config) -> Vec<Changed> {
     if before.networks().count() == after.networks().count() {
         for ((_, old), (_, new)) in before.networks().zip(after.networks()) {
             for key in NETWORK_KEYS.iter().filter(|key| (key.value)(old) != (key.value)(new)) {
-                changed.push(Changed { key: format!("network.{}.{}", old.name, key.name), effect: key.effect });
+                changed
+                    .push(Changed { key: format!("network.{}.{}", old.name, key.name), effect: key.effect });
             }
         }
     } else {

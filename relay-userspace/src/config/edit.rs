@@ -67,8 +67,7 @@ pub fn edit(text: &str, changes: &[Change]) -> Result<String, EditError> {
             Change::Set { key, value } => {
                 let (table, name) =
                     key.split_once('.').ok_or_else(|| wrong(key, "it is not a key of a table"))?;
-                let item =
-                    document.as_table_mut().entry(table).or_insert_with(|| Item::Table(Table::new()));
+                let item = document.as_table_mut().entry(table).or_insert_with(|| Item::Table(Table::new()));
                 let table =
                     item.as_table_like_mut().ok_or_else(|| wrong(key, "its table is not written as one"))?;
                 set(table, key, name, value)?;
@@ -80,6 +79,10 @@ pub fn edit(text: &str, changes: &[Change]) -> Result<String, EditError> {
                 set(table, &full, key, value)?;
             }
             Change::AddNetwork { name, role, interface } => {
+                document
+                    .as_table_mut()
+                    .entry("network")
+                    .or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
                 let networks = networks(&mut document)?;
                 if networks.len() >= MOST_NETWORKS {
                     return Err(wrong("network", &format!("there may be {MOST_NETWORKS} at most")));
@@ -261,14 +264,59 @@ timer_t1_ms = 600
     }
 
     #[test]
+    fn a_file_without_networks_gets_its_first_ones_and_keeps_its_comments() {
+        let network = |name: &str, role: &str, interface: &str| Change::AddNetwork {
+            name: name.to_owned(),
+            role: role.to_owned(),
+            interface: interface.to_owned(),
+        };
+        let servers = Value::List(vec!["10.62.0.10:5060".to_owned()]);
+        let changes = [
+            network("office", "phones", "eth1"),
+            network("wan", "servers", "eth0"),
+            set("upstream.servers", servers),
+        ];
+        let text = edit("# Yours.\n[log]\nlevel = \"info\"\n", &changes).unwrap();
+        let expected = "# Yours.\n[log]\nlevel = \"info\"\n\n\
+             [[network]]\nname = \"office\"\nrole = \"phones\"\ninterface = \"eth1\"\n\n\
+             [[network]]\nname = \"wan\"\nrole = \"servers\"\ninterface = \"eth0\"\n\n\
+             [upstream]\nservers = [\"10.62.0.10:5060\"]\n";
+        assert_eq!(text, expected);
+        crate::config::Config::parse(std::path::Path::new("branchline.toml"), &text).unwrap();
+        let only_comments = edit("# Yours.\n", &changes).unwrap();
+        crate::config::Config::parse(std::path::Path::new("branchline.toml"), &only_comments).unwrap();
+        assert!(only_comments.contains("# Yours.\n"), "{only_comments}");
+    }
+
+    #[test]
     fn what_cannot_be_edited_is_told_by_key() {
         let inline = "network = [{ name = \"office\" }]\n";
         let rows = [
             ("no TOML", "= 3", set("sip.max_calls", Value::Number(1)), ": the file is no TOML"),
-            ("too large", TEXT, set("sip.max_calls", Value::Number(u64::MAX)), "sip.max_calls: 18446744073709551615 is too large"),
-            ("no such network", TEXT, Change::RemoveNetwork { network: 7 }, "network: there is no network number 8"),
-            ("inline networks", inline, Change::RemoveNetwork { network: 0 }, "network: the networks are not written as [[network]]"),
-            ("no table", "sip = 3\n", set("sip.max_calls", Value::Number(1)), "sip.max_calls: its table is not written as one"),
+            (
+                "too large",
+                TEXT,
+                set("sip.max_calls", Value::Number(u64::MAX)),
+                "sip.max_calls: 18446744073709551615 is too large",
+            ),
+            (
+                "no such network",
+                TEXT,
+                Change::RemoveNetwork { network: 7 },
+                "network: there is no network number 8",
+            ),
+            (
+                "inline networks",
+                inline,
+                Change::RemoveNetwork { network: 0 },
+                "network: the networks are not written as [[network]]",
+            ),
+            (
+                "no table",
+                "sip = 3\n",
+                set("sip.max_calls", Value::Number(1)),
+                "sip.max_calls: its table is not written as one",
+            ),
         ];
         for (description, text, change, expected) in rows {
             let error = edit(text, &[change]).unwrap_err().to_string();

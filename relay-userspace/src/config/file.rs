@@ -12,9 +12,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{
-    Clock, ConfigError, Dhcp, PortRange, Provisioning, ServerUri, StatusRange, Syslog, Tls, Web,
-};
+use super::{Clock, ConfigError, Dhcp, PortRange, Provisioning, ServerUri, StatusRange, Syslog, Tls, Web};
 use crate::net::{DatapathChoice, Dscp, Latching, NetworkId, Role, Transport};
 
 /// The whole configuration.
@@ -25,6 +23,7 @@ pub struct Config {
     #[serde(rename = "network", default)]
     networks: Vec<Spanned<Network>>,
     /// The central servers.
+    #[serde(default)]
     pub upstream: Upstream,
     /// What survives a restart.
     #[serde(default)]
@@ -114,25 +113,33 @@ impl Network {
 
 /// The central servers.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Upstream {
     /// They, in order of preference: equals that take over from each other.
     pub servers: Spanned<Vec<ServerUri>>,
     /// Addresses on `servers` networks whose requests are accepted beside the servers' own.
-    #[serde(default)]
     pub trusted: Vec<IpNet>,
     /// Seconds between OPTIONS to each server; 0: none are sent.
-    #[serde(default = "default_probe_seconds")]
     pub probe_seconds: u64,
     /// Seconds that a server that failed is left alone, unless a probe finds it well before.
-    #[serde(default = "default_recovery_seconds")]
     pub recovery_seconds: u64,
     /// The servers of DNS to ask for the servers' names; none: the system's.
-    #[serde(default)]
     pub dns: Vec<IpAddr>,
     /// Final answers that make the next server be tried: `"480"` or `"500-599"`.
-    #[serde(default = "default_retry_statuses")]
     pub retry_statuses: Vec<StatusRange>,
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            servers: Spanned::new(0..0, Vec::new()),
+            trusted: Vec::new(),
+            probe_seconds: 30,
+            recovery_seconds: 60,
+            dns: Vec::new(),
+            retry_statuses: StatusRange::reference(),
+        }
+    }
 }
 
 /// What survives a restart.
@@ -298,18 +305,6 @@ fn default_sip_port() -> u16 {
     PORT
 }
 
-fn default_probe_seconds() -> u64 {
-    30
-}
-
-fn default_recovery_seconds() -> u64 {
-    60
-}
-
-fn default_retry_statuses() -> Vec<StatusRange> {
-    StatusRange::reference()
-}
-
 fn default_latching() -> Latching {
     Latching::SameAddress
 }
@@ -360,6 +355,13 @@ impl Config {
     #[must_use]
     pub fn ring_timeout(&self) -> Duration {
         Duration::from_secs(self.sip.ring_timeout_seconds)
+    }
+
+    /// Whether neither a network nor a server is named yet: a file as it is after installing. The appliance then
+    /// serves its page, on which they are named, and nothing else.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty() && self.upstream.servers.as_ref().is_empty()
     }
 
     fn check(
@@ -422,7 +424,7 @@ impl Config {
                 }
             }
         }
-        for role in [Role::Phones, Role::Servers] {
+        for role in [Role::Phones, Role::Servers].into_iter().filter(|_| !self.is_empty()) {
             if !self.networks.iter().any(|network| network.as_ref().role == role) {
                 let word = if role == Role::Phones { "phones" } else { "servers" };
                 let message =
@@ -431,7 +433,7 @@ impl Config {
             }
         }
         let servers = self.upstream.servers.as_ref();
-        if servers.is_empty() || servers.len() > MOST_SERVERS {
+        if (servers.is_empty() && !self.is_empty()) || servers.len() > MOST_SERVERS {
             let message = format!("there must be 1 to {MOST_SERVERS} servers");
             return Err(wrong(Some(self.upstream.servers.span()), "upstream.servers", message));
         }

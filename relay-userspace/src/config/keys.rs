@@ -172,10 +172,10 @@ pub(super) const NUMBERS_OR_NOTHING: &[&str] = &["sip_tcp_port", "sip_tls_port"]
 
 /// All other keys.
 pub const KEYS: &[Key<Config>] = &[
-    key("upstream.servers", Restart, List, |config| list(config.upstream.servers.as_ref())),
+    key("upstream.servers", Running, List, |config| list(config.upstream.servers.as_ref())),
     key("upstream.trusted", Running, List, |config| list(&config.upstream.trusted)),
-    key("upstream.probe_seconds", Restart, Number, |config| Value::Number(config.upstream.probe_seconds)),
-    key("upstream.recovery_seconds", Restart, Number, |config| {
+    key("upstream.probe_seconds", Running, Number, |config| Value::Number(config.upstream.probe_seconds)),
+    key("upstream.recovery_seconds", Running, Number, |config| {
         Value::Number(config.upstream.recovery_seconds)
     }),
     key("upstream.dns", Running, List, |config| list(&config.upstream.dns)),

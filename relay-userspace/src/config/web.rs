@@ -35,7 +35,8 @@ impl Web {
             return Err(("web.listen", "the port must be 1 to 65535".to_owned()));
         }
         if self.rest_port == self.listen.port() {
-            let message = format!("port {} is that of web.listen; the second port must differ", self.rest_port);
+            let message =
+                format!("port {} is that of web.listen; the second port must differ", self.rest_port);
             return Err(("web.rest_port", message));
         }
         Ok(())

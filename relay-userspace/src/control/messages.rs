@@ -21,6 +21,8 @@ pub enum Request {
         /// Of this call only.
         call_id: Option<String>,
     },
+    /// Start anew, with the configuration as it is now. Calls that stand are ended or lose their signalling.
+    Restart,
     /// Read the configuration file again and apply what can be applied.
     Reload,
     /// Make a one-time link by which an administrator is set.

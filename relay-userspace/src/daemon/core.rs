@@ -57,6 +57,8 @@ pub(super) struct Core {
     pub(super) store: Arc<Store>,
     /// The servers of DNS to ask; none: the system's.
     dns: Mutex<Vec<IpAddr>>,
+    /// Woken when the daemon shall start anew.
+    pub(super) restart: Notify,
     /// Woken when the proxy's next deadline may have changed.
     deadline: Notify,
 }
@@ -91,6 +93,7 @@ impl Core {
             certificates,
             store,
             dns: Mutex::new(dns),
+            restart: Notify::new(),
             deadline: Notify::new(),
         }
     }
@@ -137,13 +140,16 @@ impl Core {
     }
 
     /// Takes what of a configuration can change while calls stand.
-    pub(super) fn reconfigure(&self, changes: proxy::Changes, marks: Marks, config: &Config) {
-        let mut state = self.state();
-        state.proxy.reconfigure(changes);
-        let timeout = Duration::from_secs(config.media.timeout_seconds);
-        state.plane.sessions.reconfigure(marks, config.sip.max_calls, timeout);
-        drop(state);
+    pub(super) fn reconfigure(self: &Arc<Self>, changes: proxy::Changes, marks: Marks, config: &Config) {
         self.dns.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.upstream.dns);
+        let tasks = self.feed(|state| {
+            let timeout = Duration::from_secs(config.media.timeout_seconds);
+            state.plane.sessions.reconfigure(marks, config.sip.max_calls, timeout);
+            state.proxy.reconfigure(Instant::now(), &mut state.plane, changes);
+            self.streams.set_names(state.proxy.server_names());
+        });
+        let core = Arc::clone(self);
+        tokio::spawn(async move { core.work(tasks).await });
     }
 
     /// Asks the servers how they are: something has changed that may have brought one back.

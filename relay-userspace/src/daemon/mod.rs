@@ -15,4 +15,4 @@ mod services;
 mod start;
 mod views;
 
-pub use start::{StartError, run};
+pub use start::{Ended, StartError, run};

@@ -85,20 +85,17 @@ pub(super) fn start(
     }
     if config.syslog.enabled {
         let directory = config.state.directory.join(SYSLOG);
-        let keeper =
-            syslog::Keeper::start(&directory, &config.syslog, metrics.clone()).map_err(|error| {
-                let message = format!("{}: {error} (key state.directory)", directory.display());
-                StartError::Service { table: "syslog", message }
-            })?;
+        let keeper = syslog::Keeper::start(&directory, &config.syslog, metrics.clone()).map_err(|error| {
+            let message = format!("{}: {error} (key state.directory)", directory.display());
+            StartError::Service { table: "syslog", message }
+        })?;
         services.logs = Some(keeper.book());
         for office in offices {
-            let service = syslog::Service::bind(
-                office.interface,
-                office.address,
-                config.syslog.port,
-                keeper.clone(),
+            let service =
+                syslog::Service::bind(office.interface, office.address, config.syslog.port, keeper.clone());
+            receivers.push(
+                service.map_err(|error| failed("syslog", office, format!("{error} (key syslog.port)")))?,
             );
-            receivers.push(service.map_err(|error| failed("syslog", office, format!("{error} (key syslog.port)")))?);
             info!(network = office.name, address = %office.address, port = config.syslog.port, "receives phones' logs");
         }
     }
@@ -144,8 +141,8 @@ fn bind_relay(
         Arc::clone(phones),
         metrics.clone(),
     );
-    let mut service = service
-        .map_err(|error| wrong(format!("{}: {error} (key state.directory)", directory.display())))?;
+    let mut service =
+        service.map_err(|error| wrong(format!("{}: {error} (key state.directory)", directory.display())))?;
     for office in offices {
         let ports = [("http_port", settings.http_port), ("https_port", settings.https_port)];
         for (key, port) in ports.into_iter().filter(|(_, port)| *port != 0) {
@@ -180,9 +177,10 @@ fn relay_tls(config: &Config, offices: &[Office<'_>], trust: &Arc<Trust>) -> Res
     let open = config::Tls { client_certificates: ClientCertificates::Off, ..settings.clone() };
     let phones = server_config(&shown, &authorities, &open).map_err(|error| error.to_string())?;
     let own = match (&config.provisioning.client_certificate, &config.provisioning.client_private_key) {
-        (Some(certificate), Some(key)) => {
-            Some(Identity::open(state, Some(certificate), Some(key), &[], &[]).map_err(|error| error.to_string())?)
-        }
+        (Some(certificate), Some(key)) => Some(
+            Identity::open(state, Some(certificate), Some(key), &[], &[])
+                .map_err(|error| error.to_string())?,
+        ),
         _ => None,
     };
     let servers = client_config(own.as_ref().unwrap_or(&shown), &authorities, trust, settings)

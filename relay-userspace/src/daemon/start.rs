@@ -9,6 +9,7 @@ use std::{
 };
 
 use rustls::ServerConfig;
+use sd_notify::NotifyState;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::{
@@ -36,8 +37,8 @@ use crate::{
         Engine, EngineError, Settings as EngineSettings,
         kernel::{attach::Lifetime, programs::KernelLog},
     },
-    media::{Marks, MediaNetwork, Sessions, Settings as MediaSettings},
     log::LogLevel,
+    media::{Marks, MediaNetwork, Sessions, Settings as MediaSettings},
     metrics::{Metrics, MetricsError, names},
     net::{DatapathChoice, Dscp, NetworkId, Role, Transport, netlink},
     proxy::{self, Proxy},
@@ -111,7 +112,16 @@ impl Ready<'_> {
     }
 }
 
-/// Runs until a signal asks it to stop. `override_datapath` is what the command line wants, whatever the file says.
+/// How the daemon came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// It was told to start anew, with the configuration as it is then.
+    Restart,
+}
+
+/// Runs until a signal asks it to stop, or somebody asks it to start anew. `override_datapath` is what the command line wants, whatever the file says.
 ///
 /// # Errors
 /// What is missing for a start.
@@ -120,7 +130,7 @@ pub async fn run(
     file: &Path,
     override_datapath: Option<DatapathChoice>,
     log: LogLevel,
-) -> Result<(), StartError> {
+) -> Result<Ended, StartError> {
     info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), "branchline starts");
     let networks = find_addresses(config).await?;
     check_shared_addresses(&networks)?;
@@ -139,9 +149,11 @@ pub async fn run(
 
     let trust = Arc::new(Trust::default());
     let certificates = Certificates::new(Arc::clone(&store), Arc::clone(&trust))?;
-    let (identity, authorities) = (identity(config, &networks)?, Authorities::open(config.tls.authorities.as_deref())?);
-    let (streams, connections) = Streams::start(stream_settings(config, &networks, &identity, &authorities, &trust)?)
-        .map_err(|error| cannot_bind(&networks, &error))?;
+    let (identity, authorities) =
+        (identity(config, &networks)?, Authorities::open(config.tls.authorities.as_deref())?);
+    let (streams, connections) =
+        Streams::start(stream_settings(config, &networks, &identity, &authorities, &trust)?)
+            .map_err(|error| cannot_bind(&networks, &error))?;
 
     let ranges: Vec<_> = networks.iter().map(|ready| ready.network.media_ports.range()).collect();
     if let Err(error) = host::reserve_ports(&ranges) {
@@ -191,7 +203,8 @@ pub async fn run(
         phones,
         logs,
     });
-    let web = Web::new(Arc::clone(&views) as Arc<dyn Appliance>, Arc::clone(&store), setup, &core.measures.metrics);
+    let web =
+        Web::new(Arc::clone(&views) as Arc<dyn Appliance>, Arc::clone(&store), setup, &core.measures.metrics);
 
     let mut tasks: Vec<JoinHandle<()>> = service_tasks;
     for ready in &networks {
@@ -240,8 +253,20 @@ pub async fn run(
     }
     info!(metrics = %config.admin.listen, pages = %config.web.listen, "ready");
 
-    let reason = stop_signal().await.map_err(StartError::Signals)?;
-    info!(signal = reason, calls = core.state().proxy.active_calls(), "branchline stops");
+    if config.is_empty() {
+        warn!(
+            "not configured yet: no network and no server is named; name them on the page, or in {}",
+            file.display()
+        );
+    }
+    tasks.push(tokio::spawn(supervised(Arc::clone(&core))));
+
+    let (reason, ended) = tokio::select! {
+        signal = stop_signal() => (signal.map_err(StartError::Signals)?, Ended::Stopped),
+        () = core.restart.notified() => ("restart", Ended::Restart),
+    };
+    tell_supervisor(NotifyState::Stopping);
+    info!(reason, calls = core.state().proxy.active_calls(), "branchline stops");
     for task in &tasks {
         task.abort();
     }
@@ -250,7 +275,27 @@ pub async fn run(
         let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
     }
     let _ = std::fs::remove_file(&config.control.socket);
-    Ok(())
+    Ok(ended)
+}
+
+/// Tells systemd, when it is the one that started this process.
+fn tell_supervisor(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "systemd cannot be told");
+    }
+}
+
+/// Tells systemd that the daemon is ready, and then, as often as its watchdog wants to hear it, that it lives: that the
+/// state machine can be reached, not only that a timer runs.
+async fn supervised(core: Arc<Core>) {
+    tell_supervisor(NotifyState::Ready);
+    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    let mut tick = tokio::time::interval(limit / 2);
+    loop {
+        tick.tick().await;
+        drop(core.state());
+        tell_supervisor(NotifyState::Watchdog);
+    }
 }
 
 /// Reads the configuration again at each SIGHUP.
@@ -434,7 +479,11 @@ fn identity(config: &Config, networks: &[Ready<'_>]) -> Result<Identity, TlsErro
 }
 
 /// TLS of the pages: browsers are never asked for a certificate, whatever phones have to show.
-fn pages_tls(config: &Config, identity: &Identity, authorities: &Authorities) -> Result<Arc<ServerConfig>, TlsError> {
+fn pages_tls(
+    config: &Config,
+    identity: &Identity,
+    authorities: &Authorities,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let settings = Tls { client_certificates: ClientCertificates::Off, ..config.tls.clone() };
     tls::server_config(identity, authorities, &settings)
 }
@@ -535,6 +584,10 @@ pub(super) fn proxy_changes(config: &Config) -> proxy::Changes {
         },
         timer_c: config.ring_timeout(),
         calls: config.sip.max_calls,
+        servers: config.upstream.servers.as_ref().clone(),
+        probe: (config.upstream.probe_seconds > 0)
+            .then(|| Duration::from_secs(config.upstream.probe_seconds)),
+        recovery: Duration::from_secs(config.upstream.recovery_seconds),
         retry: config.upstream.retry_statuses.clone(),
     }
 }

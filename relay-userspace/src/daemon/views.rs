@@ -285,6 +285,10 @@ impl Answers for Views {
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Calls { ended } => Response::Calls(self.calls(*ended)),
             Request::Flows { call_id } => Response::Flows(self.flows(call_id.as_deref())),
+            Request::Restart => {
+                self.core.restart.notify_one();
+                Response::Done
+            }
             Request::Reload => match self.reloader.reload() {
                 Ok(done) => Response::Reloaded(done),
                 Err(error) => Response::Error(error.to_string()),
@@ -378,6 +382,10 @@ impl Appliance for Views {
         self.core.certificates.forget(fingerprint)
     }
 
+    fn restart(&self) {
+        self.core.restart.notify_one();
+    }
+
     fn configuration_file(&self) -> PathBuf {
         self.reloader.file().to_owned()
     }
@@ -449,6 +457,15 @@ impl Observed for Views {
     }
 
     fn ready(&self) -> Result<(), String> {
+        if self.networks.is_empty() {
+            let what = "not configured yet: no network and no server is named";
+            let waiting = self.reloader.state().0;
+            return Err(if waiting.is_empty() {
+                format!("{what}; name them on the page or in {}", self.reloader.file().display())
+            } else {
+                "configured; restart to begin (`branchline restart`, or the button on the page)".to_owned()
+            });
+        }
         if let Some(lost) = self.core.engine.lost_attachments().first() {
             return Err(format!(
                 "the relay is no longer attached to {}: {}; restart the daemon",

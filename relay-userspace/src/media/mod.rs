@@ -16,5 +16,7 @@ mod surface;
 
 pub use ports::PortUse;
 pub use rtcp::RoundTrips;
-pub use sessions::{FlowChange, Marks, MediaNetwork, Negotiated, SessionReport, Sessions, Settings, StreamReport};
+pub use sessions::{
+    FlowChange, Marks, MediaNetwork, Negotiated, SessionReport, Sessions, Settings, StreamReport,
+};
 pub use surface::{Answer, MediaError, MediaRelay, Offer};

@@ -35,26 +35,43 @@ pub struct ServiceMetrics {
 
 impl ServiceMetrics {
     pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counters = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
-            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
-        };
+        let counters =
+            |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+                let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+                registry.register(Box::new(metric.clone()))?;
+                Ok(metric)
+            };
         let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
             let metric = IntGauge::new(name, help)?;
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
         Ok(Self {
-            dhcp_messages: counters(names::DHCP_MESSAGES, "DHCP messages of phones, by type; inform: answered.", &["type"])?,
+            dhcp_messages: counters(
+                names::DHCP_MESSAGES,
+                "DHCP messages of phones, by type; inform: answered.",
+                &["type"],
+            )?,
             dhcp_dropped: counters(names::DHCP_DROPPED, "DHCP messages dropped, by reason.", &["reason"])?,
-            clock_requests: counters(names::CLOCK_REQUESTS, "NTP packets, by what became of them.", &["result"])?,
+            clock_requests: counters(
+                names::CLOCK_REQUESTS,
+                "NTP packets, by what became of them.",
+                &["result"],
+            )?,
             clock_synchronised: gauge(
                 names::CLOCK_SYNCHRONISED,
                 "1 while the kernel says that the host's clock is synchronised; as of the last request.",
             )?,
-            syslog_messages: counters(names::SYSLOG_MESSAGES, "Lines of phones' logs, by severity.", &["severity"])?,
-            syslog_dropped: counters(names::SYSLOG_DROPPED, "Lines of phones' logs that were lost, by reason.", &["reason"])?,
+            syslog_messages: counters(
+                names::SYSLOG_MESSAGES,
+                "Lines of phones' logs, by severity.",
+                &["severity"],
+            )?,
+            syslog_dropped: counters(
+                names::SYSLOG_DROPPED,
+                "Lines of phones' logs that were lost, by reason.",
+                &["reason"],
+            )?,
             provisioning_requests: counters(
                 names::PROVISIONING_REQUESTS,
                 "Phones' requests for files, by method, status and where the answer came from.",
@@ -75,7 +92,10 @@ impl ServiceMetrics {
                 "Requests that a server of files did not answer, or answered with 5xx.",
                 &["server"],
             )?,
-            provisioning_cache_bytes: gauge(names::PROVISIONING_CACHE_BYTES, "Bytes of cached files on disk.")?,
+            provisioning_cache_bytes: gauge(
+                names::PROVISIONING_CACHE_BYTES,
+                "Bytes of cached files on disk.",
+            )?,
             provisioning_not_cached: {
                 let help = "Files that could not be cached, as when the disk is full; they were relayed.";
                 let metric = IntCounter::new(names::PROVISIONING_NOT_CACHED, help)?;

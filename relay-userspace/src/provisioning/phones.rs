@@ -211,8 +211,8 @@ impl Phones {
         let by_hardware = hardware.and_then(|hardware| self.by_hardware.get(&hardware).copied());
         let by_address = address.and_then(|address| self.by_address.get(&address).copied());
         // A record that is only an address's is that of whoever is now known to have the address.
-        let nameless = by_address
-            .filter(|id| self.phones.get(id).is_some_and(|phone| phone.hardware.is_none()));
+        let nameless =
+            by_address.filter(|id| self.phones.get(id).is_some_and(|phone| phone.hardware.is_none()));
         let id = match (hardware, by_hardware) {
             (None, _) => by_address,
             (Some(_), Some(id)) => {
@@ -372,7 +372,8 @@ pub(super) fn shown(text: &str) -> String {
 pub(super) fn escaped(text: &str, most: usize) -> String {
     let mut result = String::with_capacity(text.len().min(most));
     for character in text.chars().take(most) {
-        let turns = matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let turns =
+            matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if character.is_control() || turns || character == '\u{2028}' || character == '\u{2029}' {
             result.extend(character.escape_unicode());
         } else {
@@ -401,10 +402,7 @@ mod tests {
 
     fn identities(inventory: &Inventory) -> Vec<(Option<String>, Option<String>, usize)> {
         let phones = inventory.phones();
-        phones
-            .into_iter()
-            .map(|phone| (phone.hardware_address, phone.address, phone.stages.len()))
-            .collect()
+        phones.into_iter().map(|phone| (phone.hardware_address, phone.address, phone.stages.len())).collect()
     }
 
     #[test]

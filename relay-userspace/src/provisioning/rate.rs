@@ -76,7 +76,8 @@ impl<K: Hash + Eq + Copy> Rates<K> {
             // At most as often as the total allows.
             self.buckets.retain(|_, bucket| bucket.full_at > now);
             if self.buckets.len() >= self.most {
-                let fullest = self.buckets.iter().min_by_key(|(_, bucket)| bucket.full_at).map(|(key, _)| *key);
+                let fullest =
+                    self.buckets.iter().min_by_key(|(_, bucket)| bucket.full_at).map(|(key, _)| *key);
                 fullest.map(|key| self.buckets.remove(&key));
             }
         }

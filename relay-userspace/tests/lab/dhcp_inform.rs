@@ -85,8 +85,7 @@ fn an_inform_is_answered_and_leases_stay_the_business_of_the_offices_own_server(
         .find(|seen| seen.activity.address.as_deref() == Some(phone(PHONE).to_string().as_str()))
         .with_context(|| format!("{phones:#?}"))?;
     assert!(phone_seen.activity.hardware_address.is_some());
-    let stages: Vec<&str> =
-        phone_seen.activity.stages.iter().map(|stage| stage.stage.as_str()).collect();
+    let stages: Vec<&str> = phone_seen.activity.stages.iter().map(|stage| stage.stage.as_str()).collect();
     assert_eq!(stages, ["dhcp_seen", "inform_answered"], "{phones:#?}");
     let metrics = appliance.metrics(&lab)?;
     let count = |kind: &str| metrics.sum("branchline_dhcp_messages_total", &[("type", kind)]);
@@ -114,7 +113,11 @@ fn a_port_that_another_program_has_is_named_with_its_table() -> Result<()> {
     // A server of this very network on the same host cannot live beside it, whatever it shares.
     let (first, last) = (FIRST_LEASE, LAST_LEASE);
     let dnsmasq = Dnsmasq::start(&lab.branch, first, last, lab.dir())?;
-    check("dnsmasq", &refused(&lab, &settings, &configuration)?, &["[dhcp]", "another program has this port"]);
+    check(
+        "dnsmasq",
+        &refused(&lab, &settings, &configuration)?,
+        &["[dhcp]", "another program has this port"],
+    );
     drop(dnsmasq);
     Appliance::start_with(&lab, &settings).map(drop)
 }

@@ -58,7 +58,13 @@ fn a_person_sets_up_looks_configures_and_leaves_while_calls_go_on() -> Result<()
     let store = Store::open(&site.lab.dir().join("state"))?;
     let certificate = rcgen::generate_simple_self_signed(vec!["sip.example.com".to_owned()])?;
     let chain = [certificate.cert.der().to_vec()];
-    store.certificate_seen(FINGERPRINT, "sip.example.com:5061", &chain, "it is self-signed", 1_700_000_000)?;
+    store.certificate_seen(
+        FINGERPRINT,
+        "sip.example.com:5061",
+        &chain,
+        "it is self-signed",
+        1_700_000_000,
+    )?;
     drop(store);
 
     let configuration = site.lab.dir().join("branchline.toml");

@@ -15,7 +15,8 @@ use super::running::Running;
 /// It starts in well under a second; a busy machine takes longer.
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// One line for each request; what is not there is a dash.
-const FORMAT: &str = "$request_method $request_uri $status $http_if_none_match $http_range $http_x_forwarded_for";
+const FORMAT: &str =
+    "$request_method $request_uri $status $http_if_none_match $http_range $http_x_forwarded_for";
 
 /// One request as nginx logged it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +61,15 @@ impl Nginx {
         let log = place.join("access.log");
         let mut text = String::new();
         let shown = place.display();
-        writeln!(text, "daemon off;\nuser root;\nworker_processes 1;\npid {shown}/pid;\nerror_log {shown}/error.log;")?;
-        writeln!(text, "events {{ }}\nhttp {{\n  log_format asked '{FORMAT}';\n  access_log {} asked;", log.display())?;
+        writeln!(
+            text,
+            "daemon off;\nuser root;\nworker_processes 1;\npid {shown}/pid;\nerror_log {shown}/error.log;"
+        )?;
+        writeln!(
+            text,
+            "events {{ }}\nhttp {{\n  log_format asked '{FORMAT}';\n  access_log {} asked;",
+            log.display()
+        )?;
         for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
             writeln!(text, "  {kind}_temp_path {shown}/{kind};")?;
         }

@@ -75,7 +75,10 @@ pub struct Passwords {
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(AT_A_TIME)), nobody: hash(&format!("{:032x}", rand::random::<u128>())) }
+        Self {
+            turns: Arc::new(Semaphore::new(AT_A_TIME)),
+            nobody: hash(&format!("{:032x}", rand::random::<u128>())),
+        }
     }
 }
 
@@ -99,9 +102,8 @@ impl Passwords {
         let (exists, against) = (known.is_some(), known.unwrap_or_else(|| self.nobody.clone()));
         let right = self
             .in_turn(move || {
-                PasswordHash::new(&against).is_ok_and(|hash| {
-                    Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()
-                })
+                PasswordHash::new(&against)
+                    .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
             })
             .await?;
         Ok(exists && right)
@@ -150,14 +152,22 @@ mod tests {
         for (description, password, known, expected) in rows {
             assert_eq!(passwords.verify(secret(password), known).await, Ok(expected), "{description}");
         }
-        assert_ne!(passwords.hash(secret("correct horse")).await.unwrap(), hash, "each hash has its own salt");
+        assert_ne!(
+            passwords.hash(secret("correct horse")).await.unwrap(),
+            hash,
+            "each hash has its own salt"
+        );
     }
 
     #[test]
     fn names_and_passwords_have_rules() {
-        for (name, expected) in
-            [("ann", Ok(())), ("ann.b@example-1", Ok(())), ("", Err(Weak::Name)), ("a b", Err(Weak::Name)), ("a\r\nb", Err(Weak::Name))]
-        {
+        for (name, expected) in [
+            ("ann", Ok(())),
+            ("ann.b@example-1", Ok(())),
+            ("", Err(Weak::Name)),
+            ("a b", Err(Weak::Name)),
+            ("a\r\nb", Err(Weak::Name)),
+        ] {
             assert_eq!(acceptable_name(name), expected, "{name:?}");
         }
         for (password, expected) in [

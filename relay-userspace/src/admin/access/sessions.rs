@@ -55,7 +55,13 @@ impl Sessions {
             }
         }
         let id = Secret::random();
-        let session = Session { name: name.to_owned(), csrf: Secret::random(), began: now, last_used: now, notice: None };
+        let session = Session {
+            name: name.to_owned(),
+            csrf: Secret::random(),
+            began: now,
+            last_used: now,
+            notice: None,
+        };
         self.sessions.insert(Secret::hash(id.as_str()), session);
         id
     }
@@ -126,7 +132,10 @@ mod tests {
         let minutes = |minutes: u64| start + Duration::from_secs(60 * minutes);
         let mut sessions = Sessions::default();
         let id = sessions.begin(start, "ann");
-        assert_eq!(sessions.resume(minutes(29), id.as_str()).map(|session| session.name).as_deref(), Some("ann"));
+        assert_eq!(
+            sessions.resume(minutes(29), id.as_str()).map(|session| session.name).as_deref(),
+            Some("ann")
+        );
         assert!(sessions.lives(minutes(58), id.as_str()), "the request at 29 minutes kept it alive");
         assert!(!sessions.lives(minutes(59), id.as_str()), "to look does not keep it alive");
         assert!(sessions.resume(minutes(59), id.as_str()).is_none());
@@ -149,10 +158,13 @@ mod tests {
     fn ids_and_csrf_tokens_are_all_different_and_the_idlest_session_gives_way() {
         let start = Instant::now();
         let mut sessions = Sessions::default();
-        let ids: Vec<_> = (0..=MOST as u64).map(|number| sessions.begin(start + Duration::from_millis(number), "ann")).collect();
+        let ids: Vec<_> = (0..=MOST as u64)
+            .map(|number| sessions.begin(start + Duration::from_millis(number), "ann"))
+            .collect();
         assert_eq!(sessions.sessions.len(), MOST);
         assert!(!sessions.lives(start, ids[0].as_str()) && sessions.lives(start, ids[1].as_str()));
-        let [first, second] = [1, 2].map(|number: usize| sessions.resume(start, ids[number].as_str()).unwrap());
+        let [first, second] =
+            [1, 2].map(|number: usize| sessions.resume(start, ids[number].as_str()).unwrap());
         assert!(!first.csrf.is(second.csrf.as_str()) && first.csrf.is(first.csrf.as_str()));
         assert!(!first.csrf.is(""), "an empty token is none");
     }

@@ -24,9 +24,9 @@ impl SetupLink {
     /// Whether a link can still be used.
     #[must_use]
     pub fn is_valid(&self, now: Instant, claimed: &str) -> bool {
-        self.current
-            .as_ref()
-            .is_some_and(|(token, issued)| now.saturating_duration_since(*issued) < VALID && token.is(claimed))
+        self.current.as_ref().is_some_and(|(token, issued)| {
+            now.saturating_duration_since(*issued) < VALID && token.is(claimed)
+        })
     }
 
     /// Uses a link up; says whether it could be used.

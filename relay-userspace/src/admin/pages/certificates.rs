@@ -61,7 +61,8 @@ pub(super) async fn page(
 ) -> Result<Response, PageError> {
     let certificates = web.store(|store| store.certificates()).await?;
     let named = certificates.into_iter().map(|seen| {
-        let name = describe(&seen).first().map_or_else(String::new, |first| first.subject.common_name.clone());
+        let name =
+            describe(&seen).first().map_or_else(String::new, |first| first.subject.common_name.clone());
         (seen, name)
     });
     let certificates = named.collect();

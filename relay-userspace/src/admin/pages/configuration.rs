@@ -77,7 +77,11 @@ pub(super) fn told(done: &ReloadedView) -> String {
         (applied, []) => format!("Applied: {}.", applied.join(", ")),
         ([], waiting) => format!("Saved. In effect after the next start: {}.", waiting.join(", ")),
         (applied, waiting) => {
-            format!("Applied: {}. In effect after the next start: {}.", applied.join(", "), waiting.join(", "))
+            format!(
+                "Applied: {}. In effect after the next start: {}.",
+                applied.join(", "),
+                waiting.join(", ")
+            )
         }
     }
 }

@@ -138,7 +138,10 @@ fn with_session(web: &Web, name: &str, target: &str) -> Response {
         id
     };
     let mut response = Redirect::to(target).into_response();
-    set_cookie(&mut response, &format!("{COOKIE}={}; Path=/; Secure; HttpOnly; SameSite=Strict", id.as_str()));
+    set_cookie(
+        &mut response,
+        &format!("{COOKIE}={}; Path=/; Secure; HttpOnly; SameSite=Strict", id.as_str()),
+    );
     response
 }
 

@@ -179,7 +179,8 @@ pub(super) async fn edit(
     Query(filter): Query<Filter>,
 ) -> Result<Response, PageError> {
     let entries = web.store(|store| store.entries()).await?;
-    let entry = entries.into_iter().find(|entry| entry.registration_id == filter.id).ok_or(PageError::NotFound)?;
+    let entry =
+        entries.into_iter().find(|entry| entry.registration_id == filter.id).ok_or(PageError::NotFound)?;
     let typed = Typed {
         registration_id: entry.registration_id,
         user: entry.user,
@@ -249,7 +250,7 @@ mod tests {
             ("an id with a host", typed("1001@host", "u", "p", ""), Some("registration_id")),
             ("an id with a line end", typed("1001\r\nX", "u", "p", ""), Some("registration_id")),
             ("no user", typed("1001", "", "p", ""), Some("user")),
-                ("a user with a blank", typed("1001", "u v", "p", ""), Some("user")),
+            ("a user with a blank", typed("1001", "u v", "p", ""), Some("user")),
             ("a user with a line end", typed("1001", "u\nv", "p", ""), Some("user")),
             ("a long password", typed("1001", "u", &"x".repeat(129), ""), Some("password")),
             ("a bad alias", typed("1001", "u", "p", "20;01"), Some("aliases")),

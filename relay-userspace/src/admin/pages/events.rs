@@ -2,13 +2,19 @@
 //!
 //! There are so many at a time for all browsers together; each ends within a second of its session.
 
-use std::{convert::Infallible, time::{Duration, Instant}};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Extension,
     extract::{Path, Query, State},
     http::StatusCode,
-    response::{IntoResponse as _, Response, Sse, sse::{Event, KeepAlive}},
+    response::{
+        IntoResponse as _, Response, Sse,
+        sse::{Event, KeepAlive},
+    },
 };
 use futures_util::stream::unfold;
 use tokio::{

@@ -44,7 +44,11 @@ impl Field {
 
     /// The key as it is written in the file's documentation: without a network's position.
     pub(super) fn key(&self) -> String {
-        self.name.split('.').filter(|part| !part.bytes().all(|byte| byte.is_ascii_digit())).collect::<Vec<_>>().join(".")
+        self.name
+            .split('.')
+            .filter(|part| !part.bytes().all(|byte| byte.is_ascii_digit()))
+            .collect::<Vec<_>>()
+            .join(".")
     }
 
     /// Reads what was typed: a new value, or none when it is the file's. What cannot be read is noted at the field.
@@ -75,7 +79,9 @@ impl Form {
     pub(super) fn of_file(web: &Web, section: &'static Section, current: &Current) -> Self {
         let (config, error) = match parse(web, &current.text) {
             Ok(config) => (Some(config), None),
-            Err(error) => (None, Some(format!("The file is not valid and has to be repaired by hand: {error}"))),
+            Err(error) => {
+                (None, Some(format!("The file is not valid and has to be repaired by hand: {error}")))
+            }
         };
         let fields = section.fields.iter().filter_map(|described| {
             let key = keys::find(described.key)?;

@@ -42,6 +42,7 @@ pub(super) fn router(web: &Web) -> Router<Web> {
         .route("/phones", get(phones::page))
         .route("/events/{view}", get(events::stream))
         .route("/configuration/networks", get(networks::page).post(networks::apply))
+        .route("/configuration/networks/begin", post(networks::begin))
         .route("/configuration/networks/add", post(networks::add))
         .route("/configuration/networks/remove", post(networks::remove))
         .route("/configuration/history", get(versions::page))
@@ -64,14 +65,14 @@ pub(super) fn router(web: &Web) -> Router<Web> {
         .route("/administration/remove", post(administration::remove))
         .route("/administration/tokens/add", post(administration::add_token))
         .route("/administration/tokens/remove", post(administration::remove_token))
+        .route("/restart", post(administration::restart))
         .route("/about", get(about::page))
         .route("/sign-out", post(door::sign_out))
         .fallback(frame::not_found)
         .layer(middleware::from_fn_with_state(web.clone(), guard::signed));
     let door = Router::new().route("/sign-in", get(door::sign_in_page).post(door::sign_in));
-    let inside = signed
-        .merge(door)
-        .layer(middleware::from_fn_with_state(web.clone(), guard::needs_administrator));
+    let inside =
+        signed.merge(door).layer(middleware::from_fn_with_state(web.clone(), guard::needs_administrator));
     Router::new()
         .route("/setup", get(door::setup_page).post(door::setup))
         .merge(inside)

@@ -114,7 +114,8 @@ pub(super) fn live(web: &Web, selection: &Selection) -> String {
     let found = find(calls, &selection.q);
     let pages = found.len().div_ceil(ON_A_PAGE).max(1);
     let page = selection.page().clamp(1, pages);
-    let shown = found.iter().skip((page - 1) * ON_A_PAGE).take(ON_A_PAGE).map(|call| (*call).clone()).collect();
+    let shown =
+        found.iter().skip((page - 1) * ON_A_PAGE).take(ON_A_PAGE).map(|call| (*call).clone()).collect();
     let link = |page: usize| format!("/sessions?{}", selection.query(page));
     let table = SessionsLive {
         calls: shown,
@@ -195,9 +196,15 @@ mod tests {
             to_agent: None,
         };
         let calls = [call("Ann <1001>", "9001"), call("Bob <1002>", "9001")];
-        for (filter, expected) in
-            [("", 2), ("ann", 1), ("ANN 9001", 1), ("ann bob", 0), ("station", 2), ("@host", 2), ("nobody", 0)]
-        {
+        for (filter, expected) in [
+            ("", 2),
+            ("ann", 1),
+            ("ANN 9001", 1),
+            ("ann bob", 0),
+            ("station", 2),
+            ("@host", 2),
+            ("nobody", 0),
+        ] {
             assert_eq!(find(&calls, filter).len(), expected, "{filter:?}");
         }
     }

@@ -34,8 +34,13 @@ impl StatusLive {
 
     /// Reasons that have counted anything, the most frequent first.
     fn not_forwarded(&self) -> Vec<(String, u64, u64)> {
-        let mut reasons: Vec<_> =
-            self.status.not_forwarded.iter().filter(|(_, kernel, relay)| kernel + relay > 0).cloned().collect();
+        let mut reasons: Vec<_> = self
+            .status
+            .not_forwarded
+            .iter()
+            .filter(|(_, kernel, relay)| kernel + relay > 0)
+            .cloned()
+            .collect();
         reasons.sort_by_key(|(_, kernel, relay)| std::cmp::Reverse(kernel + relay));
         reasons
     }

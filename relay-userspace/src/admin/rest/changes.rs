@@ -16,7 +16,7 @@ use super::{
 use crate::{
     admin::{
         certificates::{Described, describe},
-        pages::{keep_entry, make_token, EntryTyped},
+        pages::{EntryTyped, keep_entry, make_token},
         state::Web,
     },
     store::Scope,
@@ -177,7 +177,8 @@ pub(super) async fn add_token(
     Extension(caller): Extension<Caller>,
     Body(wanted): Body<NewToken>,
 ) -> Result<(StatusCode, Json<MadeToken>), Problem> {
-    let scope = Scope::parse(&wanted.scope).ok_or_else(|| Problem::field("scope", "it is \"read\" or \"write\""))?;
+    let scope =
+        Scope::parse(&wanted.scope).ok_or_else(|| Problem::field("scope", "it is \"read\" or \"write\""))?;
     let secret = make_token(&web, &wanted.name, scope, &caller.0).await?;
     let secret = secret.map_err(|why| Problem::field("name", why))?;
     let made = MadeToken { name: wanted.name, scope: scope.as_label(), token: secret.as_str().to_owned() };

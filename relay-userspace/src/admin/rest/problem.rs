@@ -85,9 +85,7 @@ impl From<Failure> for Problem {
 impl From<ApplyError> for Problem {
     fn from(error: ApplyError) -> Self {
         match error {
-            ApplyError::Invalid(error) => {
-                Self { line: error.line, ..Self::field(error.key, error.message) }
-            }
+            ApplyError::Invalid(error) => Self { line: error.line, ..Self::field(error.key, error.message) },
             ApplyError::Edit(error) => Self::field(error.key, error.message),
             ApplyError::Stale => Self::new(StatusCode::CONFLICT, ApplyError::Stale.to_string()),
             ApplyError::File(why) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, why),

@@ -3,7 +3,10 @@
 use std::{
     fs,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -44,6 +47,7 @@ pub(super) const HOSTILE: &str = "<script>alert(1)</script>\"' & <b>";
 
 /// An appliance with one call, one phone, and a configuration file.
 struct Pretended {
+    restarts: Arc<AtomicUsize>,
     file: PathBuf,
     running: Mutex<Config>,
     store: Arc<Store>,
@@ -188,6 +192,10 @@ impl Appliance for Pretended {
         self.store.forget_certificate(fingerprint)
     }
 
+    fn restart(&self) {
+        self.restarts.fetch_add(1, Ordering::SeqCst);
+    }
+
     fn configuration_file(&self) -> PathBuf {
         self.file.clone()
     }
@@ -214,6 +222,7 @@ pub(super) struct House {
     pub(super) setup: Arc<Setup>,
     pub(super) metrics: Metrics,
     pub(super) file: PathBuf,
+    pub(super) restarts: Arc<AtomicUsize>,
     pages: Router,
     _directory: Directory,
 }
@@ -248,13 +257,19 @@ impl House {
         fs::write(&file, CONFIGURATION).unwrap();
         let store = Arc::new(Store::open(&directory.path().join("state")).unwrap());
         let running = Mutex::new(Config::read(&file).unwrap());
-        let appliance = Pretended { file: file.clone(), running, store: Arc::clone(&store) };
+        let restarts = Arc::new(AtomicUsize::new(0));
+        let appliance = Pretended {
+            restarts: Arc::clone(&restarts),
+            file: file.clone(),
+            running,
+            store: Arc::clone(&store),
+        };
         let own = "10.61.0.1".parse().unwrap();
         let setup = Arc::new(Setup::new("0.0.0.0:8443".parse().unwrap(), &[own]));
         let metrics = Metrics::new().unwrap();
         let web = Web::new(Arc::new(appliance), Arc::clone(&store), Arc::clone(&setup), &metrics);
         let pages = admin::pages(&web);
-        Self { web, store, setup, metrics, file, pages, _directory: directory }
+        Self { web, store, setup, metrics, file, restarts, pages, _directory: directory }
     }
 
     /// With an administrator.

@@ -89,7 +89,10 @@ async fn every_answer_has_the_fields_that_the_document_names() {
     let token = house.token("all", Scope::Write);
     let document = house.ask(Method::GET, "/openapi.json", "", None).await.json();
     let certificate = rcgen::generate_simple_self_signed(vec!["sip.example.com".to_owned()]).unwrap();
-    house.store.certificate_seen("aa", "sip.example.com", &[certificate.cert.der().to_vec()], "why", 5).unwrap();
+    house
+        .store
+        .certificate_seen("aa", "sip.example.com", &[certificate.cert.der().to_vec()], "why", 5)
+        .unwrap();
     house.store.record_configuration(CONFIGURATION, "ann", 5).unwrap();
     house.ask(Method::PUT, "/entries/1001", &token, Some(r#"{"user": "u", "password": "p"}"#)).await;
     let mut asked = 0;
@@ -109,7 +112,8 @@ async fn every_answer_has_the_fields_that_the_document_names() {
     assert_eq!(asked, 13);
     let made = house.ask(Method::POST, "/tokens", &token, Some(r#"{"name": "x", "scope": "read"}"#)).await;
     assert_eq!(made.status, StatusCode::CREATED);
-    let schema = &document["paths"]["/tokens"]["post"]["responses"]["201"]["content"]["application/json"]["schema"];
+    let schema =
+        &document["paths"]["/tokens"]["post"]["responses"]["201"]["content"]["application/json"]["schema"];
     fits(&document, schema, &made.json(), "POST /tokens");
 }
 
@@ -117,14 +121,21 @@ async fn every_answer_has_the_fields_that_the_document_names() {
 async fn a_configuration_is_applied_whole_or_refused_with_key_and_line() {
     let house = House::inhabited("configure").await;
     let token = house.token("change", Scope::Write);
-    let ask = async |method, path, body: Value| house.ask(method, path, &token, Some(&body.to_string())).await;
+    let ask =
+        async |method, path, body: Value| house.ask(method, path, &token, Some(&body.to_string())).await;
     let seen = house.ask(Method::GET, "/configuration", &token, None).await.json();
     assert_eq!(seen["text"], CONFIGURATION);
 
     let wrong = CONFIGURATION.replace("timer_t1_ms = 500", "timer_t1 = 500");
     let rows = [
         (Method::PUT, json!({"text": wrong}), 422, "sip.timer_t1", Some(16)),
-        (Method::PUT, json!({"text": CONFIGURATION.replace("role = \"phones\"", "role = \"servers\"")}), 422, "network", None),
+        (
+            Method::PUT,
+            json!({"text": CONFIGURATION.replace("role = \"phones\"", "role = \"servers\"")}),
+            422,
+            "network",
+            None,
+        ),
         (Method::PUT, json!({"text": CONFIGURATION, "version": "0"}), 409, "", None),
         (Method::PATCH, json!({"values": {"sip.max_calls": 0}}), 422, "sip.max_calls", None),
         (Method::PATCH, json!({"values": {"sip.max_calls": "many"}}), 422, "sip.max_calls", Some(17)),
@@ -146,13 +157,20 @@ async fn a_configuration_is_applied_whole_or_refused_with_key_and_line() {
     let values = json!({"values": {"sip.timer_t1_ms": 600, "tls.suites": ["TLS_AES_256_GCM_SHA384"]}, "version": seen["version"]});
     let done = ask(Method::PATCH, "/configuration", values).await;
     assert_eq!(done.json(), json!({"applied": ["sip.timer_t1_ms"], "waiting_for_restart": ["tls.suites"]}));
-    let expected = CONFIGURATION.replace("= 500", "= 600") + "\n[tls]\nsuites = [\"TLS_AES_256_GCM_SHA384\"]\n";
+    let expected =
+        CONFIGURATION.replace("= 500", "= 600") + "\n[tls]\nsuites = [\"TLS_AES_256_GCM_SHA384\"]\n";
     assert_eq!(house.text(), expected);
     let versions = house.ask(Method::GET, "/configuration/versions", &token, None).await.json();
-    assert_eq!((versions[0]["applied_by"].as_str(), versions[1]["number"].as_i64()), (Some("token change"), Some(1)));
+    assert_eq!(
+        (versions[0]["applied_by"].as_str(), versions[1]["number"].as_i64()),
+        (Some("token change"), Some(1))
+    );
     let restored = ask(Method::POST, "/configuration/restore", json!({"number": 1})).await;
     assert_eq!((restored.status, house.text()), (StatusCode::OK, CONFIGURATION.to_owned()));
-    assert_eq!(ask(Method::POST, "/configuration/restore", json!({"number": 99})).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        ask(Method::POST, "/configuration/restore", json!({"number": 99})).await.status,
+        StatusCode::NOT_FOUND
+    );
 }
 
 #[tokio::test]
@@ -178,7 +196,9 @@ async fn passwords_go_in_and_never_come_out_and_entries_are_checked() {
     let kept = house.store.entries().unwrap().remove(0);
     assert_eq!((kept.user.as_str(), kept.password.as_str()), ("v", "swordfish"), "it stays as it is");
     let person = house.sign_in();
-    for path in ["/authentication", "/authentication/edit?id=1001", "/api/v1/entries", "/diagnostics/branchline.toml"] {
+    for path in
+        ["/authentication", "/authentication/edit?id=1001", "/api/v1/entries", "/diagnostics/branchline.toml"]
+    {
         let answer = house.get(path, Some(&person)).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}");
         assert!(!answer.body.contains("swordfish"), "{path}");

@@ -55,7 +55,10 @@ impl Service {
             let detail = match answer.outcome {
                 Outcome::Answered => format!("answered, version {}", answer.version),
                 Outcome::Alarm => {
-                    format!("version {}; this host's clock is not synchronised, and it was told so", answer.version)
+                    format!(
+                        "version {}; this host's clock is not synchronised, and it was told so",
+                        answer.version
+                    )
                 }
                 Outcome::Kissed => "asks too often".to_owned(),
                 Outcome::TooFast | Outcome::OtherMode | Outcome::Malformed => return None,

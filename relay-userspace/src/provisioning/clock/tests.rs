@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use super::{
-    Answer, KernelClock, LocalClock, Outcome, Server, Timestamp,
-    kernel::Leap,
-};
+use super::{Answer, KernelClock, LocalClock, Outcome, Server, Timestamp, kernel::Leap};
 use crate::config::Unsynchronised;
 
 const PHONE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 61, 0, 11));

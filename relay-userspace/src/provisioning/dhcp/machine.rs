@@ -234,7 +234,9 @@ impl Responder {
         }
         // RFC 3046 section 2.2: given back as it came, as the last option.
         let agent = match request.option(OptionCode::RelayAgentInformation) {
-            Some(value) => [&[OptionCode::RelayAgentInformation.into(), u8::try_from(value.len()).ok()?], value].concat(),
+            Some(value) => {
+                [&[OptionCode::RelayAgentInformation.into(), u8::try_from(value.len()).ok()?], value].concat()
+            }
             None => Vec::new(),
         };
         let most = usize::from(request.most_bytes()).saturating_sub(DATAGRAM.1 + agent.len());

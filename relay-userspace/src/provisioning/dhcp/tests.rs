@@ -104,16 +104,7 @@ fn an_inform_is_answered_with_what_was_asked_for_and_no_lease() {
             [0, 0],
             vec![ACK, SERVER, &url],
         ),
-        (
-            "ciaddr forgotten",
-            PHONE,
-            NONE,
-            NONE,
-            &[55, 1, 160],
-            from(PHONE),
-            [0, 0],
-            vec![ACK, SERVER, &url],
-        ),
+        ("ciaddr forgotten", PHONE, NONE, NONE, &[55, 1, 160], from(PHONE), [0, 0], vec![ACK, SERVER, &url]),
         (
             "by a relay agent, with its information given back",
             AGENT,
@@ -202,15 +193,23 @@ fn what_is_no_clients_message_is_dropped() {
         ("a hardware address longer than its field", broken(2, 255), Dropped::Malformed),
         ("another cookie", broken(236, 0), Dropped::Malformed),
         ("no message type", header(1, PHONE, NONE, [0, 0]), Dropped::Malformed),
-        ("a message type of two bytes", {
-            let mut message = header(1, PHONE, NONE, [0, 0]);
-            message.extend([53, 2, 8, 8, 255]);
-            message
-        }, Dropped::Malformed),
+        (
+            "a message type of two bytes",
+            {
+                let mut message = header(1, PHONE, NONE, [0, 0]);
+                message.extend([53, 2, 8, 8, 255]);
+                message
+            },
+            Dropped::Malformed,
+        ),
         ("an OFFER", request(2, PHONE, NONE, &[]), Dropped::Malformed),
         ("nobody's address", request(INFORM, Ipv4Addr::BROADCAST, NONE, &[]), Dropped::Malformed),
         ("a group's address", request(INFORM, Ipv4Addr::new(224, 0, 0, 1), NONE, &[]), Dropped::Malformed),
-        ("another's address", request(INFORM, Ipv4Addr::new(10, 61, 0, 12), NONE, &[]), Dropped::ForeignAddress),
+        (
+            "another's address",
+            request(INFORM, Ipv4Addr::new(10, 61, 0, 12), NONE, &[]),
+            Dropped::ForeignAddress,
+        ),
     ];
     for (description, datagram, why) in rows {
         let reaction = Responder::new(settings()).receive(Instant::now(), from(PHONE), &datagram);
@@ -240,11 +239,8 @@ fn an_answer_fits_what_the_client_takes_and_the_url_goes_last() {
     // 576 bytes with 28 of headers leave 548; a relay agent's information of 250 bytes takes 252 of them.
     let mut options = vec![55, 3, 42, 66, 160, 82, 250];
     options.extend([7; 250]);
-    let reaction = Responder::new(long).receive(
-        Instant::now(),
-        from(AGENT),
-        &request(INFORM, PHONE, AGENT, &options),
-    );
+    let reaction =
+        Responder::new(long).receive(Instant::now(), from(AGENT), &request(INFORM, PHONE, AGENT, &options));
     let mut agent = vec![82, 250];
     agent.extend([7; 250]);
     let url = [&[160, 100], "u".repeat(100).as_bytes()].concat();

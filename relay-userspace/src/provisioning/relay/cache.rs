@@ -126,7 +126,9 @@ impl Description {
             return None;
         }
         let mut vary = Vec::new();
-        for name in response.get_all(header::VARY).iter().flat_map(|value| value.as_bytes().split(|b| *b == b',')) {
+        for name in
+            response.get_all(header::VARY).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        {
             // `*` is no name.
             let name = HeaderName::from_bytes(name.trim_ascii()).ok().filter(|name| name.as_str() != "*")?;
             let value = request.get(&name).map(|value| value.as_bytes().to_vec());
@@ -151,9 +153,10 @@ impl Description {
     /// Whether it answers this phone's request.
     pub(super) fn is_for(&self, phone: IpAddr, request: &HeaderMap) -> bool {
         self.owner.is_none_or(|owner| owner == phone)
-            && self.vary.iter().all(|(name, value)| {
-                request.get(name).map(HeaderValue::as_bytes) == value.as_deref()
-            })
+            && self
+                .vary
+                .iter()
+                .all(|(name, value)| request.get(name).map(HeaderValue::as_bytes) == value.as_deref())
     }
 
     /// The response's headers.
@@ -348,10 +351,8 @@ impl Cache {
         }
         let mut sealed = vec![0; usize::try_from(length).map_err(io::Error::other)?];
         file.read_exact(&mut sealed)?;
-        let opened = self
-            .secrets()
-            .open_sealed(&format!("cache:{key}"), &sealed)
-            .map_err(|error| broken(&error))?;
+        let opened =
+            self.secrets().open_sealed(&format!("cache:{key}"), &sealed).map_err(|error| broken(&error))?;
         let description: Description = serde_json::from_slice(&opened)?;
         let begin = head.len() as u64 + u64::from(length);
         let content = file.metadata()?.len().saturating_sub(begin);
@@ -382,10 +383,7 @@ impl Cache {
         length: Option<u64>,
     ) -> io::Result<Draft> {
         let plain = serde_json::to_vec(&description)?;
-        let sealed = self
-            .secrets()
-            .seal(&format!("cache:{key}"), &plain)
-            .map_err(|error| broken(&error))?;
+        let sealed = self.secrets().seal(&format!("cache:{key}"), &plain).map_err(|error| broken(&error))?;
         let size = u32::try_from(sealed.len())
             .ok()
             .filter(|size| *size <= MOST_DESCRIPTION)
@@ -454,7 +452,10 @@ impl Draft {
     fn reserve(&mut self, bytes: u64) -> io::Result<()> {
         let mut index = self.cache.lock();
         if !self.cache.make_room(&mut index, bytes) {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "it is larger than the cache (key provisioning.cache_mib)"));
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "it is larger than the cache (key provisioning.cache_mib)",
+            ));
         }
         index.bytes += bytes;
         self.reserved += bytes;
@@ -479,8 +480,7 @@ impl Draft {
 
     fn flush(&mut self, is_last: bool) -> io::Result<()> {
         let context = context(self.key, self.description.edition, self.number, is_last);
-        let sealed =
-            self.cache.secrets().seal(&context, &self.pending).map_err(|error| broken(&error))?;
+        let sealed = self.cache.secrets().seal(&context, &self.pending).map_err(|error| broken(&error))?;
         let end = self.begin + self.number * (CHUNK + SEALED) + sealed.len() as u64;
         if end > self.reserved {
             self.reserve(end - self.reserved)?;
@@ -554,7 +554,10 @@ mod tests {
             .collect()
     }
 
-    fn describe(request: &[(&'static str, &'static str)], response: &[(&'static str, &'static str)]) -> Option<Description> {
+    fn describe(
+        request: &[(&'static str, &'static str)],
+        response: &[(&'static str, &'static str)],
+    ) -> Option<Description> {
         let (request, response) = (headers(request), headers(response));
         Description::of("/a.cfg", "http://10.62.0.10", PHONE, &request, &response, SystemTime::now())
     }
@@ -566,7 +569,8 @@ mod tests {
     }
 
     fn put(cache: &Arc<Cache>, target: &str, content: &[u8], length: Option<u64>) -> io::Result<()> {
-        let description = Description { target: target.to_owned(), ..describe(&[], &[("etag", "\"1\"")]).unwrap() };
+        let description =
+            Description { target: target.to_owned(), ..describe(&[], &[("etag", "\"1\"")]).unwrap() };
         let mut draft = cache.begin(Key::of(target), description, length)?;
         for piece in content.chunks(10_000) {
             draft.write(piece)?;
@@ -601,7 +605,8 @@ mod tests {
                 let cache = open(&directory, 1 << 20);
                 assert_eq!(content(&cache, &target), Some(make(size)), "{target}");
                 let index = cache.lock();
-                let on_disk: u64 = files(&directory).iter().map(|file| fs::metadata(file).unwrap().len()).sum();
+                let on_disk: u64 =
+                    files(&directory).iter().map(|file| fs::metadata(file).unwrap().len()).sum();
                 assert_eq!(index.bytes, on_disk, "{target}");
             }
         }
@@ -695,7 +700,12 @@ mod tests {
             ("private", &[], &[("cache-control", "max-age=0, Private")], Some([true, false, true])),
             ("not to be stored", &[], &[("cache-control", "no-store")], None),
             ("always revalidated anyway", &[], &[("cache-control", "no-cache")], Some([true, true, true])),
-            ("by the phone's model", &[("user-agent", "A")], &[("vary", "User-Agent")], Some([true, true, false])),
+            (
+                "by the phone's model",
+                &[("user-agent", "A")],
+                &[("vary", "User-Agent")],
+                Some([true, true, false]),
+            ),
             ("by a header that is not there", &[], &[("vary", "X-Model")], Some([true, true, true])),
             ("by anything", &[], &[("vary", "*")], None),
         ];

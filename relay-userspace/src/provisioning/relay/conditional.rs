@@ -50,7 +50,8 @@ pub(super) fn select(
 
 /// Section 14.1.2. What is not understood, and several ranges at once, are as if nothing had been asked.
 fn part(range: &str, length: u64) -> Selection {
-    let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-')) else {
+    let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-'))
+    else {
         return Selection::Whole;
     };
     let number = |text: &str| -> Option<u64> {

@@ -71,9 +71,8 @@ impl Session {
     }
 
     fn from_parameters(parameters: &[(String, String)]) -> Option<Self> {
-        let get = |wanted: &str| {
-            parameters.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
-        };
+        let get =
+            |wanted: &str| parameters.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
         let algorithm = match get("algorithm").as_deref().unwrap_or("MD5") {
             name if name.eq_ignore_ascii_case("MD5") => Algorithm::Md5,
             name if name.eq_ignore_ascii_case("SHA-256") => Algorithm::Sha256,
@@ -223,8 +222,7 @@ mod tests {
     fn the_form_without_quality_of_protection_is_answered_in_kind() {
         // RFC 2069 section 2.4, with the response of its errata 749.
         let mut session = session(&["Digest realm=\"testrealm@host.com\", nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\", opaque=\"5ccc069c403ebaf9f0171e9517f40e41\""]).unwrap();
-        let header =
-            session.authorize(&mufasa("CircleOfLife"), &Method::GET, "/dir/index.html", CNONCE);
+        let header = session.authorize(&mufasa("CircleOfLife"), &Method::GET, "/dir/index.html", CNONCE);
         assert!(header.contains("response=\"1949323746fe6a43ef61f9606e7febea\""), "{header}");
         assert!(!header.contains("qop"), "{header}");
     }
@@ -234,10 +232,22 @@ mod tests {
         let rows: [(&str, &[&'static str], Option<Algorithm>); 10] = [
             ("only Basic", &["Basic realm=\"x\""], None),
             ("in the server's order", &[SHA, MD5], Some(Algorithm::Sha256)),
-            ("an algorithm that is not known", &["Digest realm=\"x\", nonce=\"y\", algorithm=SHA-512-256", MD5], Some(Algorithm::Md5)),
+            (
+                "an algorithm that is not known",
+                &["Digest realm=\"x\", nonce=\"y\", algorithm=SHA-512-256", MD5],
+                Some(Algorithm::Md5),
+            ),
             ("sessions are not known", &["Digest realm=\"x\", nonce=\"y\", algorithm=MD5-sess"], None),
-            ("two in one header", &["Basic realm=\"a, b\", Digest realm=\"x\", nonce=\"y\", qop=\"auth\""], Some(Algorithm::Md5)),
-            ("a scheme without parameters before it", &["Negotiate, Digest realm=\"x\", nonce=\"y\""], Some(Algorithm::Md5)),
+            (
+                "two in one header",
+                &["Basic realm=\"a, b\", Digest realm=\"x\", nonce=\"y\", qop=\"auth\""],
+                Some(Algorithm::Md5),
+            ),
+            (
+                "a scheme without parameters before it",
+                &["Negotiate, Digest realm=\"x\", nonce=\"y\""],
+                Some(Algorithm::Md5),
+            ),
             ("only integrity", &["Digest realm=\"x\", nonce=\"y\", qop=\"auth-int\""], None),
             ("no nonce", &["Digest realm=\"x\""], None),
             ("a quote in the realm", &["Digest realm=\"x\\\"y\", nonce=\"y\""], None),

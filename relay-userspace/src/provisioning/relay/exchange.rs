@@ -143,7 +143,11 @@ impl Relay {
     }
 
     /// Answers a request, and notes when the answer has gone out what the phone got.
-    pub(super) async fn handle(self: Arc<Self>, phone: IpAddr, request: Request<Incoming>) -> Response<Stream> {
+    pub(super) async fn handle(
+        self: Arc<Self>,
+        phone: IpAddr,
+        request: Request<Incoming>,
+    ) -> Response<Stream> {
         let method = request.method().clone();
         let checked = request::target(&method, request.uri());
         let shown = checked.clone().unwrap_or_else(|_| request.uri().path().to_owned());
@@ -210,7 +214,8 @@ impl Relay {
         match self.upstream.send(ask).await {
             Outcome::Answered(response, _) => self.relayed(response),
             failure => {
-                let is_open = parts.method == Method::HEAD && !parts.headers.contains_key(header::AUTHORIZATION);
+                let is_open =
+                    parts.method == Method::HEAD && !parts.headers.contains_key(header::AUTHORIZATION);
                 let copy = if is_open { self.copy(phone, target, &parts.headers).await } else { None };
                 match copy {
                     Some(copy) => {
@@ -277,13 +282,8 @@ impl Relay {
             }
         }
         let passed = request::to_server(headers, phone);
-        let ask = Ask {
-            method: &Method::GET,
-            target,
-            headers: &passed,
-            upload: Upload::None,
-            validators: None,
-        };
+        let ask =
+            Ask { method: &Method::GET, target, headers: &passed, upload: Upload::None, validators: None };
         match self.upstream.send(ask).await {
             Outcome::Answered(response, _) => self.relayed(response),
             failure => self.failure(failure),

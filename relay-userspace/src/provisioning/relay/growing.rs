@@ -61,7 +61,8 @@ impl Growing {
             let _ = progress.wait_for(readable).await;
             let reached = *progress.borrow();
             if reached == Progress::Failed || !readable(&reached) {
-                let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the server did not send the whole file");
+                let error =
+                    io::Error::new(io::ErrorKind::UnexpectedEof, "the server did not send the whole file");
                 return Some((Err(error), None));
             }
             let (reader, opener) = (Arc::clone(&copy), Arc::clone(&cache));
@@ -71,7 +72,9 @@ impl Growing {
                     let chunk = Bytes::from(chunk);
                     let offset = number * CHUNK;
                     let (from, to) = (range.start - offset, (range.end - offset).min(chunk.len() as u64));
-                    let (Ok(from), Ok(to)) = (usize::try_from(from), usize::try_from(to)) else { return None };
+                    let (Ok(from), Ok(to)) = (usize::try_from(from), usize::try_from(to)) else {
+                        return None;
+                    };
                     let piece = chunk.slice(from.min(to)..to);
                     let rest = range.start + piece.len() as u64..range.end;
                     Some((Ok(Frame::data(piece)), Some((copy, progress, cache, rest))))

@@ -92,8 +92,11 @@ impl Upstream {
         http.set_nodelay(true);
         // Of a name's addresses each gets its share of the time.
         http.set_connect_timeout(Some(settings.connect_timeout));
-        let https =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(http);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEPT)
@@ -165,7 +168,9 @@ impl Upstream {
             Some(response) => Outcome::Failed(response),
             None => {
                 if self.is_down() && !self.down.swap(true, Ordering::Relaxed) {
-                    warn!("no server of files can be reached (key provisioning.servers); last good copies are served");
+                    warn!(
+                        "no server of files can be reached (key provisioning.servers); last good copies are served"
+                    );
                 }
                 Outcome::Unreachable { too_slow }
             }

@@ -187,7 +187,10 @@ mod tests {
         }
         assert_eq!(names(&directory), ["10.61.0.11.log", "10.61.0.11.log.1"]);
         for name in names(&directory) {
-            assert!(fs::metadata(directory.path().join("syslog").join(&name)).unwrap().len() <= 16 << 10, "{name}");
+            assert!(
+                fs::metadata(directory.path().join("syslog").join(&name)).unwrap().len() <= 16 << 10,
+                "{name}"
+            );
         }
     }
 

@@ -14,6 +14,9 @@ fn changes() -> Changes {
         timer_c: settings.timer_c,
         calls: settings.limits.calls,
         retry: settings.upstream.retry,
+        servers: settings.upstream.servers,
+        probe: None,
+        recovery: Duration::from_secs(60),
     }
 }
 
@@ -34,7 +37,7 @@ fn a_call_that_stands_goes_on_and_the_limit_holds_for_the_next() {
     let contact = "Contact: <sip:100@198.51.100.20>\n";
     world.server(&answer(&sent[1], 200, "OK", "s", contact, &sdp("198.51.100.20", 6000, "")));
     world.phone(&from_phone("ACK", "sip:100@192.0.2.1:8060", "a1", 1, ";tag=s", "", ""));
-    world.proxy.reconfigure(Changes { calls: 1, ..changes() });
+    world.proxy.reconfigure(world.now, &mut world.media, Changes { calls: 1, ..changes() });
     assert_eq!(world.proxy.active_calls(), 1);
     let refused = world.phone(&invite("c2", "i2"));
     assert_eq!(first_line(refused.last().unwrap()), "SIP/2.0 503 Too Many Calls");
@@ -58,7 +61,7 @@ fn timers_and_trust_hold_from_the_change_on() {
     let timers = Timers { t1: Duration::from_millis(100), ..Timers::default() };
     let trusted = vec!["198.51.100.64/26".parse().unwrap()];
     world.wait(Duration::from_secs(40));
-    world.proxy.reconfigure(Changes { timers, trusted, ..changes() });
+    world.proxy.reconfigure(world.now, &mut world.media, Changes { timers, trusted, ..changes() });
     world.phone(&options("o2"));
     assert_eq!(world.wait(Duration::from_millis(150)).len(), 1, "repeated after 100 ms");
     let strange = strange.replace("s1", "s2");

@@ -76,7 +76,8 @@ fn firmware_streams_and_is_asked_for_again_only_with_its_tag() -> Result<()> {
     assert!(files.get(FIRMWARE)?.body == newer);
     assert_eq!(files.metric("requests_total", &[("source", "upstream")])?, 3.0);
     assert_eq!(files.metric("requests_total", &[("source", "cache"), ("status", "206")])?, 3.0);
-    let on_disk: u64 = files.cached()?.iter().map(|file| fs::metadata(file).map_or(0, |data| data.len())).sum();
+    let on_disk: u64 =
+        files.cached()?.iter().map(|file| fs::metadata(file).map_or(0, |data| data.len())).sum();
     assert_eq!(files.metric("cache_bytes", &[])?, on_disk as f64);
     Ok(())
 }
@@ -118,7 +119,8 @@ fn many_phones_that_want_one_file_cause_one_fetch() -> Result<()> {
     assert!(!command.output()?.status.success(), "it goes away");
     let got = files.get("/other.img")?;
     assert!(got.status == 200 && got.body == firmware);
-    let whole = nginx.asked()?.iter().filter(|asked| asked.target == "/other.img" && asked.status == 200).count();
+    let whole =
+        nginx.asked()?.iter().filter(|asked| asked.target == "/other.img" && asked.status == 200).count();
     assert_eq!(whole, 1);
     Ok(())
 }
@@ -137,7 +139,11 @@ fn what_phones_send_arrives_and_misses_always_reach_the_server() -> Result<()> {
     let chunked = files.curl(&["-T", &sent, "-H", "Transfer-Encoding: chunked"], "/0004f2010203-boot.log")?;
     assert_eq!(chunked.status, 201);
     assert!(fs::read(files.root.join("0004f2010203-boot.log"))? == log, "the file is the file");
-    assert_eq!(files.curl(&["-d", "x=1"], "/0004f2010203.cfg")?.status, 404, "by nginx, which has no such file");
+    assert_eq!(
+        files.curl(&["-d", "x=1"], "/0004f2010203.cfg")?.status,
+        404,
+        "by nginx, which has no such file"
+    );
     for _ in 0..2 {
         assert_eq!(files.get("/0004f2010203.cfg")?.status, 404);
     }

@@ -63,7 +63,11 @@ fn servers_are_verified_and_the_appliance_shows_its_certificate() -> Result<()> 
     for is_trusted in [true, false] {
         let mut place = None;
         let authorities = |dir: &Path| {
-            if is_trusted { format!("[tls]\nauthorities = \"{}/ca.pem\"\n", dir.display()) } else { String::new() }
+            if is_trusted {
+                format!("[tls]\nauthorities = \"{}/ca.pem\"\n", dir.display())
+            } else {
+                String::new()
+            }
         };
         let files = Files::start_to(&url, "", |lab| {
             let dir = lab.dir().to_owned();
@@ -174,7 +178,10 @@ impl Guarded {
 fn a_servers_challenge_is_answered_once_and_then_beforehand() -> Result<()> {
     for (password, expected) in [
         (PASSWORD, &["GET asked ", "GET right ", "GET right ", "PUT right log"] as &[&str]),
-        ("wrong", &["GET asked ", "GET wrong ", "GET wrong ", "GET wrong ", "PUT wrong log", "PUT wrong log"]),
+        (
+            "wrong",
+            &["GET asked ", "GET wrong ", "GET wrong ", "GET wrong ", "PUT wrong log", "PUT wrong log"],
+        ),
     ] {
         let files = Files::start_to(&[format!("http://{SECOND}")], "", |lab| {
             let file = lab.dir().join("password");

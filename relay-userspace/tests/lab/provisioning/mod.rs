@@ -57,7 +57,9 @@ impl Files {
     /// Starts the appliance with a relay to both servers, which are not started. `keys` are further lines of its
     /// table, `tables` further tables.
     pub(crate) fn start(keys: &str, tables: &str) -> Result<Self> {
-        Self::start_to(&[format!("http://{FIRST}"), format!("http://{SECOND}")], keys, |_| Ok(tables.to_owned()))
+        Self::start_to(&[format!("http://{FIRST}"), format!("http://{SECOND}")], keys, |_| {
+            Ok(tables.to_owned())
+        })
     }
 
     pub(crate) fn start_to(
