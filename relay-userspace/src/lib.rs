@@ -14,6 +14,7 @@
 //! | 3 | [`proxy`] | where each SIP message goes and what becomes of it on the way |
 //! | 2 | [`media`] | media sessions: offer and answer in, flows out |
 //! | 2 | [`upstream`] | the central servers: whom to try, whom to probe |
+//! | 2 | [`symptoms`] | what is wrong, in words |
 //! | 2 | [`registrar`] | the phones' bindings, learned from relayed registrations |
 //! | 1 | [`datapath`] | carries the packets of flows, in the kernel or in userspace |
 //! | 1 | [`sdp`] | session descriptions: read and edited by splicing |
@@ -46,5 +47,6 @@ pub mod sdp;
 pub mod sip;
 pub mod splice;
 pub mod store;
+pub mod symptoms;
 pub mod tls;
 pub mod upstream;

@@ -1,10 +1,9 @@
 //! What this host has and lacks for the appliance: kernel, BPF, capabilities, and for each interface its
 //! driver, the mode that XDP would get, offloads, MTU, and the routes that would go astray.
 
-use std::{collections::HashMap, fs, net::Ipv4Addr, path::Path};
+use std::{fs, net::Ipv4Addr, path::Path};
 
 use caps::{CapSet, Capability};
-use ipnet::Ipv4Net;
 use serde::Serialize;
 
 use crate::{
@@ -13,7 +12,10 @@ use crate::{
         attach::probe_mode,
         programs::{KernelLog, Options, Programs},
     },
-    net::netlink::{self, Attached, Link},
+    net::{
+        netlink::{self, Attached, Link},
+        routes,
+    },
 };
 
 /// What a finding means.
@@ -287,27 +289,7 @@ fn interface(link: &Link, programs: Option<&mut Programs>) -> Vec<Finding> {
 
 /// The same subnet behind two interfaces makes one of them unreachable without a word.
 fn overlaps(links: &[Link], routes: &[(Ipv4Addr, u8, u32)]) -> Finding {
-    let name = |index: u32| {
-        links
-            .iter()
-            .find(|link| link.index == index)
-            .map_or_else(|| index.to_string(), |link| link.name.clone())
-    };
-    let mut seen: HashMap<Ipv4Net, u32> = HashMap::new();
-    let mut found = Vec::new();
-    for (destination, prefix, interface) in routes {
-        let Ok(net) = Ipv4Net::new(*destination, *prefix) else { continue };
-        // Host routes and the default route overlap with everything by design; so does loopback.
-        if *prefix == 0 || *prefix == 32 || destination.is_loopback() {
-            continue;
-        }
-        for (other, by) in &seen {
-            if by != interface && (other.contains(&net) || net.contains(other)) {
-                found.push(format!("{net} by {} and {other} by {}", name(*interface), name(*by)));
-            }
-        }
-        seen.insert(net, *interface);
-    }
+    let found = routes::overlaps(links, routes);
     if found.is_empty() {
         return finding("overlapping subnets", Verdict::Good, "none", "");
     }
@@ -317,6 +299,8 @@ fn overlaps(links: &[Link], routes: &[(Ipv4Addr, u8, u32)]) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use ipnet::Ipv4Net;
+
     use super::*;
 
     #[test]

@@ -8,6 +8,7 @@ use crate::{
         StatusView,
     },
     provisioning::syslog::SyslogView,
+    symptoms::Severity,
 };
 
 /// Columns as wide as their widest cell, two blanks apart.
@@ -65,6 +66,14 @@ pub(super) fn status(status: &StatusView) -> String {
         ("open files", status.open_files.to_string()),
     ] {
         let _ = writeln!(text, "{name:<14} {value}");
+    }
+    for symptom in &status.symptoms {
+        let severity = match symptom.severity {
+            Severity::Notice => "notice",
+            Severity::Warning => "WARNING",
+            Severity::Critical => "CRITICAL",
+        };
+        let _ = writeln!(text, "{severity:<14} {}: {}; {}", symptom.subject, symptom.what, symptom.advice);
     }
     let rows: Vec<Vec<String>> = status
         .networks

@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::provisioning::{PhoneActivity, syslog::SyslogView};
+use crate::{
+    provisioning::{PhoneActivity, syslog::SyslogView},
+    symptoms::Symptom,
+};
 
 /// A question to the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +148,9 @@ pub struct StatusView {
     pub networks: Vec<NetworkView>,
     /// The servers.
     pub servers: Vec<ServerView>,
+    /// What is wrong, the worst first.
+    #[serde(default)]
+    pub symptoms: Vec<Symptom>,
     /// Calls that stand or are being set up.
     pub calls_active: usize,
     /// Phones' bindings.

@@ -30,6 +30,7 @@ use crate::{
         transport::{Event, Streams},
     },
     store::{Entry, Store, StoreError},
+    symptoms::Symptom,
     upstream::{self, Health},
 };
 
@@ -57,6 +58,8 @@ pub(super) struct Core {
     pub(super) store: Arc<Store>,
     /// The servers of DNS to ask; none: the system's.
     dns: Mutex<Vec<IpAddr>>,
+    /// What was wrong when last looked at.
+    symptoms: Mutex<Vec<Symptom>>,
     /// Woken when the daemon shall start anew.
     pub(super) restart: Notify,
     /// Woken when the proxy's next deadline may have changed.
@@ -93,6 +96,7 @@ impl Core {
             certificates,
             store,
             dns: Mutex::new(dns),
+            symptoms: Mutex::default(),
             restart: Notify::new(),
             deadline: Notify::new(),
         }
@@ -100,6 +104,15 @@ impl Core {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was wrong when last looked at.
+    pub(super) fn symptoms(&self) -> Vec<Symptom> {
+        self.symptoms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_symptoms(&self, found: Vec<Symptom>) {
+        *self.symptoms.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
     /// Feeds the state machine and returns what it wants done.

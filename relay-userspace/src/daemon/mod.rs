@@ -9,6 +9,7 @@ mod core;
 mod host;
 mod measures;
 mod names;
+mod observe;
 mod plane;
 mod reload;
 mod services;

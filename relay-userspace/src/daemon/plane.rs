@@ -1,6 +1,7 @@
 //! The media plane: media sessions decide, the datapath's engine does.
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -18,16 +19,27 @@ pub(super) struct MediaPlane {
     pub(super) sessions: Sessions,
     engine: Arc<Engine>,
     round_trips: RoundTrips,
+    /// The last round-trip time between the appliance and the sender of a flow's RTCP.
+    last_times: HashMap<SocketAddr, Duration>,
 }
 
 impl MediaPlane {
     pub(super) fn new(sessions: Sessions, engine: Arc<Engine>) -> Self {
-        Self { sessions, engine, round_trips: RoundTrips::default() }
+        Self { sessions, engine, round_trips: RoundTrips::default(), last_times: HashMap::new() }
     }
 
     /// Takes a copy of an RTCP packet, and gives the round-trip times that it tells.
     pub(super) fn rtcp(&mut self, packet: &RtcpPacket) -> Vec<Duration> {
-        self.round_trips.packet(packet.local, packet.pair, packet.arrived_ns, &packet.payload)
+        let times = self.round_trips.packet(packet.local, packet.pair, packet.arrived_ns, &packet.payload);
+        if let Some(time) = times.last() {
+            self.last_times.insert(packet.local, *time);
+        }
+        times
+    }
+
+    /// The last round-trip time between the appliance and who sends RTCP to this local end.
+    pub(super) fn round_trip(&self, local: SocketAddr) -> Option<Duration> {
+        self.last_times.get(&local).copied()
     }
 
     /// The calls whose media has been silent, and in which nothing was signalled, for the timeout.
@@ -74,6 +86,7 @@ impl MediaPlane {
                 }
                 FlowChange::Remove(local) => {
                     self.round_trips.forget(local);
+                    self.last_times.remove(&local);
                     if let Some(flow) = self.engine.remove(now, local)
                         && flow.stats.packets() > 0
                     {

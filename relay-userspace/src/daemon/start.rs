@@ -24,6 +24,7 @@ use super::{
     core::Core,
     host,
     measures::{Measures, NetworkLabels},
+    observe::observe,
     plane::MediaPlane,
     reload::Reloader,
     services::{self, Office, Services},
@@ -193,6 +194,7 @@ pub async fn run(
     ));
     let pages_tls = pages_tls(config, &identity, &authorities)?;
     let setup = Arc::new(Setup::new(config.web.listen, &own_addresses(&networks)));
+    let inventory = Arc::clone(&phones);
     let views = Arc::new(Views {
         core: Arc::clone(&core),
         networks: networks.iter().map(facts).collect(),
@@ -259,6 +261,8 @@ pub async fn run(
             file.display()
         );
     }
+    let names = networks.iter().map(|ready| ready.network.name.clone()).collect();
+    tasks.push(tokio::spawn(observe(Arc::clone(&core), inventory, names)));
     tasks.push(tokio::spawn(supervised(Arc::clone(&core))));
 
     let (reason, ended) = tokio::select! {

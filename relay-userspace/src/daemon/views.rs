@@ -102,6 +102,7 @@ impl Views {
             datapath_reason: engine.why_userspace().map(str::to_owned),
             networks,
             servers,
+            symptoms: self.core.symptoms(),
             calls_active,
             registrations,
             transactions,

@@ -38,6 +38,8 @@ pub const SERVER_ROUND_TRIP: &str = "branchline_server_round_trip_seconds";
 pub const SIP_CONNECTIONS: &str = "branchline_sip_connections";
 /// SIP connections that could not be made or were refused, by transport and step.
 pub const SIP_CONNECTION_FAILURES: &str = "branchline_sip_connection_failures_total";
+/// What is wrong at the moment, by kind: how many servers, calls or phones have it.
+pub const SYMPTOMS: &str = "branchline_symptoms";
 /// Session descriptions that the media plane refused.
 pub const MEDIA_REFUSED: &str = "branchline_media_refused_total";
 /// Flows, by who carries them.

@@ -56,6 +56,8 @@ pub struct Metrics {
     pub sip_connections: IntGaugeVec,
     /// SIP connections that failed: transport, step.
     pub sip_connection_failures: IntCounterVec,
+    /// Symptoms: symptom.
+    pub symptoms: IntGaugeVec,
     /// Session descriptions refused.
     pub media_refused: IntCounter,
     /// Flows: datapath.
@@ -219,6 +221,11 @@ impl Metrics {
                 names::SIP_CONNECTION_FAILURES,
                 "SIP connections that could not be made or were refused, by the step at which they failed.",
                 &["transport", "step"],
+            )?,
+            symptoms: gauges(
+                names::SYMPTOMS,
+                "What is wrong at the moment: how many servers, calls or phones have it.",
+                &["symptom"],
             )?,
             media_refused: counter(names::MEDIA_REFUSED, "Session descriptions that were refused.")?,
             flows: gauges(names::FLOWS, "Flows by who carries them.", &["datapath"])?,

@@ -2,6 +2,7 @@
 
 pub mod dns;
 pub mod netlink;
+pub mod routes;
 
 use std::fmt;
 

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     admin::{guard::Signed, state::Web},
     control::StatusView,
+    symptoms::Severity,
 };
 
 #[derive(Template)]

@@ -56,6 +56,7 @@ struct Pretended {
 impl Appliance for Pretended {
     fn status(&self) -> StatusView {
         StatusView {
+            symptoms: Vec::new(),
             version: "1.2.3".to_owned(),
             uptime_seconds: 60,
             ready: false,
