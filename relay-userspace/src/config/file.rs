@@ -424,6 +424,18 @@ impl Config {
                 }
             }
         }
+        for network in
+            self.networks.iter().map(Spanned::as_ref).filter(|network| network.role == Role::Phones)
+        {
+            let port = self.syslog.port;
+            if self.syslog.enabled
+                && (network.media_ports.range().contains(&port) || network.sip_port == port)
+            {
+                let message =
+                    format!("network {:?} has UDP port {port} for SIP or media already", network.name);
+                return Err(wrong(None, "syslog.port", message));
+            }
+        }
         for role in [Role::Phones, Role::Servers].into_iter().filter(|_| !self.is_empty()) {
             if !self.networks.iter().any(|network| network.as_ref().role == role) {
                 let word = if role == Role::Phones { "phones" } else { "servers" };
@@ -726,6 +738,12 @@ servers = ["10.62.0.10:5060"]
                 "[upstream]",
                 "[provisioning]\nhttp_port = 8089\n[upstream]",
                 "key provisioning.https_port: HTTP and HTTPS need ports of their own",
+            ),
+            (
+                "a log port among the media ports",
+                "[upstream]",
+                "[syslog]\nenabled = true\nport = 20000\n[upstream]",
+                "key syslog.port: network \"office\" has UDP port 20000 for SIP or media already",
             ),
             (
                 "no log port",

@@ -8,10 +8,8 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use hickory_resolver::{
-    Resolver, TokioResolver,
-    config::{NameServerConfig, ResolverConfig, ResolverOpts},
+    TokioResolver,
     lookup::Lookup,
-    net::{NetError, runtime::TokioRuntimeProvider},
     proto::rr::{RData, RecordType},
 };
 use rand::RngExt as _;
@@ -20,13 +18,10 @@ use tracing::debug;
 use super::core::Core;
 use crate::{
     config::{Host, ServerUri},
-    net::Transport,
+    net::{Transport, dns::resolver},
     upstream::{Resolution, SrvRecord, order},
 };
 
-/// How long one server of DNS may take, and how often each is asked.
-const PATIENCE: Duration = Duration::from_secs(2);
-const ATTEMPTS: usize = 2;
 /// SRV targets whose addresses are looked up.
 const MOST_TARGETS: usize = 8;
 
@@ -40,23 +35,6 @@ pub(super) fn resolve(core: Arc<Core>, server: ServerUri, dns: Vec<IpAddr>) -> B
         debug!(%server, ?result, "name resolved");
         core.resolved(&server, result).await;
     })
-}
-
-/// A resolver as the system is set up now: when a VPN comes up, its servers of DNS do too.
-fn resolver(dns: &[IpAddr]) -> Result<TokioResolver, NetError> {
-    let mut builder = if dns.is_empty() {
-        Resolver::builder_tokio()?
-    } else {
-        let servers = dns.iter().copied().map(NameServerConfig::udp_and_tcp).collect();
-        Resolver::builder_with_config(
-            ResolverConfig::from_name_servers(servers),
-            TokioRuntimeProvider::default(),
-        )
-    };
-    let options: &mut ResolverOpts = builder.options_mut();
-    options.timeout = PATIENCE;
-    options.attempts = ATTEMPTS;
-    builder.build()
 }
 
 async fn look_up(server: &ServerUri, name: &str, dns: &[IpAddr]) -> Result<Resolution, String> {

@@ -134,6 +134,7 @@ fn bind_relay(
     let credentials = credentials(settings).map_err(wrong)?;
     let service = relay::Service::new(
         settings,
+        &config.upstream.dns,
         credentials,
         &tls,
         &directory,

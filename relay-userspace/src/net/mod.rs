@@ -1,5 +1,6 @@
 //! Vocabulary of networks: the names by which the rooms speak of the appliance's sides.
 
+pub mod dns;
 pub mod netlink;
 
 use std::fmt;

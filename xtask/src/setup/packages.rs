@@ -34,6 +34,8 @@ const TESTS: &[&str] = &[
     "bsdutils",
     "curl",
     "nginx-light",
+    "debootstrap",
+    "openssl",
     "nodejs",
     "chromium",
 ];

@@ -36,11 +36,11 @@ impl KernelClock {
         let mut state: libc::timex = unsafe { std::mem::zeroed() };
         // SAFETY: the pointer is to a timex of ours that lives through the call, which writes only to it.
         let result = unsafe { libc::adjtimex(&raw mut state) };
-        Self::of(result, state.status, i64::from(state.maxerror))
+        Self::of(result, state.status, state.maxerror)
     }
 
     /// From adjtimex's result, status bits and largest error in microseconds.
-    pub(super) fn of(result: i32, status: i32, most_error_us: i64) -> Self {
+    pub(super) fn of(result: i32, status: i32, most_error_us: libc::c_long) -> Self {
         if result < 0 || result == libc::TIME_ERROR || status & libc::STA_UNSYNC != 0 {
             return Self::Unsynchronised;
         }

@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn conditions_and_ranges_are_read_as_the_rfc_has_them() {
         use Selection::{NotModified, OutOfRange, Part, Whole};
-        let rows: [(&str, &[(&str, &str)], Selection); 22] = [
+        type Row = (&'static str, &'static [(&'static str, &'static str)], Selection);
+        let rows: [Row; 22] = [
             ("nothing asked", &[], Whole),
             ("its own tag", &[("if-none-match", TAG)], NotModified),
             ("its own tag, weak, among others", &[("if-none-match", "\"x\", W/\"abc\"")], NotModified),

@@ -17,16 +17,16 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 use tracing::debug;
 
 use super::{
-    body::{Counted, Stream, Upload, empty, full, watched},
+    answer::{Answer, Source, method_label, status_label},
+    body::{Counted, Stream, Upload, empty, watched},
     cache::{Cache, Copy, Description, Key},
-    conditional::{Selection, select},
     flight::{Flights, Leader, Part, learned},
     growing::{self, Growing},
     request::{self, Refusal},
     upstream::{Ask, Outcome, Upstream},
 };
 use crate::{
-    metrics::{ServiceMetrics, names},
+    metrics::ServiceMetrics,
     provisioning::{HardwareAddress, Inventory, Who},
 };
 
@@ -37,8 +37,6 @@ const BUFFERED: usize = 1 << 20;
 const BUFFERS: usize = 16;
 /// How often a request joins others before it goes by itself.
 const JOINS: usize = 3;
-/// RFC 7234 section 5.5.1: what is told with a copy that could not be checked.
-const STALE: HeaderValue = HeaderValue::from_static("110 branchline \"Response is Stale\"");
 /// Headers by which a phone asks for less than the whole file.
 const CONDITIONS: [header::HeaderName; 6] = [
     header::IF_NONE_MATCH,
@@ -48,46 +46,6 @@ const CONDITIONS: [header::HeaderName; 6] = [
     header::IF_RANGE,
     header::RANGE,
 ];
-
-/// Where an answer came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    /// A server.
-    Upstream,
-    /// The cache, after a server said that nothing has changed, or a fetch that was under way.
-    Cache,
-    /// The cache, while no server can be reached.
-    Stale,
-    /// The appliance: a refusal or an error.
-    Own,
-}
-
-impl Source {
-    fn as_label(self) -> &'static str {
-        match self {
-            Self::Upstream => names::provisioning::UPSTREAM,
-            Self::Cache => names::provisioning::CACHE,
-            Self::Stale => names::provisioning::STALE,
-            Self::Own => names::provisioning::OWN,
-        }
-    }
-}
-
-struct Answer {
-    response: Response<Stream>,
-    source: Source,
-}
-
-impl Answer {
-    fn own(status: StatusCode, sentence: &'static str) -> Self {
-        let mut response = Response::new(full(sentence));
-        *response.status_mut() = status;
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        Self { response, source: Source::Own }
-    }
-}
 
 /// What the first of several requests for a file learned.
 #[derive(Debug, Clone)]
@@ -160,8 +118,10 @@ impl Relay {
             self.phones.claimed(now, phone, hardware);
         }
         let answer = match checked {
-            Ok(target) if self.is_cacheable(&request) => self.cached(phone, &target, request.headers()).await,
-            Ok(target) => self.pass(phone, &target, request).await,
+            Ok(target) => match self.cache_for(&request) {
+                Some(cache) => self.cached(cache, phone, &target, request.headers()).await,
+                None => self.pass(phone, &target, request).await,
+            },
             Err(refusal) => self.refuse(refusal),
         };
         let (status, source) = (answer.response.status(), answer.source);
@@ -193,13 +153,13 @@ impl Relay {
         answer
     }
 
-    /// Whether an answer may come from the cache or go into it: what a phone asks for with credentials of its own is
+    /// The cache, if an answer may come from it or go into it: what a phone asks for with credentials of its own is
     /// nobody else's (RFC 9111 section 3.5).
-    fn is_cacheable(&self, request: &Request<Incoming>) -> bool {
-        self.cache.is_some()
-            && request.method() == Method::GET
+    fn cache_for(&self, request: &Request<Incoming>) -> Option<&Arc<Cache>> {
+        let is_open = request.method() == Method::GET
             && !request.headers().contains_key(header::AUTHORIZATION)
-            && request.body().is_end_stream()
+            && request.body().is_end_stream();
+        self.cache.as_ref().filter(|_| is_open)
     }
 
     /// A request that only the server can answer. A HEAD that it cannot is answered from the cache.
@@ -216,15 +176,14 @@ impl Relay {
             failure => {
                 let is_open =
                     parts.method == Method::HEAD && !parts.headers.contains_key(header::AUTHORIZATION);
-                let copy = if is_open { self.copy(phone, target, &parts.headers).await } else { None };
-                match copy {
-                    Some(copy) => {
-                        let mut answer = self.from_copy(&Growing::whole(copy), &parts.headers, Source::Stale);
-                        *answer.response.body_mut() = empty();
-                        answer
-                    }
-                    None => self.failure(failure),
+                if let Some(cache) = self.cache.as_ref().filter(|_| is_open)
+                    && let Some(copy) = stored(cache, phone, target, &parts.headers).await
+                {
+                    let mut answer = Answer::whole(cache, copy, &parts.headers, Source::Stale);
+                    *answer.response.body_mut() = empty();
+                    return answer;
                 }
+                self.failure(failure)
             }
         }
     }
@@ -248,32 +207,32 @@ impl Relay {
         match body.collect().await {
             Ok(whole) => Ok(Upload::Buffered(whole.to_bytes())),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                Err(self.refuse(Refusal::TooLarge))
+                Err(self.refuse(Refusal::TooLargeToRepeat))
             }
             Err(_) => Err(Answer::own(StatusCode::BAD_REQUEST, "the request ended before its end\n")),
         }
     }
 
     /// A request that the cache may help with. Whatever it has, the server is asked.
-    async fn cached(self: &Arc<Self>, phone: IpAddr, target: &str, headers: &HeaderMap) -> Answer {
+    async fn cached(&self, cache: &Arc<Cache>, phone: IpAddr, target: &str, headers: &HeaderMap) -> Answer {
         let key = Key::of(target);
         for _ in 0..JOINS {
             let receiver = match self.flights.join(key) {
-                Part::Leader(leader) => return self.lead(leader, phone, target, headers).await,
+                Part::Leader(leader) => return self.lead(cache, leader, phone, target, headers).await,
                 Part::Follower(receiver) => receiver,
                 Part::Alone => break,
             };
             match learned(receiver).await {
                 Some(Learned::Comes(growing)) if growing.copy.description.is_for(phone, headers) => {
-                    return self.from_copy(&growing, headers, Source::Cache);
+                    return Answer::copied(cache, &growing, headers, Source::Cache);
                 }
-                Some(Learned::Unchanged) => match self.copy(phone, target, headers).await {
-                    Some(copy) => return self.from_copy(&Growing::whole(copy), headers, Source::Cache),
+                Some(Learned::Unchanged) => match stored(cache, phone, target, headers).await {
+                    Some(copy) => return Answer::whole(cache, copy, headers, Source::Cache),
                     None => break,
                 },
                 Some(Learned::Nobody(status)) => {
-                    return match self.copy(phone, target, headers).await {
-                        Some(copy) => self.from_copy(&Growing::whole(copy), headers, Source::Stale),
+                    return match stored(cache, phone, target, headers).await {
+                        Some(copy) => Answer::whole(cache, copy, headers, Source::Stale),
                         None => Answer::own(status, "no server of files can be reached\n"),
                     };
                 }
@@ -292,18 +251,18 @@ impl Relay {
 
     /// The request that asks the server, for itself and for those that wait.
     async fn lead(
-        self: &Arc<Self>,
+        &self,
+        cache: &Arc<Cache>,
         leader: Leader<Learned>,
         phone: IpAddr,
         target: &str,
         headers: &HeaderMap,
     ) -> Answer {
-        let key = Key::of(target);
-        let copy = self.copy(phone, target, headers).await;
+        let copy = stored(cache, phone, target, headers).await;
         if let Some(copy) = copy {
             if self.upstream.is_down() {
                 leader.tell(Learned::Nobody(StatusCode::BAD_GATEWAY));
-                return self.from_copy(&Growing::whole(copy), headers, Source::Stale);
+                return Answer::whole(cache, copy, headers, Source::Stale);
             }
             let mut passed = request::to_server(headers, phone);
             // What the phone has is compared with the copy here; the server is asked about the copy.
@@ -316,14 +275,14 @@ impl Relay {
             match self.upstream.send(ask).await {
                 Outcome::Answered(response, _) if response.status() == StatusCode::NOT_MODIFIED => {
                     leader.tell(Learned::Unchanged);
-                    return self.from_copy(&Growing::whole(copy), headers, Source::Cache);
+                    return Answer::whole(cache, copy, headers, Source::Cache);
                 }
                 Outcome::Answered(response, server) => {
-                    return self.fresh(leader, key, phone, target, headers, response, server).await;
+                    return self.fresh(cache, leader, phone, target, headers, response, &server).await;
                 }
                 Outcome::Failed(_) | Outcome::Unreachable { .. } | Outcome::Broken(_) => {
                     leader.tell(Learned::Nobody(StatusCode::BAD_GATEWAY));
-                    return self.from_copy(&Growing::whole(copy), headers, Source::Stale);
+                    return Answer::whole(cache, copy, headers, Source::Stale);
                 }
             }
         }
@@ -332,7 +291,7 @@ impl Relay {
             Ask { method: &Method::GET, target, headers: &passed, upload: Upload::None, validators: None };
         match self.upstream.send(ask).await {
             Outcome::Answered(response, server) => {
-                self.fresh(leader, key, phone, target, headers, response, server).await
+                self.fresh(cache, leader, phone, target, headers, response, &server).await
             }
             failure => {
                 let answer = self.failure(failure);
@@ -345,17 +304,17 @@ impl Relay {
     /// An answer of a server that the cache may keep.
     #[expect(clippy::too_many_arguments, reason = "a request and its response, both whole")]
     async fn fresh(
-        self: &Arc<Self>,
+        &self,
+        cache: &Arc<Cache>,
         leader: Leader<Learned>,
-        key: Key,
         phone: IpAddr,
         target: &str,
         headers: &HeaderMap,
         response: Response<Incoming>,
-        server: String,
+        server: &str,
     ) -> Answer {
+        let key = Key::of(target);
         let status = response.status();
-        let Some(cache) = &self.cache else { return self.relayed(response) };
         if [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND, StatusCode::GONE].contains(&status) {
             // What the server no longer gives is not given when it cannot be asked either.
             let cache = Arc::clone(cache);
@@ -364,7 +323,7 @@ impl Relay {
         let described = (status == StatusCode::OK)
             .then(|| {
                 let kept = request::passed_on(response.headers());
-                Description::of(target, &server, phone, headers, &kept, SystemTime::now())
+                Description::of(target, server, phone, headers, &kept, SystemTime::now())
             })
             .flatten();
         let length = response.body().size_hint().exact();
@@ -406,60 +365,14 @@ impl Relay {
             }
         };
         leader.tell(Learned::Comes(growing.clone()));
-        let (cache, idle) = (Arc::clone(cache), self.limits.idle);
+        let (filled, idle) = (Arc::clone(cache), self.limits.idle);
         // It goes on when the phone that began it has gone: phones read a little of their firmware, compare, and
         // come again.
         tokio::spawn(async move {
-            growing::fetch(cache, response.into_body(), draft, length, idle, progress).await;
+            growing::fetch(filled, response.into_body(), draft, length, idle, progress).await;
             drop((leader, permit));
         });
-        self.from_copy(&growing, headers, Source::Upstream)
-    }
-
-    /// A copy that suits a phone's request.
-    async fn copy(&self, phone: IpAddr, target: &str, headers: &HeaderMap) -> Option<Copy> {
-        let (cache, key) = (Arc::clone(self.cache.as_ref()?), Key::of(target));
-        let copy = spawn_blocking(move || cache.get(key)).await.ok().flatten()?;
-        Some(copy).filter(|copy| copy.description.target == target && copy.description.is_for(phone, headers))
-    }
-
-    /// An answer from a copy: whole, in part, or not at all.
-    fn from_copy(&self, growing: &Growing, request: &HeaderMap, source: Source) -> Answer {
-        let Some(cache) = &self.cache else {
-            return Answer::own(StatusCode::BAD_GATEWAY, "there is no cache\n");
-        };
-        let (description, length) = (&growing.copy.description, growing.copy.length);
-        let mut response = Response::new(empty());
-        *response.headers_mut() = description.headers();
-        if source == Source::Stale {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-            response.headers_mut().insert(header::WARNING, STALE);
-            response
-                .headers_mut()
-                .insert(header::AGE, HeaderValue::from(now.saturating_sub(description.stored_unix)));
-        }
-        let range = match select(request, description.etag(), description.modified(), length) {
-            Selection::Whole => Some(0..length),
-            Selection::Part(first, last) => {
-                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-                content_range(response.headers_mut(), &format!("bytes {first}-{last}/{length}"));
-                Some(first..last + 1)
-            }
-            Selection::NotModified => {
-                *response.status_mut() = StatusCode::NOT_MODIFIED;
-                None
-            }
-            Selection::OutOfRange => {
-                *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
-                content_range(response.headers_mut(), &format!("bytes */{length}"));
-                None
-            }
-        };
-        if let Some(range) = range {
-            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
-            *response.body_mut() = growing.content(cache, range);
-        }
-        Answer { response, source }
+        Answer::copied(cache, &growing, headers, Source::Upstream)
     }
 
     /// A server's answer as it is.
@@ -474,6 +387,13 @@ impl Relay {
         let mut head = Response::new(empty());
         *head.status_mut() = parts.status;
         *head.headers_mut() = request::passed_on(&parts.headers);
+        // Phones have no way to the servers but this one.
+        let location = parts.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
+        if let Some(path) = location.and_then(|location| self.upstream.path_of(location))
+            && let Ok(path) = HeaderValue::try_from(path)
+        {
+            head.headers_mut().insert(header::LOCATION, path);
+        }
         (head, body)
     }
 
@@ -492,6 +412,13 @@ impl Relay {
     }
 }
 
+/// A copy that suits a phone's request.
+async fn stored(cache: &Arc<Cache>, phone: IpAddr, target: &str, headers: &HeaderMap) -> Option<Copy> {
+    let (cache, key) = (Arc::clone(cache), Key::of(target));
+    let copy = spawn_blocking(move || cache.get(key)).await.ok().flatten()?;
+    Some(copy).filter(|copy| copy.description.target == target && copy.description.is_for(phone, headers))
+}
+
 /// The headers by which a server can say that a copy is as good as new (RFC 9110 section 13.1).
 fn validators(description: &Description) -> HeaderMap {
     [(header::IF_NONE_MATCH, description.etag()), (header::IF_MODIFIED_SINCE, description.modified())]
@@ -500,49 +427,10 @@ fn validators(description: &Description) -> HeaderMap {
         .collect()
 }
 
-fn content_range(headers: &mut HeaderMap, value: &str) {
-    if let Ok(value) = HeaderValue::try_from(value) {
-        headers.insert(header::CONTENT_RANGE, value);
-    }
-}
-
 /// The hardware address with which the name of a phone's own file begins.
 fn hardware_in(target: &str) -> Option<HardwareAddress> {
     let name = target.split('?').next()?.rsplit('/').next()?;
     let (digits, rest) = name.split_at_checked(12)?;
     HardwareAddress::from_digits(digits)
         .filter(|address| address.is_a_host() && (rest.starts_with('.') || rest.starts_with('-')))
-}
-
-/// The metrics' label: a phone can make up methods.
-fn method_label(method: &Method) -> &str {
-    let is_relayed = [Method::GET, Method::HEAD, Method::PUT, Method::POST].contains(method);
-    if is_relayed { method.as_str() } else { names::provisioning::OTHER_METHOD }
-}
-
-/// The metrics' label: the codes that mean something here, and the classes of the others.
-fn status_label(status: StatusCode) -> &'static str {
-    match status.as_u16() {
-        200 => "200",
-        201 => "201",
-        204 => "204",
-        206 => "206",
-        304 => "304",
-        400 => "400",
-        401 => "401",
-        403 => "403",
-        404 => "404",
-        405 => "405",
-        413 => "413",
-        414 => "414",
-        416 => "416",
-        502 => "502",
-        503 => "503",
-        504 => "504",
-        100..200 => "1xx",
-        200..300 => "2xx",
-        300..400 => "3xx",
-        400..500 => "4xx",
-        _ => "5xx",
-    }
 }

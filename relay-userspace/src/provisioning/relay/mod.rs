@@ -7,6 +7,7 @@
 //! part of a file's name or of another header; a phone gets nothing from the cache that the server gave to another
 //! one's credentials. RFC 9110, 9111, 9112, 7616.
 
+mod answer;
 mod body;
 mod cache;
 mod conditional;
@@ -14,6 +15,7 @@ mod digest;
 mod exchange;
 mod flight;
 mod growing;
+mod names;
 mod order;
 mod request;
 mod server;

@@ -40,11 +40,14 @@ pub enum Refusal {
     TooLong,
     /// What it sends is too large.
     TooLarge,
+    /// What it sends is too large to be sent again after a server's challenge.
+    TooLargeToRepeat,
 }
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Method, Self::Path, Self::TooLong, Self::TooLarge];
+    pub const ALL: [Self; 5] =
+        [Self::Method, Self::Path, Self::TooLong, Self::TooLarge, Self::TooLargeToRepeat];
 
     /// The metrics' label.
     #[must_use]
@@ -54,6 +57,7 @@ impl Refusal {
             Self::Path => "path",
             Self::TooLong => "path_too_long",
             Self::TooLarge => "body_too_large",
+            Self::TooLargeToRepeat => "body_too_large_to_repeat",
         }
     }
 
@@ -62,7 +66,7 @@ impl Refusal {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Path => StatusCode::BAD_REQUEST,
             Self::TooLong => StatusCode::URI_TOO_LONG,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge | Self::TooLargeToRepeat => StatusCode::PAYLOAD_TOO_LARGE,
         }
     }
 
@@ -72,6 +76,9 @@ impl Refusal {
             Self::Path => "a path must not have \"..\" or control characters\n",
             Self::TooLong => "the path is too long\n",
             Self::TooLarge => "the file is too large (key provisioning.upload_mib)\n",
+            Self::TooLargeToRepeat => {
+                "a file for servers that ask for a password must not have more than 1 MiB\n"
+            }
         }
     }
 }

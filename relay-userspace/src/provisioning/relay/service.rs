@@ -1,6 +1,12 @@
 //! The relay as the daemon starts it.
 
-use std::{io, net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use rustls::{ClientConfig, ServerConfig};
 use tokio::{net::TcpListener, task::JoinSet};
@@ -50,12 +56,14 @@ impl std::fmt::Debug for Service {
 }
 
 impl Service {
-    /// A relay without listeners, its cache in `directory`.
+    /// A relay without listeners, its cache in `directory`. Names are looked up at `dns`, or by the system's servers.
     ///
     /// # Errors
     /// The cache's directory cannot be made or read.
+    #[expect(clippy::too_many_arguments, reason = "what it is made of, each from another room")]
     pub fn new(
         settings: &config::Provisioning,
+        dns: &[IpAddr],
         credentials: Option<Credentials>,
         tls: &Tls,
         directory: &Path,
@@ -74,6 +82,7 @@ impl Service {
         let upstream = Upstream::new(
             upstream::Settings {
                 servers: settings.servers.clone(),
+                dns: dns.to_vec(),
                 credentials,
                 connect_timeout: Duration::from_millis(settings.connect_timeout_ms),
                 idle_timeout: idle,

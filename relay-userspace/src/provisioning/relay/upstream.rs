@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -27,6 +28,7 @@ use tracing::{debug, info, warn};
 use super::{
     body::{Stream, Upload},
     digest::{Credentials, Session},
+    names::Names,
     order::Order,
 };
 use crate::config::HttpServer;
@@ -44,6 +46,8 @@ const MOST_HEAD: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) servers: Vec<HttpServer>,
+    /// Servers of DNS; none: the system's.
+    pub(super) dns: Vec<IpAddr>,
     pub(super) credentials: Option<Credentials>,
     pub(super) connect_timeout: Duration,
     pub(super) idle_timeout: Duration,
@@ -78,7 +82,7 @@ pub(super) enum Outcome {
 /// All servers.
 pub(super) struct Upstream {
     settings: Settings,
-    client: Client<HttpsConnector<HttpConnector>, Stream>,
+    client: Client<HttpsConnector<HttpConnector<Names>>, Stream>,
     order: Mutex<Order>,
     sessions: Vec<Mutex<Option<Session>>>,
     failures: IntCounterVec,
@@ -87,7 +91,7 @@ pub(super) struct Upstream {
 
 impl Upstream {
     pub(super) fn new(settings: Settings, tls: ClientConfig, failures: IntCounterVec) -> Self {
-        let mut http = HttpConnector::new();
+        let mut http = HttpConnector::new_with_resolver(Names::new(&settings.dns));
         http.enforce_http(false);
         http.set_nodelay(true);
         // Of a name's addresses each gets its share of the time.
@@ -128,6 +132,15 @@ impl Upstream {
     /// Whether the appliance answers servers' challenges by itself.
     pub(super) fn has_credentials(&self) -> bool {
         self.settings.credentials.is_some()
+    }
+
+    /// The path by which a phone reaches what a server's redirection points to, if that is on one of the servers.
+    pub(super) fn path_of(&self, location: &str) -> Option<String> {
+        let servers = self.settings.servers.iter();
+        servers
+            .filter_map(|server| location.strip_prefix(&server.to_string()))
+            .find(|path| path.starts_with('/'))
+            .map(str::to_owned)
     }
 
     /// Asks one server after the other until one answers.

@@ -2,16 +2,19 @@
 //! nobody's problem.
 
 use std::fs;
+use std::net::SocketAddrV4;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
-use xtask::lab::interrupt;
+use xtask::demo::appliance::Settings;
+use xtask::lab::network::SERVER;
+use xtask::lab::{Running, interrupt};
 use xtask::process;
 
 use super::{FIRST, Files, SECOND, noise};
-use crate::site::LIMIT;
+use crate::site::{LIMIT, settings};
 
 #[test]
 fn servers_take_over_and_the_last_good_copy_is_served_when_all_are_gone() -> Result<()> {
@@ -69,6 +72,49 @@ fn a_server_that_fails_by_itself_is_passed_over_and_one_that_refuses_is_not() ->
     assert_eq!(files.get("/broken")?.body, b"by the second");
     drop(first);
     assert_eq!(files.get("/both")?.status, 500, "the last answer that there is");
+    Ok(())
+}
+
+#[test]
+fn every_address_of_a_name_is_tried_and_redirections_come_back_to_the_relay() -> Result<()> {
+    const NAME: &str = "provision.lab.example";
+    /// Nobody has this address: what is sent there is lost, or comes back as unreachable.
+    const NOBODY: &str = "10.62.0.99";
+    let url = format!("http://{NAME}:{}", FIRST.port());
+    let tables = Settings {
+        upstream: format!("dns = [\"{SERVER}\"]\n"),
+        tables: format!("[provisioning]\nservers = [\"{url}\"]\n"),
+        ..settings()
+    };
+    let mut files = Files::start_with(tables, |lab| {
+        let mut command = lab.centre.command("dnsmasq");
+        command.args([
+            "--keep-in-foreground",
+            "--no-resolv",
+            "--no-hosts",
+            "--conf-file=/dev/null",
+            "--pid-file=",
+        ]);
+        command.args(["--user=root", "--bind-interfaces", &format!("--listen-address={SERVER}")]);
+        for address in [NOBODY, &SERVER.to_string()] {
+            command.arg(format!("--host-record={NAME},{address}"));
+        }
+        let running = Running::start(&mut command, "dnsmasq", lab.dir())?;
+        lab.centre.wait_for_udp(SocketAddrV4::new(SERVER, 53), LIMIT)?;
+        Ok(Some(running))
+    })?;
+    let redirection = format!("location /old {{ return 302 {url}/new/a.cfg; }}");
+    let _nginx = files.nginx(FIRST, &redirection)?;
+    files.put("a.cfg", b"found")?;
+    // The records come in turns. A connection that is kept would hide the lost address: each time a new daemon.
+    for _ in 0..4 {
+        assert_eq!(files.get("/a.cfg")?.body, b"found");
+        files.restart()?;
+    }
+    let tried = files.lab.branch.ip(&["neighbour", "show", NOBODY])?;
+    assert!(tried.contains(NOBODY), "nobody looked for {NOBODY}");
+    let old = files.get("/old/a.cfg")?;
+    assert_eq!((old.status, old.header("location")), (302, Some("/new/a.cfg")));
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use xtask::demo::appliance::{Appliance, Settings};
 use xtask::lab::network::SERVER;
 use xtask::lab::nginx::Nginx;
-use xtask::lab::{Lab, Namespace, Routes};
+use xtask::lab::{Lab, Namespace, Routes, Running};
 use xtask::process;
 
 use crate::site::{LIMIT, settings, turn};
@@ -32,6 +32,7 @@ pub(crate) struct Files {
     settings: Settings,
     pub(crate) root: PathBuf,
     pub(crate) lab: Lab,
+    _beside: Option<Running>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -67,17 +68,33 @@ impl Files {
         keys: &str,
         tables: impl FnOnce(&Lab) -> Result<String>,
     ) -> Result<Self> {
-        let turn = turn();
-        let lab = Lab::create(Routes::None)?;
-        let root = lab.dir().join("files");
-        fs::create_dir_all(&root)?;
+        let (turn, lab) = (turn(), Lab::create(Routes::None)?);
         // What `tables` ends with may be keys of the table.
         let tables = tables(&lab)?;
         let header = if tables.contains("[provisioning]") { "" } else { "[provisioning]\n" };
         let tables = format!("{tables}{header}servers = {servers:?}\n{keys}");
-        let settings = Settings { tables, ..settings() };
+        Self::start_in(turn, lab, Settings { tables, ..settings() }, |_| Ok(None))
+    }
+
+    /// Starts the appliance with settings of its own, after what `beside` starts in the laboratory.
+    pub(crate) fn start_with(
+        settings: Settings,
+        beside: impl FnOnce(&Lab) -> Result<Option<Running>>,
+    ) -> Result<Self> {
+        Self::start_in(turn(), Lab::create(Routes::None)?, settings, beside)
+    }
+
+    fn start_in(
+        turn: MutexGuard<'static, ()>,
+        lab: Lab,
+        settings: Settings,
+        beside: impl FnOnce(&Lab) -> Result<Option<Running>>,
+    ) -> Result<Self> {
+        let root = lab.dir().join("files");
+        fs::create_dir_all(&root)?;
+        let beside = beside(&lab)?;
         let appliance = Appliance::start_with(&lab, &settings)?;
-        Ok(Self { appliance, settings, root, lab, _turn: turn })
+        Ok(Self { appliance, settings, root, lab, _beside: beside, _turn: turn })
     }
 
     /// Stops the appliance and starts it again.
