@@ -1,4 +1,4 @@
-//! The daemon: wires the rooms together, and owns start-up and shutdown.
+//! The daemon: wires the rooms together, and owns start-up, reload and shutdown.
 //!
 //! Nothing is half started: whatever is missing (an interface, a port, a permission) is named, and the
 //! process ends with an error before the first packet is touched. On the way out, attachments go with the

@@ -64,8 +64,8 @@ fn a_wrong_configuration_is_named_and_nothing_starts() -> Result<()> {
         (
             "unknown key",
             "[upstream]",
-            "[upstream]\nservers = 1",
-            &["refused.toml, line 14, key upstream.servers", "unknown field"],
+            "[upstream]\nserver = 1",
+            &["refused.toml, line 14, key upstream.server", "unknown field"],
         ),
         ("unknown table", "[admin]", "[admim]", &["refused.toml", "admim", "unknown field"]),
         (
@@ -103,6 +103,10 @@ fn a_port_that_is_taken_is_named_and_nothing_starts() -> Result<()> {
     check("admin port taken", &refused(&lab, &settings, &good)?, &["admin.listen", &ADMIN.to_string()]);
     drop(taken);
 
+    let taken = lab.branch.enter(|| TcpListener::bind("0.0.0.0:8443"))??;
+    check("the pages' port taken", &refused(&lab, &settings, &good)?, &["web.listen", "0.0.0.0:8443"]);
+    drop(taken);
+
     // And with all of them free it does start.
     Appliance::start_with(&lab, &settings).map(drop)
 }
@@ -111,7 +115,9 @@ fn a_port_that_is_taken_is_named_and_nothing_starts() -> Result<()> {
 fn beside_another_daemon_a_second_one_names_the_socket_or_the_program_in_its_way() -> Result<()> {
     let site = Site::start(engine("kernel"))?;
     let (lab, settings) = (&site.lab, &site.settings);
-    let elsewhere = |text: &str| text.replace(&ADMIN.to_string(), "127.0.0.1:9461");
+    let elsewhere = |text: &str| {
+        text.replace(&ADMIN.to_string(), "127.0.0.1:9461") + "\n[web]\nlisten = \"127.0.0.1:8444\"\n"
+    };
     let apart = |text: &str| elsewhere(text).replace("role = ", "sip_port = 8062\nrole = ");
     let socket = xtask::demo::appliance::socket(lab.dir());
     let own_socket = |text: &str| text.replace("control.sock", "second.sock");
