@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::{
     config::ConfigError,
-    control::{BindingView, CallView, FlowView, ReloadedView, StatusView},
+    control::{CallView, FlowView, PhoneView, ReloadedView, StatusView},
     store::{Entry, StoreError},
 };
 
@@ -54,8 +54,8 @@ pub trait Appliance: Send + Sync + 'static {
     /// Flows; of one call, or all.
     fn flows(&self, call_id: Option<&str>) -> Vec<FlowView>;
 
-    /// Phones' registrations.
-    fn bindings(&self) -> Vec<BindingView>;
+    /// The phones that were heard of, with their registrations.
+    fn phones(&self) -> Vec<PhoneView>;
 
     /// The machine.
     fn machine(&self) -> Machine;
@@ -86,6 +86,9 @@ pub trait Appliance: Send + Sync + 'static {
     /// # Errors
     /// The store's.
     fn forget_certificate(&self, fingerprint: &str) -> Result<bool, StoreError>;
+
+    /// Stops and starts again with the file as it is then.
+    fn restart(&self);
 
     /// The configuration file.
     fn configuration_file(&self) -> PathBuf;

@@ -12,7 +12,7 @@ use std::{
 use prometheus::IntCounterVec;
 use thiserror::Error;
 use time::OffsetDateTime;
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{sync::Semaphore, task::spawn_blocking, time::sleep};
 use zeroize::Zeroizing;
 
 use super::{
@@ -30,6 +30,9 @@ use crate::{
 const LIVE_VIEWS: usize = 64;
 /// A view that is younger is shown again instead of being made anew: ten browsers cost what one does.
 const FRESH: Duration = Duration::from_millis(900);
+
+/// An answer has left after this long.
+const ANSWER_FIRST: Duration = Duration::from_millis(300);
 
 /// Why a request fails though nothing is wrong with it.
 #[derive(Debug, Error)]
@@ -163,6 +166,15 @@ impl Web {
                 calls
             }
         }
+    }
+
+    /// Starts the appliance anew, once the answer to whoever asked has left.
+    pub(super) fn restart_soon(&self) {
+        let appliance = Arc::clone(&self.0.appliance);
+        tokio::spawn(async move {
+            sleep(ANSWER_FIRST).await;
+            appliance.restart();
+        });
     }
 
     /// What has changed is shown at once.

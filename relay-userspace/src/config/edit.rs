@@ -79,6 +79,10 @@ pub fn edit(text: &str, changes: &[Change]) -> Result<String, EditError> {
                 set(table, &full, key, value)?;
             }
             Change::AddNetwork { name, role, interface } => {
+                document
+                    .as_table_mut()
+                    .entry("network")
+                    .or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
                 let networks = networks(&mut document)?;
                 if networks.len() >= MOST_NETWORKS {
                     return Err(wrong("network", &format!("there may be {MOST_NETWORKS} at most")));
@@ -257,6 +261,31 @@ timer_t1_ms = 600
             "interface = \"eth1\"\n\n[[network]]\nname = \"gateway\"\nrole = \"gateway\"\ninterface = \"eth2\"\n",
         );
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_file_without_networks_gets_its_first_ones_and_keeps_its_comments() {
+        let network = |name: &str, role: &str, interface: &str| Change::AddNetwork {
+            name: name.to_owned(),
+            role: role.to_owned(),
+            interface: interface.to_owned(),
+        };
+        let servers = Value::List(vec!["10.62.0.10:5060".to_owned()]);
+        let changes = [
+            network("office", "phones", "eth1"),
+            network("wan", "servers", "eth0"),
+            set("upstream.servers", servers),
+        ];
+        let text = edit("# Yours.\n[log]\nlevel = \"info\"\n", &changes).unwrap();
+        let expected = "# Yours.\n[log]\nlevel = \"info\"\n\n\
+             [[network]]\nname = \"office\"\nrole = \"phones\"\ninterface = \"eth1\"\n\n\
+             [[network]]\nname = \"wan\"\nrole = \"servers\"\ninterface = \"eth0\"\n\n\
+             [upstream]\nservers = [\"10.62.0.10:5060\"]\n";
+        assert_eq!(text, expected);
+        crate::config::Config::parse(std::path::Path::new("branchline.toml"), &text).unwrap();
+        let only_comments = edit("# Yours.\n", &changes).unwrap();
+        crate::config::Config::parse(std::path::Path::new("branchline.toml"), &only_comments).unwrap();
+        assert!(only_comments.contains("# Yours.\n"), "{only_comments}");
     }
 
     #[test]

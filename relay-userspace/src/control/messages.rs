@@ -115,6 +115,9 @@ pub struct RegistrationView {
     pub address_of_record: String,
     /// The phone's own contact.
     pub contact: String,
+    /// The phone's network.
+    #[serde(default)]
+    pub network: String,
     /// Seconds until it ends.
     pub expires_seconds: u64,
     /// Seconds since it was granted first.
@@ -186,25 +189,6 @@ pub struct SetupLinkView {
     pub links: Vec<String>,
     /// For how many hours it can be used.
     pub valid_hours: u64,
-}
-
-/// A phone's registration that was relayed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct BindingView {
-    /// The address of record: user and host.
-    pub address_of_record: String,
-    /// The phone's contact.
-    pub contact: String,
-    /// The phone's network.
-    pub network: String,
-    /// Where its REGISTER came from.
-    pub source: String,
-    /// What the phone says it is.
-    pub user_agent: Option<String>,
-    /// Seconds since it first registered.
-    pub registered_seconds: u64,
-    /// Seconds until the registration ends, unless it is refreshed.
-    pub expires_seconds: u64,
 }
 
 /// A network.

@@ -10,8 +10,8 @@ use crate::{
     admin::{Appliance, Machine, Observed, Setup, Which},
     config::ConfigError,
     control::{
-        Answers, BindingView, CallView, EntryView, FlowView, NetworkView, PhoneView, RegistrationView,
-        ReloadedView, Request, Response, ServerView, StatusView,
+        Answers, CallView, EntryView, FlowView, NetworkView, PhoneView, RegistrationView, ReloadedView,
+        Request, Response, ServerView, StatusView,
     },
     datapath::{Carrier, FlowReport},
     net::NetworkId,
@@ -155,10 +155,11 @@ impl Views {
         let now = Instant::now();
         let mut registrations: HashMap<String, Vec<RegistrationView>> = HashMap::new();
         for binding in self.core.state().proxy.bindings() {
-            registrations
-                .entry(binding.source.address.ip().to_string())
-                .or_default()
-                .push(registration(now, binding));
+            registrations.entry(binding.source.address.ip().to_string()).or_default().push(registration(
+                now,
+                binding,
+                self.network(binding.source.network),
+            ));
         }
         let mut phones: Vec<PhoneView> = Vec::new();
         for activity in self.phones.phones() {
@@ -267,10 +268,11 @@ impl Views {
     }
 }
 
-fn registration(now: Instant, binding: &Binding) -> RegistrationView {
+fn registration(now: Instant, binding: &Binding, network: String) -> RegistrationView {
     RegistrationView {
         address_of_record: String::from_utf8_lossy(&binding.aor).into_owned(),
         contact: String::from_utf8_lossy(&binding.contact).into_owned(),
+        network,
         expires_seconds: binding.expires.saturating_duration_since(now).as_secs(),
         registered_seconds: now.saturating_duration_since(binding.registered).as_secs(),
         user_agent: binding.user_agent.clone(),
@@ -346,26 +348,8 @@ impl Appliance for Views {
         Self::flows(self, call_id)
     }
 
-    fn bindings(&self) -> Vec<BindingView> {
-        let now = Instant::now();
-        let state = self.core.state();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let mut bindings: Vec<BindingView> = state
-            .proxy
-            .bindings()
-            .map(|binding| BindingView {
-                address_of_record: text(&binding.aor),
-                contact: text(&binding.contact),
-                network: self.network(binding.source.network),
-                source: binding.source.to_string(),
-                user_agent: binding.user_agent.clone(),
-                registered_seconds: now.saturating_duration_since(binding.registered).as_secs(),
-                expires_seconds: binding.expires.saturating_duration_since(now).as_secs(),
-            })
-            .collect();
-        drop(state);
-        bindings.sort_by(|a, b| (&a.address_of_record, &a.contact).cmp(&(&b.address_of_record, &b.contact)));
-        bindings
+    fn phones(&self) -> Vec<PhoneView> {
+        Self::phones(self)
     }
 
     fn machine(&self) -> Machine {
@@ -396,6 +380,10 @@ impl Appliance for Views {
 
     fn forget_certificate(&self, fingerprint: &str) -> Result<bool, StoreError> {
         self.core.certificates.forget(fingerprint)
+    }
+
+    fn restart(&self) {
+        self.core.restart.notify_one();
     }
 
     fn configuration_file(&self) -> PathBuf {

@@ -16,6 +16,7 @@ mod keeps_forwarding;
 mod next_hops;
 mod no_leaks;
 mod no_ports;
+mod package;
 mod pages;
 mod phones;
 mod provisioning;

@@ -32,6 +32,7 @@ pub mod dhcp;
 pub mod http;
 pub mod interrupt;
 pub mod kamailio;
+pub mod machine;
 pub mod media;
 pub mod netns;
 pub mod network;

@@ -6,6 +6,7 @@
 
 mod apt;
 mod bpf_linker;
+mod browser;
 mod cargo_deb;
 mod cargo_deny;
 mod cargo_install;
@@ -56,6 +57,9 @@ pub fn run(group: Group) -> Result<()> {
     step("bpf-linker", &mut failures, bpf_linker::ensure);
     if group >= Group::Test {
         step("cargo-deb", &mut failures, cargo_deb::ensure);
+    }
+    if group >= Group::Test {
+        step("browser tests", &mut failures, browser::ensure);
     }
     if group >= Group::All {
         step("cargo-deny", &mut failures, cargo_deny::ensure);

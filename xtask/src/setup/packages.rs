@@ -20,7 +20,7 @@ const NATIVE_BUILD: &[&str] = &["g++", "zlib1g-dev"];
 const LABORATORY: &[&str] = &["iproute2", "ethtool", "sip-tester", "tcpdump", "tshark"];
 /// What the tests need beyond the laboratory: Prometheus and promtool (one package), ping, a real server with
 /// real phones; and for the office's services a DHCP server with two clients (one leases, the other informs), a
-/// clock's client, `logger`, an HTTP client and server.
+/// clock's client, `logger`, an HTTP client and server; and for the pages a browser with what drives it.
 const TESTS: &[&str] = &[
     "prometheus",
     "iputils-ping",
@@ -34,7 +34,10 @@ const TESTS: &[&str] = &[
     "bsdutils",
     "curl",
     "nginx-light",
+    "debootstrap",
     "openssl",
+    "nodejs",
+    "chromium",
 ];
 /// Packages that bring a service, which must neither start now nor at the next boot.
 const SERVICES: &[&str] = &["prometheus", "prometheus-node-exporter", "kamailio", "chrony", "nginx"];
@@ -97,6 +100,10 @@ fn wanted(group: Group, llvm_major: u32) -> Vec<String> {
     }
     if group >= Group::Test {
         add(TESTS);
+        // Node.js from elsewhere brings its own npm, beside which Debian's cannot be installed.
+        if process::find("npm").is_none() {
+            add(&["npm"]);
+        }
     }
     wanted.into_iter().collect()
 }
@@ -104,7 +111,7 @@ fn wanted(group: Group, llvm_major: u32) -> Vec<String> {
 fn without_apt(wanted: &[String]) -> Result<Found> {
     bail!(
         "this system has no apt. Install what these Debian packages provide, under your system's names, and make \
-         sure that llvm-config, g++, sipp, tcpdump, tshark, prometheus, promtool, kamailio and baresip are on the \
+         sure that llvm-config, g++, sipp, tcpdump, tshark, prometheus, promtool, kamailio, baresip, node, npm and chromium are on the \
          path as far as they are listed here:\n    {}",
         wanted.join(" ")
     )

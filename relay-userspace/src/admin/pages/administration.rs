@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{
     form::Form,
-    frame::{Frame, PageError, show_as},
+    frame::{self, Frame, PageError, show_as},
     sections, words,
 };
 use crate::{
@@ -239,6 +239,12 @@ pub(super) async fn add_token(
             render(&web, &signed, StatusCode::UNPROCESSABLE_ENTITY, said).await
         }
     }
+}
+
+pub(super) async fn restart(State(web): State<Web>, Extension(signed): Extension<Signed>) -> Response {
+    info!(by = signed.session.name, "restart asked for");
+    web.restart_soon();
+    frame::restarting()
 }
 
 pub(super) async fn remove_token(

@@ -23,6 +23,8 @@ pub(super) struct Frame {
     pub(super) csrf: String,
     pub(super) pill: String,
     pub(super) waiting: Vec<String>,
+    /// Calls that a restart would end.
+    pub(super) calls: usize,
     pub(super) file_error: Option<String>,
     pub(super) notice: Option<Notice>,
 }
@@ -37,6 +39,7 @@ impl Frame {
             csrf: signed.session.csrf.as_str().to_owned(),
             pill: pill(web),
             waiting: status.waiting_for_restart.clone(),
+            calls: status.calls_active,
             file_error: status.configuration_error.clone(),
             notice: web.sessions().take_notice(&signed.id),
         }
@@ -165,6 +168,16 @@ pub(super) fn link_is_void() -> Response {
             home: false,
         },
     )
+}
+
+/// The answer to who has asked for a restart.
+pub(super) fn restarting() -> Response {
+    show(&Message {
+        title: "The appliance starts anew",
+        words: "It takes a few seconds. Sessions of these pages end with it.",
+        hint: "Then sign in again.",
+        home: true,
+    })
 }
 
 /// A file to keep.

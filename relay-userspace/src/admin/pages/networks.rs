@@ -45,12 +45,22 @@ struct NetworksPage {
     version: String,
     error: Option<String>,
     added: Added,
+    begun: Begun,
 }
 
 impl NetworksPage {
     fn has_errors(&self) -> bool {
         self.blocks.iter().flat_map(|block| &block.fields).any(|field| field.error.is_some())
     }
+}
+
+/// What was typed for a file that has no network yet.
+#[derive(Default)]
+struct Begun {
+    office: String,
+    wan: String,
+    servers: String,
+    error: Option<String>,
 }
 
 /// What was typed for a further network.
@@ -60,6 +70,14 @@ struct Added {
     role: String,
     interface: String,
     error: Option<String>,
+}
+
+/// What the page says beside what it always does.
+#[derive(Default)]
+struct Said {
+    error: Option<String>,
+    added: Added,
+    begun: Begun,
 }
 
 /// The networks as the file has them, or as they were sent.
@@ -95,15 +113,15 @@ fn render(
     status: StatusCode,
     blocks: Result<Vec<Block>, String>,
     version: String,
-    error: Option<String>,
-    added: Added,
+    said: Said,
 ) -> Response {
+    let Said { error, added, begun } = said;
     let (blocks, broken) = match blocks {
         Ok(blocks) => (blocks, None),
         Err(broken) => (Vec::new(), Some(broken)),
     };
     let frame = Frame::new(web, signed, "Networks", PAGE);
-    show_as(status, &NetworksPage { frame, blocks, version, error: error.or(broken), added })
+    show_as(status, &NetworksPage { frame, blocks, version, error: error.or(broken), added, begun })
 }
 
 pub(super) async fn page(
@@ -112,7 +130,7 @@ pub(super) async fn page(
 ) -> Result<Response, PageError> {
     let current = apply::current(&web).await?;
     let blocks = blocks(&web, &current, None);
-    Ok(render(&web, &signed, StatusCode::OK, blocks, current.version, None, Added::default()))
+    Ok(render(&web, &signed, StatusCode::OK, blocks, current.version, Said::default()))
 }
 
 pub(super) async fn apply(
@@ -125,7 +143,7 @@ pub(super) async fn apply(
         Ok(blocks) => blocks,
         Err(broken) => {
             let status = StatusCode::UNPROCESSABLE_ENTITY;
-            return Ok(render(&web, &signed, status, Err(broken), current.version, None, Added::default()));
+            return Ok(render(&web, &signed, status, Err(broken), current.version, Said::default()));
         }
     };
     let mut changes = Vec::new();
@@ -148,7 +166,7 @@ pub(super) async fn apply(
         }
     }
     let status = StatusCode::UNPROCESSABLE_ENTITY;
-    Ok(render(&web, &signed, status, Ok(blocks), current.version, error, Added::default()))
+    Ok(render(&web, &signed, status, Ok(blocks), current.version, Said { error, ..Said::default() }))
 }
 
 /// Why it was not applied, and the text that was tried.
@@ -197,6 +215,39 @@ fn place(blocks: &mut [Block], text: &str, error: &ApplyError) -> Option<String>
     }
 }
 
+/// A first configuration is made whole: one network alone is none.
+pub(super) async fn begin(
+    State(web): State<Web>,
+    Extension(signed): Extension<Signed>,
+    Extension(fields): Extension<Fields>,
+) -> Result<Response, PageError> {
+    let field = |name| fields.get(name).trim().to_owned();
+    let mut begun =
+        Begun { office: field("office"), wan: field("wan"), servers: field("servers"), error: None };
+    let network = |name: &str, role: &str, interface: &str| Change::AddNetwork {
+        name: name.to_owned(),
+        role: role.to_owned(),
+        interface: interface.to_owned(),
+    };
+    let servers = keys::Kind::List.read(&begun.servers).unwrap_or(keys::Value::Absent);
+    let changes = [
+        network("office", "phones", &begun.office),
+        network("wan", "servers", &begun.wan),
+        Change::Set { key: "upstream.servers".to_owned(), value: servers },
+    ];
+    let current = apply::current(&web).await?;
+    match edited(&web, &signed, &current, &changes, fields.get("version")).await {
+        Ok(response) => Ok(response),
+        Err(Refused { error: ApplyError::Failure(failure), .. }) => Err(failure.into()),
+        Err(Refused { error, .. }) => {
+            begun.error = Some(message(&error));
+            let (blocks, status) = (blocks(&web, &current, None), StatusCode::UNPROCESSABLE_ENTITY);
+            let said = Said { begun, ..Said::default() };
+            Ok(render(&web, &signed, status, blocks, current.version, said))
+        }
+    }
+}
+
 pub(super) async fn add(
     State(web): State<Web>,
     Extension(signed): Extension<Signed>,
@@ -217,7 +268,7 @@ pub(super) async fn add(
         Err(Refused { error, .. }) => {
             added.error = Some(message(&error));
             let (blocks, status) = (blocks(&web, &current, None), StatusCode::UNPROCESSABLE_ENTITY);
-            Ok(render(&web, &signed, status, blocks, current.version, None, added))
+            Ok(render(&web, &signed, status, blocks, current.version, Said { added, ..Said::default() }))
         }
     }
 }
@@ -235,7 +286,7 @@ pub(super) async fn remove(
         Err(Refused { error, .. }) => {
             let (blocks, status) = (blocks(&web, &current, None), StatusCode::UNPROCESSABLE_ENTITY);
             let error = Some(format!("The network stays: {}", message(&error)));
-            Ok(render(&web, &signed, status, blocks, current.version, error, Added::default()))
+            Ok(render(&web, &signed, status, blocks, current.version, Said { error, ..Said::default() }))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The phones: their registrations as the appliance has relayed them.
+//! The phones: their registrations as the appliance has relayed them, and what each did on its way there.
 
 use askama::Template;
 use axum::{
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{
     admin::{guard::Signed, state::Web},
-    control::BindingView,
+    control::PhoneView,
 };
 
-/// Registrations on the page; the filter finds the others.
+/// Phones on the page; the filter finds the others.
 const MOST: usize = 500;
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -31,9 +31,40 @@ pub(super) struct Filter {
 struct PhonesPage {
     frame: Frame,
     q: String,
-    bindings: Vec<BindingView>,
+    phones: Vec<PhoneView>,
     found: usize,
     all: usize,
+}
+
+impl PhonesPage {
+    /// Whether any of them was seen starting: by DHCP, by the relay of files, by the clock.
+    fn has_stages(&self) -> bool {
+        self.phones.iter().any(|phone| !phone.activity.stages.is_empty())
+    }
+
+    fn has_registrations(&self) -> bool {
+        self.phones.iter().any(|phone| !phone.registrations.is_empty())
+    }
+}
+
+/// What a phone calls itself, wherever it said so.
+fn kind(phone: &PhoneView) -> &str {
+    let registered = phone.registrations.iter().find_map(|registration| registration.user_agent.as_deref());
+    let activity = &phone.activity;
+    registered.or(activity.user_agent.as_deref()).or(activity.vendor_class.as_deref()).unwrap_or_default()
+}
+
+/// Whether a word is somewhere in what is shown of a phone.
+fn has(phone: &PhoneView, word: &str) -> bool {
+    let activity = &phone.activity;
+    let own = [&activity.hardware_address, &activity.address, &activity.vendor_class, &activity.user_agent];
+    let registrations = phone.registrations.iter().flat_map(|registration| {
+        let texts = [&registration.address_of_record, &registration.contact, &registration.network];
+        texts.into_iter().chain(&registration.user_agent)
+    });
+    let stages = activity.stages.iter().flat_map(|stage| [&stage.stage, &stage.detail]);
+    let mut texts = own.into_iter().flatten().chain(registrations).chain(stages);
+    texts.any(|text| text.to_lowercase().contains(word))
 }
 
 pub(super) async fn page(
@@ -41,22 +72,16 @@ pub(super) async fn page(
     Extension(signed): Extension<Signed>,
     Query(filter): Query<Filter>,
 ) -> Response {
-    let mut bindings = web.appliance().bindings();
-    let all = bindings.len();
+    let mut phones = web.appliance().phones();
+    let all = phones.len();
     let wanted: Vec<String> = filter.q.split_whitespace().map(str::to_lowercase).collect();
-    bindings.retain(|binding| {
-        let fields = [&binding.address_of_record, &binding.contact, &binding.network, &binding.source];
-        let has = |word: &String| {
-            fields.into_iter().chain(&binding.user_agent).any(|field| field.to_lowercase().contains(word))
-        };
-        wanted.iter().all(has)
-    });
-    let found = bindings.len();
-    bindings.truncate(MOST);
+    phones.retain(|phone| wanted.iter().all(|word| has(phone, word)));
+    let found = phones.len();
+    phones.truncate(MOST);
     show(&PhonesPage {
         frame: Frame::new(&web, &signed, "Phones", "/phones"),
         q: filter.q,
-        bindings,
+        phones,
         found,
         all,
     })

@@ -222,6 +222,101 @@ static MEDIA: Section = Section {
     ],
 };
 
+static SERVICES: Section = Section {
+    name: "services",
+    title: "Services for phones",
+    page: "/configuration/services",
+    intro: "DHCP options, time, logs, and the relay of firmware and configuration files. Each is off until it is switched on.",
+    fields: &[
+        field(
+            "dhcp.enabled",
+            "Answer DHCPINFORM",
+            "Addresses are leased by the office's own DHCP server.",
+            SWITCH,
+        ),
+        field("dhcp.option", "DHCP option of the URL", "Phones read 160.", Number { least: 1, most: 254 }),
+        field(
+            "dhcp.url",
+            "Provisioning URL",
+            "Empty: the appliance's own relay, on the phone's network.",
+            Text("http://provision.example.com:8088"),
+        ),
+        field("dhcp.tftp_server", "TFTP server (option 66)", "Empty: the appliance.", Text("192.168.10.1")),
+        field("clock.enabled", "Tell the time (SNTP)", "UDP port 123 on networks of phones.", SWITCH),
+        field(
+            "clock.stratum",
+            "Stratum",
+            "Told while the host's clock is synchronised.",
+            Number { least: 1, most: 15 },
+        ),
+        field(
+            "clock.unsynchronised",
+            "While it is not synchronised",
+            "",
+            Choice(&[("alarm", "say so: phones take no time from here"), ("local", "offer it as it is")]),
+        ),
+        field("syslog.enabled", "Receive phones' logs", "By syslog over UDP.", SWITCH),
+        field("syslog.port", "Port of the logs", "", Number { least: 1, most: 65_535 }),
+        field("syslog.file_kib", "One phone's file (KiB)", "", Number { least: 16, most: 1_048_576 }),
+        field("syslog.total_mib", "All files (MiB)", "", Number { least: 1, most: 1_048_576 }),
+        field("syslog.retention_days", "Kept for (days)", "", Number { least: 1, most: 3650 }),
+        field(
+            "provisioning.servers",
+            "Servers of files",
+            "URLs, one in a line; empty: the relay is off.",
+            Lines("https://provision.example.com:8089"),
+        ),
+        field("provisioning.http_port", "Relay port, HTTP", "0: none.", Number { least: 0, most: 65_535 }),
+        field("provisioning.https_port", "Relay port, HTTPS", "0: none.", Number { least: 0, most: 65_535 }),
+        field(
+            "provisioning.user",
+            "User at the servers",
+            "For digest authentication.",
+            Text("branch-office-12"),
+        ),
+        field(
+            "provisioning.password_file",
+            "Its password's file",
+            "",
+            Text("/etc/branchline/provisioning.password"),
+        ),
+        field(
+            "provisioning.client_certificate",
+            "Certificate for the servers",
+            "Empty: the appliance's own.",
+            Text("/etc/branchline/client.pem"),
+        ),
+        field("provisioning.client_private_key", "Its private key", "", Text("/etc/branchline/client.key")),
+        field(
+            "provisioning.connect_timeout_ms",
+            "Connect timeout (ms)",
+            "",
+            Number { least: 100, most: 60_000 },
+        ),
+        field("provisioning.idle_timeout_seconds", "Idle timeout (s)", "", Number { least: 1, most: 600 }),
+        field(
+            "provisioning.cache_mib",
+            "Cache (MiB)",
+            "0: nothing is cached.",
+            Number { least: 0, most: 1_048_576 },
+        ),
+        field(
+            "provisioning.cache_file_mib",
+            "Largest cached file (MiB)",
+            "",
+            Number { least: 1, most: 16_384 },
+        ),
+        field("provisioning.upload_mib", "Largest upload (MiB)", "", Number { least: 1, most: 16_384 }),
+        field("provisioning.connections", "Connections", "", Number { least: 1, most: 10_000 }),
+        field(
+            "provisioning.connections_per_phone",
+            "Connections of one phone",
+            "",
+            Number { least: 1, most: 10_000 },
+        ),
+    ],
+};
+
 pub(super) static DIAGNOSTICS: Section = Section {
     name: "diagnostics",
     title: "Diagnostics",
@@ -278,7 +373,8 @@ pub(super) static ADMINISTRATION: Section = Section {
 };
 
 /// All sections but the networks.
-pub(super) static ALL: [&Section; 5] = [&SERVERS, &PROTOCOLS, &MEDIA, &DIAGNOSTICS, &ADMINISTRATION];
+pub(super) static ALL: [&Section; 6] =
+    [&SERVERS, &PROTOCOLS, &MEDIA, &SERVICES, &DIAGNOSTICS, &ADMINISTRATION];
 
 /// The section of this name.
 pub(super) fn find(name: &str) -> Option<&'static Section> {

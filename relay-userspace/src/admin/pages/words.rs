@@ -37,6 +37,11 @@ pub(super) fn moment(unix: impl Borrow<i64>) -> String {
         .unwrap_or_else(|| "never".to_owned())
 }
 
+/// The same from milliseconds.
+pub(super) fn moment_ms(unix_ms: impl Borrow<u64>) -> String {
+    moment(i64::try_from(unix_ms.borrow() / 1000).unwrap_or(i64::MAX))
+}
+
 /// A count with its thousands apart.
 pub(super) fn count(number: impl Borrow<u64>) -> String {
     let digits = number.borrow().to_string();

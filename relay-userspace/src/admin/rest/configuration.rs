@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use axum::{
     Extension, Json,
     extract::{Path, State},
+    http::StatusCode,
 };
 use serde::{Deserialize, Serialize};
+use tracing::info;
 
 use super::{
     Problem,
@@ -167,6 +169,12 @@ async fn text_of(web: &Web, number: i64) -> Result<String, Problem> {
 
 pub(super) async fn version(State(web): State<Web>, Path(number): Path<i64>) -> Result<Json<Text>, Problem> {
     Ok(Json(Text { number, text: text_of(&web, number).await? }))
+}
+
+pub(super) async fn restart(State(web): State<Web>, Extension(caller): Extension<Caller>) -> StatusCode {
+    info!(by = caller.0, "restart asked for");
+    web.restart_soon();
+    StatusCode::ACCEPTED
 }
 
 pub(super) async fn restore(

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Problem;
 use crate::{
     admin::{Machine, Which, pages, state::Web},
-    control::{BindingView, CallView, FlowView, StatusView},
+    control::{CallView, FlowView, PhoneView, StatusView},
 };
 
 /// Which calls.
@@ -71,8 +71,8 @@ pub(super) async fn flows(State(web): State<Web>, Query(wanted): Query<Flows>) -
     Json(web.appliance().flows(wanted.call_id.as_deref()))
 }
 
-pub(super) async fn phones(State(web): State<Web>) -> Json<Vec<BindingView>> {
-    Json(web.appliance().bindings())
+pub(super) async fn phones(State(web): State<Web>) -> Json<Vec<PhoneView>> {
+    Json(web.appliance().phones())
 }
 
 pub(super) async fn about(State(web): State<Web>) -> Json<About> {

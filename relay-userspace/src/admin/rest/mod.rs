@@ -64,6 +64,7 @@ fn routes() -> Vec<Route> {
         look("/configuration/versions", get(configuration::versions)),
         look("/configuration/versions/{number}", get(configuration::version)),
         change(Method::POST, "/configuration/restore", post(configuration::restore)),
+        change(Method::POST, "/restart", post(configuration::restart)),
         look("/entries", get(changes::entries)),
         change(Method::PUT, "/entries/{registration_id}", put(changes::put_entry)),
         change(Method::DELETE, "/entries/{registration_id}", delete(changes::remove_entry)),

@@ -3,7 +3,10 @@
 use std::{
     fs,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -22,8 +25,11 @@ use crate::{
         guard::{COOKIE, Source},
     },
     config::{Config, ConfigError, changes, keys::Effect},
-    control::{BindingView, CallView, FlowView, NetworkView, ReloadedView, ServerView, StatusView},
+    control::{
+        CallView, FlowView, NetworkView, PhoneView, RegistrationView, ReloadedView, ServerView, StatusView,
+    },
     metrics::Metrics,
+    provisioning::{PhoneActivity, StageView},
     store::{Entry, Scope, Store, StoreError, tests_support::Directory},
 };
 
@@ -41,6 +47,7 @@ pub(super) const HOSTILE: &str = "<script>alert(1)</script>\"' & <b>";
 
 /// An appliance with one call, one phone, and a configuration file.
 struct Pretended {
+    restarts: Arc<AtomicUsize>,
     file: PathBuf,
     running: Mutex<Config>,
     store: Arc<Store>,
@@ -137,16 +144,28 @@ impl Appliance for Pretended {
         }]
     }
 
-    fn bindings(&self) -> Vec<BindingView> {
-        vec![BindingView {
+    fn phones(&self) -> Vec<PhoneView> {
+        let stage = StageView {
+            stage: "configuration_asked".to_owned(),
+            count: 2,
+            at_unix_ms: 1,
+            detail: HOSTILE.to_owned(),
+        };
+        let activity = PhoneActivity {
+            hardware_address: Some("00:04:f2:00:00:01".to_owned()),
+            address: Some("10.61.0.11".to_owned()),
+            stages: vec![stage],
+            ..PhoneActivity::default()
+        };
+        let registration = RegistrationView {
             address_of_record: "1001@example.com".to_owned(),
             contact: "sip:1001@10.61.0.11".to_owned(),
             network: "office".to_owned(),
-            source: "10.61.0.11:5060".to_owned(),
             user_agent: Some(HOSTILE.to_owned()),
             registered_seconds: 10,
             expires_seconds: 50,
-        }]
+        };
+        vec![PhoneView { activity, registrations: vec![registration] }]
     }
 
     fn machine(&self) -> Machine {
@@ -171,6 +190,10 @@ impl Appliance for Pretended {
 
     fn forget_certificate(&self, fingerprint: &str) -> Result<bool, StoreError> {
         self.store.forget_certificate(fingerprint)
+    }
+
+    fn restart(&self) {
+        self.restarts.fetch_add(1, Ordering::SeqCst);
     }
 
     fn configuration_file(&self) -> PathBuf {
@@ -199,6 +222,7 @@ pub(super) struct House {
     pub(super) setup: Arc<Setup>,
     pub(super) metrics: Metrics,
     pub(super) file: PathBuf,
+    pub(super) restarts: Arc<AtomicUsize>,
     pages: Router,
     _directory: Directory,
 }
@@ -233,13 +257,19 @@ impl House {
         fs::write(&file, CONFIGURATION).unwrap();
         let store = Arc::new(Store::open(&directory.path().join("state")).unwrap());
         let running = Mutex::new(Config::read(&file).unwrap());
-        let appliance = Pretended { file: file.clone(), running, store: Arc::clone(&store) };
+        let restarts = Arc::new(AtomicUsize::new(0));
+        let appliance = Pretended {
+            restarts: Arc::clone(&restarts),
+            file: file.clone(),
+            running,
+            store: Arc::clone(&store),
+        };
         let own = "10.61.0.1".parse().unwrap();
         let setup = Arc::new(Setup::new("0.0.0.0:8443".parse().unwrap(), &[own]));
         let metrics = Metrics::new().unwrap();
         let web = Web::new(Arc::new(appliance), Arc::clone(&store), Arc::clone(&setup), &metrics);
         let pages = admin::pages(&web);
-        Self { web, store, setup, metrics, file, pages, _directory: directory }
+        Self { web, store, setup, metrics, file, restarts, pages, _directory: directory }
     }
 
     /// With an administrator.

@@ -17,6 +17,7 @@ const PAGES: &[&str] = &[
     "/configuration/servers",
     "/configuration/protocols",
     "/configuration/media",
+    "/configuration/services",
     "/configuration/diagnostics",
     "/configuration/administration",
     "/configuration/history",
@@ -30,6 +31,8 @@ const PAGES: &[&str] = &[
 /// Everything that a form is sent to.
 const FORMS: &[&str] = &[
     "/configuration/networks",
+    "/configuration/networks/begin",
+    "/restart",
     "/configuration/networks/add",
     "/configuration/networks/remove",
     "/configuration/protocols",
@@ -102,7 +105,7 @@ async fn every_page_needs_a_session_and_shows_whether_calls_work() {
         }
         let policy = answer.header(header::CONTENT_SECURITY_POLICY);
         assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"), "{policy}");
-        for inline in ["<style", " style=", " onclick=", "javascript:", "http://", "//cdn"] {
+        for inline in ["<style", " style=", " onclick=", "javascript:", "src=\"http", "href=\"http", "\"//"] {
             assert!(!answer.body.contains(inline), "{path} has {inline}");
         }
     }
@@ -223,6 +226,31 @@ async fn what_does_not_validate_is_told_at_its_field_and_never_written() {
     let versions: Vec<String> =
         house.store.configuration_versions().unwrap().into_iter().map(|version| version.applied_by).collect();
     assert_eq!(versions, [NAME, "found in the file"]);
+}
+
+#[tokio::test]
+async fn a_file_without_networks_gets_its_first_configuration_whole_or_not_at_all_and_then_a_restart() {
+    let house = House::inhabited("first").await;
+    let person = house.sign_in();
+    let empty = "# Yours.\n";
+    std::fs::write(&house.file, empty).unwrap();
+    let shown = house.get("/configuration/networks", Some(&person)).await;
+    assert!(shown.body.contains("The first configuration"), "{}", shown.body);
+    let version = shown.body.split("name=\"version\" value=\"").nth(1).unwrap()[..64].to_owned();
+    let begin = async |servers: &str| {
+        let fields = [("office", "eth1"), ("wan", "eth0"), ("servers", servers), ("version", &version)];
+        house.post("/configuration/networks/begin", &person, &fields).await
+    };
+    let refused = begin("10.62.0").await;
+    assert_eq!((refused.status, house.text()), (StatusCode::UNPROCESSABLE_ENTITY, empty.to_owned()));
+    assert!(refused.body.contains("is not a SIP server"), "{}", refused.body);
+    assert_eq!(begin("10.62.0.10:5060\r\n10.62.0.11").await.status, StatusCode::SEE_OTHER);
+    let config = crate::config::Config::read(&house.file).unwrap();
+    assert_eq!((config.networks().count(), config.upstream.servers.as_ref().len()), (2, 2));
+    assert_eq!(house.post("/restart", &person, &[]).await.status, StatusCode::OK);
+    while house.restarts.load(std::sync::atomic::Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
