@@ -349,6 +349,39 @@ mod tests {
     }
 
     #[test]
+    fn a_phone_has_a_line_for_each_stage_and_registration() {
+        let phone: PhoneView = serde_json::from_str(
+            r#"{"hardware_address": "00:04:f2:01:02:03", "address": "10.61.0.11", "vendor_class": "SIP200",
+                "user_agent": null, "first_seen_unix_ms": 1, "last_seen_unix_ms": 2,
+                "stages": [
+                    {"stage": "inform_answered", "count": 1, "at_unix_ms": 1000, "detail": "inform"},
+                    {"stage": "time_asked", "count": 3, "at_unix_ms": 2000, "detail": "answered, version 4"}],
+                "registrations": [
+                    {"address_of_record": "1001@example.com", "contact": "sip:1001@10.61.0.11",
+                     "expires_seconds": 60, "registered_seconds": 5, "user_agent": null}]}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            phones(&[phone]),
+            "address     hardware           kind    what             last (UTC)    times\n\
+             10.61.0.11  00:04:f2:01:02:03  SIP200  inform answered  00:00:01.000  1      inform\n\
+             \x20                                      time asked       00:00:02.000  3      answered, version 4\n\
+             \x20                                      registered       -             -      1001@example.com for 60 s\n"
+        );
+        assert_eq!(phones(&[]), "no phone was heard of\n");
+    }
+
+    #[test]
+    fn a_line_of_a_log_tells_when_who_how_bad_and_what() {
+        let line: SyslogView = serde_json::from_str(
+            r#"{"phone": "10.61.0.11", "received_unix_ms": 1000, "severity": "err", "facility": null, "sent": null,
+                "host": null, "application": "phone", "data": null, "message": "no time"}"#,
+        )
+        .unwrap();
+        assert_eq!(syslog(&[line]), "00:00:01.000 10.61.0.11 err phone: no time\n");
+    }
+
+    #[test]
     fn a_time_of_day_is_in_utc() {
         assert_eq!(time_of_day(1_000_000_000_123), "01:46:40.123");
     }
