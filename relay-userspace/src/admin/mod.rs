@@ -13,7 +13,6 @@ pub mod access;
 mod appliance;
 mod apply;
 mod assets;
-mod certificates;
 mod guard;
 mod health;
 mod listener;

@@ -1,14 +1,14 @@
 //! Servers' certificates: what was met goes into the store, what an operator trusts goes into force.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
+use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use tracing::{error, warn};
-use x509_parser::extensions::GeneralName;
 
 use crate::{
     control::CertificateView,
     store::{SeenCertificate, Store, StoreError},
-    tls::{Fingerprint, Trust},
+    tls::{Fingerprint, Trust, describe},
 };
 
 /// The store and what TLS goes by.
@@ -143,48 +143,18 @@ pub(super) fn certificate_view(certificate: &SeenCertificate) -> CertificateView
         trusted_by: certificate.trusted.as_ref().map(|(_, by)| by.clone()),
         chain_pem: certificate.chain_pem.clone(),
     };
-    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(certificate.chain_pem.as_bytes()) else {
-        return view;
+    let Some(described) = describe(&certificate.chain_pem).into_iter().next() else { return view };
+    let date = |unix| {
+        let date = OffsetDateTime::from_unix_timestamp(unix).ok();
+        date.and_then(|date| date.format(&Rfc2822).ok()).unwrap_or_default()
     };
-    let Ok(parsed) = pem.parse_x509() else { return view };
-    view.subject = parsed.subject().to_string();
-    view.issuer = parsed.issuer().to_string();
-    view.serial = parsed.raw_serial_as_string();
-    view.signature_algorithm = signature_name(&parsed.signature_algorithm.algorithm.to_id_string());
-    view.version = parsed.version().0 + 1;
-    view.not_before = parsed.validity().not_before.to_string();
-    view.not_after = parsed.validity().not_after.to_string();
-    if let Ok(Some(names)) = parsed.subject_alternative_name() {
-        view.names = names.value.general_names.iter().map(name_text).collect();
-    }
+    view.subject = described.subject.to_string();
+    view.issuer = described.issuer.to_string();
+    view.serial = described.serial;
+    view.signature_algorithm = described.signature_algorithm;
+    view.version = described.version;
+    view.not_before = date(described.not_before_unix);
+    view.not_after = date(described.not_after_unix);
+    view.names = described.names;
     view
-}
-
-fn name_text(name: &GeneralName<'_>) -> String {
-    match name {
-        GeneralName::DNSName(name) => (*name).to_owned(),
-        GeneralName::IPAddress(bytes) => match bytes {
-            [a, b, c, d] => IpAddr::from([*a, *b, *c, *d]).to_string(),
-            other => <[u8; 16]>::try_from(*other)
-                .map_or_else(|_| "?".to_owned(), |ip| IpAddr::from(ip).to_string()),
-        },
-        other => other.to_string(),
-    }
-}
-
-/// The usual name of a signature algorithm's object identifier; the identifier itself where there is none here.
-fn signature_name(oid: &str) -> String {
-    /// RFC 3279, RFC 4055, RFC 5758, RFC 8410.
-    const NAMES: [(&str, &str); 9] = [
-        ("1.2.840.113549.1.1.5", "sha1WithRSAEncryption"),
-        ("1.2.840.113549.1.1.10", "RSASSA-PSS"),
-        ("1.2.840.113549.1.1.11", "sha256WithRSAEncryption"),
-        ("1.2.840.113549.1.1.12", "sha384WithRSAEncryption"),
-        ("1.2.840.113549.1.1.13", "sha512WithRSAEncryption"),
-        ("1.2.840.10045.4.3.2", "ecdsa-with-SHA256"),
-        ("1.2.840.10045.4.3.3", "ecdsa-with-SHA384"),
-        ("1.2.840.10045.4.3.4", "ecdsa-with-SHA512"),
-        ("1.3.101.112", "Ed25519"),
-    ];
-    NAMES.iter().find(|(known, _)| *known == oid).map_or(oid, |(_, name)| name).to_owned()
 }

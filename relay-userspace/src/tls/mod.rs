@@ -6,6 +6,7 @@
 
 mod authorities;
 mod client;
+mod describe;
 mod error;
 mod identity;
 mod server;
@@ -15,6 +16,7 @@ mod trust;
 
 pub use authorities::Authorities;
 pub use client::client_config;
+pub use describe::{Described, Party, describe};
 pub use error::TlsError;
 pub use identity::Identity;
 pub use server::server_config;

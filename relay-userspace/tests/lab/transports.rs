@@ -84,7 +84,7 @@ fn talk(case: &Case) -> Result<()> {
         let met: Vec<CertificateView> = ask(&appliance, &lab, "certificates")?;
         assert_eq!((met.len(), met[0].server.as_str()), (1, "10.62.0.10"), "{met:#?}");
         assert_eq!(met[0].subject, "CN=server.lab.example, O=Branchline appliance");
-        assert_eq!((met[0].version, met[0].signature_algorithm.as_str()), (3, "ecdsa-with-SHA256"));
+        assert_eq!((met[0].version, met[0].signature_algorithm.as_str()), (3, "ECDSA with SHA-256"));
         appliance.ask(&lab, &["certificates", "trust", &met[0].fingerprint[..16]])?;
     }
     interrupt::wait_until(LIMIT, "an answer of the server", || {

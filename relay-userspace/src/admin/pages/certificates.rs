@@ -16,11 +16,11 @@ use super::{
 use crate::{
     admin::{
         access::Notice,
-        certificates::{Described, describe},
         guard::{Fields, Signed},
         state::Web,
     },
     store::SeenCertificate,
+    tls::{Described, describe},
 };
 
 /// The page's path.
@@ -61,8 +61,9 @@ pub(super) async fn page(
 ) -> Result<Response, PageError> {
     let certificates = web.store(|store| store.certificates()).await?;
     let named = certificates.into_iter().map(|seen| {
-        let name =
-            describe(&seen).first().map_or_else(String::new, |first| first.subject.common_name.clone());
+        let name = describe(&seen.chain_pem)
+            .first()
+            .map_or_else(String::new, |first| first.subject.common_name.clone());
         (seen, name)
     });
     let certificates = named.collect();
@@ -70,7 +71,7 @@ pub(super) async fn page(
 }
 
 fn detailed(web: &Web, signed: &Signed, seen: SeenCertificate, unconfirmed: bool) -> Response {
-    let (fingerprint, chain) = (pairs(&seen.fingerprint), describe(&seen));
+    let (fingerprint, chain) = (pairs(&seen.fingerprint), describe(&seen.chain_pem));
     let frame = Frame::new(web, signed, format!("Certificate of {}", seen.server), PAGE);
     show(&CertificatePage { frame, seen, fingerprint, chain, unconfirmed })
 }

@@ -15,11 +15,11 @@ use super::{
 };
 use crate::{
     admin::{
-        certificates::{Described, describe},
         pages::{EntryTyped, keep_entry, make_token},
         state::Web,
     },
     store::Scope,
+    tls::{Described, describe},
 };
 
 /// An entry without its password.
@@ -123,7 +123,7 @@ pub(super) async fn remove_entry(
 pub(super) async fn certificates(State(web): State<Web>) -> Result<Json<Vec<CertificateView>>, Problem> {
     let certificates = web.store(|store| store.certificates()).await?;
     let view = |seen: crate::store::SeenCertificate| CertificateView {
-        chain: describe(&seen),
+        chain: describe(&seen.chain_pem),
         trusted_unix: seen.trusted.as_ref().map(|(at, _)| *at),
         trusted_by: seen.trusted.map(|(_, by)| by),
         fingerprint: seen.fingerprint,

@@ -1,36 +1,60 @@
 //! Certificates in words, for people who decide whether to trust them.
 
-use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use std::fmt;
+
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde::Serialize;
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _, x509::X509Name};
 
-use crate::store::SeenCertificate;
-
 /// A subject or an issuer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Party {
-    pub(super) organization: String,
-    pub(super) unit: String,
-    pub(super) common_name: String,
+pub struct Party {
+    /// O.
+    pub organization: String,
+    /// OU.
+    pub unit: String,
+    /// CN.
+    pub common_name: String,
+}
+
+/// As `CN=..., OU=..., O=...`, without what is empty.
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [("CN", &self.common_name), ("OU", &self.unit), ("O", &self.organization)];
+        let words = parts
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| format!("{name}={value}"));
+        f.write_str(&words.collect::<Vec<_>>().join(", "))
+    }
 }
 
 /// One certificate of a chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Described {
-    pub(super) subject: Party,
-    pub(super) issuer: Party,
-    pub(super) version: u32,
-    pub(super) signature_algorithm: String,
-    pub(super) serial: String,
-    pub(super) not_before_unix: i64,
-    pub(super) not_after_unix: i64,
-    pub(super) names: Vec<String>,
+pub struct Described {
+    /// Who it is for.
+    pub subject: Party,
+    /// Who made it.
+    pub issuer: Party,
+    /// X.509's version.
+    pub version: u32,
+    /// How it is signed.
+    pub signature_algorithm: String,
+    /// Its serial number, hexadecimal.
+    pub serial: String,
+    /// From when it holds, in seconds since 1970.
+    pub not_before_unix: i64,
+    /// Until when.
+    pub not_after_unix: i64,
+    /// Names and addresses that it is for.
+    pub names: Vec<String>,
 }
 
-/// The certificates of a chain that can be read, the server's first.
-pub(super) fn describe(seen: &SeenCertificate) -> Vec<Described> {
+/// The certificates of a chain in PEM form that can be read, the server's first.
+#[must_use]
+pub fn describe(chain_pem: &str) -> Vec<Described> {
     let chain: Vec<CertificateDer<'_>> =
-        CertificateDer::pem_slice_iter(seen.chain_pem.as_bytes()).filter_map(Result::ok).collect();
+        CertificateDer::pem_slice_iter(chain_pem.as_bytes()).filter_map(Result::ok).collect();
     chain
         .iter()
         .filter_map(|der| X509Certificate::from_der(der).ok())
@@ -116,15 +140,7 @@ mod tests {
         params.distinguished_name = name;
         params.serial_number = Some(vec![1, 2, 3].into());
         let pem = params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
-        let seen = SeenCertificate {
-            fingerprint: "aa".to_owned(),
-            server: "10.62.0.10".to_owned(),
-            chain_pem: format!("{pem}-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n"),
-            why: String::new(),
-            first_seen_unix: 0,
-            last_seen_unix: 0,
-            trusted: None,
-        };
+        let chain = format!("{pem}-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n");
         let party = Party {
             organization: "Example".to_owned(),
             unit: "Voice".to_owned(),
@@ -140,6 +156,6 @@ mod tests {
             not_after_unix: 67_090_118_400,
             names: vec!["sip.example.com".to_owned()],
         };
-        assert_eq!(describe(&seen), [expected]);
+        assert_eq!(describe(&chain), [expected]);
     }
 }
