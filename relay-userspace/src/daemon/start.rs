@@ -150,8 +150,9 @@ pub async fn run(
 
     let trust = Arc::new(Trust::default());
     let certificates = Certificates::new(Arc::clone(&store), Arc::clone(&trust))?;
+    let addresses = own_addresses(&networks).await?;
     let (identity, authorities) =
-        (identity(config, &networks)?, Authorities::open(config.tls.authorities.as_deref())?);
+        (identity(config, &addresses)?, Authorities::open(config.tls.authorities.as_deref())?);
     let (streams, connections) =
         Streams::start(stream_settings(config, &networks, &identity, &authorities, &trust)?)
             .map_err(|error| cannot_bind(&networks, &error))?;
@@ -193,7 +194,7 @@ pub async fn run(
         config.upstream.dns.clone(),
     ));
     let pages_tls = pages_tls(config, &identity, &authorities)?;
-    let setup = Arc::new(Setup::new(config.web.listen, &own_addresses(&networks)));
+    let setup = Arc::new(Setup::new(config.web.listen, &addresses));
     let inventory = Arc::clone(&phones);
     let views = Arc::new(Views {
         core: Arc::clone(&core),
@@ -466,20 +467,34 @@ fn media_settings(config: &Config, networks: &[Ready<'_>]) -> MediaSettings {
     }
 }
 
-/// The appliance's own addresses and those that others are told.
-fn own_addresses(networks: &[Ready<'_>]) -> Vec<IpAddr> {
+/// The appliance's own addresses and those that others are told; as long as no network is named, all of the host's,
+/// among which theirs will be.
+async fn own_addresses(networks: &[Ready<'_>]) -> Result<Vec<IpAddr>, StartError> {
     let mut addresses: Vec<IpAddr> = Vec::new();
     for ready in networks {
         addresses.extend([IpAddr::V4(ready.address), IpAddr::V4(ready.advertised())]);
     }
+    if networks.is_empty() {
+        let own = netlink::connect()?.addresses().await?.into_iter().map(|address| address.ip);
+        addresses.extend(own.filter(|ip| ip.is_ipv4() && !ip.is_loopback()));
+    }
     addresses.dedup();
-    addresses
+    Ok(addresses)
 }
 
 /// The certificate that the appliance shows, to phones, servers and browsers.
-fn identity(config: &Config, networks: &[Ready<'_>]) -> Result<Identity, TlsError> {
+fn identity(config: &Config, addresses: &[IpAddr]) -> Result<Identity, TlsError> {
     let (certificate, key) = (config.tls.certificate.as_deref(), config.tls.private_key.as_deref());
-    Identity::open(&config.state.directory, certificate, key, &[host::name()], &own_addresses(networks))
+    let identity = Identity::open(&config.state.directory, certificate, key, &[host::name()], addresses)?;
+    for address in addresses.iter().filter(|address| !identity.names().contains(&address.to_string())) {
+        warn!(
+            %address,
+            "the appliance's certificate is not for this address: phones that check it refuse TLS there; its own one is \
+             made anew when the files in {} are removed before a start",
+            config.state.directory.join("tls").display()
+        );
+    }
+    Ok(identity)
 }
 
 /// TLS of the pages: browsers are never asked for a certificate, whatever phones have to show.

@@ -53,23 +53,24 @@ pub struct Described {
 /// The certificates of a chain in PEM form that can be read, the server's first.
 #[must_use]
 pub fn describe(chain_pem: &str) -> Vec<Described> {
-    let chain: Vec<CertificateDer<'_>> =
-        CertificateDer::pem_slice_iter(chain_pem.as_bytes()).filter_map(Result::ok).collect();
-    chain
-        .iter()
-        .filter_map(|der| X509Certificate::from_der(der).ok())
-        .map(|(_, certificate)| Described {
-            subject: party(certificate.subject()),
-            issuer: party(certificate.issuer()),
-            // The encoding begins at 0 for version 1 (RFC 5280 section 4.1.2.1).
-            version: certificate.version().0.saturating_add(1),
-            signature_algorithm: algorithm(&certificate.signature_algorithm.algorithm.to_id_string()),
-            serial: certificate.raw_serial_as_string(),
-            not_before_unix: certificate.validity().not_before.timestamp(),
-            not_after_unix: certificate.validity().not_after.timestamp(),
-            names: names(&certificate),
-        })
-        .collect()
+    let chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes()).filter_map(Result::ok);
+    chain.filter_map(|der| described(&der)).collect()
+}
+
+/// A certificate in DER form; `None` when it cannot be read.
+pub(super) fn described(der: &[u8]) -> Option<Described> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    Some(Described {
+        subject: party(certificate.subject()),
+        issuer: party(certificate.issuer()),
+        // The encoding begins at 0 for version 1 (RFC 5280 section 4.1.2.1).
+        version: certificate.version().0.saturating_add(1),
+        signature_algorithm: algorithm(&certificate.signature_algorithm.algorithm.to_id_string()),
+        serial: certificate.raw_serial_as_string(),
+        not_before_unix: certificate.validity().not_before.timestamp(),
+        not_after_unix: certificate.validity().not_after.timestamp(),
+        names: names(&certificate),
+    })
 }
 
 fn party(name: &X509Name<'_>) -> Party {

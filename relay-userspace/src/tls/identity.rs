@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use time::{Duration, OffsetDateTime};
 use tracing::info;
 
-use super::TlsError;
+use super::{TlsError, describe::described};
 
 /// Where the certificate that the appliance makes is kept, in the state directory.
 const DIRECTORY: &str = "tls";
@@ -62,6 +62,16 @@ impl Identity {
     #[must_use]
     pub fn is_own(&self) -> bool {
         self.own
+    }
+
+    /// The names and addresses that the certificate is for.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.chain
+            .first()
+            .and_then(|leaf| described(leaf))
+            .map(|described| described.names)
+            .unwrap_or_default()
     }
 
     /// The chain, the appliance's certificate first, DER.

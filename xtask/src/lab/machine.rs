@@ -42,9 +42,14 @@ for device in null zero full random urandom tty; do
     mount --bind "/dev/$device" "$root/dev/$device"
 done
 mkdir "$root/dev/shm" "$root/dev/pts"
+ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
 export container=laboratory
-exec chroot "$root" /lib/systemd/systemd --system
+mkdir "$root/outside"
+cd "$root"
+pivot_root . outside
+# A unit's own mounts are built below the first process' root: it has to be the root of the mounts, not a chroot.
+exec chroot . sh -c 'umount --lazy /outside && rmdir /outside && exec /lib/systemd/systemd --system'
 "#;
 
 /// A running machine. Dropping it ends it.
