@@ -20,6 +20,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
+    bindings,
     certificates::{Certificates, now_unix},
     core::Core,
     host,
@@ -179,7 +180,11 @@ pub async fn run(
         })
         .collect();
     let plane = MediaPlane::new(Sessions::new(media_settings(config, &networks)), Arc::clone(&engine));
-    let mut proxy = Proxy::new(proxy_settings(config, &networks), Instant::now());
+    let names: Vec<String> = networks.iter().map(|ready| ready.network.name.clone()).collect();
+    let mut settings = proxy_settings(config, &networks);
+    settings.lasting_secret = store.lasting_secret("registrar")?;
+    let mut proxy = Proxy::new(settings, Instant::now());
+    proxy.restore_bindings(bindings::restore(&store, &names));
     proxy.set_credentials(credentials(&store)?);
     streams.set_names(proxy.server_names());
     let core = Arc::new(Core::new(
@@ -262,8 +267,8 @@ pub async fn run(
             file.display()
         );
     }
-    let names = networks.iter().map(|ready| ready.network.name.clone()).collect();
-    tasks.push(tokio::spawn(observe(Arc::clone(&core), inventory, names)));
+    tasks.push(tokio::spawn(observe(Arc::clone(&core), inventory, names.clone())));
+    tasks.push(tokio::spawn(bindings::keep(Arc::clone(&core), names.clone())));
     tasks.push(tokio::spawn(supervised(Arc::clone(&core))));
 
     let (reason, ended) = tokio::select! {
@@ -275,6 +280,7 @@ pub async fn run(
     for task in &tasks {
         task.abort();
     }
+    bindings::keep_last(&core, &names);
     // The tasks hold the engine; it detaches when the last of them has let go.
     for task in tasks {
         let _ = tokio::time::timeout(Duration::from_secs(1), task).await;

@@ -109,7 +109,7 @@ impl Proxy {
         settings.upstream.addresses = upstream.addresses().collect();
         Self {
             transactions: Transactions::new(settings.timers, settings.limits.transactions, settings.secret),
-            registrar: Registrar::new(settings.limits.bindings, settings.secret),
+            registrar: Registrar::new(settings.limits.bindings, settings.lasting_secret),
             upstream,
             probes: HashMap::new(),
             credentials: Credentials::default(),
@@ -232,6 +232,17 @@ impl Proxy {
     /// The bindings.
     pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
         self.registrar.bindings()
+    }
+
+    /// Takes bindings of an earlier run.
+    pub fn restore_bindings(&mut self, bindings: impl IntoIterator<Item = Binding>) {
+        self.registrar.restore(bindings);
+    }
+
+    /// A number that is another one after every change of the bindings.
+    #[must_use]
+    pub fn binding_changes(&self) -> u64 {
+        self.registrar.changes()
     }
 
     /// How many bindings there are.

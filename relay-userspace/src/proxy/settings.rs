@@ -132,8 +132,10 @@ pub struct Settings {
     pub timer_c: Duration,
     /// Limits.
     pub limits: Limits,
-    /// Random, another one with each run: tokens, branches and tags are made with it.
+    /// Random, another one with each run: branches and tags are made with it.
     pub secret: [u64; 2],
+    /// Random, the same in every run: the tokens of bindings are made with it.
+    pub lasting_secret: [u64; 2],
 }
 
 impl Settings {
@@ -148,6 +150,7 @@ impl Settings {
             timer_c: Duration::from_secs(180),
             limits: Limits::default(),
             secret,
+            lasting_secret: secret,
         }
     }
 

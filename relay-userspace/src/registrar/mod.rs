@@ -168,10 +168,11 @@ pub struct Registrar {
     by_aor: HashMap<Bytes, Vec<Token>>,
     by_user: HashMap<Bytes, Vec<Token>>,
     deadlines: Deadlines<Token>,
+    changes: u64,
 }
 
 impl Registrar {
-    /// None yet. `secret` is random and differs with each run.
+    /// None yet. `secret` is random; tokens of one run are those of the next when it is the same.
     #[must_use]
     pub fn new(limits: Limits, secret: [u64; 2]) -> Self {
         Self {
@@ -181,7 +182,21 @@ impl Registrar {
             by_aor: HashMap::new(),
             by_user: HashMap::new(),
             deadlines: Deadlines::default(),
+            changes: 0,
         }
+    }
+
+    /// Takes bindings of an earlier run.
+    pub fn restore(&mut self, bindings: impl IntoIterator<Item = Binding>) {
+        for binding in bindings {
+            self.insert(binding);
+        }
+    }
+
+    /// A number that is another one after every change.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// All bindings, in no order.
@@ -258,6 +273,7 @@ impl Registrar {
     fn insert(&mut self, mut binding: Binding) {
         let token = binding.token;
         let at = binding.expires;
+        self.changes += 1;
         match self.entries.get_mut(&token) {
             Some(entry) => {
                 binding.registered = entry.binding.registered;
@@ -287,6 +303,7 @@ impl Registrar {
 
     fn remove(&mut self, token: Token) {
         let Some(mut entry) = self.entries.remove(&token) else { return };
+        self.changes += 1;
         self.deadlines.set(token, &mut entry.deadline, None);
         for (index, key) in [(&mut self.by_aor, &entry.binding.aor), (&mut self.by_user, &entry.binding.user)]
         {

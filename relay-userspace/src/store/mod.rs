@@ -6,6 +6,7 @@
 
 mod administrators;
 mod api_tokens;
+mod bindings;
 mod certificates;
 mod database;
 mod entries;
@@ -16,6 +17,7 @@ mod versions;
 
 pub use administrators::Administrator;
 pub use api_tokens::{ApiToken, Scope};
+pub use bindings::StoredBinding;
 pub use certificates::SeenCertificate;
 pub use database::{Store, StoreError};
 pub use entries::Entry;

@@ -22,6 +22,7 @@ mod phones;
 mod provisioning;
 mod real_peers;
 mod refuses_to_start;
+mod remembers_phones;
 mod site;
 mod stops_cleanly;
 mod syslog;

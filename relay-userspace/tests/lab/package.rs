@@ -1,15 +1,21 @@
-//! The Debian package on a clean machine with real systemd: installed, configured, called through, upgraded, removed.
+//! The Debian package on a clean machine with real systemd, as a newcomer meets it: installed, configured; a phone finds
+//! its configuration by DHCPINFORM, registers and calls; a server dies, and it calls again; upgraded, removed.
 
 use std::net::SocketAddrV4;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use branchline::control::{FlowView, StatusView};
+use branchline::control::{FlowView, PhoneView, StatusView};
+use branchline::symptoms::Kind;
 use xtask::dist;
 use xtask::lab::baresip::{Account, Baresip};
+use xtask::lab::dhcp;
 use xtask::lab::kamailio::Kamailio;
 use xtask::lab::machine::Machine;
-use xtask::lab::network::{APPLIANCE_CENTRE, APPLIANCE_OFFICE, SERVER, TO_CENTRE, TO_OFFICE, phone};
+use xtask::lab::network::{
+    APPLIANCE_CENTRE, APPLIANCE_OFFICE, SECOND_SERVER, SERVER, TO_CENTRE, TO_OFFICE, phone,
+};
+use xtask::lab::nginx::Nginx;
 use xtask::lab::traffic::PEER_SIP;
 use xtask::lab::{Lab, Routes, interrupt};
 
@@ -19,6 +25,12 @@ const USERS: [&str; 2] = ["1001", "1002"];
 /// Sound that a test waits for in each direction: two seconds.
 const ENOUGH: u64 = 100;
 const CONFIGURATION: &str = "/etc/branchline/branchline.toml";
+/// Phones register anew so often: that is how they come to the other server.
+const EXPIRES: u32 = 10;
+/// A phone that only asks for its files.
+const NEW_PHONE: u8 = 2;
+/// The centre's server of files.
+const FILES: SocketAddrV4 = SocketAddrV4::new(SERVER, 8080);
 /// The version of the package that the first one is upgraded to.
 const NEXT_VERSION: &str = "9.9.9";
 
@@ -32,7 +44,7 @@ fn account(index: u8) -> Account {
         transport: "udp",
         password: format!("lab{}", USERS[usize::from(index)]),
         authorities: None,
-        expires: 600,
+        expires: EXPIRES,
     }
 }
 
@@ -77,7 +89,12 @@ fn the_package_is_installed_configured_called_through_upgraded_and_removed() -> 
     let first = dist::run(None)?;
     let second = dist::run(Some(NEXT_VERSION))?;
     let lab = Lab::create(Routes::None)?;
-    let _server = Kamailio::start(&lab, SocketAddrV4::new(SERVER, PEER_SIP))?;
+    let mut server = Kamailio::start_with(&lab, "kamailio-one", SocketAddrV4::new(SERVER, PEER_SIP), None)?;
+    let other = Kamailio::start_with(&lab, "kamailio-two", SocketAddrV4::new(SECOND_SERVER, PEER_SIP), None)?;
+    let files = lab.dir().join("files");
+    std::fs::create_dir_all(&files)?;
+    std::fs::write(files.join("0004f2aabbcc.cfg"), "<APPLICATION CONFIG_FILES=\"sip.cfg\"/>\n")?;
+    let _nginx = Nginx::start(&lab.centre, "nginx", FILES, &files, "", lab.dir())?;
     let machine = Machine::boot(&lab, &lab.branch)?;
 
     install(&machine, &first)?;
@@ -98,7 +115,8 @@ fn the_package_is_installed_configured_called_through_upgraded_and_removed() -> 
     let file = format!(
         "[[network]]\nname = \"office\"\nrole = \"phones\"\ninterface = \"{TO_OFFICE}\"\naddress = \"{APPLIANCE_OFFICE}\"\n\n\
          [[network]]\nname = \"wan\"\nrole = \"servers\"\ninterface = \"{TO_CENTRE}\"\naddress = \"{APPLIANCE_CENTRE}\"\n\n\
-         [upstream]\nservers = [\"{SERVER}:{PEER_SIP}\"]\n"
+         [upstream]\nservers = [\"{SERVER}:{PEER_SIP}\", \"{SECOND_SERVER}:{PEER_SIP}\"]\nprobe_seconds = 1\n\n\
+         [dhcp]\nenabled = true\n\n[provisioning]\nservers = [\"http://{FILES}\"]\n"
     );
     machine.write(CONFIGURATION, file.as_bytes())?;
     machine.run(&["systemctl", "reload", "branchline"])?;
@@ -119,10 +137,43 @@ fn the_package_is_installed_configured_called_through_upgraded_and_removed() -> 
     let same = machine.run(&["systemctl", "show", "--property", "MainPID", "--value", "branchline"])?;
     assert_eq!(same, process, "a restart from within keeps the process");
 
+    // A new phone: where its files are, and the first of them.
+    let newcomer = lab.own_host(NEW_PHONE)?;
+    let told = dhcp::inform(&newcomer, phone(NEW_PHONE), "Polycom-VVX", lab.dir())?;
+    let url =
+        told.lines().find_map(|line| line.strip_prefix("new_provisioning_url=")).context(told.clone())?;
+    assert_eq!(url, format!("http://{APPLIANCE_OFFICE}:8088"));
+    let got = newcomer.run("curl", &["-sS", "--fail", &format!("{url}/0004f2aabbcc.cfg")])?;
+    assert_eq!(got, std::fs::read_to_string(files.join("0004f2aabbcc.cfg"))?);
+    let phones: Vec<PhoneView> = ask(&machine, "phones")?;
+    let address = phone(NEW_PHONE).to_string();
+    let seen = phones.iter().find(|seen| seen.activity.address.as_deref() == Some(&address));
+    let stages: Vec<&str> =
+        seen.into_iter().flat_map(|seen| &seen.activity.stages).map(|stage| stage.stage.as_str()).collect();
+    assert_eq!(stages, ["inform_answered", "configuration_asked"], "{phones:#?}");
+
     let host = lab.own_host(1)?;
     let caller = Baresip::start(&lab, &lab.office, &account(0), to_appliance(APPLIANCE_OFFICE))?;
-    let _called = Baresip::start(&lab, &host, &account(1), to_appliance(APPLIANCE_OFFICE))?;
+    let called = Baresip::start(&lab, &host, &account(1), to_appliance(APPLIANCE_OFFICE))?;
     talk(&machine, &lab, &caller)?;
+
+    // The server dies; the phones come to the other one, and call again.
+    server.kill();
+    interrupt::wait_until(LIMIT, "the phones' registrations at the second server", || {
+        let said = other.said();
+        Ok(USERS.iter().all(|user| said.contains(&format!("registered {user}"))).then_some(()))
+    })
+    .with_context(|| machine.journal("branchline").unwrap_or_default())?;
+    talk(&machine, &lab, &caller)?;
+    let status: StatusView = ask(&machine, "status")?;
+    let first_server = status.servers.first().context("no server")?;
+    assert_eq!((first_server.state.as_str(), first_server.step.as_deref()), ("down", Some("sip")));
+    assert!(status.ready, "{:?}", status.not_ready_reason);
+    interrupt::wait_until(LIMIT, "the symptom", || {
+        let status: StatusView = ask(&machine, "status")?;
+        let found = status.symptoms.iter().any(|symptom| symptom.kind == Kind::ServerUnreachable);
+        Ok(found.then_some(()))
+    })?;
 
     install(&machine, &second)?;
     is_active(&machine)?;
@@ -130,9 +181,8 @@ fn the_package_is_installed_configured_called_through_upgraded_and_removed() -> 
     assert_eq!(version, NEXT_VERSION);
     let kept = machine.run(&["cat", CONFIGURATION])?;
     assert_eq!(kept, file, "the configuration is the administrator's");
-    drop(caller);
+    drop((caller, called));
     let caller = Baresip::start(&lab, &lab.office, &account(0), to_appliance(APPLIANCE_OFFICE))?;
-    drop(_called);
     let _called = Baresip::start(&lab, &host, &account(1), to_appliance(APPLIANCE_OFFICE))?;
     talk(&machine, &lab, &caller)?;
 

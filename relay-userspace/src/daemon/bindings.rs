@@ -1,0 +1,113 @@
+//! Bindings into the store and back.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tracing::{error, info};
+
+use super::{certificates::now_unix, core::Core};
+use crate::{
+    net::{NetworkId, Transport},
+    registrar::Binding,
+    sip::Hop,
+    store::{Store, StoredBinding},
+};
+
+/// How often changes are written.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// The bindings of the store, as the registrar has them. Those of networks that are gone are left out.
+pub(super) fn restore(store: &Store, networks: &[String]) -> Vec<Binding> {
+    let (now, unix) = (Instant::now(), now_unix());
+    let stored = match store.bindings(unix) {
+        Ok(stored) => stored,
+        Err(error) => {
+            error!(%error, "the phones' bindings cannot be read; calls to a phone wait for its next REGISTER");
+            return Vec::new();
+        }
+    };
+    let bindings: Vec<Binding> =
+        stored.into_iter().filter_map(|stored| binding(&stored, networks, now, unix)).collect();
+    if !bindings.is_empty() {
+        info!(count = bindings.len(), "phones are known from before");
+    }
+    bindings
+}
+
+fn binding(stored: &StoredBinding, networks: &[String], now: Instant, unix: i64) -> Option<Binding> {
+    let network = networks.iter().position(|name| *name == stored.network)?;
+    let source = Hop {
+        network: NetworkId(u16::try_from(network).ok()?),
+        transport: Transport::parse(stored.transport.as_bytes())?,
+        address: stored.source.parse().ok()?,
+    };
+    let seconds = |span: i64| Duration::from_secs(u64::try_from(span).unwrap_or(0));
+    Some(Binding {
+        aor: stored.aor.clone().into(),
+        user: stored.user.clone().into(),
+        contact: stored.contact.clone().into(),
+        source,
+        // The connection ended with the process that had it.
+        disconnected: source.transport.is_reliable(),
+        call_id: stored.call_id.clone().into(),
+        cseq: stored.cseq,
+        user_agent: stored.user_agent.clone(),
+        token: stored.token,
+        registered: now.checked_sub(seconds(unix - stored.registered_unix)).unwrap_or(now),
+        expires: now + seconds(stored.expires_unix - unix),
+    })
+}
+
+/// As it is kept; `None` for one with bytes that are no text, whose phone has to register anew.
+fn stored(binding: &Binding, networks: &[String], now: Instant, unix: i64) -> Option<StoredBinding> {
+    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+    let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+    Some(StoredBinding {
+        token: binding.token,
+        aor: text(&binding.aor)?,
+        user: text(&binding.user)?,
+        contact: text(&binding.contact)?,
+        network: networks.get(binding.source.network.index())?.clone(),
+        transport: binding.source.transport.as_label().to_owned(),
+        source: binding.source.address.to_string(),
+        call_id: text(&binding.call_id)?,
+        cseq: binding.cseq,
+        user_agent: binding.user_agent.clone(),
+        registered_unix: unix - seconds(now.saturating_duration_since(binding.registered)),
+        expires_unix: unix + seconds(binding.expires.saturating_duration_since(now)),
+    })
+}
+
+/// What is there now.
+fn snapshot(core: &Core, networks: &[String]) -> Vec<StoredBinding> {
+    let (now, unix) = (Instant::now(), now_unix());
+    let state = core.state();
+    state.proxy.bindings().filter_map(|binding| stored(binding, networks, now, unix)).collect()
+}
+
+/// Writes the bindings when they have changed, off the paths of messages.
+pub(super) async fn keep(core: Arc<Core>, networks: Vec<String>) {
+    let mut written = None;
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let changes = core.state().proxy.binding_changes();
+        if written == Some(changes) {
+            continue;
+        }
+        let (store, bindings) = (Arc::clone(&core.store), snapshot(&core, &networks));
+        match tokio::task::spawn_blocking(move || store.put_bindings(&bindings)).await {
+            Ok(Ok(())) => written = Some(changes),
+            Ok(Err(error)) => error!(%error, "the phones' bindings cannot be written"),
+            Err(error) => error!(%error, "the phones' bindings cannot be written"),
+        }
+    }
+}
+
+/// Writes them once more, on the way out.
+pub(super) fn keep_last(core: &Core, networks: &[String]) {
+    if let Err(error) = core.store.put_bindings(&snapshot(core, networks)) {
+        error!(%error, "the phones' bindings cannot be written");
+    }
+}
