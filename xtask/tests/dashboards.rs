@@ -37,7 +37,7 @@ fn export_all_but(missing: &'static str) -> anyhow::Result<()> {
             // Two buckets make a quantile; a metric that is no histogram has the label for nothing.
             for bound in ["1", "+Inf"] {
                 let labels = format!(
-                    "datapath=\"kernel\",direction=\"received\",mode=\"native\",method=\"REGISTER\",le=\"{bound}\""
+                    "datapath=\"kernel\",direction=\"received\",mode=\"native\",method=\"REGISTER\",symptom=\"clock_unsynchronised\",le=\"{bound}\""
                 );
                 body += &format!("{name}{{{labels}}} {value}\n");
             }
