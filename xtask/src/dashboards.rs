@@ -221,6 +221,31 @@ mod tests {
     }
 
     #[test]
+    fn every_alert_has_a_test_in_which_it_fires_and_its_line_in_the_documentation() {
+        let read = |path: &str| fs::read_to_string(dir().join(path)).unwrap();
+        let (alerts, tests) = (read("prometheus/alerts.rules.yml"), read("prometheus/rules.test.yml"));
+        let documentation = read("../docs/dashboards.md");
+        let names: Vec<&str> =
+            alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+        assert_eq!(names.len(), alerts.matches("summary:").count());
+        for name in &names {
+            let fires = format!("alertname: {name}\n        exp_alerts:\n");
+            assert!(tests.contains(&fires), "{name} fires in no test");
+            assert!(documentation.contains(&format!("| `{name}` |")), "{name} is not in docs/dashboards.md");
+        }
+        assert_eq!(
+            names.len(),
+            documentation.lines().filter(|line| is_alert(line)).count(),
+            "{documentation}"
+        );
+    }
+
+    /// A row of the documentation's table of alerts.
+    fn is_alert(line: &str) -> bool {
+        ["critical", "warning", "info"].iter().any(|severity| line.contains(&format!("` | {severity} |")))
+    }
+
+    #[test]
     fn a_series_of_nan_is_empty() {
         let answer = |value: &str| serde_json::json!({"data": {"result": [{"metric": {}, "values": [[1, "NaN"], [2, value]]}]}});
         assert_eq!(with_numbers(&answer("NaN")), 0);

@@ -35,9 +35,9 @@ fn export_all_but(missing: &'static str) -> anyhow::Result<()> {
         for name in names.iter().filter(|name| *name != missing) {
             let value = if name.ends_with("_mode") { 1 } else { scrape + 1 };
             // Two buckets make a quantile; a metric that is no histogram has the label for nothing.
-            for bound in ["1", "+Inf"] {
+            for (bound, symptom) in [("1", "clock_unsynchronised"), ("+Inf", "phone_stuck")] {
                 let labels = format!(
-                    "datapath=\"kernel\",direction=\"received\",mode=\"native\",method=\"REGISTER\",le=\"{bound}\""
+                    "datapath=\"kernel\",direction=\"received\",mode=\"native\",method=\"REGISTER\",symptom=\"{symptom}\",le=\"{bound}\""
                 );
                 body += &format!("{name}{{{labels}}} {value}\n");
             }

@@ -69,11 +69,12 @@ pub(super) struct Signed {
 /// Headers of every response, and its count.
 pub(super) async fn headers(State(web): State<Web>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
+    let [done, elsewhere, refused, failed] = names::web::CLASSES;
     web.answered(match response.status().as_u16() {
-        100..300 => "2xx",
-        300..400 => "3xx",
-        400..500 => "4xx",
-        _ => "5xx",
+        100..300 => done,
+        300..400 => elsewhere,
+        400..500 => refused,
+        _ => failed,
     });
     let headers = response.headers_mut();
     for (name, value) in [

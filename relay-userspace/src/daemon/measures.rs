@@ -54,6 +54,11 @@ impl Measures {
         for reason in DropReason::ALL {
             metrics.sip_dropped.with_label_values(&[reason.as_label()]);
         }
+        for transport in [Transport::Tcp, Transport::Tls] {
+            for step in Step::ALL {
+                metrics.sip_connection_failures.with_label_values(&[transport.as_label(), step.as_label()]);
+            }
+        }
         for network in &networks {
             metrics.rtp_jitter.with_label_values(&[network.direction()]);
         }
@@ -121,6 +126,7 @@ impl Measures {
         let metrics = &self.metrics;
         // Names move: what is gone must not stay.
         metrics.server_up.reset();
+        metrics.server_round_trip.reset();
         for server in servers {
             let address = server.address.map_or_else(String::new, |address| address.to_string());
             let name = server.server.to_string();

@@ -227,6 +227,17 @@ fn begin_at_zero(metrics: &ServiceMetrics) {
     for why in [names::syslog::TOO_FAST, names::syslog::QUEUE_FULL, names::syslog::NOT_WRITTEN] {
         metrics.syslog_dropped.with_label_values(&[why]);
     }
+    for kind in names::dhcp::ALL {
+        metrics.dhcp_messages.with_label_values(&[kind]);
+    }
+    for severity in names::syslog::SEVERITIES {
+        metrics.syslog_messages.with_label_values(&[severity]);
+    }
+    // The usual request; others begin with their first.
+    for source in [names::provisioning::UPSTREAM, names::provisioning::CACHE, names::provisioning::STALE] {
+        metrics.provisioning_requests.with_label_values(&["GET", "200", source]);
+        metrics.provisioning_bytes.with_label_values(&[source]);
+    }
 }
 
 /// Notes the certificates of servers of files that were met and not believed, so that an operator can look at them.

@@ -101,6 +101,8 @@ pub mod web {
     pub const TLS: &str = "tls";
     /// Too many live views.
     pub const LIVE_VIEWS: &str = "live_views";
+    /// Classes of status, values of the label `class` of [`super::WEB_REQUESTS`], for metrics that begin at zero.
+    pub const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
     /// All of them, for metrics that begin at zero.
     pub const ALL: &[&str] = &[
         NO_ADMINISTRATOR,
@@ -164,8 +166,29 @@ pub mod sip {
     pub const SENT: &str = "sent";
 }
 
-/// Values of the label `reason` of lost lines of phones' logs.
+/// Values of the label `type` of DHCP messages.
+pub mod dhcp {
+    /// Wants an address.
+    pub const DISCOVER: &str = "discover";
+    /// Takes or renews one.
+    pub const REQUEST: &str = "request";
+    /// Found it in use.
+    pub const DECLINE: &str = "decline";
+    /// Gives it back.
+    pub const RELEASE: &str = "release";
+    /// Asked for the files' place, and was answered.
+    pub const INFORM: &str = "inform";
+    /// All of them, for metrics that begin at zero.
+    pub const ALL: [&str; 5] = [DISCOVER, REQUEST, DECLINE, RELEASE, INFORM];
+}
+
+/// Values of labels of phones' logs.
 pub mod syslog {
+    /// Severities (RFC 5424 section 6.2.1), and of lines that have none; for metrics that begin at zero.
+    pub const SEVERITIES: [&str; 9] =
+        ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug", UNKNOWN_SEVERITY];
+    /// A line that is neither RFC 5424 nor RFC 3164.
+    pub const UNKNOWN_SEVERITY: &str = "unknown";
     /// The phone, or all of them, write too fast.
     pub const TOO_FAST: &str = "too_fast";
     /// The disk is slower than the phones: in memory only.

@@ -310,6 +310,9 @@ impl Metrics {
         let build = IntGaugeVec::new(Opts::new(names::BUILD_INFO, "Version of the daemon."), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         metrics.registry.register(Box::new(build))?;
+        for class in names::web::CLASSES {
+            metrics.web_requests.with_label_values(&[class]);
+        }
         for reason in names::web::ALL {
             metrics.web_refused.with_label_values(&[reason]);
         }

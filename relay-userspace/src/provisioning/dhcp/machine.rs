@@ -14,9 +14,12 @@ use dhcproto::{
     },
 };
 
-use crate::provisioning::{
-    HardwareAddress,
-    rate::{Admission, Allowance, Rates},
+use crate::{
+    metrics::names,
+    provisioning::{
+        HardwareAddress,
+        rate::{Admission, Allowance, Rates},
+    },
 };
 
 /// Bytes of a message without options, the magic cookie included (RFC 2131 section 2).
@@ -143,10 +146,10 @@ impl Responder {
             reply: None,
         };
         let seen = match request.kind {
-            MessageType::Discover => "discover",
-            MessageType::Request => "request",
-            MessageType::Decline => "decline",
-            MessageType::Release => "release",
+            MessageType::Discover => names::dhcp::DISCOVER,
+            MessageType::Request => names::dhcp::REQUEST,
+            MessageType::Decline => names::dhcp::DECLINE,
+            MessageType::Release => names::dhcp::RELEASE,
             MessageType::Inform => {
                 match self.inform(now, source, &request) {
                     Ok(reply) => {

@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::{Dropped, Event, Responder, Settings};
 use crate::{
-    metrics::ServiceMetrics,
+    metrics::{ServiceMetrics, names},
     provisioning::{
         BindError, Inventory, Stage, Who,
         sockets::{self, Sharing},
@@ -48,7 +48,7 @@ impl Service {
         sockets::serve(&socket, &mut buffer, |source, datagram| {
             let reaction = responder.receive(Instant::now(), source, datagram);
             let (label, stage, detail) = match reaction.event {
-                Event::Answered => ("inform", Some(Stage::InformAnswered), "inform"),
+                Event::Answered => (names::dhcp::INFORM, Some(Stage::InformAnswered), "inform"),
                 Event::Seen(kind) => (kind, Some(Stage::DhcpSeen), kind),
                 Event::Dropped(why) => {
                     metrics.dhcp_dropped.with_label_values(&[why.as_label()]).inc();

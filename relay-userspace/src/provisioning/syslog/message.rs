@@ -2,7 +2,7 @@
 
 use syslog_loose::{Protocol, Variant, parse_message};
 
-use crate::provisioning::phones::escaped;
+use crate::{metrics::names, provisioning::phones::escaped};
 
 /// Characters of a line that are kept: what every receiver should take (RFC 5424 section 6.1).
 const MOST_TEXT: usize = 2048;
@@ -37,7 +37,7 @@ impl Line {
         let is_5424 = matches!(message.protocol, Protocol::RFC5424(_));
         let data: Vec<String> = message.structured_data.iter().map(ToString::to_string).collect();
         Self {
-            severity: message.severity.map_or("unknown", |severity| severity.as_str()),
+            severity: message.severity.map_or(names::syslog::UNKNOWN_SEVERITY, |severity| severity.as_str()),
             facility: message.facility.map(|facility| facility.as_str()),
             // The older form has neither year nor zone, so it says less than the time of arrival.
             sent: message.timestamp.filter(|_| is_5424).map(|time| time.to_rfc3339()),

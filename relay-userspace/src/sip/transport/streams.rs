@@ -103,6 +103,9 @@ pub enum Step {
 }
 
 impl Step {
+    /// All of them, for metrics that begin at zero.
+    pub const ALL: [Self; 4] = [Self::Route, Self::Tcp, Self::Tls, Self::Limit];
+
     /// The name in metrics and pages.
     #[must_use]
     pub fn as_label(self) -> &'static str {
