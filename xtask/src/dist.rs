@@ -11,13 +11,20 @@ use crate::process;
 use crate::ui::Step;
 use crate::workspace;
 
-/// Builds the release and packs it; returns the package's file. `version` is the package's, the workspace's if none is
-/// given.
+/// Builds the release and packs it; returns the package's file.
 ///
 /// # Errors
-/// It does not build, or cargo-deb fails; the message has the end of its output.
-pub fn run(version: Option<&str>) -> Result<PathBuf> {
+/// It does not build, or as [`pack`].
+pub fn run() -> Result<PathBuf> {
     appliance::build()?;
+    pack(None)
+}
+
+/// Packs the release that [`appliance::build`] has made. `version` is the package's, the workspace's if none is given.
+///
+/// # Errors
+/// cargo-deb fails; the message has the end of its output.
+pub fn pack(version: Option<&str>) -> Result<PathBuf> {
     let directory = workspace::target_dir().join("dist");
     let documents = directory.join("documents");
     fs::create_dir_all(&documents).with_context(|| format!("cannot create {}", documents.display()))?;

@@ -70,7 +70,7 @@ fn main() -> ExitCode {
         }),
         Command::Run { arguments } => appliance::run(&arguments),
         Command::Test { filter } => test::run(filter.as_deref()),
-        Command::Dist => setup::run(Group::Test).and_then(|()| dist::run(None)).map(|package| {
+        Command::Dist => setup::run(Group::Test).and_then(|()| dist::run()).map(|package| {
             println!("{}", package.display());
         }),
         Command::Bench { what } => bench::run(what),

@@ -86,8 +86,8 @@ fn talk(machine: &Machine, lab: &Lab, caller: &Baresip) -> Result<()> {
 #[test]
 fn the_package_is_installed_configured_called_through_upgraded_and_removed() -> Result<()> {
     let _turn = turn();
-    let first = dist::run(None)?;
-    let second = dist::run(Some(NEXT_VERSION))?;
+    let first = dist::run()?;
+    let second = dist::pack(Some(NEXT_VERSION))?;
     let lab = Lab::create(Routes::None)?;
     let mut server = Kamailio::start_with(&lab, "kamailio-one", SocketAddrV4::new(SERVER, PEER_SIP), None)?;
     let other = Kamailio::start_with(&lab, "kamailio-two", SocketAddrV4::new(SECOND_SERVER, PEER_SIP), None)?;
