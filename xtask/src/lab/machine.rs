@@ -16,6 +16,7 @@ use super::netns::Namespace;
 use super::network::Lab;
 use super::running::Running;
 use crate::process;
+use crate::setup;
 use crate::ui::Step;
 use crate::workspace;
 
@@ -163,6 +164,14 @@ impl Drop for Machine {
     }
 }
 
+/// Makes the root that all machines share, when it is not there.
+///
+/// # Errors
+/// debootstrap fails; the message has the end of its output.
+pub fn prepare() -> Result<()> {
+    base().map(drop)
+}
+
 /// The root that all machines share; made when it is not there.
 fn base() -> Result<PathBuf> {
     let suite = suite()?;
@@ -175,7 +184,10 @@ fn base() -> Result<PathBuf> {
     let _ = fs::remove_dir_all(&base);
     let log = workspace::scratch("setup")?.join("debootstrap.log");
     let mut command = Command::new("debootstrap");
-    command.args(["--variant=minbase", &format!("--include={PACKAGES}"), &suite]).arg(&base);
+    command
+        .args(["--variant=minbase", &format!("--include={PACKAGES}"), &suite])
+        .arg(&base)
+        .arg(setup::main_archive()?);
     process::with_progress(&mut command, &log, &mut step, |line| {
         line.starts_with("I: ").then(|| line.to_owned())
     })?;

@@ -50,6 +50,11 @@ impl Archive {
         bail!("no source for the main Debian archive in {SOURCES_FILE} or {SOURCES_DIR}")
     }
 
+    /// Its address.
+    pub(super) fn uri(&self) -> &str {
+        &self.uri
+    }
+
     /// Reads stanzas of `Field: value` lines (sources.list(5), "deb822-style format").
     fn in_deb822(text: &str) -> Option<Self> {
         let without_comments: Vec<&str> =

@@ -71,6 +71,14 @@ pub fn run(group: Group) -> Result<()> {
     bail!("set-up is not complete:\n\n{}", failures.join("\n\n"))
 }
 
+/// The address of the main Debian archive, as the system's apt has it.
+///
+/// # Errors
+/// There is none among its sources.
+pub fn main_archive() -> Result<String> {
+    apt::Archive::of_the_system().map(|archive| archive.uri().to_owned())
+}
+
 fn step(title: &str, failures: &mut Vec<String>, ensure: impl FnOnce(&mut Step) -> Result<Found>) {
     let mut step = Step::begin(title);
     match ensure(&mut step) {
