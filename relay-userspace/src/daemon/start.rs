@@ -275,7 +275,8 @@ pub async fn run(
         signal = stop_signal() => (signal.map_err(StartError::Signals)?, Ended::Stopped),
         () = core.restart.notified() => ("restart", Ended::Restart),
     };
-    tell_supervisor(NotifyState::Stopping);
+    // A process that says that it stops is waited for and replaced; one that starts anew in place reloads.
+    tell_supervisor(if ended == Ended::Stopped { NotifyState::Stopping } else { NotifyState::Reloading });
     info!(reason, calls = core.state().proxy.active_calls(), "branchline stops");
     for task in &tasks {
         task.abort();

@@ -105,8 +105,8 @@ fn the_package_is_installed_configured_called_through_upgraded_and_removed() -> 
     let journal = machine.journal("branchline")?;
     assert!(journal.contains(&format!("https://{APPLIANCE_OFFICE}:8443/setup?token=")), "{journal}");
     let process = machine.run(&["systemctl", "show", "--property", "MainPID", "--value", "branchline"])?;
-    let owner = machine.run(&["ps", "-o", "user=", "-p", process.trim()])?;
-    assert_eq!(owner.trim(), "branchl+", "it does not run as root");
+    let owner = machine.run(&["ps", "-o", "user:32=", "-p", process.trim()])?;
+    assert_eq!(owner.trim(), "branchline", "it does not run as root");
     assert!(
         machine.run(&["man", "--version"]).is_err() || machine.has("/usr/share/man/man1/branchline.1.gz")
     );
