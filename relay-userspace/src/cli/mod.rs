@@ -1,5 +1,6 @@
 //! The command line: starts the daemon, or asks the one that runs.
 
+mod capture;
 mod doctor;
 mod documents;
 mod show;
@@ -86,6 +87,11 @@ enum Command {
         lines: usize,
         #[command(flatten)]
         daemon: Daemon,
+    },
+    /// Captures of calls, for troubleshooting: show them, start, stop, save, remove one.
+    Capture {
+        #[command(subcommand)]
+        command: capture::Command,
     },
     /// Show the central servers: which answer, which do not and why, and which is tried first.
     Servers {
@@ -264,6 +270,7 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
                 other => return unexpected(&other),
             }
         }
+        Command::Capture { command } => return capture::execute(command).await,
         Command::Servers { daemon } => match ask(&daemon, &Request::Status).await? {
             Response::Status(status) => {
                 print(daemon.format.output, &status.servers, |servers| show::servers(servers));

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::{
+    capture::CaptureView,
     control::{
         CallView, CertificateView, EntryView, FlowView, PhoneView, ReloadedView, ServerView, SetupLinkView,
         StatusView,
@@ -113,6 +114,26 @@ pub(super) fn setup_link(link: &SetupLinkView) -> String {
         link.valid_hours,
         link.links.join("\n")
     )
+}
+
+/// Captures.
+pub(super) fn captures(captures: &[CaptureView]) -> String {
+    let rows: Vec<Vec<String>> = captures
+        .iter()
+        .map(|capture| {
+            vec![
+                capture.name.clone(),
+                capture.state.clone(),
+                capture.packets.to_string(),
+                capture.dropped.to_string(),
+                capture.bytes.to_string(),
+                if capture.encrypted { "yes" } else { "no" }.to_owned(),
+                capture.call_id.clone(),
+                capture.reason.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    table(&["capture", "state", "packets", "lost", "bytes", "sealed", "call", ""], &rows)
 }
 
 /// The servers in a line.

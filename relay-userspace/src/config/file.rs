@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Clock, ConfigError, Dhcp, PortRange, Provisioning, ServerUri, StatusRange, Syslog, Tls, Web};
+use super::{Capture, Clock, ConfigError, Dhcp, PortRange, Provisioning, ServerUri, StatusRange, Syslog, Tls, Web};
 use crate::net::{DatapathChoice, Dscp, Latching, NetworkId, Role, Transport};
 
 /// The whole configuration.
@@ -55,6 +55,9 @@ pub struct Config {
     /// The relay of firmware and configuration files.
     #[serde(default)]
     pub provisioning: Provisioning,
+    /// Diagnostic captures.
+    #[serde(default)]
+    pub capture: Capture,
     /// Metrics and health over HTTP.
     #[serde(default)]
     pub admin: Admin,
@@ -479,6 +482,7 @@ impl Config {
             .and_then(|()| self.syslog.check())
             .and_then(|()| self.provisioning.check())
             .and_then(|()| self.web.check())
+            .and_then(|()| self.capture.check())
             .map_err(|(key, message)| wrong(None, key, message))?;
         tracing_subscriber::EnvFilter::try_new(&self.log.level).map(drop).map_err(|error| {
             wrong(None, "log.level", format!("{:?} is no log filter: {error}", self.log.level))
@@ -596,6 +600,10 @@ servers = ["10.62.0.10:5060"]
             "upload_mib",
             "connections",
             "connections_per_phone",
+            "max_mib",
+            "max_seconds",
+            "max_running",
+            "encrypt",
             "engine",
             "flows",
             "force_userspace",

@@ -250,6 +250,12 @@ pub const KEYS: &[Key<Config>] = &[
     key("provisioning.connections_per_phone", Restart, Number, |config| {
         Value::Number(config.provisioning.connections_per_phone as u64)
     }),
+    key("capture.directory", Restart, Text, |config| path(config.capture.directory.as_ref())),
+    key("capture.max_mib", Running, Number, |config| Value::Number(config.capture.max_mib)),
+    key("capture.max_seconds", Running, Number, |config| Value::Number(config.capture.max_seconds)),
+    key("capture.total_mib", Running, Number, |config| Value::Number(config.capture.total_mib)),
+    key("capture.max_running", Running, Number, |config| Value::Number(config.capture.max_running as u64)),
+    key("capture.encrypt", Running, Flag, |config| Value::Flag(config.capture.encrypt)),
     key("admin.listen", Restart, Text, |config| text(&config.admin.listen)),
     key("web.listen", Restart, Text, |config| text(&config.web.listen)),
     key("web.rest_port", Restart, Number, |config| Value::Number(config.web.rest_port.into())),

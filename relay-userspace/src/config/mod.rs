@@ -4,6 +4,7 @@
 //! not be silently without effect. `packaging/branchline.example.toml` documents every key and is itself
 //! checked by a test.
 
+mod capture;
 pub mod changes;
 pub mod edit;
 mod error;
@@ -15,6 +16,7 @@ mod tls;
 mod types;
 mod web;
 
+pub use capture::Capture;
 pub use error::ConfigError;
 pub use file::{Admin, Config, Control, Datapath, DscpMarks, Log, Media, Network, Sip, State, Upstream};
 pub use services::{Clock, Dhcp, Provisioning, Syslog, Unsynchronised};

@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     admin::{self, Appliance, Setup, Web},
+    capture::{self, CaptureError, Captures},
     config::{ClientCertificates, Config, Network, Tls},
     control,
     datapath::{
@@ -70,6 +71,9 @@ pub enum StartError {
     /// The store.
     #[error("state: {0}")]
     Store(#[from] StoreError),
+    /// The directory of captures.
+    #[error("captures: {0}")]
+    Captures(#[from] CaptureError),
     /// Certificates and keys.
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
@@ -160,6 +164,7 @@ pub async fn run(
         warn!(%error, "the media ports cannot be kept from other programs (net.ipv4.ip_local_reserved_ports)");
     }
     let metrics = Metrics::new()?;
+    let captures = Arc::new(captures(config, &networks, &store, &metrics)?);
     let Services { phones, logs, tasks: service_tasks } =
         services::start(config, &offices(&networks), &metrics.services, &certificates)?;
     let (engine, copies) = Engine::start(&engine_settings(config, &networks)).await?;
@@ -189,7 +194,8 @@ pub async fn run(
         streams,
         certificates,
         Arc::clone(&store),
-        config.upstream.dns.clone(),
+        captures,
+        config,
     ));
     let pages_tls = pages_tls(config, &identity, &authorities)?;
     let setup = Arc::new(Setup::new(config.web.listen, &own_addresses(&networks)));
@@ -214,6 +220,7 @@ pub async fn run(
     tasks.push(tokio::spawn(Arc::clone(&core).keep_time()));
     tasks.push(tokio::spawn(Arc::clone(&core).look_around()));
     tasks.push(tokio::spawn(Arc::clone(&core).read_rtcp(copies)));
+    tasks.push(tokio::spawn(Arc::clone(&core).release_captures()));
     let observed = Arc::clone(&views);
     tasks.push(tokio::spawn(async move {
         if let Err(error) = admin::serve(listener, observed).await {
@@ -267,6 +274,7 @@ pub async fn run(
     };
     tell_supervisor(NotifyState::Stopping);
     info!(reason, calls = core.state().proxy.active_calls(), "branchline stops");
+    core.captures.shutdown().await;
     for task in &tasks {
         task.abort();
     }
@@ -470,6 +478,27 @@ fn own_addresses(networks: &[Ready<'_>]) -> Vec<IpAddr> {
     }
     addresses.dedup();
     addresses
+}
+
+/// The room of captures.
+fn captures(
+    config: &Config,
+    networks: &[Ready<'_>],
+    store: &Arc<Store>,
+    metrics: &Metrics,
+) -> Result<Captures, CaptureError> {
+    let networks = networks.iter().map(|ready| {
+        let udp = ready.network.sip_port;
+        let port = |transport| ready.network.port(transport).unwrap_or(udp);
+        capture::Network {
+            name: ready.network.name.clone(),
+            address: ready.address.into(),
+            ports: [udp, port(Transport::Tcp), port(Transport::Tls)],
+        }
+    });
+    let configured = config.capture.directory.clone();
+    let directory = configured.unwrap_or_else(|| config.state.directory.join("captures"));
+    Captures::open(directory, config.capture.clone(), networks.collect(), Arc::clone(store), &metrics.services)
 }
 
 /// The certificate that the appliance shows, to phones, servers and browsers.

@@ -2,15 +2,17 @@
 
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use relay_ebpf::FlowKind;
 use zeroize::Zeroizing;
 
 use super::{certificates::certificate_view, core::Core, host, measures::attach_mode, reload::Reloader};
 use crate::{
     admin::{Appliance, Machine, Observed, Setup, Which},
+    capture::{CaptureError, CaptureView, Part, Sealing, Wanted},
     config::ConfigError,
     control::{
-        Answers, CallView, EntryView, FlowView, NetworkView, PhoneView, RegistrationView, ReloadedView,
+        Answers, CallView, CapturePartView, CaptureStartedView, EntryView, FlowView, NetworkView, PhoneView, RegistrationView, ReloadedView,
         Request, Response, ServerView, StatusView,
     },
     datapath::{Carrier, FlowReport},
@@ -296,6 +298,22 @@ impl Answers for Views {
             Request::SetupLink => Response::SetupLink(self.setup.issue(Instant::now())),
             Request::Phones => Response::Phones(self.phones()),
             Request::Syslog { phone, lines } => self.syslog(phone.as_deref(), *lines),
+            Request::Captures => or_error(self.core.captures.list(), Response::Captures),
+            Request::StartCapture { call_id, seconds, mib, encrypt } => {
+                let sealing = encrypt.map(|wanted| if wanted { Sealing::Sealed } else { Sealing::Plain });
+                let wanted =
+                    Wanted { call_id: call_id.clone(), seconds: *seconds, mib: *mib, sealing };
+                or_error(self.core.start_capture(&wanted), |name| {
+                    Response::CaptureStarted(CaptureStartedView { name })
+                })
+            }
+            Request::StopCapture { name } => or_error(self.core.captures.stop(name), |()| Response::Done),
+            Request::RemoveCapture { name } => or_error(self.core.captures.remove(name), |()| Response::Done),
+            Request::CapturePart { name, number } => {
+                or_error(self.core.captures.part(name, *number), |Part { content, more }| {
+                    Response::CapturePart(CapturePartView { content: BASE64_STANDARD.encode(content), more })
+                })
+            }
             Request::Certificates => answered(self.core.certificates.list(), |list| {
                 Response::Certificates(list.iter().map(certificate_view).collect())
             }),
@@ -382,6 +400,26 @@ impl Appliance for Views {
         self.core.certificates.forget(fingerprint)
     }
 
+    fn captures(&self) -> Result<Vec<CaptureView>, CaptureError> {
+        self.core.captures.list()
+    }
+
+    fn start_capture(&self, wanted: &Wanted) -> Result<String, CaptureError> {
+        self.core.start_capture(wanted)
+    }
+
+    fn stop_capture(&self, name: &str) -> Result<(), CaptureError> {
+        self.core.captures.stop(name)
+    }
+
+    fn remove_capture(&self, name: &str) -> Result<(), CaptureError> {
+        self.core.captures.remove(name)
+    }
+
+    fn capture_part(&self, name: &str, number: u64) -> Result<Part, CaptureError> {
+        self.core.captures.part(name, number)
+    }
+
     fn restart(&self) {
         self.core.restart.notify_one();
     }
@@ -393,6 +431,10 @@ impl Appliance for Views {
     fn reload(&self) -> Result<ReloadedView, ConfigError> {
         self.reloader.reload()
     }
+}
+
+fn or_error<T>(result: Result<T, CaptureError>, answer: impl FnOnce(T) -> Response) -> Response {
+    result.map_or_else(|error| Response::Error(error.to_string()), answer)
 }
 
 fn answered<T>(result: Result<T, StoreError>, answer: impl FnOnce(T) -> Response) -> Response {

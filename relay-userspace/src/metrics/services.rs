@@ -29,6 +29,12 @@ pub struct ServiceMetrics {
     pub provisioning_upstream_failures: IntCounterVec,
     /// Bytes of cached files on disk.
     pub provisioning_cache_bytes: IntGauge,
+    /// Captures that run.
+    pub captures_running: IntGauge,
+    /// Packets for captures: result.
+    pub capture_packets: IntCounterVec,
+    /// Captures whose file could not be written.
+    pub capture_failures: IntCounter,
     /// Files that could not be cached.
     pub provisioning_not_cached: IntCounter,
 }
@@ -96,6 +102,21 @@ impl ServiceMetrics {
                 names::PROVISIONING_CACHE_BYTES,
                 "Bytes of cached files on disk.",
             )?,
+            captures_running: gauge(names::CAPTURES_RUNNING, "Diagnostic captures that run.")?,
+            capture_packets: {
+                let help = "Packets for captures that have ended, by what became of the copy.";
+                let metric = counters(names::CAPTURE_PACKETS, help, &["result"])?;
+                for result in names::capture::ALL {
+                    metric.with_label_values(&[*result]);
+                }
+                metric
+            },
+            capture_failures: {
+                let help = "Captures that ended because their file could not be written.";
+                let metric = IntCounter::new(names::CAPTURE_FAILURES, help)?;
+                registry.register(Box::new(metric.clone()))?;
+                metric
+            },
             provisioning_not_cached: {
                 let help = "Files that could not be cached, as when the disk is full; they were relayed.";
                 let metric = IntCounter::new(names::PROVISIONING_NOT_CACHED, help)?;

@@ -6,6 +6,7 @@
 
 mod bystanders;
 mod call_on_the_wire;
+mod capture;
 mod clock;
 mod credentials;
 mod dashboards;

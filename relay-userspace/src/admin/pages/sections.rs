@@ -321,7 +321,7 @@ pub(super) static DIAGNOSTICS: Section = Section {
     name: "diagnostics",
     title: "Diagnostics",
     page: "/diagnostics",
-    intro: "What is logged.",
+    intro: "What is logged, and the limits of captures.",
     fields: &[
         field(
             "log.level",
@@ -334,6 +334,22 @@ pub(super) static DIAGNOSTICS: Section = Section {
             "Log of the kernel program",
             "Each packet that it does not forward. Slow; for troubleshooting.",
             SWITCH,
+        ),
+        field("capture.max_mib", "Largest capture (MiB)", "", Number { least: 1, most: 1_048_576 }),
+        field("capture.max_seconds", "Longest capture (s)", "", Number { least: 1, most: 86_400 }),
+        field(
+            "capture.total_mib",
+            "All captures (MiB)",
+            "When they are used up, none begins until some are removed.",
+            Number { least: 1, most: 1_048_576 },
+        ),
+        field("capture.max_running", "Captures at a time", "", Number { least: 1, most: 64 }),
+        field("capture.encrypt", "Seal captures", "With the appliance's own key.", SWITCH),
+        field(
+            "capture.directory",
+            "Directory of captures",
+            "Empty: in the state directory.",
+            Text("/var/lib/branchline/captures"),
         ),
     ],
 };
