@@ -4,11 +4,15 @@ use askama::Template;
 use axum::{Extension, extract::State, response::Response};
 
 use super::{
+    captures,
     form::Form,
     frame::{Frame, PageError, attachment, show},
-    sections,
+    sections, words,
 };
-use crate::admin::{apply, guard::Signed, state::Web};
+use crate::{
+    admin::{apply, guard::Signed, state::Web},
+    capture::CaptureView,
+};
 
 #[derive(Template)]
 #[template(path = "diagnostics.html")]
@@ -16,6 +20,7 @@ struct DiagnosticsPage {
     frame: Frame,
     form: Form,
     file: String,
+    captures: Vec<CaptureView>,
 }
 
 pub(super) async fn page(
@@ -25,7 +30,9 @@ pub(super) async fn page(
     let current = apply::current(&web).await?;
     let form = Form::of_file(&web, &sections::DIAGNOSTICS, &current);
     let file = web.appliance().configuration_file().display().to_string();
-    Ok(show(&DiagnosticsPage { frame: Frame::new(&web, &signed, "Diagnostics", "/diagnostics"), form, file }))
+    let captures = captures::list(&web, None).await?;
+    let frame = Frame::new(&web, &signed, "Diagnostics", "/diagnostics");
+    Ok(show(&DiagnosticsPage { frame, form, file, captures }))
 }
 
 pub(super) async fn download(State(web): State<Web>) -> Result<Response, PageError> {
