@@ -1,11 +1,13 @@
 //! What the faces show and ask for; the daemon implements it.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use crate::{
     capture::{CaptureError, CaptureView, Part, Wanted},
     config::ConfigError,
     control::{CallView, FlowView, PhoneView, ReloadedView, StatusView},
+    log::LogView,
+    provisioning::syslog::SyslogView,
     store::{Entry, StoreError},
 };
 
@@ -87,6 +89,12 @@ pub trait Appliance: Send + Sync + 'static {
     /// # Errors
     /// The store's.
     fn forget_certificate(&self, fingerprint: &str) -> Result<bool, StoreError>;
+
+    /// The log as it stands.
+    fn log(&self) -> LogView;
+
+    /// The last lines of phones' logs, oldest first; none if they are not received.
+    fn phone_logs(&self, phone: Option<IpAddr>, lines: usize) -> Option<Vec<SyslogView>>;
 
     /// The captures, the newest first.
     ///

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Capture, Clock, ConfigError, Dhcp, PortRange, Provisioning, ServerUri, StatusRange, Syslog, Tls, Web};
+use super::{Capture, Clock, ConfigError, Dhcp, Log, PortRange, Provisioning, ServerUri, StatusRange, Syslog, Tls, Web};
 use crate::net::{DatapathChoice, Dscp, Latching, NetworkId, Role, Transport};
 
 /// The whole configuration.
@@ -288,20 +288,6 @@ impl Control {
     pub const DEFAULT: &str = "/run/branchline/control.sock";
 }
 
-/// What is logged.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Log {
-    /// `error`, `warn`, `info`, `debug` or `trace`, or a filter by module as tracing reads it.
-    pub level: String,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { level: "info".to_owned() }
-    }
-}
-
 fn default_sip_port() -> u16 {
     /// The reference products' UDP port.
     const PORT: u16 = 8060;
@@ -483,10 +469,8 @@ impl Config {
             .and_then(|()| self.provisioning.check())
             .and_then(|()| self.web.check())
             .and_then(|()| self.capture.check())
-            .map_err(|(key, message)| wrong(None, key, message))?;
-        tracing_subscriber::EnvFilter::try_new(&self.log.level).map(drop).map_err(|error| {
-            wrong(None, "log.level", format!("{:?} is no log filter: {error}", self.log.level))
-        })
+            .and_then(|()| self.log.check())
+            .map_err(|(key, message)| wrong(None, key, message))
     }
 }
 
@@ -600,6 +584,13 @@ servers = ["10.62.0.10:5060"]
             "upload_mib",
             "connections",
             "connections_per_phone",
+            "compress",
+            "compress_at",
+            "media",
+            "datapath",
+            "provisioning",
+            "web",
+            "status",
             "max_mib",
             "max_seconds",
             "max_running",

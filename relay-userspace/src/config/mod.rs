@@ -10,6 +10,7 @@ pub mod edit;
 mod error;
 mod file;
 pub mod keys;
+mod log;
 pub mod save;
 mod services;
 mod tls;
@@ -18,7 +19,8 @@ mod web;
 
 pub use capture::Capture;
 pub use error::ConfigError;
-pub use file::{Admin, Config, Control, Datapath, DscpMarks, Log, Media, Network, Sip, State, Upstream};
+pub use file::{Admin, Config, Control, Datapath, DscpMarks, Media, Network, Sip, State, Upstream};
+pub use log::{DayTime, Log, LogWord, Topics};
 pub use services::{Clock, Dhcp, Provisioning, Syslog, Unsynchronised};
 pub use tls::{ClientCertificates, Suite, Tls};
 pub use types::{Host, HttpServer, PortRange, Scheme, ServerUri, StatusRange};

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::capture::CaptureView;
+use crate::log::LogView;
 use crate::provisioning::{PhoneActivity, syslog::SyslogView};
 
 /// A question to the daemon.
@@ -36,6 +37,15 @@ pub enum Request {
         phone: Option<String>,
         /// How many.
         lines: usize,
+    },
+    /// The log's levels.
+    Log,
+    /// Set a topic's level until the restart.
+    SetLogTopic {
+        /// Which.
+        topic: String,
+        /// The level; `default`: as configured.
+        level: String,
     },
     /// The captures.
     Captures,
@@ -119,6 +129,8 @@ pub enum Response {
     Phones(Vec<PhoneView>),
     /// To [`Request::Syslog`], oldest first.
     Syslog(Vec<SyslogView>),
+    /// To [`Request::Log`].
+    Log(LogView),
     /// To [`Request::Captures`], the newest first.
     Captures(Vec<CaptureView>),
     /// To [`Request::StartCapture`]: the capture's name.

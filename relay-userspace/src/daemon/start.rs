@@ -38,7 +38,7 @@ use crate::{
         Engine, EngineError, Settings as EngineSettings,
         kernel::{attach::Lifetime, programs::KernelLog},
     },
-    log::LogLevel,
+    log::LogControl,
     media::{Marks, MediaNetwork, Sessions, Settings as MediaSettings},
     metrics::{Metrics, MetricsError, names},
     net::{DatapathChoice, Dscp, NetworkId, Role, Transport, netlink},
@@ -133,7 +133,7 @@ pub async fn run(
     config: &Config,
     file: &Path,
     override_datapath: Option<DatapathChoice>,
-    log: LogLevel,
+    log: LogControl,
 ) -> Result<Ended, StartError> {
     info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), "branchline starts");
     let networks = find_addresses(config).await?;
@@ -205,7 +205,7 @@ pub async fn run(
         started: Instant::now(),
         started_unix: now_unix(),
         setup: Arc::clone(&setup),
-        reloader: Reloader::new(file, config, override_datapath, log, Arc::clone(&core)),
+        reloader: Reloader::new(file, config, override_datapath, log.clone(), Arc::clone(&core)),
         phones,
         logs,
     });
@@ -213,6 +213,7 @@ pub async fn run(
         Web::new(Arc::clone(&views) as Arc<dyn Appliance>, Arc::clone(&store), setup, &core.measures.metrics);
 
     let mut tasks: Vec<JoinHandle<()>> = service_tasks;
+    tasks.push(tokio::spawn(log.keep_files()));
     for ready in &networks {
         tasks.push(tokio::spawn(Arc::clone(&core).receive(ready.id)));
     }

@@ -84,6 +84,11 @@ pub const CAPTURE_PACKETS: &str = "branchline_capture_packets_total";
 /// Captures that ended because their file could not be written.
 pub const CAPTURE_FAILURES: &str = "branchline_capture_failures_total";
 
+/// Lines that are not in the log's files because the queue was full.
+pub const LOG_LINES_LOST: &str = "branchline_log_lines_lost_total";
+/// Writes to the log's files that failed.
+pub const LOG_WRITE_FAILURES: &str = "branchline_log_write_failures_total";
+
 /// Values of the label `result` of [`CAPTURE_PACKETS`].
 pub mod capture {
     /// In the file.

@@ -29,6 +29,10 @@ pub struct ServiceMetrics {
     pub provisioning_upstream_failures: IntCounterVec,
     /// Bytes of cached files on disk.
     pub provisioning_cache_bytes: IntGauge,
+    /// Lines lost by the log.
+    pub log_lines_lost: IntCounter,
+    /// Failed writes of the log.
+    pub log_write_failures: IntCounter,
     /// Captures that run.
     pub captures_running: IntGauge,
     /// Packets for captures: result.
@@ -52,7 +56,20 @@ impl ServiceMetrics {
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
+        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
+            let metric = IntCounter::new(name, help)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
         Ok(Self {
+            log_lines_lost: counter(
+                names::LOG_LINES_LOST,
+                "Lines that are not in the log's files because the queue was full.",
+            )?,
+            log_write_failures: counter(
+                names::LOG_WRITE_FAILURES,
+                "Writes to the log's files that failed, as when the disk is full.",
+            )?,
             dhcp_messages: counters(
                 names::DHCP_MESSAGES,
                 "DHCP messages of phones, by type; inform: answered.",

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::IpAddr,
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -29,8 +30,9 @@ use crate::{
     control::{
         CallView, FlowView, NetworkView, PhoneView, RegistrationView, ReloadedView, ServerView, StatusView,
     },
+    log::{LogView, TopicView},
     metrics::Metrics,
-    provisioning::{PhoneActivity, StageView},
+    provisioning::{PhoneActivity, StageView, syslog::SyslogView},
     store::{Entry, Scope, Store, StoreError, tests_support::Directory},
 };
 
@@ -194,6 +196,38 @@ impl Appliance for Pretended {
 
     fn forget_certificate(&self, fingerprint: &str) -> Result<bool, StoreError> {
         self.store.forget_certificate(fingerprint)
+    }
+
+    fn log(&self) -> LogView {
+        let topic = TopicView {
+            topic: "sip".to_owned(),
+            level: Some("debug".to_owned()),
+            until_restart: true,
+        };
+        LogView {
+            level: "info".to_owned(),
+            topics: vec![topic],
+            directory: None,
+            retention_days: 7,
+            fixed: false,
+            lines_lost: 3,
+            write_failures: 0,
+        }
+    }
+
+    fn phone_logs(&self, phone: Option<IpAddr>, _lines: usize) -> Option<Vec<SyslogView>> {
+        let line = SyslogView {
+            phone: "10.61.0.11".to_owned(),
+            received_unix_ms: 1_700_000_000_000,
+            severity: "warning".to_owned(),
+            facility: None,
+            sent: None,
+            host: None,
+            application: Some("sip".to_owned()),
+            data: None,
+            message: HOSTILE.to_owned(),
+        };
+        Some(if phone.is_none_or(|phone| phone.to_string() == line.phone) { vec![line] } else { Vec::new() })
     }
 
     fn captures(&self) -> Result<Vec<CaptureView>, CaptureError> {
