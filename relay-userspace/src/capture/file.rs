@@ -206,6 +206,10 @@ mod tests {
             assert!(whole(&path, Some(&store)).is_err(), "{description}");
         }
         fs::write(&path, &good[..HEAD + chunk]).unwrap();
-        assert_eq!(whole(&path, Some(&store)).unwrap().len(), CHUNK, "interrupted: what is whole can be read");
+        assert_eq!(
+            whole(&path, Some(&store)).unwrap().len(),
+            CHUNK,
+            "interrupted: what is whole can be read"
+        );
     }
 }

@@ -22,11 +22,8 @@ pub(super) fn frame(copy: &PacketCopy) -> Option<(Vec<u8>, usize)> {
     let payload = &copy.payload[..copy.payload.len().min(MOST_PAYLOAD)];
     let (source, destination) = (copy.source, copy.destination);
     let (source_mac, destination_mac) = if copy.way == Way::In { (OTHER, OWN) } else { (OWN, OTHER) };
-    let mut ethernet = Ethernet2Header {
-        source: source_mac,
-        destination: destination_mac,
-        ether_type: ether_type::IPV4,
-    };
+    let mut ethernet =
+        Ethernet2Header { source: source_mac, destination: destination_mac, ether_type: ether_type::IPV4 };
     let mut bytes = Vec::with_capacity(payload.len() + 64);
     let length = u16::try_from(UdpHeader::LEN + payload.len()).ok()?;
     match (source.ip(), destination.ip()) {
@@ -63,7 +60,6 @@ pub(super) fn frame(copy: &PacketCopy) -> Option<(Vec<u8>, usize)> {
     bytes.extend(payload);
     Some((bytes, headers + copy.payload.len()))
 }
-
 
 #[cfg(test)]
 mod tests {

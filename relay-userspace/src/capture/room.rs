@@ -214,11 +214,7 @@ impl Captures {
                 directory.display()
             ))
         };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(PRIVATE_DIRECTORY)
-            .create(&directory)
-            .map_err(wrong)?;
+        fs::DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(&directory).map_err(wrong)?;
         let captures = Self {
             store,
             networks,
@@ -304,10 +300,8 @@ impl Captures {
         let labels: Vec<String> = self.networks.iter().map(|network| network.name.clone()).collect();
         let (recording, head) = Recording::begin(most_bytes, &wanted.call_id, &labels);
         let make = || -> io::Result<Writer> {
-            let mut writer = Writer::create(
-                &self.content_path(&name, sealed),
-                sealed.then(|| Arc::clone(&self.store)),
-            )?;
+            let mut writer =
+                Writer::create(&self.content_path(&name, sealed), sealed.then(|| Arc::clone(&self.store)))?;
             writer.write(&head)?;
             self.describe(&name, &description)?;
             Ok(writer)

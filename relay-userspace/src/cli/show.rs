@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use crate::{
     capture::CaptureView,
-    log::LogView,
     control::{
         CallView, CertificateView, EntryView, FlowView, PhoneView, ReloadedView, ServerView, SetupLinkView,
         StatusView,
     },
+    log::LogView,
     provisioning::syslog::SyslogView,
 };
 

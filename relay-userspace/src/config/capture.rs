@@ -55,7 +55,8 @@ impl Capture {
             }
         }
         if self.max_mib > self.total_mib {
-            let message = format!("one capture may take {} MiB, all together only {}", self.max_mib, self.total_mib);
+            let message =
+                format!("one capture may take {} MiB, all together only {}", self.max_mib, self.total_mib);
             return Err(("capture.total_mib", message));
         }
         Ok(())

@@ -12,7 +12,9 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Capture, Clock, ConfigError, Dhcp, Log, PortRange, Provisioning, ServerUri, StatusRange, Syslog, Tls, Web};
+use super::{
+    Capture, Clock, ConfigError, Dhcp, Log, PortRange, Provisioning, ServerUri, StatusRange, Syslog, Tls, Web,
+};
 use crate::net::{DatapathChoice, Dscp, Latching, NetworkId, Role, Transport};
 
 /// The whole configuration.

@@ -227,13 +227,13 @@ impl Core {
     fn server_news(&self, news: &upstream::Output) {
         match news {
             upstream::Output::Changed { target, health: Health::Down(failure) } => {
-                warn!(server = %target.server, address = %target.address, reason = %failure, "a server is down");
+                warn!(target: "branchline::upstream", server = %target.server, address = %target.address, reason = %failure, "a server is down");
             }
             upstream::Output::Changed { target, .. } => {
-                info!(server = %target.server, address = %target.address, "a server is up");
+                info!(target: "branchline::upstream", server = %target.server, address = %target.address, "a server is up");
             }
             upstream::Output::Preferred(target) => {
-                info!(server = %target.server, address = %target.address, "this server is tried first from now on");
+                info!(target: "branchline::upstream", server = %target.server, address = %target.address, "this server is tried first from now on");
             }
             upstream::Output::Probe(_) | upstream::Output::Resolve(_) => {}
         }

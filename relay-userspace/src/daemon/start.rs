@@ -499,7 +499,13 @@ fn captures(
     });
     let configured = config.capture.directory.clone();
     let directory = configured.unwrap_or_else(|| config.state.directory.join("captures"));
-    Captures::open(directory, config.capture.clone(), networks.collect(), Arc::clone(store), &metrics.services)
+    Captures::open(
+        directory,
+        config.capture.clone(),
+        networks.collect(),
+        Arc::clone(store),
+        &metrics.services,
+    )
 }
 
 /// The certificate that the appliance shows, to phones, servers and browsers.

@@ -1,6 +1,12 @@
 //! What the daemon answers to the command line and to Prometheus.
 
-use std::{collections::HashMap, net::{IpAddr, SocketAddr}, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use relay_ebpf::FlowKind;
@@ -13,8 +19,8 @@ use crate::{
     capture::{CaptureError, CaptureView, Part, Sealing, Wanted},
     config::{ConfigError, LogWord},
     control::{
-        Answers, CallView, CapturePartView, CaptureStartedView, EntryView, FlowView, NetworkView, PhoneView, RegistrationView, ReloadedView,
-        Request, Response, ServerView, StatusView,
+        Answers, CallView, CapturePartView, CaptureStartedView, EntryView, FlowView, NetworkView, PhoneView,
+        RegistrationView, ReloadedView, Request, Response, ServerView, StatusView,
     },
     datapath::{Carrier, FlowReport},
     log::{LogView, Topic},
@@ -330,8 +336,7 @@ impl Answers for Views {
             Request::Captures => or_error(self.core.captures.list(), Response::Captures),
             Request::StartCapture { call_id, seconds, mib, encrypt } => {
                 let sealing = encrypt.map(|wanted| if wanted { Sealing::Sealed } else { Sealing::Plain });
-                let wanted =
-                    Wanted { call_id: call_id.clone(), seconds: *seconds, mib: *mib, sealing };
+                let wanted = Wanted { call_id: call_id.clone(), seconds: *seconds, mib: *mib, sealing };
                 or_error(self.core.start_capture(&wanted), |name| {
                     Response::CaptureStarted(CaptureStartedView { name })
                 })

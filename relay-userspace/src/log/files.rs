@@ -84,9 +84,8 @@ pub(super) async fn keep(directory: PathBuf, settings: impl Fn() -> config::Log)
 }
 
 fn look(directory: &Path, settings: &config::Log) -> io::Result<()> {
-    let names: BTreeSet<String> = fs::read_dir(directory)?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
+    let names: BTreeSet<String> =
+        fs::read_dir(directory)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
     for due in due(&names, OffsetDateTime::now_utc(), settings) {
         match due {
             Due::Compress(name) => {

@@ -25,15 +25,8 @@ pub enum Topic {
 
 impl Topic {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Sip,
-        Self::Media,
-        Self::Datapath,
-        Self::Servers,
-        Self::Provisioning,
-        Self::Web,
-        Self::Status,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Sip, Self::Media, Self::Datapath, Self::Servers, Self::Provisioning, Self::Web, Self::Status];
 
     /// Its name.
     #[must_use]

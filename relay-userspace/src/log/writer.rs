@@ -14,7 +14,7 @@ use std::{
 
 use tracing_appender::{
     non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard},
-    rolling::{Rotation, Builder},
+    rolling::{Builder, Rotation},
 };
 
 use super::files::{PREFIX, SUFFIX};
@@ -60,7 +60,9 @@ impl<W: Write> Write for Watched<W> {
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 if !std::mem::replace(&mut self.failing, true) {
                     // The log itself cannot say it.
-                    eprintln!("branchline: log files cannot be written: {error}; lines are lost until they can");
+                    eprintln!(
+                        "branchline: log files cannot be written: {error}; lines are lost until they can"
+                    );
                 }
             }
         }

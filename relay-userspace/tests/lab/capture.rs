@@ -22,7 +22,8 @@ const ENOUGH: u64 = 60;
 /// The one capture that there is, once it has ended.
 fn ended(site: &Site) -> Result<CaptureView> {
     interrupt::wait_until(LIMIT, "the capture to end", || {
-        let list: Vec<CaptureView> = serde_json::from_value(site.appliance.ask(&site.lab, &["capture", "list"])?)?;
+        let list: Vec<CaptureView> =
+            serde_json::from_value(site.appliance.ask(&site.lab, &["capture", "list"])?)?;
         Ok(list.into_iter().next().filter(|capture| capture.state == "ended"))
     })
 }
@@ -81,7 +82,8 @@ fn a_call_is_captured(datapath: &str, sealed: bool) -> Result<()> {
         let left = packets.iter().filter(|packet| {
             packet.source.to_string() == flow.out && Some(packet.destination.to_string()) == flow.destination
         });
-        let (arrived, left) = (arrived.count() as u64, left.filter(|packet| packet.dscp == 46).count() as u64);
+        let (arrived, left) =
+            (arrived.count() as u64, left.filter(|packet| packet.dscp == 46).count() as u64);
         assert_eq!(arrived, left, "{flow:#?}");
         if datapath == "kernel" {
             assert_eq!(arrived, counted, "all that userspace has carried since the capture began: {flow:#?}");
@@ -101,7 +103,8 @@ fn a_call_is_captured(datapath: &str, sealed: bool) -> Result<()> {
     let of = |what: &str| requests.iter().filter(|start| *start == what).count();
     assert_eq!((of("BYE"), of("SIP/2.0")), (2, 2), "{requests:?}");
 
-    let ports = tshark(&file, &["-T", "fields", "-e", "frame.interface_name", "-e", "frame.packet_flags_direction"])?;
+    let ports =
+        tshark(&file, &["-T", "fields", "-e", "frame.interface_name", "-e", "frame.packet_flags_direction"])?;
     for line in ["office\t0x00000001", "office\t0x00000002", "centre\t0x00000001", "centre\t0x00000002"] {
         assert!(ports.lines().any(|found| found == line), "{line}:\n{ports}");
     }
@@ -112,7 +115,8 @@ fn a_call_is_captured(datapath: &str, sealed: bool) -> Result<()> {
     assert!(statistics.contains(&format!(" {} ", packets.len())), "{statistics}");
 
     site.appliance.ask(&site.lab, &["capture", "remove", &name])?;
-    let left: Vec<CaptureView> = serde_json::from_value(site.appliance.ask(&site.lab, &["capture", "list"])?)?;
+    let left: Vec<CaptureView> =
+        serde_json::from_value(site.appliance.ask(&site.lab, &["capture", "list"])?)?;
     assert!(left.is_empty());
     Ok(())
 }
@@ -147,7 +151,8 @@ fn a_capture_that_is_stopped_gives_the_call_back_to_the_kernel_and_nothing_is_lo
     assert_eq!(capture.reason.as_deref(), Some("stopped"));
     let captured = site.until_flows(4, |flow| flow.datapath == "kernel")?;
     let more = |flow: &FlowView| {
-        let then = captured.iter().find(|then| then.local == flow.local).map_or(0, |then| then.kernel_packets);
+        let then =
+            captured.iter().find(|then| then.local == flow.local).map_or(0, |then| then.kernel_packets);
         flow.kind == "rtcp" || flow.kernel_packets > then + 20
     };
     site.until_flows(4, more)?;

@@ -14,6 +14,7 @@ mod dhcp_inform;
 mod generic_mode;
 mod hostile_sip;
 mod keeps_forwarding;
+mod logs;
 mod next_hops;
 mod no_leaks;
 mod no_ports;

@@ -1,7 +1,11 @@
 //! Diagnostics: the log's level and the configuration file to take away.
 
 use askama::Template;
-use axum::{Extension, extract::{Query, State}, response::Response};
+use axum::{
+    Extension,
+    extract::{Query, State},
+    response::Response,
+};
 
 use serde::Deserialize;
 

@@ -55,7 +55,15 @@ const fn field(key: &'static str, label: &'static str, help: &'static str, contr
 }
 
 const SWITCH: Control = Choice(&[("true", "on"), ("false", "off")]);
-const TOPIC: Control = Choice(&[("", "as the base"), ("off", "off"), ("error", "error"), ("warn", "warn"), ("info", "info"), ("debug", "debug"), ("trace", "trace")]);
+const TOPIC: Control = Choice(&[
+    ("", "as the base"),
+    ("off", "off"),
+    ("error", "error"),
+    ("warn", "warn"),
+    ("info", "info"),
+    ("debug", "debug"),
+    ("trace", "trace"),
+]);
 const MINUTE_MS: Control = Number { least: 1, most: 60_000 };
 const MONTH: Control = Number { least: 1, most: 2_592_000 };
 const DSCP: Control = Number { least: 0, most: 63 };
@@ -333,10 +341,20 @@ pub(super) static DIAGNOSTICS: Section = Section {
         field("log.topics.sip", "Log of: SIP", "Messages and registrations.", TOPIC),
         field("log.topics.media", "Log of: Media", "Media sessions.", TOPIC),
         field("log.topics.datapath", "Log of: Datapath", "Flows and packets.", TOPIC),
-        field("log.topics.servers", "Log of: Servers", "The central servers, their names and certificates.", TOPIC),
+        field(
+            "log.topics.servers",
+            "Log of: Servers",
+            "The central servers, their names and certificates.",
+            TOPIC,
+        ),
         field("log.topics.provisioning", "Log of: Provisioning", "DHCP, clock, phones' logs, files.", TOPIC),
         field("log.topics.web", "Log of: Pages", "Pages, REST and command line.", TOPIC),
-        field("log.topics.status", "Log of: Status", "Start, configuration, captures, and everything else.", TOPIC),
+        field(
+            "log.topics.status",
+            "Log of: Status",
+            "Start, configuration, captures, and everything else.",
+            TOPIC,
+        ),
         field(
             "log.directory",
             "Directory of log files",

@@ -97,7 +97,9 @@ pub(super) fn router(web: &Web) -> Router<Web> {
         let scope = if looks { Scope::Read } else { Scope::Write };
         let handler = match access {
             Access::Open => handler,
-            Access::Known | Access::Confidential => handler.layer(from_fn_with_state((web.clone(), scope), access::authorise)),
+            Access::Known | Access::Confidential => {
+                handler.layer(from_fn_with_state((web.clone(), scope), access::authorise))
+            }
         };
         router = router.route(path, handler);
     }

@@ -199,11 +199,8 @@ impl Appliance for Pretended {
     }
 
     fn log(&self) -> LogView {
-        let topic = TopicView {
-            topic: "sip".to_owned(),
-            level: Some("debug".to_owned()),
-            until_restart: true,
-        };
+        let topic =
+            TopicView { topic: "sip".to_owned(), level: Some("debug".to_owned()), until_restart: true };
         LogView {
             level: "info".to_owned(),
             topics: vec![topic],

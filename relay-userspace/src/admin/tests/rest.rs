@@ -102,7 +102,10 @@ async fn every_answer_has_the_fields_that_the_document_names() {
     let mut asked = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
         let Some(operation) = operations.get("get") else { continue };
-        let concrete = path.replace("{call_id}", "call%2F1%3F%26%23%40host").replace("{number}", "1").replace("{name}", &capture);
+        let concrete = path
+            .replace("{call_id}", "call%2F1%3F%26%23%40host")
+            .replace("{number}", "1")
+            .replace("{name}", &capture);
         let answer = house.ask(Method::GET, &concrete, &token, None).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.body);
         let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"];
@@ -251,7 +254,8 @@ async fn a_capture_is_begun_stopped_taken_away_and_removed_and_only_by_who_may_c
     );
     let unknown = ask(Method::POST, "/captures", &write, Some(json!({"call_id": "nobody"}))).await;
     assert_eq!(unknown.status, StatusCode::NOT_FOUND);
-    let too_long = ask(Method::POST, "/captures", &write, Some(json!({"call_id": CALL, "seconds": 601}))).await;
+    let too_long =
+        ask(Method::POST, "/captures", &write, Some(json!({"call_id": CALL, "seconds": 601}))).await;
     assert_eq!(too_long.status, StatusCode::CONFLICT, "{}", too_long.body);
     let begun = ask(Method::POST, "/captures", &write, Some(wanted)).await;
     assert_eq!(begun.status, StatusCode::CREATED);
