@@ -202,7 +202,7 @@ impl Captures {
     /// # Errors
     /// The directory cannot be made or read.
     pub fn open(
-        directory: PathBuf,
+        directory: &Path,
         settings: config::Capture,
         networks: Vec<Network>,
         store: Arc<Store>,
@@ -214,7 +214,7 @@ impl Captures {
                 directory.display()
             ))
         };
-        fs::DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(&directory).map_err(wrong)?;
+        fs::DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(directory).map_err(wrong)?;
         let captures = Self {
             store,
             networks,
@@ -223,7 +223,7 @@ impl Captures {
             count: AtomicUsize::new(0),
             ended: Notify::new(),
             metrics: metrics.clone(),
-            directory: directory.clone(),
+            directory: directory.to_owned(),
         };
         for (name, mut description) in captures.on_disk().map_err(wrong)? {
             if description.end.is_none() {

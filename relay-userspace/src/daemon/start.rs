@@ -500,7 +500,7 @@ fn captures(
     let configured = config.capture.directory.clone();
     let directory = configured.unwrap_or_else(|| config.state.directory.join("captures"));
     Captures::open(
-        directory,
+        &directory,
         config.capture.clone(),
         networks.collect(),
         Arc::clone(store),

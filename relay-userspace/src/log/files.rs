@@ -138,7 +138,8 @@ mod tests {
         let compress = |name: &str| Due::Compress(name.to_owned());
         let remove = |name: &str| Due::Remove(name.to_owned());
         let yesterday = "branchline.2026-11-20.log";
-        let rows: [(&str, &[&str], OffsetDateTime, &config::Log, Vec<Due>); 11] = [
+        type Row<'a> = (&'a str, &'a [&'a str], OffsetDateTime, &'a config::Log, Vec<Due>);
+        let rows: [Row<'_>; 11] = [
             ("today's", &["branchline.2026-11-21.log"], noon, &settings, vec![]),
             ("yesterday's, too early", &[yesterday], early, &settings, vec![]),
             ("yesterday's, in time", &[yesterday], noon, &settings, vec![compress(yesterday)]),

@@ -325,7 +325,7 @@ impl House {
             ports: [8060, 8060, 8061],
         };
         let captures = Captures::open(
-            directory.path().join("captures"),
+            &directory.path().join("captures"),
             crate::config::Capture::default(),
             vec![network],
             Arc::clone(&store),

@@ -273,6 +273,9 @@ async fn a_capture_is_begun_stopped_taken_away_and_removed_and_only_by_who_may_c
     let person = house.sign_in();
     let page = house.get("/diagnostics", Some(&person)).await.body;
     assert!(page.contains(&format!("{path}/content")) && page.contains("sealed"), "{page}");
+    assert!(page.contains("10.61.0.11") && !page.contains("<script>alert"), "the phone's line is escaped");
+    let other = house.get("/diagnostics?phone=10.61.0.99", Some(&person)).await.body;
+    assert!(other.contains("No line was received."), "{other}");
     let wrong = house.post("/captures/start", &person, &[("call_id", "nobody")]).await;
     assert_eq!(wrong.status, StatusCode::SEE_OTHER);
     assert!(house.get("/diagnostics", Some(&person)).await.body.contains("Not done: no call with Call-ID"));

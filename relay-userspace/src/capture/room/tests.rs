@@ -24,7 +24,7 @@ impl House {
         let metrics = Metrics::new().unwrap();
         let path = directory.path().join("captures");
         let captures =
-            Captures::open(path, settings, networks(), Arc::clone(&store), &metrics.services).unwrap();
+            Captures::open(&path, settings, networks(), Arc::clone(&store), &metrics.services).unwrap();
         Self { captures: Arc::new(captures), store, metrics, directory }
     }
 
@@ -169,7 +169,7 @@ async fn a_capture_that_the_last_daemon_did_not_end_is_marked_and_names_lead_now
     let (name, _tap) = house.start("a").unwrap();
     let path = house.directory.path().join("captures");
     let again = Captures::open(
-        path,
+        &path,
         config::Capture::default(),
         networks(),
         Arc::clone(&house.store),
