@@ -12,6 +12,7 @@
 //! | 3 | [`control`] | the command line's socket |
 //! | 3 | [`provisioning`] | what phones need before they register: DHCP options, files, time, a keeper of logs |
 //! | 3 | [`proxy`] | where each SIP message goes and what becomes of it on the way |
+//! | 2 | [`capture`] | diagnostic captures of calls |
 //! | 2 | [`media`] | media sessions: offer and answer in, flows out |
 //! | 2 | [`upstream`] | the central servers: whom to try, whom to probe |
 //! | 2 | [`symptoms`] | what is wrong, in words |
@@ -31,6 +32,7 @@
 #![deny(unsafe_code)]
 
 pub mod admin;
+pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod control;

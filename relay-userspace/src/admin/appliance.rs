@@ -1,10 +1,13 @@
 //! What the faces show and ask for; the daemon implements it.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use crate::{
+    capture::{CaptureError, CaptureView, Part, Wanted},
     config::ConfigError,
     control::{CallView, FlowView, PhoneView, ReloadedView, StatusView},
+    log::LogView,
+    provisioning::syslog::SyslogView,
     store::{Entry, StoreError},
 };
 
@@ -86,6 +89,42 @@ pub trait Appliance: Send + Sync + 'static {
     /// # Errors
     /// The store's.
     fn forget_certificate(&self, fingerprint: &str) -> Result<bool, StoreError>;
+
+    /// The log as it stands.
+    fn log(&self) -> LogView;
+
+    /// The last lines of phones' logs, oldest first; none if they are not received.
+    fn phone_logs(&self, phone: Option<IpAddr>, lines: usize) -> Option<Vec<SyslogView>>;
+
+    /// The captures, the newest first.
+    ///
+    /// # Errors
+    /// Their directory cannot be read.
+    fn captures(&self) -> Result<Vec<CaptureView>, CaptureError>;
+
+    /// Begins to capture a call; returns the capture's name.
+    ///
+    /// # Errors
+    /// No such call stands, a limit is reached, or the file cannot be made.
+    fn start_capture(&self, wanted: &Wanted) -> Result<String, CaptureError>;
+
+    /// Stops a capture.
+    ///
+    /// # Errors
+    /// No such one runs.
+    fn stop_capture(&self, name: &str) -> Result<(), CaptureError>;
+
+    /// Removes a capture that has ended.
+    ///
+    /// # Errors
+    /// There is no such one, it runs, or its file cannot be removed.
+    fn remove_capture(&self, name: &str) -> Result<(), CaptureError>;
+
+    /// A part of a capture's file, opened if it is sealed; parts are numbered from 0.
+    ///
+    /// # Errors
+    /// There is no such capture, or its file cannot be read.
+    fn capture_part(&self, name: &str, number: u64) -> Result<Part, CaptureError>;
 
     /// Stops and starts again with the file as it is then.
     fn restart(&self);

@@ -13,6 +13,7 @@ pub mod access;
 mod appliance;
 mod apply;
 mod assets;
+mod captures;
 mod guard;
 mod health;
 mod listener;

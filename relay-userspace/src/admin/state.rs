@@ -206,6 +206,18 @@ impl Web {
         Ok(spawn_blocking(move || work(&*appliance)).await.map_err(|_| Failure::Lost)??)
     }
 
+    /// Has the appliance do what may wait for a disk, off the threads that serve.
+    ///
+    /// # Errors
+    /// The worker was lost.
+    pub(super) async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Appliance) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let appliance = Arc::clone(&self.0.appliance);
+        spawn_blocking(move || work(&*appliance)).await.map_err(|_| Failure::Lost)
+    }
+
     /// Whether anybody can sign in. Once there is an administrator there always is one.
     pub(super) async fn has_administrator(&self) -> Result<bool, Failure> {
         if self.0.has_administrator.load(Ordering::Relaxed) {

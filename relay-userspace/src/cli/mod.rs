@@ -1,5 +1,6 @@
 //! The command line: starts the daemon, or asks the one that runs.
 
+mod capture;
 mod doctor;
 mod documents;
 mod show;
@@ -87,6 +88,18 @@ enum Command {
         #[command(flatten)]
         daemon: Daemon,
     },
+    /// Captures of calls, for troubleshooting: show them, start, stop, save, remove one.
+    Capture {
+        #[command(subcommand)]
+        command: capture::Command,
+    },
+    /// Show the levels of the log's topics, or set one until the restart.
+    Log {
+        #[command(subcommand)]
+        command: Option<Log>,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
     /// Show the central servers: which answer, which do not and why, and which is tried first.
     Servers {
         #[command(flatten)]
@@ -138,6 +151,19 @@ enum Command {
         try_attach: bool,
         #[command(flatten)]
         format: Format,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Log {
+    /// Set a topic's level until the restart.
+    Set {
+        /// sip, media, datapath, servers, provisioning, web or status.
+        topic: String,
+        /// off, error, warn, info, debug or trace; or default: as configured.
+        level: String,
+        #[command(flatten)]
+        daemon: Daemon,
     },
 }
 
@@ -233,7 +259,7 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
             if let Some(wanted) = datapath {
                 config.datapath.engine = wanted;
             }
-            let log = log::start(&config.log.level);
+            let log = log::start(&config.log);
             let ended =
                 daemon::run(&config, &file, datapath, log).await.map_err(|error| error.to_string())?;
             if ended == daemon::Ended::Restart {
@@ -263,6 +289,14 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
                 Response::Syslog(log) => print(daemon.format.output, &log, |log| show::syslog(log)),
                 other => return unexpected(&other),
             }
+        }
+        Command::Capture { command } => return capture::execute(command).await,
+        Command::Log { command: None, daemon } => match ask(&daemon, &Request::Log).await? {
+            Response::Log(log) => print(daemon.format.output, &log, show::log),
+            other => return unexpected(&other),
+        },
+        Command::Log { command: Some(Log::Set { topic, level, daemon }), .. } => {
+            return change(&daemon, &Request::SetLogTopic { topic, level }).await;
         }
         Command::Servers { daemon } => match ask(&daemon, &Request::Status).await? {
             Response::Status(status) => {

@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 
 use crate::{
+    capture::CaptureView,
     control::{
         CallView, CertificateView, EntryView, FlowView, PhoneView, ReloadedView, ServerView, SetupLinkView,
         StatusView,
     },
+    log::LogView,
     provisioning::syslog::SyslogView,
     symptoms::Severity,
 };
@@ -122,6 +124,47 @@ pub(super) fn setup_link(link: &SetupLinkView) -> String {
         link.valid_hours,
         link.links.join("\n")
     )
+}
+
+/// The log's levels.
+pub(super) fn log(log: &LogView) -> String {
+    let mut rows = vec![vec!["(base)".to_owned(), log.level.clone(), String::new()]];
+    rows.extend(log.topics.iter().map(|topic| {
+        let until = if topic.until_restart { "until the restart" } else { "" };
+        let level = topic.level.clone().unwrap_or_else(|| "as the base".to_owned());
+        vec![topic.topic.clone(), level, until.to_owned()]
+    }));
+    let mut text = table(&["topic", "level", ""], &rows);
+    if log.fixed {
+        text.push_str("\nRUST_LOG was set when the daemon started, and wins over all of these.\n");
+    }
+    let files = log.directory.as_deref().unwrap_or("none: standard error alone");
+    let _ = writeln!(
+        text,
+        "\nfiles           {files}\nlines lost      {}\nfailed writes   {}",
+        log.lines_lost, log.write_failures
+    );
+    text
+}
+
+/// Captures.
+pub(super) fn captures(captures: &[CaptureView]) -> String {
+    let rows: Vec<Vec<String>> = captures
+        .iter()
+        .map(|capture| {
+            vec![
+                capture.name.clone(),
+                capture.state.clone(),
+                capture.packets.to_string(),
+                capture.dropped.to_string(),
+                capture.bytes.to_string(),
+                if capture.encrypted { "yes" } else { "no" }.to_owned(),
+                capture.call_id.clone(),
+                capture.reason.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    table(&["capture", "state", "packets", "lost", "bytes", "sealed", "call", ""], &rows)
 }
 
 /// The servers in a line.

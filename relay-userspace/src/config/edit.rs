@@ -66,11 +66,15 @@ pub fn edit(text: &str, changes: &[Change]) -> Result<String, EditError> {
         match change {
             Change::Set { key, value } => {
                 let (table, name) =
-                    key.split_once('.').ok_or_else(|| wrong(key, "it is not a key of a table"))?;
-                let item = document.as_table_mut().entry(table).or_insert_with(|| Item::Table(Table::new()));
-                let table =
-                    item.as_table_like_mut().ok_or_else(|| wrong(key, "its table is not written as one"))?;
-                set(table, key, name, value)?;
+                    key.rsplit_once('.').ok_or_else(|| wrong(key, "it is not a key of a table"))?;
+                let mut place: &mut dyn TableLike = document.as_table_mut();
+                for part in table.split('.') {
+                    let item = place.entry(part).or_insert_with(|| Item::Table(Table::new()));
+                    place = item
+                        .as_table_like_mut()
+                        .ok_or_else(|| wrong(key, "its table is not written as one"))?;
+                }
+                set(place, key, name, value)?;
             }
             Change::SetInNetwork { network, key, value } => {
                 let full = format!("network.{key}");

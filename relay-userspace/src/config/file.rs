@@ -12,7 +12,9 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Clock, ConfigError, Dhcp, PortRange, Provisioning, ServerUri, StatusRange, Syslog, Tls, Web};
+use super::{
+    Capture, Clock, ConfigError, Dhcp, Log, PortRange, Provisioning, ServerUri, StatusRange, Syslog, Tls, Web,
+};
 use crate::net::{DatapathChoice, Dscp, Latching, NetworkId, Role, Transport};
 
 /// The whole configuration.
@@ -55,6 +57,9 @@ pub struct Config {
     /// The relay of firmware and configuration files.
     #[serde(default)]
     pub provisioning: Provisioning,
+    /// Diagnostic captures.
+    #[serde(default)]
+    pub capture: Capture,
     /// Metrics and health over HTTP.
     #[serde(default)]
     pub admin: Admin,
@@ -285,20 +290,6 @@ impl Control {
     pub const DEFAULT: &str = "/run/branchline/control.sock";
 }
 
-/// What is logged.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Log {
-    /// `error`, `warn`, `info`, `debug` or `trace`, or a filter by module as tracing reads it.
-    pub level: String,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { level: "info".to_owned() }
-    }
-}
-
 fn default_sip_port() -> u16 {
     /// The reference products' UDP port.
     const PORT: u16 = 8060;
@@ -479,10 +470,9 @@ impl Config {
             .and_then(|()| self.syslog.check())
             .and_then(|()| self.provisioning.check())
             .and_then(|()| self.web.check())
-            .map_err(|(key, message)| wrong(None, key, message))?;
-        tracing_subscriber::EnvFilter::try_new(&self.log.level).map(drop).map_err(|error| {
-            wrong(None, "log.level", format!("{:?} is no log filter: {error}", self.log.level))
-        })
+            .and_then(|()| self.capture.check())
+            .and_then(|()| self.log.check())
+            .map_err(|(key, message)| wrong(None, key, message))
     }
 }
 
@@ -596,6 +586,17 @@ servers = ["10.62.0.10:5060"]
             "upload_mib",
             "connections",
             "connections_per_phone",
+            "compress",
+            "compress_at",
+            "media",
+            "datapath",
+            "provisioning",
+            "web",
+            "status",
+            "max_mib",
+            "max_seconds",
+            "max_running",
+            "encrypt",
             "engine",
             "flows",
             "force_userspace",

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Config, Network};
+use super::{Config, LogWord, Network};
 
 /// When a new value takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +141,10 @@ fn list<T: ToString>(values: &[T]) -> Value {
     Value::List(values.iter().map(ToString::to_string).collect())
 }
 
+fn topic(level: Option<LogWord>) -> Value {
+    level.map_or(Value::Absent, |level| Value::Text(level.as_label().to_owned()))
+}
+
 /// The word by which the file spells a choice.
 fn word(value: impl Serialize) -> String {
     match serde_json::to_value(value) {
@@ -250,11 +254,28 @@ pub const KEYS: &[Key<Config>] = &[
     key("provisioning.connections_per_phone", Restart, Number, |config| {
         Value::Number(config.provisioning.connections_per_phone as u64)
     }),
+    key("capture.directory", Restart, Text, |config| path(config.capture.directory.as_ref())),
+    key("capture.max_mib", Running, Number, |config| Value::Number(config.capture.max_mib)),
+    key("capture.max_seconds", Running, Number, |config| Value::Number(config.capture.max_seconds)),
+    key("capture.total_mib", Running, Number, |config| Value::Number(config.capture.total_mib)),
+    key("capture.max_running", Running, Number, |config| Value::Number(config.capture.max_running as u64)),
+    key("capture.encrypt", Running, Flag, |config| Value::Flag(config.capture.encrypt)),
     key("admin.listen", Restart, Text, |config| text(&config.admin.listen)),
     key("web.listen", Restart, Text, |config| text(&config.web.listen)),
     key("web.rest_port", Restart, Number, |config| Value::Number(config.web.rest_port.into())),
     key("control.socket", Restart, Text, |config| text(&config.control.socket.display())),
     key("log.level", Running, Text, |config| text(&config.log.level)),
+    key("log.directory", Restart, Text, |config| path(config.log.directory.as_ref())),
+    key("log.retention_days", Running, Number, |config| Value::Number(config.log.retention_days)),
+    key("log.compress", Running, Flag, |config| Value::Flag(config.log.compress)),
+    key("log.compress_at", Running, Text, |config| text(&config.log.compress_at)),
+    key("log.topics.sip", Running, Text, |config| topic(config.log.topics.sip)),
+    key("log.topics.media", Running, Text, |config| topic(config.log.topics.media)),
+    key("log.topics.datapath", Running, Text, |config| topic(config.log.topics.datapath)),
+    key("log.topics.servers", Running, Text, |config| topic(config.log.topics.servers)),
+    key("log.topics.provisioning", Running, Text, |config| topic(config.log.topics.provisioning)),
+    key("log.topics.web", Running, Text, |config| topic(config.log.topics.web)),
+    key("log.topics.status", Running, Text, |config| topic(config.log.topics.status)),
 ];
 
 #[cfg(test)]

@@ -4,19 +4,23 @@
 //! not be silently without effect. `packaging/branchline.example.toml` documents every key and is itself
 //! checked by a test.
 
+mod capture;
 pub mod changes;
 pub mod edit;
 mod error;
 mod file;
 pub mod keys;
+mod log;
 pub mod save;
 mod services;
 mod tls;
 mod types;
 mod web;
 
+pub use capture::Capture;
 pub use error::ConfigError;
-pub use file::{Admin, Config, Control, Datapath, DscpMarks, Log, Media, Network, Sip, State, Upstream};
+pub use file::{Admin, Config, Control, Datapath, DscpMarks, Media, Network, Sip, State, Upstream};
+pub use log::{DayTime, Log, LogWord, Topics};
 pub use services::{Clock, Dhcp, Provisioning, Syslog, Unsynchronised};
 pub use tls::{ClientCertificates, Suite, Tls};
 pub use types::{Host, HttpServer, PortRange, Scheme, ServerUri, StatusRange};

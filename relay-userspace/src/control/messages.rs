@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    capture::CaptureView,
+    log::LogView,
     provisioning::{PhoneActivity, syslog::SyslogView},
     symptoms::Symptom,
 };
@@ -38,6 +40,45 @@ pub enum Request {
         phone: Option<String>,
         /// How many.
         lines: usize,
+    },
+    /// The log's levels.
+    Log,
+    /// Set a topic's level until the restart.
+    SetLogTopic {
+        /// Which.
+        topic: String,
+        /// The level; `default`: as configured.
+        level: String,
+    },
+    /// The captures.
+    Captures,
+    /// Begin to capture a call.
+    StartCapture {
+        /// Its Call-ID.
+        call_id: String,
+        /// For so many seconds at most.
+        seconds: Option<u64>,
+        /// Of so many MiB at most.
+        mib: Option<u64>,
+        /// Sealed or not; as configured unless it is given.
+        encrypt: Option<bool>,
+    },
+    /// Stop a capture.
+    StopCapture {
+        /// Its name.
+        name: String,
+    },
+    /// Remove a capture that has ended.
+    RemoveCapture {
+        /// Its name.
+        name: String,
+    },
+    /// A part of a capture's file.
+    CapturePart {
+        /// Its name.
+        name: String,
+        /// The part's number, from 0.
+        number: u64,
     },
     /// The servers' certificates that no authority vouches for.
     Certificates,
@@ -91,6 +132,14 @@ pub enum Response {
     Phones(Vec<PhoneView>),
     /// To [`Request::Syslog`], oldest first.
     Syslog(Vec<SyslogView>),
+    /// To [`Request::Log`].
+    Log(LogView),
+    /// To [`Request::Captures`], the newest first.
+    Captures(Vec<CaptureView>),
+    /// To [`Request::StartCapture`]: the capture's name.
+    CaptureStarted(CaptureStartedView),
+    /// To [`Request::CapturePart`].
+    CapturePart(CapturePartView),
     /// To [`Request::Certificates`].
     Certificates(Vec<CertificateView>),
     /// To [`Request::Entries`].
@@ -99,6 +148,22 @@ pub enum Response {
     Done,
     /// What is wrong with the request.
     Error(String),
+}
+
+/// A capture that has begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureStartedView {
+    /// Its name.
+    pub name: String,
+}
+
+/// A part of a capture's file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapturePartView {
+    /// Its bytes, base64 (RFC 4648 section 4).
+    pub content: String,
+    /// Whether another part follows.
+    pub more: bool,
 }
 
 /// A phone.

@@ -7,7 +7,7 @@ mod messages;
 mod socket;
 
 pub use messages::{
-    CallView, CertificateView, EntryView, FlowView, NetworkView, PhoneView, RegistrationView, ReloadedView,
-    Request, Response, ServerView, SetupLinkView, StatusView,
+    CallView, CapturePartView, CaptureStartedView, CertificateView, EntryView, FlowView, NetworkView,
+    PhoneView, RegistrationView, ReloadedView, Request, Response, ServerView, SetupLinkView, StatusView,
 };
 pub use socket::{Answers, ask, bind, serve};

@@ -20,10 +20,11 @@ use tracing::{debug, info, warn};
 
 use super::{certificates::Certificates, measures::Measures, names, plane::MediaPlane, start::credentials};
 use crate::{
+    capture::{CaptureError, Captures, Wanted},
     config::{Config, ServerUri},
-    datapath::{Engine, RtcpPacket, monotonic_ns},
+    datapath::{Engine, RtcpPacket, Way, monotonic_ns},
     media::Marks,
-    net::{NetworkId, Transport},
+    net::{Dscp, NetworkId, Transport},
     proxy::{self, Outcome, Output, Proxy},
     sip::{
         Hop,
@@ -56,6 +57,9 @@ pub(super) struct Core {
     pub(super) streams: Streams,
     pub(super) certificates: Certificates,
     pub(super) store: Arc<Store>,
+    pub(super) captures: Arc<Captures>,
+    /// What SIP leaves with.
+    sip_dscp: Dscp,
     /// The servers of DNS to ask; none: the system's.
     dns: Mutex<Vec<IpAddr>>,
     /// What was wrong when last looked at.
@@ -85,7 +89,8 @@ impl Core {
         streams: Streams,
         certificates: Certificates,
         store: Arc<Store>,
-        dns: Vec<IpAddr>,
+        captures: Arc<Captures>,
+        config: &Config,
     ) -> Self {
         Self {
             state: Mutex::new(State { proxy, plane }),
@@ -95,7 +100,9 @@ impl Core {
             streams,
             certificates,
             store,
-            dns: Mutex::new(dns),
+            captures,
+            sip_dscp: config.dscp.sip,
+            dns: Mutex::new(config.upstream.dns.clone()),
             symptoms: Mutex::default(),
             restart: Notify::new(),
             deadline: Notify::new(),
@@ -128,6 +135,8 @@ impl Core {
                 Output::Upstream(news) => self.server_news(&news),
             }
         }
+        // Before the session description leaves that brings packets to a new flow.
+        self.tap_flows(&state);
         drop(state);
         self.deadline.notify_one();
         tasks
@@ -135,6 +144,9 @@ impl Core {
 
     async fn work(self: &Arc<Self>, tasks: Vec<Task>) {
         for task in tasks {
+            if let Task::Transmit(hop, payload) = &task {
+                self.captures.message(Way::Out, *hop, payload, self.sip_dscp);
+            }
             match task {
                 Task::Transmit(hop, payload) if hop.transport == Transport::Udp => {
                     let Some(socket) = self.sockets.get(hop.network.index()) else { continue };
@@ -152,9 +164,43 @@ impl Core {
         }
     }
 
+    /// Has the flows of captured calls copied.
+    fn tap_flows(&self, state: &State) {
+        for (call_id, tap) in self.captures.taps() {
+            for call in state.proxy.calls_named(&call_id) {
+                let session = state.plane.sessions.query(&call.media_key);
+                for stream in session.into_iter().flat_map(|session| session.streams) {
+                    self.engine.attach_tap(Instant::now(), &stream.flows, &tap);
+                }
+            }
+        }
+    }
+
+    /// Begins a capture of a call that stands; returns its name.
+    pub(super) fn start_capture(&self, wanted: &Wanted) -> Result<String, CaptureError> {
+        let missing = || CaptureError::NotFound(format!("no call with Call-ID {:?} stands", wanted.call_id));
+        let stands = |state: &State| state.proxy.calls_named(wanted.call_id.as_bytes()).next().is_some();
+        if !stands(&self.state()) {
+            return Err(missing());
+        }
+        // The file is made without the lock: a slow disk must not keep messages waiting.
+        let (name, _tap) = self.captures.start(wanted)?;
+        self.tap_flows(&self.state());
+        Ok(name)
+    }
+
+    /// Gives the flows of captures that have ended back to who carried them.
+    pub(super) async fn release_captures(self: Arc<Self>) {
+        loop {
+            self.captures.one_ended().await;
+            self.engine.release_taps(Instant::now());
+        }
+    }
+
     /// Takes what of a configuration can change while calls stand.
     pub(super) fn reconfigure(self: &Arc<Self>, changes: proxy::Changes, marks: Marks, config: &Config) {
         self.dns.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.upstream.dns);
+        self.captures.reconfigure(config.capture.clone());
         let tasks = self.feed(|state| {
             let timeout = Duration::from_secs(config.media.timeout_seconds);
             state.plane.sessions.reconfigure(marks, config.sip.max_calls, timeout);
@@ -194,13 +240,13 @@ impl Core {
     fn server_news(&self, news: &upstream::Output) {
         match news {
             upstream::Output::Changed { target, health: Health::Down(failure) } => {
-                warn!(server = %target.server, address = %target.address, reason = %failure, "a server is down");
+                warn!(target: "branchline::upstream", server = %target.server, address = %target.address, reason = %failure, "a server is down");
             }
             upstream::Output::Changed { target, .. } => {
-                info!(server = %target.server, address = %target.address, "a server is up");
+                info!(target: "branchline::upstream", server = %target.server, address = %target.address, "a server is up");
             }
             upstream::Output::Preferred(target) => {
-                info!(server = %target.server, address = %target.address, "this server is tried first from now on");
+                info!(target: "branchline::upstream", server = %target.server, address = %target.address, "this server is tried first from now on");
             }
             upstream::Output::Probe(_) | upstream::Output::Resolve(_) => {}
         }
@@ -227,9 +273,10 @@ impl Core {
         while let Some(event) = events.recv().await {
             let now = Instant::now();
             let tasks = match event {
-                Event::Message { hop, payload } => self.feed(|state| {
-                    state.proxy.receive(now, &mut state.plane, hop, &payload);
-                }),
+                Event::Message { hop, payload } => {
+                    self.captures.message(Way::In, hop, &payload, Dscp::DEFAULT);
+                    self.feed(|state| state.proxy.receive(now, &mut state.plane, hop, &payload))
+                }
                 Event::Connected { hop, direction } => {
                     debug!(%hop, ?direction, "connected");
                     continue;
@@ -273,6 +320,7 @@ impl Core {
                         let datagram = Bytes::copy_from_slice(&buffer[..length]);
                         let now = Instant::now();
                         let hop = Hop::udp(network, source);
+                        self.captures.message(Way::In, hop, &datagram, Dscp::DEFAULT);
                         tasks.extend(self.feed(|state| {
                             state.proxy.receive(now, &mut state.plane, hop, &datagram);
                         }));
@@ -322,6 +370,7 @@ impl Core {
         loop {
             tick.tick().await;
             self.measures.jitter(&self.engine.reports(), &mut seen);
+            self.captures.calls_stand(|call_id| self.state().proxy.calls_named(call_id).next().is_some());
             let tasks = self.feed(|state| {
                 let now = Instant::now();
                 for call in state.plane.silent(now, monotonic_ns()) {

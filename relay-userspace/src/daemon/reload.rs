@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::{Config, ConfigError, changes, keys::Effect},
     control::ReloadedView,
-    log::LogLevel,
+    log::LogControl,
     metrics::names,
     net::DatapathChoice,
 };
@@ -37,7 +37,7 @@ pub(super) struct Reloader {
     started: Config,
     /// What the command line has set, whatever the file says.
     datapath: Option<DatapathChoice>,
-    log: LogLevel,
+    log: LogControl,
     core: Arc<Core>,
     known: Mutex<Known>,
 }
@@ -47,7 +47,7 @@ impl Reloader {
         file: &Path,
         started: &Config,
         datapath: Option<DatapathChoice>,
-        log: LogLevel,
+        log: LogControl,
         core: Arc<Core>,
     ) -> Self {
         Self {
@@ -59,6 +59,10 @@ impl Reloader {
             core,
             known: Mutex::new(Known { applied: started.clone(), waiting: Vec::new(), error: None }),
         }
+    }
+
+    pub(super) fn log(&self) -> &LogControl {
+        &self.log
     }
 
     pub(super) fn file(&self) -> &Path {
@@ -90,7 +94,7 @@ impl Reloader {
         let applied = of(&known.applied, Effect::Running);
         let waiting = of(&self.started, Effect::Restart);
         self.core.reconfigure(proxy_changes(&config), marks(&config), &config);
-        if let Err(error) = self.log.set(&config.log.level) {
+        if let Err(error) = self.log.set(&config.log) {
             error!(%error, level = config.log.level, "the log level cannot be set");
         }
         reloads.with_label_values(&[names::reload::APPLIED]).inc();

@@ -33,13 +33,14 @@ use super::{
 };
 use crate::{
     admin::{self, Appliance, Setup, Web},
+    capture::{self, CaptureError, Captures},
     config::{ClientCertificates, Config, Network, Tls},
     control,
     datapath::{
         Engine, EngineError, Settings as EngineSettings,
         kernel::{attach::Lifetime, programs::KernelLog},
     },
-    log::LogLevel,
+    log::LogControl,
     media::{Marks, MediaNetwork, Sessions, Settings as MediaSettings},
     metrics::{Metrics, MetricsError, names},
     net::{DatapathChoice, Dscp, NetworkId, Role, Transport, netlink},
@@ -72,6 +73,9 @@ pub enum StartError {
     /// The store.
     #[error("state: {0}")]
     Store(#[from] StoreError),
+    /// The directory of captures.
+    #[error("captures: {0}")]
+    Captures(#[from] CaptureError),
     /// Certificates and keys.
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
@@ -131,7 +135,7 @@ pub async fn run(
     config: &Config,
     file: &Path,
     override_datapath: Option<DatapathChoice>,
-    log: LogLevel,
+    log: LogControl,
 ) -> Result<Ended, StartError> {
     info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), "branchline starts");
     let networks = find_addresses(config).await?;
@@ -163,6 +167,7 @@ pub async fn run(
         warn!(%error, "the media ports cannot be kept from other programs (net.ipv4.ip_local_reserved_ports)");
     }
     let metrics = Metrics::new()?;
+    let captures = Arc::new(captures(config, &networks, &store, &metrics)?);
     let Services { phones, logs, tasks: service_tasks } =
         services::start(config, &offices(&networks), &metrics.services, &certificates)?;
     let (engine, copies) = Engine::start(&engine_settings(config, &networks)).await?;
@@ -196,7 +201,8 @@ pub async fn run(
         streams,
         certificates,
         Arc::clone(&store),
-        config.upstream.dns.clone(),
+        captures,
+        config,
     ));
     let pages_tls = pages_tls(config, &identity, &authorities)?;
     let setup = Arc::new(Setup::new(config.web.listen, &addresses));
@@ -207,7 +213,7 @@ pub async fn run(
         started: Instant::now(),
         started_unix: now_unix(),
         setup: Arc::clone(&setup),
-        reloader: Reloader::new(file, config, override_datapath, log, Arc::clone(&core)),
+        reloader: Reloader::new(file, config, override_datapath, log.clone(), Arc::clone(&core)),
         phones,
         logs,
     });
@@ -215,6 +221,7 @@ pub async fn run(
         Web::new(Arc::clone(&views) as Arc<dyn Appliance>, Arc::clone(&store), setup, &core.measures.metrics);
 
     let mut tasks: Vec<JoinHandle<()>> = service_tasks;
+    tasks.push(tokio::spawn(log.keep_files()));
     for ready in &networks {
         tasks.push(tokio::spawn(Arc::clone(&core).receive(ready.id)));
     }
@@ -222,6 +229,7 @@ pub async fn run(
     tasks.push(tokio::spawn(Arc::clone(&core).keep_time()));
     tasks.push(tokio::spawn(Arc::clone(&core).look_around()));
     tasks.push(tokio::spawn(Arc::clone(&core).read_rtcp(copies)));
+    tasks.push(tokio::spawn(Arc::clone(&core).release_captures()));
     let observed = Arc::clone(&views);
     tasks.push(tokio::spawn(async move {
         if let Err(error) = admin::serve(listener, observed).await {
@@ -278,6 +286,7 @@ pub async fn run(
     // A process that says that it stops is waited for and replaced; one that starts anew in place reloads.
     tell_supervisor(if ended == Ended::Stopped { NotifyState::Stopping } else { NotifyState::Reloading });
     info!(reason, calls = core.state().proxy.active_calls(), "branchline stops");
+    core.captures.shutdown().await;
     for task in &tasks {
         task.abort();
     }
@@ -487,6 +496,33 @@ async fn own_addresses(networks: &[Ready<'_>]) -> Result<Vec<IpAddr>, StartError
     }
     addresses.dedup();
     Ok(addresses)
+}
+
+/// The room of captures.
+fn captures(
+    config: &Config,
+    networks: &[Ready<'_>],
+    store: &Arc<Store>,
+    metrics: &Metrics,
+) -> Result<Captures, CaptureError> {
+    let networks = networks.iter().map(|ready| {
+        let udp = ready.network.sip_port;
+        let port = |transport| ready.network.port(transport).unwrap_or(udp);
+        capture::Network {
+            name: ready.network.name.clone(),
+            address: ready.address.into(),
+            ports: [udp, port(Transport::Tcp), port(Transport::Tls)],
+        }
+    });
+    let configured = config.capture.directory.clone();
+    let directory = configured.unwrap_or_else(|| config.state.directory.join("captures"));
+    Captures::open(
+        &directory,
+        config.capture.clone(),
+        networks.collect(),
+        Arc::clone(store),
+        &metrics.services,
+    )
 }
 
 /// The certificate that the appliance shows, to phones, servers and browsers.

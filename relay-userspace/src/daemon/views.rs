@@ -1,21 +1,35 @@
 //! What the daemon answers to the command line and to Prometheus.
 
-use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use relay_ebpf::FlowKind;
+use tracing::info;
 use zeroize::Zeroizing;
 
 use super::{certificates::certificate_view, core::Core, host, measures::attach_mode, reload::Reloader};
 use crate::{
     admin::{Appliance, Machine, Observed, Setup, Which},
-    config::ConfigError,
+    capture::{CaptureError, CaptureView, Part, Sealing, Wanted},
+    config::{ConfigError, LogWord},
     control::{
-        Answers, CallView, EntryView, FlowView, NetworkView, PhoneView, RegistrationView, ReloadedView,
-        Request, Response, ServerView, StatusView,
+        Answers, CallView, CapturePartView, CaptureStartedView, EntryView, FlowView, NetworkView, PhoneView,
+        RegistrationView, ReloadedView, Request, Response, ServerView, StatusView,
     },
     datapath::{Carrier, FlowReport},
+    log::{LogView, Topic},
+    metrics::raise,
     net::NetworkId,
-    provisioning::{Inventory, PhoneActivity, syslog::Book},
+    provisioning::{
+        Inventory, PhoneActivity,
+        syslog::{Book, SyslogView},
+    },
     proxy::CallInfo,
     registrar::Binding,
     store::{Entry, StoreError},
@@ -197,6 +211,24 @@ impl Views {
         }
     }
 
+    /// Sets a topic's level until the restart.
+    fn set_log_topic(&self, topic: &str, level: &str) -> Result<(), String> {
+        let known = Topic::parse(topic).ok_or_else(|| {
+            let names = Topic::ALL.map(Topic::as_label).join(", ");
+            format!("{topic:?} is no topic; there are {names}")
+        })?;
+        let word = match level {
+            "default" => None,
+            level => Some(LogWord::parse(level).ok_or_else(|| {
+                let words = LogWord::ALL.map(LogWord::as_label).join(", ");
+                format!("{level:?} is no level; there are {words}, and default")
+            })?),
+        };
+        self.reloader.log().set_topic(known, word)?;
+        info!(topic, level, "a topic's log level is set until the restart");
+        Ok(())
+    }
+
     fn flows(&self, call_id: Option<&str>) -> Vec<FlowView> {
         let mut owners: HashMap<SocketAddr, String> = HashMap::new();
         {
@@ -297,6 +329,26 @@ impl Answers for Views {
             Request::SetupLink => Response::SetupLink(self.setup.issue(Instant::now())),
             Request::Phones => Response::Phones(self.phones()),
             Request::Syslog { phone, lines } => self.syslog(phone.as_deref(), *lines),
+            Request::Log => Response::Log(self.reloader.log().view()),
+            Request::SetLogTopic { topic, level } => match self.set_log_topic(topic, level) {
+                Ok(()) => Response::Done,
+                Err(why) => Response::Error(why),
+            },
+            Request::Captures => or_error(self.core.captures.list(), Response::Captures),
+            Request::StartCapture { call_id, seconds, mib, encrypt } => {
+                let sealing = encrypt.map(|wanted| if wanted { Sealing::Sealed } else { Sealing::Plain });
+                let wanted = Wanted { call_id: call_id.clone(), seconds: *seconds, mib: *mib, sealing };
+                or_error(self.core.start_capture(&wanted), |name| {
+                    Response::CaptureStarted(CaptureStartedView { name })
+                })
+            }
+            Request::StopCapture { name } => or_error(self.core.captures.stop(name), |()| Response::Done),
+            Request::RemoveCapture { name } => or_error(self.core.captures.remove(name), |()| Response::Done),
+            Request::CapturePart { name, number } => {
+                or_error(self.core.captures.part(name, *number), |Part { content, more }| {
+                    Response::CapturePart(CapturePartView { content: BASE64_STANDARD.encode(content), more })
+                })
+            }
             Request::Certificates => answered(self.core.certificates.list(), |list| {
                 Response::Certificates(list.iter().map(certificate_view).collect())
             }),
@@ -383,6 +435,34 @@ impl Appliance for Views {
         self.core.certificates.forget(fingerprint)
     }
 
+    fn log(&self) -> LogView {
+        self.reloader.log().view()
+    }
+
+    fn phone_logs(&self, phone: Option<IpAddr>, lines: usize) -> Option<Vec<SyslogView>> {
+        self.logs.as_ref().map(|logs| logs.last(phone, lines))
+    }
+
+    fn captures(&self) -> Result<Vec<CaptureView>, CaptureError> {
+        self.core.captures.list()
+    }
+
+    fn start_capture(&self, wanted: &Wanted) -> Result<String, CaptureError> {
+        self.core.start_capture(wanted)
+    }
+
+    fn stop_capture(&self, name: &str) -> Result<(), CaptureError> {
+        self.core.captures.stop(name)
+    }
+
+    fn remove_capture(&self, name: &str) -> Result<(), CaptureError> {
+        self.core.captures.remove(name)
+    }
+
+    fn capture_part(&self, name: &str, number: u64) -> Result<Part, CaptureError> {
+        self.core.captures.part(name, number)
+    }
+
     fn restart(&self) {
         self.core.restart.notify_one();
     }
@@ -394,6 +474,10 @@ impl Appliance for Views {
     fn reload(&self) -> Result<ReloadedView, ConfigError> {
         self.reloader.reload()
     }
+}
+
+fn or_error<T>(result: Result<T, CaptureError>, answer: impl FnOnce(T) -> Response) -> Response {
+    result.map_or_else(|error| Response::Error(error.to_string()), answer)
 }
 
 fn answered<T>(result: Result<T, StoreError>, answer: impl FnOnce(T) -> Response) -> Response {
@@ -453,6 +537,9 @@ impl Observed for Views {
         measures.metrics.calls_active.set(active as i64);
         measures.metrics.registrations.set(bindings as i64);
         measures.datapath(&self.core.engine, &ports);
+        let log = self.reloader.log().view();
+        raise(&measures.metrics.services.log_lines_lost, log.lines_lost);
+        raise(&measures.metrics.services.log_write_failures, log.write_failures);
         measures.servers(&servers, &self.core.streams.hops());
         measures.metrics.text().map_err(|error| error.to_string())
     }

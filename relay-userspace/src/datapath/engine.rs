@@ -27,6 +27,7 @@ use super::{
     },
     relay::{Counters, PortSockets, RtcpPacket, Shared, SteeredSockets, bind_steered},
     shared::{SharedArray, watch},
+    tap::Tap,
 };
 use crate::net::{DatapathChoice, NetworkId, netlink};
 
@@ -222,6 +223,27 @@ impl Engine {
         let report = self.flows().remove(now, local);
         self.ports.close(local);
         report
+    }
+
+    /// Has copies of these flows' packets go to a tap. Userspace carries them from now on; what the kernel has
+    /// begun to forward arrives too.
+    pub fn attach_tap(&self, now: Instant, locals: &[SocketAddr], tap: &Tap) {
+        let mut flows = self.flows();
+        for local in locals {
+            flows.attach_tap(now, *local, tap);
+        }
+    }
+
+    /// Lets go of taps whose other end is closed: the kernel carries their flows again, if it can.
+    pub fn release_taps(&self, now: Instant) {
+        let wanted = {
+            let mut flows = self.flows();
+            flows.release_taps(now);
+            flows.wants_next_hops()
+        };
+        if wanted {
+            self.shared.wanted.notify_one();
+        }
     }
 
     /// A flow as it stands.

@@ -42,6 +42,8 @@ pub enum UserspaceReason {
     NoKernelDatapath,
     /// The configuration wants this address carried in userspace (`datapath.force_userspace`).
     Forced,
+    /// Its call is being captured: the copies are made in userspace.
+    Captured,
     /// An address is not IPv4.
     NotIpv4,
     /// Its packets come from, or go to, one of the appliance's own media addresses: they stay within this host,
@@ -58,6 +60,7 @@ impl UserspaceReason {
         match self {
             Self::NoKernelDatapath => "the kernel datapath is off or not to be had (see `branchline doctor`)",
             Self::Forced => "an address of this flow is listed in datapath.force_userspace",
+            Self::Captured => "being captured: userspace carries it until the capture ends",
             Self::NotIpv4 => "the kernel datapath carries IPv4 only",
             Self::OwnAddress => "the other end is an address of this host: another leg of the call",
             Self::NextHopTableFull => "the kernel's next-hop table is full",

@@ -32,6 +32,7 @@ use super::{
     kernel::next_hops::NextHops,
     kernel::tables::{KernelTables, Slots},
     shared::SharedArray,
+    tap::Tap,
 };
 use crate::net::{Latching, NetworkId};
 
@@ -170,6 +171,8 @@ pub(super) struct Flows {
     next_hops: NextHops,
     force_userspace: Vec<IpNet>,
     ended: HashMap<NetworkId, Totals>,
+    /// Who is to have copies of a flow's packets.
+    taps: HashMap<SocketAddr, Tap>,
     generation: u32,
 }
 
@@ -189,6 +192,7 @@ impl Flows {
             next_hops: NextHops::default(),
             force_userspace,
             ended: HashMap::new(),
+            taps: HashMap::new(),
             generation: 0,
         }
     }
@@ -240,6 +244,7 @@ impl Flows {
     pub(super) fn remove(&mut self, now: Instant, local: SocketAddr) -> Option<FlowReport> {
         let report = self.report(local)?;
         let entry = self.entries.remove(&local)?;
+        self.taps.remove(&local);
         if let (Some(kernel), Some(published)) = (&mut self.kernel, entry.published) {
             kernel.unpublish(now, published.place, local.port(), published.slot);
             if let Some(hop) = published.hop {
@@ -251,6 +256,37 @@ impl Flows {
         self.owners.remove(&entry.stats);
         self.stats_slots.give_back(now, entry.stats);
         Some(FlowReport { stats, ..report })
+    }
+
+    /// Has copies of a flow's packets go to a tap; from now on userspace carries it.
+    pub(super) fn attach_tap(&mut self, now: Instant, local: SocketAddr, tap: &Tap) {
+        let has_one = self.taps.get(&local).is_some_and(|tap| !tap.is_closed());
+        // A closed one would never be released: that has been done.
+        if self.entries.contains_key(&local) && !has_one && !tap.is_closed() {
+            self.taps.insert(local, tap.clone());
+            self.publish(now, local);
+        }
+    }
+
+    /// Lets go of taps whose other end is closed: their flows go back to who carried them before.
+    pub(super) fn release_taps(&mut self, now: Instant) {
+        let closed: Vec<SocketAddr> =
+            self.taps.iter().filter(|(_, tap)| tap.is_closed()).map(|(local, _)| *local).collect();
+        for local in closed {
+            self.taps.remove(&local);
+            self.publish(now, local);
+        }
+    }
+
+    /// A flow's tap, with the networks that its packets come from and go to.
+    pub(super) fn tap(&self, local: SocketAddr) -> Option<(Tap, NetworkId, NetworkId)> {
+        if self.taps.is_empty() {
+            return None;
+        }
+        let (tap, entry) = (self.taps.get(&local)?, self.entries.get(&local)?);
+        let from = entry.spec.from;
+        let to = self.entries.get(&entry.spec.out_source).map_or(from, |pair| pair.spec.from);
+        Some((tap.clone(), from, to))
     }
 
     /// Decides on a packet that came up, and learns from it.
@@ -411,6 +447,8 @@ impl Flows {
             UserspaceOr::Userspace(UserspaceReason::NoKernelDatapath)
         } else if known.clone().any(SocketAddr::is_ipv6) {
             UserspaceOr::Userspace(UserspaceReason::NotIpv4)
+        } else if self.taps.contains_key(&spec.local) {
+            UserspaceOr::Userspace(UserspaceReason::Captured)
         } else if forced {
             UserspaceOr::Userspace(UserspaceReason::Forced)
         } else if addresses.iter().flatten().any(|address| own(&address)) {

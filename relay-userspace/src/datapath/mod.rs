@@ -7,6 +7,7 @@
 //!   flow's source by policy (latching), counts, and says where the packet goes.
 //! - `kernel` holds the tables that the XDP and `sk_lookup` programs read, and keeps next hops current.
 //! - `relay` moves packets: few sockets for all ports where the kernel steers, a socket a port elsewhere.
+//! - `tap` hands copies of a flow's packets to who looks at its call; such a flow is carried by `relay`.
 //!
 //! Invariant: a flow is installed before anyone is told of its port, and is always carried by someone; if
 //! not by the kernel, the flow says why.
@@ -17,8 +18,10 @@ mod flows;
 pub mod kernel;
 mod relay;
 mod shared;
+mod tap;
 
 pub use engine::{Engine, EngineError, Settings, Totals};
 pub use flow::{Carrier, FlowReport, FlowSpec, RefusedSource, UserspaceReason};
 pub use relay::RtcpPacket;
 pub use shared::monotonic_ns;
+pub use tap::{PacketCopy, Tap, Tapped, Way, unix_ns};

@@ -79,6 +79,28 @@ pub const WEB_REFUSED: &str = "branchline_web_refused_total";
 /// Configurations that were read anew while running, by result.
 pub const CONFIGURATION_RELOADS: &str = "branchline_configuration_reloads_total";
 
+/// Diagnostic captures that run.
+pub const CAPTURES_RUNNING: &str = "branchline_captures_running";
+/// Packets for captures that have ended, by what became of the copy.
+pub const CAPTURE_PACKETS: &str = "branchline_capture_packets_total";
+/// Captures that ended because their file could not be written.
+pub const CAPTURE_FAILURES: &str = "branchline_capture_failures_total";
+
+/// Lines that are not in the log's files because the queue was full.
+pub const LOG_LINES_LOST: &str = "branchline_log_lines_lost_total";
+/// Writes to the log's files that failed.
+pub const LOG_WRITE_FAILURES: &str = "branchline_log_write_failures_total";
+
+/// Values of the label `result` of [`CAPTURE_PACKETS`].
+pub mod capture {
+    /// In the file.
+    pub const WRITTEN: &str = "written";
+    /// Lost: the queue was full.
+    pub const DROPPED: &str = "dropped";
+    /// Both.
+    pub const ALL: &[&str] = &[WRITTEN, DROPPED];
+}
+
 /// Values of the label `reason` of [`WEB_REFUSED`].
 pub mod web {
     /// Nobody has set an administrator yet.

@@ -29,6 +29,16 @@ pub struct ServiceMetrics {
     pub provisioning_upstream_failures: IntCounterVec,
     /// Bytes of cached files on disk.
     pub provisioning_cache_bytes: IntGauge,
+    /// Lines lost by the log.
+    pub log_lines_lost: IntCounter,
+    /// Failed writes of the log.
+    pub log_write_failures: IntCounter,
+    /// Captures that run.
+    pub captures_running: IntGauge,
+    /// Packets for captures: result.
+    pub capture_packets: IntCounterVec,
+    /// Captures whose file could not be written.
+    pub capture_failures: IntCounter,
     /// Files that could not be cached.
     pub provisioning_not_cached: IntCounter,
 }
@@ -46,7 +56,20 @@ impl ServiceMetrics {
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
+        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
+            let metric = IntCounter::new(name, help)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
         Ok(Self {
+            log_lines_lost: counter(
+                names::LOG_LINES_LOST,
+                "Lines that are not in the log's files because the queue was full.",
+            )?,
+            log_write_failures: counter(
+                names::LOG_WRITE_FAILURES,
+                "Writes to the log's files that failed, as when the disk is full.",
+            )?,
             dhcp_messages: counters(
                 names::DHCP_MESSAGES,
                 "DHCP messages of phones, by type; inform: answered.",
@@ -96,6 +119,21 @@ impl ServiceMetrics {
                 names::PROVISIONING_CACHE_BYTES,
                 "Bytes of cached files on disk.",
             )?,
+            captures_running: gauge(names::CAPTURES_RUNNING, "Diagnostic captures that run.")?,
+            capture_packets: {
+                let help = "Packets for captures that have ended, by what became of the copy.";
+                let metric = counters(names::CAPTURE_PACKETS, help, &["result"])?;
+                for result in names::capture::ALL {
+                    metric.with_label_values(&[*result]);
+                }
+                metric
+            },
+            capture_failures: {
+                let help = "Captures that ended because their file could not be written.";
+                let metric = IntCounter::new(names::CAPTURE_FAILURES, help)?;
+                registry.register(Box::new(metric.clone()))?;
+                metric
+            },
             provisioning_not_cached: {
                 let help = "Files that could not be cached, as when the disk is full; they were relayed.";
                 let metric = IntCounter::new(names::PROVISIONING_NOT_CACHED, help)?;

@@ -218,6 +218,15 @@ impl Proxy {
         self.calls.values().filter(|call| call.kind == Kind::Call && call.is_live()).map(|call| &call.info)
     }
 
+    /// Those of them with this Call-ID: more than one if a call passes the appliance twice.
+    pub fn calls_named(&self, call_id: &[u8]) -> impl Iterator<Item = &CallInfo> {
+        let keys = self.by_call_id.get(call_id).map_or(&[][..], Vec::as_slice);
+        keys.iter()
+            .filter_map(|key| self.calls.get(key))
+            .filter(|call| call.kind == Kind::Call && call.is_live())
+            .map(|call| &call.info)
+    }
+
     /// The calls that ended last, the oldest first.
     pub fn ended_calls(&self) -> impl Iterator<Item = &CallInfo> {
         self.ended.iter()

@@ -6,6 +6,7 @@
 
 mod bystanders;
 mod call_on_the_wire;
+mod capture;
 mod clock;
 mod credentials;
 mod dashboards;
@@ -13,6 +14,7 @@ mod dhcp_inform;
 mod generic_mode;
 mod hostile_sip;
 mod keeps_forwarding;
+mod logs;
 mod next_hops;
 mod no_leaks;
 mod no_ports;

@@ -7,11 +7,14 @@ use axum::{
 };
 use thiserror::Error;
 
-use crate::admin::{
-    access::Notice,
-    apply::ApplyError,
-    guard::Signed,
-    state::{Failure, Web},
+use crate::{
+    admin::{
+        access::Notice,
+        apply::ApplyError,
+        guard::Signed,
+        state::{Failure, Web},
+    },
+    capture::CaptureError,
 };
 
 /// What surrounds a page of somebody who is signed in.
@@ -104,6 +107,9 @@ pub(in crate::admin) enum PageError {
     /// The configuration.
     #[error("{0}")]
     Apply(#[from] ApplyError),
+    /// A capture.
+    #[error("{0}")]
+    Capture(CaptureError),
     /// The appliance's own.
     #[error("{0}")]
     Failure(#[from] Failure),
@@ -125,6 +131,7 @@ impl IntoResponse for PageError {
             Self::Failure(Failure::Busy(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Busy", "Nothing was changed.")
             }
+            Self::Capture(_) => (StatusCode::CONFLICT, "Not done", "Calls go on."),
             Self::Apply(_) => (StatusCode::CONFLICT, "Not applied", "The running configuration goes on."),
             Self::Failure(_) => (
                 StatusCode::INTERNAL_SERVER_ERROR,

@@ -5,6 +5,7 @@
 
 mod about;
 mod administration;
+mod captures;
 mod certificates;
 mod configuration;
 mod diagnostics;
@@ -59,6 +60,10 @@ pub(super) fn router(web: &Web) -> Router<Web> {
         .route("/certificates/{fingerprint}/forget", post(certificates::forget))
         .route("/diagnostics", get(diagnostics::page))
         .route("/diagnostics/branchline.toml", get(diagnostics::download))
+        .route("/captures/start", post(captures::start))
+        .route("/captures/{name}/stop", post(captures::stop))
+        .route("/captures/{name}/remove", post(captures::remove))
+        .route("/captures/{name}/content", get(captures::download))
         .route("/administration", get(administration::page))
         .route("/administration/own", post(administration::change_own))
         .route("/administration/add", post(administration::add))

@@ -55,6 +55,15 @@ const fn field(key: &'static str, label: &'static str, help: &'static str, contr
 }
 
 const SWITCH: Control = Choice(&[("true", "on"), ("false", "off")]);
+const TOPIC: Control = Choice(&[
+    ("", "as the base"),
+    ("off", "off"),
+    ("error", "error"),
+    ("warn", "warn"),
+    ("info", "info"),
+    ("debug", "debug"),
+    ("trace", "trace"),
+]);
 const MINUTE_MS: Control = Number { least: 1, most: 60_000 };
 const MONTH: Control = Number { least: 1, most: 2_592_000 };
 const DSCP: Control = Number { least: 0, most: 63 };
@@ -321,7 +330,7 @@ pub(super) static DIAGNOSTICS: Section = Section {
     name: "diagnostics",
     title: "Diagnostics",
     page: "/diagnostics",
-    intro: "What is logged.",
+    intro: "What is logged, and the limits of captures.",
     fields: &[
         field(
             "log.level",
@@ -329,11 +338,53 @@ pub(super) static DIAGNOSTICS: Section = Section {
             "error, warn, info, debug or trace; or by part, such as info,branchline::proxy=debug.",
             Text("info"),
         ),
+        field("log.topics.sip", "Log of: SIP", "Messages and registrations.", TOPIC),
+        field("log.topics.media", "Log of: Media", "Media sessions.", TOPIC),
+        field("log.topics.datapath", "Log of: Datapath", "Flows and packets.", TOPIC),
+        field(
+            "log.topics.servers",
+            "Log of: Servers",
+            "The central servers, their names and certificates.",
+            TOPIC,
+        ),
+        field("log.topics.provisioning", "Log of: Provisioning", "DHCP, clock, phones' logs, files.", TOPIC),
+        field("log.topics.web", "Log of: Pages", "Pages, REST and command line.", TOPIC),
+        field(
+            "log.topics.status",
+            "Log of: Status",
+            "Start, configuration, captures, and everything else.",
+            TOPIC,
+        ),
+        field(
+            "log.directory",
+            "Directory of log files",
+            "One file for each day, UTC. Empty: standard error alone.",
+            Text("/var/log/branchline"),
+        ),
+        field("log.retention_days", "Log files are kept for (days)", "", Number { least: 1, most: 3650 }),
+        field("log.compress", "Compress log files of past days", "", SWITCH),
+        field("log.compress_at", "Compress them at", "HH:MM, UTC.", Text("03:00")),
         field(
             "datapath.kernel_log",
             "Log of the kernel program",
             "Each packet that it does not forward. Slow; for troubleshooting.",
             SWITCH,
+        ),
+        field("capture.max_mib", "Largest capture (MiB)", "", Number { least: 1, most: 1_048_576 }),
+        field("capture.max_seconds", "Longest capture (s)", "", Number { least: 1, most: 86_400 }),
+        field(
+            "capture.total_mib",
+            "All captures (MiB)",
+            "When they are used up, none begins until some are removed.",
+            Number { least: 1, most: 1_048_576 },
+        ),
+        field("capture.max_running", "Captures at a time", "", Number { least: 1, most: 64 }),
+        field("capture.encrypt", "Seal captures", "With the appliance's own key.", SWITCH),
+        field(
+            "capture.directory",
+            "Directory of captures",
+            "Empty: in the state directory.",
+            Text("/var/lib/branchline/captures"),
         ),
     ],
 };

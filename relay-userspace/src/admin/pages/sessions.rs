@@ -9,11 +9,13 @@ use axum::{
 use serde::Deserialize;
 
 use super::{
+    captures,
     frame::{Frame, PageError, show},
     words,
 };
 use crate::{
     admin::{Which, guard::Signed, state::Web},
+    capture::CaptureView,
     control::{CallView, FlowView},
 };
 
@@ -69,6 +71,9 @@ struct SessionsLive {
 #[template(path = "call.html")]
 struct CallPage {
     frame: Frame,
+    call_id: String,
+    stands: bool,
+    captures: Vec<CaptureView>,
     live: String,
     events: String,
 }
@@ -154,12 +159,13 @@ pub(super) async fn call(
     Extension(signed): Extension<Signed>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, PageError> {
-    if look_up(&web, &wanted.id).is_none() {
-        return Err(PageError::NotFound);
-    }
+    let Some(call) = look_up(&web, &wanted.id) else { return Err(PageError::NotFound) };
+    let captures = captures::list(&web, Some(&wanted.id)).await?;
     let live = call_live(&web, &wanted);
     let events = format!("/events/call?id={}", words::encode(&wanted.id));
-    Ok(show(&CallPage { frame: Frame::new(&web, &signed, "Session", "/sessions"), live, events }))
+    let stands = call.outcome.is_none();
+    let frame = Frame::new(&web, &signed, "Session", "/sessions");
+    Ok(show(&CallPage { frame, call_id: call.call_id, stands, captures, live, events }))
 }
 
 /// The details. A call that has ended keeps its page for as long as the appliance remembers it.

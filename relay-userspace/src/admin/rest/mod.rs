@@ -5,6 +5,7 @@
 //! if it changes something, its session's token. Tokens have a scope: to look, or to change, too.
 
 mod access;
+mod captures;
 mod changes;
 mod configuration;
 mod look;
@@ -43,6 +44,8 @@ enum Access {
     Open,
     /// Who has a token or a session; to change something, with the scope for that.
     Known,
+    /// Who could change something: what is shown is more than how the appliance is.
+    Confidential,
 }
 
 /// All of them.
@@ -71,6 +74,16 @@ fn routes() -> Vec<Route> {
         look("/certificates", get(changes::certificates)),
         change(Method::POST, "/certificates/{fingerprint}/trust", post(changes::trust)),
         change(Method::DELETE, "/certificates/{fingerprint}", delete(changes::forget)),
+        look("/captures", get(captures::list)),
+        change(Method::POST, "/captures", post(captures::start)),
+        Route {
+            method: Method::GET,
+            path: "/captures/{name}/content",
+            access: Access::Confidential,
+            handler: get(captures::content),
+        },
+        change(Method::POST, "/captures/{name}/stop", post(captures::stop)),
+        change(Method::DELETE, "/captures/{name}", delete(captures::remove)),
         look("/tokens", get(changes::tokens)),
         change(Method::POST, "/tokens", post(changes::add_token)),
         change(Method::DELETE, "/tokens/{name}", delete(changes::remove_token)),
@@ -80,10 +93,13 @@ fn routes() -> Vec<Route> {
 pub(super) fn router(web: &Web) -> Router<Web> {
     let mut router = Router::new();
     for Route { method, path, access, handler } in routes() {
-        let scope = if method == Method::GET { Scope::Read } else { Scope::Write };
+        let looks = method == Method::GET && !matches!(access, Access::Confidential);
+        let scope = if looks { Scope::Read } else { Scope::Write };
         let handler = match access {
             Access::Open => handler,
-            Access::Known => handler.layer(from_fn_with_state((web.clone(), scope), access::authorise)),
+            Access::Known | Access::Confidential => {
+                handler.layer(from_fn_with_state((web.clone(), scope), access::authorise))
+            }
         };
         router = router.route(path, handler);
     }

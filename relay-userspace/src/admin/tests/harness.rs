@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::IpAddr,
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -24,12 +25,14 @@ use crate::{
         access::Secret,
         guard::{COOKIE, Source},
     },
+    capture::{self, CaptureError, CaptureView, Captures, Part, Wanted},
     config::{Config, ConfigError, changes, keys::Effect},
     control::{
         CallView, FlowView, NetworkView, PhoneView, RegistrationView, ReloadedView, ServerView, StatusView,
     },
+    log::{LogView, TopicView},
     metrics::Metrics,
-    provisioning::{PhoneActivity, StageView},
+    provisioning::{PhoneActivity, StageView, syslog::SyslogView},
     store::{Entry, Scope, Store, StoreError, tests_support::Directory},
 };
 
@@ -42,6 +45,8 @@ pub(super) const HOST: &str = "10.61.0.1:8443";
 pub(super) const ORIGIN: &str = "https://10.61.0.1:8443";
 pub(super) const NAME: &str = "ann";
 pub(super) const PASSWORD: &str = "correct horse battery";
+/// The call that there is.
+pub(super) const CALL: &str = "call/1?&#@host";
 /// What a phone calls itself that means no good.
 pub(super) const HOSTILE: &str = "<script>alert(1)</script>\"' & <b>";
 
@@ -51,6 +56,7 @@ struct Pretended {
     file: PathBuf,
     running: Mutex<Config>,
     store: Arc<Store>,
+    captures: Arc<Captures>,
 }
 
 impl Appliance for Pretended {
@@ -100,7 +106,7 @@ impl Appliance for Pretended {
 
     fn calls(&self, _which: Which) -> Vec<CallView> {
         vec![CallView {
-            call_id: "call/1?&#@host".to_owned(),
+            call_id: CALL.to_owned(),
             from: HOSTILE.to_owned(),
             to: "9001".to_owned(),
             from_network: "office".to_owned(),
@@ -193,6 +199,59 @@ impl Appliance for Pretended {
         self.store.forget_certificate(fingerprint)
     }
 
+    fn log(&self) -> LogView {
+        let topic =
+            TopicView { topic: "sip".to_owned(), level: Some("debug".to_owned()), until_restart: true };
+        LogView {
+            level: "info".to_owned(),
+            topics: vec![topic],
+            directory: None,
+            retention_days: 7,
+            fixed: false,
+            lines_lost: 3,
+            write_failures: 0,
+        }
+    }
+
+    fn phone_logs(&self, phone: Option<IpAddr>, _lines: usize) -> Option<Vec<SyslogView>> {
+        let line = SyslogView {
+            phone: "10.61.0.11".to_owned(),
+            received_unix_ms: 1_700_000_000_000,
+            severity: "warning".to_owned(),
+            facility: None,
+            sent: None,
+            host: None,
+            application: Some("sip".to_owned()),
+            data: None,
+            message: HOSTILE.to_owned(),
+        };
+        Some(if phone.is_none_or(|phone| phone.to_string() == line.phone) { vec![line] } else { Vec::new() })
+    }
+
+    fn captures(&self) -> Result<Vec<CaptureView>, CaptureError> {
+        self.captures.list()
+    }
+
+    fn start_capture(&self, wanted: &Wanted) -> Result<String, CaptureError> {
+        if wanted.call_id == CALL {
+            self.captures.start(wanted).map(|(name, _)| name)
+        } else {
+            Err(CaptureError::NotFound(format!("no call with Call-ID {:?} stands", wanted.call_id)))
+        }
+    }
+
+    fn stop_capture(&self, name: &str) -> Result<(), CaptureError> {
+        self.captures.stop(name)
+    }
+
+    fn remove_capture(&self, name: &str) -> Result<(), CaptureError> {
+        self.captures.remove(name)
+    }
+
+    fn capture_part(&self, name: &str, number: u64) -> Result<Part, CaptureError> {
+        self.captures.part(name, number)
+    }
+
     fn restart(&self) {
         self.restarts.fetch_add(1, Ordering::SeqCst);
     }
@@ -224,6 +283,7 @@ pub(super) struct House {
     pub(super) metrics: Metrics,
     pub(super) file: PathBuf,
     pub(super) restarts: Arc<AtomicUsize>,
+    pub(super) captures: Arc<Captures>,
     pages: Router,
     _directory: Directory,
 }
@@ -259,18 +319,32 @@ impl House {
         let store = Arc::new(Store::open(&directory.path().join("state")).unwrap());
         let running = Mutex::new(Config::read(&file).unwrap());
         let restarts = Arc::new(AtomicUsize::new(0));
+        let metrics = Metrics::new().unwrap();
+        let network = capture::Network {
+            name: "office".to_owned(),
+            address: "10.61.0.1".parse().unwrap(),
+            ports: [8060, 8060, 8061],
+        };
+        let captures = Captures::open(
+            &directory.path().join("captures"),
+            crate::config::Capture::default(),
+            vec![network],
+            Arc::clone(&store),
+            &metrics.services,
+        );
+        let captures = Arc::new(captures.unwrap());
         let appliance = Pretended {
             restarts: Arc::clone(&restarts),
             file: file.clone(),
             running,
             store: Arc::clone(&store),
+            captures: Arc::clone(&captures),
         };
         let own = "10.61.0.1".parse().unwrap();
         let setup = Arc::new(Setup::new("0.0.0.0:8443".parse().unwrap(), &[own]));
-        let metrics = Metrics::new().unwrap();
         let web = Web::new(Arc::new(appliance), Arc::clone(&store), Arc::clone(&setup), &metrics);
         let pages = admin::pages(&web);
-        Self { web, store, setup, metrics, file, restarts, pages, _directory: directory }
+        Self { web, store, setup, metrics, file, restarts, captures, pages, _directory: directory }
     }
 
     /// With an administrator.

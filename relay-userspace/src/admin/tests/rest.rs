@@ -8,7 +8,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::harness::{CONFIGURATION, House};
+use super::harness::{CALL, CONFIGURATION, House};
 use crate::{metrics::names::web, store::Scope};
 
 #[tokio::test]
@@ -95,13 +95,24 @@ async fn every_answer_has_the_fields_that_the_document_names() {
         .unwrap();
     house.store.record_configuration(CONFIGURATION, "ann", 5).unwrap();
     house.ask(Method::PUT, "/entries/1001", &token, Some(r#"{"user": "u", "password": "p"}"#)).await;
+    let capture = serde_json::json!({"call_id": CALL}).to_string();
+    let begun = house.ask(Method::POST, "/captures", &token, Some(&capture)).await;
+    assert_eq!(begun.status, StatusCode::CREATED, "{}", begun.body);
+    let capture = begun.json()["name"].as_str().unwrap().to_owned();
     let mut asked = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
         let Some(operation) = operations.get("get") else { continue };
-        let concrete = path.replace("{call_id}", "call%2F1%3F%26%23%40host").replace("{number}", "1");
+        let concrete = path
+            .replace("{call_id}", "call%2F1%3F%26%23%40host")
+            .replace("{number}", "1")
+            .replace("{name}", &capture);
         let answer = house.ask(Method::GET, &concrete, &token, None).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.body);
         let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"];
+        if schema.is_null() {
+            // A file.
+            continue;
+        }
         let value = answer.json();
         if let Some(list) = value.as_array() {
             assert!(!list.is_empty(), "{path}: nothing to compare");
@@ -109,7 +120,7 @@ async fn every_answer_has_the_fields_that_the_document_names() {
         fits(&document, schema, &value, path);
         asked += 1;
     }
-    assert_eq!(asked, 13);
+    assert_eq!(asked, 14);
     let made = house.ask(Method::POST, "/tokens", &token, Some(r#"{"name": "x", "scope": "read"}"#)).await;
     assert_eq!(made.status, StatusCode::CREATED);
     let schema =
@@ -227,4 +238,50 @@ async fn guessing_tokens_has_to_wait_and_what_is_not_there_is_a_problem() {
     assert_eq!(waits.status, StatusCode::TOO_MANY_REQUESTS);
     assert!(waits.header(header::RETRY_AFTER).parse::<u64>().unwrap() > 0);
     assert_eq!((house.refused(web::WRONG_TOKEN), house.refused(web::TOO_MANY_ATTEMPTS)), (5, 1));
+}
+
+#[tokio::test]
+async fn a_capture_is_begun_stopped_taken_away_and_removed_and_only_by_who_may_change_things() {
+    let house = House::inhabited("capture").await;
+    let (read, write) = (house.token("look", Scope::Read), house.token("change", Scope::Write));
+    let ask = async |method, path: &str, token: &str, body: Option<Value>| {
+        house.ask(method, path, token, body.map(|body| body.to_string()).as_deref()).await
+    };
+    let wanted = json!({"call_id": CALL, "encrypt": true});
+    assert_eq!(
+        ask(Method::POST, "/captures", &read, Some(wanted.clone())).await.status,
+        StatusCode::FORBIDDEN
+    );
+    let unknown = ask(Method::POST, "/captures", &write, Some(json!({"call_id": "nobody"}))).await;
+    assert_eq!(unknown.status, StatusCode::NOT_FOUND);
+    let too_long =
+        ask(Method::POST, "/captures", &write, Some(json!({"call_id": CALL, "seconds": 601}))).await;
+    assert_eq!(too_long.status, StatusCode::CONFLICT, "{}", too_long.body);
+    let begun = ask(Method::POST, "/captures", &write, Some(wanted)).await;
+    assert_eq!(begun.status, StatusCode::CREATED);
+    let path = format!("/captures/{}", begun.json()["name"].as_str().unwrap());
+    assert_eq!(ask(Method::DELETE, &path, &write, None).await.status, StatusCode::CONFLICT, "it runs");
+    let stopped = ask(Method::POST, &format!("{path}/stop"), &write, None).await;
+    assert_eq!(stopped.status, StatusCode::NO_CONTENT);
+    house.captures.one_ended().await;
+    let content = format!("{path}/content");
+    assert_eq!(ask(Method::GET, &content, &read, None).await.status, StatusCode::FORBIDDEN);
+    let taken = ask(Method::GET, &content, &write, None).await;
+    assert_eq!(taken.header(header::CONTENT_TYPE), "application/x-pcapng");
+    assert!(taken.body.starts_with("\n\r\r\n") && taken.body.contains(CALL), "{:?}", taken.body);
+
+    let person = house.sign_in();
+    let page = house.get("/diagnostics", Some(&person)).await.body;
+    assert!(page.contains(&format!("{path}/content")) && page.contains("sealed"), "{page}");
+    assert!(page.contains("10.61.0.11") && !page.contains("<script>alert"), "the phone's line is escaped");
+    let other = house.get("/diagnostics?phone=10.61.0.99", Some(&person)).await.body;
+    assert!(other.contains("No line was received."), "{other}");
+    let wrong = house.post("/captures/start", &person, &[("call_id", "nobody")]).await;
+    assert_eq!(wrong.status, StatusCode::SEE_OTHER);
+    assert!(house.get("/diagnostics", Some(&person)).await.body.contains("Not done: no call with Call-ID"));
+    house.post("/captures/start", &person, &[("call_id", CALL)]).await;
+    let call = house.get("/sessions/call?id=call/1%3F%26%23@host", Some(&person)).await.body;
+    assert!(call.contains("The call is being captured.") && call.contains("/stop\""), "{call}");
+    assert_eq!(ask(Method::DELETE, &path, &write, None).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(ask(Method::DELETE, &path, &write, None).await.status, StatusCode::NOT_FOUND);
 }

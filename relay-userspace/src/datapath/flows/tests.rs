@@ -338,3 +338,29 @@ fn what_comes_from_or_goes_to_the_appliance_itself_is_carried_and_counted_in_use
         assert_eq!(report.stats.expected(), 3, "{local}");
     }
 }
+
+#[test]
+fn a_captured_flow_is_carried_in_userspace_and_goes_back_to_the_kernel_when_its_tap_is_closed() {
+    let (mut flows, now) = (flows_with(&[]), Instant::now());
+    call(&mut flows, now, Latching::Signalled);
+    packet(&mut flows, now, INSIDE, PHONE, &rtp(1)).unwrap();
+    let (tap, mut tapped) = Tap::new(2);
+    flows.attach_tap(now, at(INSIDE), &tap);
+    let reason = UserspaceReason::Captured;
+    assert_eq!(flows.report(at(INSIDE)).unwrap().carrier, Carrier::Userspace { reason });
+    assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Userspace as u8);
+    assert!(flows.tap(at(INSIDE)).is_some() && flows.tap(at(OUTSIDE)).is_none());
+    flows.release_taps(now);
+    assert!(flows.tap(at(INSIDE)).is_some(), "the capture goes on");
+
+    tapped.close();
+    flows.release_taps(now);
+    assert!(flows.tap(at(INSIDE)).is_none());
+    assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Forwarding as u8);
+    flows.attach_tap(now, at(INSIDE), &tap);
+    assert!(flows.tap(at(INSIDE)).is_none(), "a closed tap is not taken");
+    let (tap, _tapped) = Tap::new(2);
+    flows.attach_tap(now, at(INSIDE), &tap);
+    flows.remove(now, at(INSIDE));
+    assert!(flows.tap(at(INSIDE)).is_none(), "it goes with its flow");
+}

@@ -20,6 +20,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use relay_ebpf::{Reason, rtp::Payload, tables::Latency};
 use tokio::sync::mpsc;
 
@@ -31,7 +32,9 @@ pub(super) use steered::{SteeredSockets, bind_steered};
 use super::{
     flows::{Arrival, Departure, Flows},
     shared::{monotonic_ns, realtime_ns},
+    tap::{PacketCopy, Tap, Way},
 };
+use crate::net::NetworkId;
 
 /// An RTCP packet that passed, by either datapath.
 #[derive(Debug, Clone)]
@@ -77,6 +80,46 @@ impl Counters {
     }
 }
 
+/// A packet of which somebody wants copies.
+struct Copied {
+    tap: Tap,
+    from: NetworkId,
+    to: NetworkId,
+    payload: Bytes,
+    /// When it arrived, in nanoseconds since 1970.
+    at: u64,
+}
+
+impl Copied {
+    /// As it came; with the reason, if it goes nowhere.
+    fn arrived(&self, received: &Received<'_>, refused: Option<&Reason>) {
+        self.tap.offer(PacketCopy {
+            unix_ns: self.at,
+            network: self.from,
+            way: Way::In,
+            source: received.source,
+            destination: received.local,
+            type_of_service: received.type_of_service,
+            payload: self.payload.clone(),
+            remark: refused.map(|reason| format!("not forwarded: {}", reason.label())),
+        });
+    }
+
+    /// As it left.
+    fn left(&self, departure: &Departure) {
+        self.tap.offer(PacketCopy {
+            unix_ns: realtime_ns(),
+            network: self.to,
+            way: Way::Out,
+            source: departure.source,
+            destination: departure.destination,
+            type_of_service: departure.type_of_service,
+            payload: self.payload.clone(),
+            remark: None,
+        });
+    }
+}
+
 /// What every receiving task needs.
 #[derive(Clone)]
 pub(super) struct Shared {
@@ -105,8 +148,16 @@ impl Shared {
                     monotonic_ns: monotonic.saturating_sub(waited),
                     unix_ms: realtime / 1_000_000,
                 };
-                match flows.packet(now, &arrival) {
-                    Ok(departure) => departures.push((departure, *received, arrival.monotonic_ns)),
+                let copied = flows.tap(received.local).map(|(tap, from, to)| {
+                    let payload = Bytes::copy_from_slice(received.payload);
+                    Copied { tap, from, to, payload, at: received.stamp_ns.unwrap_or(realtime) }
+                });
+                let decision = flows.packet(now, &arrival);
+                if let Some(copied) = &copied {
+                    copied.arrived(received, decision.as_ref().err());
+                }
+                match decision {
+                    Ok(departure) => departures.push((departure, *received, arrival.monotonic_ns, copied)),
                     Err(reason) => self.counters.count(reason),
                 }
             }
@@ -116,9 +167,12 @@ impl Shared {
             self.wanted.notify_one();
         }
         let mut sent = Vec::with_capacity(departures.len());
-        for (departure, received, arrived_ns) in &departures {
+        for (departure, received, arrived_ns, copied) in &departures {
             if send(departure, received.payload) {
                 sent.push((departure.stats, received.payload.len()));
+                if let Some(copied) = copied {
+                    copied.left(departure);
+                }
                 if departure.content == Payload::Rtcp {
                     // A full queue loses the copy, never the packet.
                     let _ = self.rtcp.try_send(RtcpPacket {
@@ -132,7 +186,7 @@ impl Shared {
                 self.counters.count(Reason::SendFailed);
             }
         }
-        if let Some(stamp) = departures.first().and_then(|(_, received, _)| received.stamp_ns) {
+        if let Some(stamp) = departures.first().and_then(|(_, received, ..)| received.stamp_ns) {
             self.counters.sample(realtime_ns().saturating_sub(stamp));
         }
         let mut flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);

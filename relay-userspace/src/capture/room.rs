@@ -1,0 +1,716 @@
+//! The captures that run, and the files of those that have ended.
+//!
+//! Each running capture is a task that takes copies from its tap, and writes on a thread that may block. Beside each
+//! file stands a description in JSON, so that the list survives the daemon. Invariant: when a capture has ended, for
+//! whatever reason, its tap is closed; the datapath then lets go of the call's flows.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use time::{OffsetDateTime, format_description::FormatItem, macros::format_description};
+use tokio::{
+    sync::{Notify, oneshot},
+    task::{JoinHandle, spawn_blocking},
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::{info, warn};
+
+use super::{
+    file::{self, Writer},
+    recording::{End, Recording},
+};
+use crate::{
+    config,
+    datapath::{PacketCopy, Tap, Tapped, Way, unix_ns},
+    metrics::{ServiceMetrics, names},
+    net::{Dscp, NetworkId, Transport},
+    sip::{Hop, wire::Message},
+    store::Store,
+};
+
+/// Copies that are written together.
+const BATCH: usize = 256;
+/// Characters of a Call-ID in a file's name.
+const MOST_NAME: usize = 64;
+/// Bytes of the longest description of a capture.
+const MOST_DESCRIPTION: u64 = 64 << 10;
+/// Only the daemon's user.
+const PRIVATE_DIRECTORY: u32 = 0o700;
+const PRIVATE_FILE: u32 = 0o600;
+const MIB: u64 = 1 << 20;
+/// How long the daemon waits for a file to be finished when it stops.
+const FINISH: Duration = Duration::from_secs(2);
+/// When a capture began, in its name.
+const MOMENT: &[FormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
+
+/// Why something cannot be done.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CaptureError {
+    /// No such capture, or no such call.
+    #[error("{0}")]
+    NotFound(String),
+    /// It is not allowed as things are; says what to do.
+    #[error("{0}")]
+    Refused(String),
+    /// A file or the directory.
+    #[error("{0}")]
+    File(String),
+}
+
+/// Whether a file is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sealing {
+    /// With the appliance's key.
+    Sealed,
+    /// It is not.
+    Plain,
+}
+
+/// What is to be captured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The call's Call-ID.
+    pub call_id: String,
+    /// For so many seconds at most; the configured limit unless it is given.
+    pub seconds: Option<u64>,
+    /// Of so many MiB at most; the configured limit unless it is given.
+    pub mib: Option<u64>,
+    /// Sealed or not; as configured unless it is given.
+    pub sealing: Option<Sealing>,
+}
+
+/// A network, as an interface in the files.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// Its name.
+    pub name: String,
+    /// The appliance's address on it.
+    pub address: IpAddr,
+    /// The ports of SIP by UDP, TCP and TLS; UDP's where there is none.
+    pub ports: [u16; 3],
+}
+
+/// A capture, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureView {
+    /// Its name.
+    pub name: String,
+    /// The call's Call-ID.
+    pub call_id: String,
+    /// When it began, in seconds since 1970.
+    pub started_unix: i64,
+    /// When it ended; none while it runs.
+    pub ended_unix: Option<i64>,
+    /// `running` or `ended`.
+    pub state: String,
+    /// Why it ended, in words.
+    pub reason: Option<String>,
+    /// Whether the file is sealed.
+    pub encrypted: bool,
+    /// Packets in it.
+    pub packets: u64,
+    /// Packets that found no room in the queue, and are not in it.
+    pub dropped: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// The name to keep it under.
+    pub file: String,
+}
+
+/// A part of a file's content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its bytes.
+    pub content: Vec<u8>,
+    /// Whether another part follows.
+    pub more: bool,
+}
+
+/// What is kept beside each file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Description {
+    call_id: String,
+    started_unix: i64,
+    encrypted: bool,
+    #[serde(default)]
+    ended_unix: Option<i64>,
+    #[serde(default)]
+    end: Option<End>,
+    #[serde(default)]
+    packets: u64,
+    #[serde(default)]
+    dropped: u64,
+    #[serde(default)]
+    bytes: u64,
+}
+
+/// How far a capture is.
+#[derive(Debug, Default)]
+struct Progress {
+    packets: AtomicU64,
+    bytes: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// A capture that runs.
+struct Running {
+    description: Description,
+    call_id: Bytes,
+    tap: Tap,
+    most_bytes: u64,
+    progress: Arc<Progress>,
+    stop: Option<oneshot::Sender<End>>,
+    task: Option<JoinHandle<()>>,
+}
+
+/// All captures.
+pub struct Captures {
+    directory: PathBuf,
+    store: Arc<Store>,
+    networks: Vec<Network>,
+    settings: Mutex<config::Capture>,
+    running: Mutex<HashMap<String, Running>>,
+    /// How many run: what every SIP message asks first.
+    count: AtomicUsize,
+    /// Told when one has ended.
+    ended: Notify,
+    metrics: ServiceMetrics,
+}
+
+impl std::fmt::Debug for Captures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Captures").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+impl Captures {
+    /// Opens the directory, which is made if it is not there. Captures that the last daemon did not end are marked.
+    ///
+    /// # Errors
+    /// The directory cannot be made or read.
+    pub fn open(
+        directory: &Path,
+        settings: config::Capture,
+        networks: Vec<Network>,
+        store: Arc<Store>,
+        metrics: &ServiceMetrics,
+    ) -> Result<Self, CaptureError> {
+        let wrong = |error: io::Error| {
+            CaptureError::File(format!(
+                "{}: {error}; make it for the daemon's user, or set capture.directory",
+                directory.display()
+            ))
+        };
+        fs::DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(directory).map_err(wrong)?;
+        let captures = Self {
+            store,
+            networks,
+            settings: Mutex::new(settings),
+            running: Mutex::default(),
+            count: AtomicUsize::new(0),
+            ended: Notify::new(),
+            metrics: metrics.clone(),
+            directory: directory.to_owned(),
+        };
+        for (name, mut description) in captures.on_disk().map_err(wrong)? {
+            if description.end.is_none() {
+                description.end = Some(End::Interrupted);
+                captures.describe(&name, &description).map_err(wrong)?;
+            }
+        }
+        Ok(captures)
+    }
+
+    /// Takes new limits, for captures that begin from now on.
+    pub fn reconfigure(&self, settings: config::Capture) {
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<String, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn limits(&self) -> config::Capture {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Begins a capture, within a tokio runtime; its name and its tap. That the call stands is for the caller to know.
+    ///
+    /// # Errors
+    /// A limit is reached, the call is captured already, or the file cannot be made.
+    pub fn start(self: &Arc<Self>, wanted: &Wanted) -> Result<(String, Tap), CaptureError> {
+        let limits = self.limits();
+        let within = |what: &str, key: &str, value: Option<u64>, most: u64| match value.unwrap_or(most) {
+            value if (1..=most).contains(&value) => Ok(value),
+            value => {
+                Err(CaptureError::Refused(format!("{value} {what} is out of range: 1 to {most} ({key})")))
+            }
+        };
+        let seconds = within("seconds", "capture.max_seconds", wanted.seconds, limits.max_seconds)?;
+        let most_bytes = within("MiB", "capture.max_mib", wanted.mib, limits.max_mib)? * MIB;
+        let sealed = wanted.sealing.map_or(limits.encrypt, |sealing| sealing == Sealing::Sealed);
+
+        let mut running = self.running();
+        if let Some((name, _)) = running.iter().find(|(_, one)| one.call_id == wanted.call_id) {
+            return Err(CaptureError::Refused(format!("this call is being captured already, as {name}")));
+        }
+        if running.len() >= limits.max_running {
+            return Err(CaptureError::Refused(format!(
+                "{} captures run already (capture.max_running); stop one",
+                running.len()
+            )));
+        }
+        let reserved: u64 = running.values().map(|one| one.most_bytes).sum();
+        let kept = self.bytes_on_disk(&running).map_err(|error| self.file_error(&error))?;
+        if kept + reserved + most_bytes > limits.total_mib * MIB {
+            return Err(CaptureError::Refused(format!(
+                "captures take {} MiB and those that run may take {} more; with this one they would exceed {} MiB \
+                 (capture.total_mib): remove some",
+                kept / MIB,
+                reserved / MIB,
+                limits.total_mib
+            )));
+        }
+
+        let now = OffsetDateTime::now_utc();
+        let name = self.new_name(&wanted.call_id, now);
+        let description = Description {
+            call_id: wanted.call_id.clone(),
+            started_unix: now.unix_timestamp(),
+            encrypted: sealed,
+            ended_unix: None,
+            end: None,
+            packets: 0,
+            dropped: 0,
+            bytes: 0,
+        };
+        let labels: Vec<String> = self.networks.iter().map(|network| network.name.clone()).collect();
+        let (recording, head) = Recording::begin(most_bytes, &wanted.call_id, &labels);
+        let make = || -> io::Result<Writer> {
+            let mut writer =
+                Writer::create(&self.content_path(&name, sealed), sealed.then(|| Arc::clone(&self.store)))?;
+            writer.write(&head)?;
+            self.describe(&name, &description)?;
+            Ok(writer)
+        };
+        let writer = make().map_err(|error| self.file_error(&error))?;
+        let (tap, tapped) = Tap::new(self.networks.len());
+        let (stop, stopped) = oneshot::channel();
+        let progress = Arc::new(Progress { bytes: AtomicU64::new(head.len() as u64), ..Progress::default() });
+        let work = Work { tapped, recording, writer: Some(writer), progress: Arc::clone(&progress) };
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        let task = tokio::spawn(Arc::clone(self).run(name.clone(), work, stopped, deadline));
+        running.insert(
+            name.clone(),
+            Running {
+                description,
+                call_id: Bytes::copy_from_slice(wanted.call_id.as_bytes()),
+                tap: tap.clone(),
+                most_bytes,
+                progress,
+                stop: Some(stop),
+                task: Some(task),
+            },
+        );
+        self.count.store(running.len(), Ordering::Release);
+        self.metrics.captures_running.set(running.len() as i64);
+        drop(running);
+        info!(call = wanted.call_id, capture = name, seconds, encrypted = sealed, "capture begins");
+        Ok((name, tap))
+    }
+
+    /// Takes copies until the end, which is then described.
+    async fn run(
+        self: Arc<Self>,
+        name: String,
+        mut work: Work,
+        mut stop: oneshot::Receiver<End>,
+        deadline: Instant,
+    ) {
+        let end = loop {
+            tokio::select! {
+                biased;
+                why = &mut stop => break why.unwrap_or(End::Shutdown),
+                () = sleep_until(deadline) => break End::Time,
+                copies = work.tapped.next(BATCH) => {
+                    if let Err(end) = work.write(&copies).await {
+                        break end;
+                    }
+                }
+            }
+        };
+        let end = work.finish(end).await;
+        let progress = &work.progress;
+        let (packets, dropped) =
+            (progress.packets.load(Ordering::Relaxed), progress.dropped.load(Ordering::Relaxed));
+        let description = {
+            let running = self.running();
+            let Some(one) = running.get(&name) else { return };
+            Description {
+                ended_unix: Some(OffsetDateTime::now_utc().unix_timestamp()),
+                end: Some(end.clone()),
+                packets,
+                dropped,
+                bytes: progress.bytes.load(Ordering::Relaxed),
+                ..one.description.clone()
+            }
+        };
+        let (captures, described) = (Arc::clone(&self), name.clone());
+        let call = description.call_id.clone();
+        let written = spawn_blocking(move || captures.describe(&described, &description)).await;
+        if let Ok(Err(error)) = written {
+            warn!(%error, capture = name, "the description of a capture cannot be written");
+        }
+        {
+            let mut running = self.running();
+            running.remove(&name);
+            self.count.store(running.len(), Ordering::Release);
+            self.metrics.captures_running.set(running.len() as i64);
+        }
+        let packets_metric = &self.metrics.capture_packets;
+        packets_metric.with_label_values(&[names::capture::WRITTEN]).inc_by(packets);
+        packets_metric.with_label_values(&[names::capture::DROPPED]).inc_by(dropped);
+        if let End::Failed(why) = &end {
+            self.metrics.capture_failures.inc();
+            warn!(call, capture = name, reason = why, "capture failed");
+        } else {
+            info!(call, capture = name, packets, dropped, reason = end.words(), "capture ended");
+        }
+        self.ended.notify_one();
+    }
+
+    /// Waits until a capture has ended.
+    pub async fn one_ended(&self) {
+        self.ended.notified().await;
+    }
+
+    /// The calls that are captured, with their taps.
+    #[must_use]
+    pub fn taps(&self) -> Vec<(Bytes, Tap)> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return Vec::new();
+        }
+        self.running().values().map(|one| (one.call_id.clone(), one.tap.clone())).collect()
+    }
+
+    /// Copies a SIP message, if it is of a call that is captured. `dscp` is what it left with.
+    pub fn message(&self, way: Way, hop: Hop, payload: &Bytes, dscp: Dscp) {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let Ok(message) = Message::parse(payload) else { return };
+        let running = self.running();
+        let Some(one) = running.values().find(|one| one.call_id == message.call_id()) else { return };
+        let tap = one.tap.clone();
+        drop(running);
+        if let Some(copy) = self.message_copy(way, hop, payload, dscp) {
+            tap.offer(copy);
+        }
+    }
+
+    fn message_copy(&self, way: Way, hop: Hop, payload: &Bytes, dscp: Dscp) -> Option<PacketCopy> {
+        let network: &Network = self.networks.get(hop.network.index())?;
+        let (port, remark) = match hop.transport {
+            Transport::Udp => (network.ports[0], None),
+            Transport::Tcp => (network.ports[1], Some("SIP over TCP, shown as UDP".to_owned())),
+            Transport::Tls => (network.ports[2], Some("SIP over TLS, shown as UDP in clear".to_owned())),
+        };
+        let own = SocketAddr::new(network.address, port);
+        let (source, destination) = if way == Way::In { (hop.address, own) } else { (own, hop.address) };
+        Some(PacketCopy {
+            unix_ns: unix_ns(),
+            network: NetworkId(hop.network.0),
+            way,
+            source,
+            destination,
+            // What a message came with is not told by the socket.
+            type_of_service: if way == Way::In { 0 } else { dscp.type_of_service() },
+            payload: payload.clone(),
+            remark,
+        })
+    }
+
+    /// Stops a capture; its file is whole a moment later.
+    ///
+    /// # Errors
+    /// There is no such one that runs.
+    pub fn stop(&self, name: &str) -> Result<(), CaptureError> {
+        self.end(|running, _| running == name, &End::Stopped)
+            .then_some(())
+            .ok_or_else(|| CaptureError::NotFound(format!("no capture {name:?} runs")))
+    }
+
+    /// Ends the captures of calls that do not stand any more.
+    pub fn calls_stand(&self, mut stands: impl FnMut(&[u8]) -> bool) {
+        if self.count.load(Ordering::Acquire) > 0 {
+            self.end(|_, one| !stands(&one.call_id), &End::CallEnded);
+        }
+    }
+
+    fn end(&self, mut which: impl FnMut(&str, &Running) -> bool, end: &End) -> bool {
+        let mut found = false;
+        for (name, one) in self.running().iter_mut() {
+            if which(name, one) {
+                found = true;
+                if let Some(stop) = one.stop.take() {
+                    // One that has just ended by itself does not listen any more.
+                    let _ = stop.send(end.clone());
+                }
+            }
+        }
+        found
+    }
+
+    /// Ends all captures, and waits a moment for their files.
+    pub async fn shutdown(&self) {
+        let tasks: Vec<JoinHandle<()>> =
+            self.running().values_mut().filter_map(|one| one.task.take()).collect();
+        self.end(|_, _| true, &End::Shutdown);
+        for task in tasks {
+            let _ = timeout(FINISH, task).await;
+        }
+    }
+
+    /// All captures, the newest first.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn list(&self) -> Result<Vec<CaptureView>, CaptureError> {
+        let found = self.on_disk().map_err(|error| self.file_error(&error))?;
+        let running = self.running();
+        let mut views: Vec<CaptureView> = found
+            .into_iter()
+            .map(|(name, description)| match running.get(&name) {
+                None => view(name, &description),
+                Some(one) => {
+                    let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+                    let description = Description {
+                        packets: load(&one.progress.packets),
+                        dropped: load(&one.progress.dropped),
+                        bytes: load(&one.progress.bytes),
+                        ended_unix: None,
+                        end: None,
+                        ..description
+                    };
+                    view(name, &description)
+                }
+            })
+            .collect();
+        views.sort_by(|a, b| (b.started_unix, &b.name).cmp(&(a.started_unix, &a.name)));
+        Ok(views)
+    }
+
+    /// One part of a capture's content, opened if it is sealed; parts are numbered from 0.
+    ///
+    /// # Errors
+    /// There is no such capture, or its file cannot be read or opened.
+    pub fn part(&self, name: &str, number: u64) -> Result<Part, CaptureError> {
+        let description = self.known(name)?;
+        let path = self.content_path(name, description.encrypted);
+        let (content, more) = file::read(&path, description.encrypted.then_some(&*self.store), number)
+            .map_err(|error| CaptureError::File(format!("{}: {error}", path.display())))?;
+        Ok(Part { content, more })
+    }
+
+    /// Removes a capture that has ended.
+    ///
+    /// # Errors
+    /// There is no such one, it runs, or its file cannot be removed.
+    pub fn remove(&self, name: &str) -> Result<(), CaptureError> {
+        let description = self.known(name)?;
+        if self.running().contains_key(name) {
+            return Err(CaptureError::Refused(format!("capture {name} runs; stop it first")));
+        }
+        // The description goes last: while it is there, the file is known.
+        fs::remove_file(self.content_path(name, description.encrypted))
+            .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+            .and_then(|()| fs::remove_file(self.description_path(name)))
+            .map_err(|error| self.file_error(&error))
+    }
+
+    fn known(&self, name: &str) -> Result<Description, CaptureError> {
+        let missing = || CaptureError::NotFound(format!("there is no capture {name:?}"));
+        if !is_name(name) {
+            return Err(missing());
+        }
+        read_description(&self.description_path(name)).ok_or_else(missing)
+    }
+
+    fn file_error(&self, error: &io::Error) -> CaptureError {
+        CaptureError::File(format!("{}: {error}", self.directory.display()))
+    }
+
+    fn content_path(&self, name: &str, sealed: bool) -> PathBuf {
+        self.directory.join(if sealed { format!("{name}.pcapng.sealed") } else { format!("{name}.pcapng") })
+    }
+
+    fn description_path(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.json"))
+    }
+
+    /// A name that no other capture has.
+    fn new_name(&self, call_id: &str, now: OffsetDateTime) -> String {
+        let safe = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_');
+        let call: String = call_id
+            .chars()
+            .take(MOST_NAME)
+            .map(|character| if safe(character) { character } else { '_' })
+            .collect();
+        let name = format!("{}-{call}", now.format(MOMENT).unwrap_or_default());
+        let mut candidates =
+            std::iter::once(name.clone()).chain((2..).map(|number| format!("{name}-{number}")));
+        candidates.find(|candidate| !self.description_path(candidate).exists()).unwrap_or(name)
+    }
+
+    fn describe(&self, name: &str, description: &Description) -> io::Result<()> {
+        let (path, draft) = (self.description_path(name), self.directory.join(format!("{name}.draft")));
+        let mut options = fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(PRIVATE_FILE).open(&draft)?;
+        serde_json::to_writer(file, description)?;
+        fs::rename(draft, path)
+    }
+
+    fn on_disk(&self) -> io::Result<Vec<(String, Description)>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".json")) else { continue };
+            if let Some(description) = read_description(&entry.path()).filter(|_| is_name(name)) {
+                found.push((name.to_owned(), description));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Bytes of the files of captures that have ended.
+    fn bytes_on_disk(&self, running: &HashMap<String, Running>) -> io::Result<u64> {
+        let mut bytes = 0;
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let stem = name.to_str().and_then(|name| name.split('.').next()).unwrap_or_default();
+            if !running.contains_key(stem) {
+                bytes += entry.metadata().map_or(0, |metadata| metadata.len());
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+/// What a capture's task works on.
+struct Work {
+    tapped: Tapped,
+    recording: Recording,
+    /// None after a failure.
+    writer: Option<Writer>,
+    progress: Arc<Progress>,
+}
+
+impl Work {
+    async fn write(&mut self, copies: &[PacketCopy]) -> Result<(), End> {
+        let mut bytes = Vec::new();
+        let mut full = Ok(());
+        for copy in copies {
+            match self.recording.packet(copy) {
+                Ok(packet) => bytes.extend(packet),
+                Err(end) => {
+                    full = Err(end);
+                    break;
+                }
+            }
+        }
+        self.append(bytes).await?;
+        self.progress.packets.store(self.recording.packets(), Ordering::Relaxed);
+        self.progress.dropped.store(self.tapped.dropped().iter().sum(), Ordering::Relaxed);
+        full
+    }
+
+    async fn append(&mut self, bytes: Vec<u8>) -> Result<(), End> {
+        let length = bytes.len() as u64;
+        self.with_writer(move |writer| writer.write(&bytes)).await?;
+        self.progress.bytes.fetch_add(length, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn with_writer(
+        &mut self,
+        work: impl FnOnce(&mut Writer) -> io::Result<()> + Send + 'static,
+    ) -> Result<(), End> {
+        let Some(mut writer) = self.writer.take() else {
+            return Err(End::Failed("an earlier write failed".to_owned()));
+        };
+        let done = spawn_blocking(move || work(&mut writer).map(|()| writer)).await;
+        let writer = done.map_err(|error| End::Failed(error.to_string()))?;
+        self.writer = Some(writer.map_err(|error| End::Failed(error.to_string()))?);
+        Ok(())
+    }
+
+    /// Closes the tap, writes what waited in it and the statistics; says why the capture ended after all.
+    async fn finish(&mut self, end: End) -> End {
+        let waiting = self.tapped.close();
+        let mut end = end;
+        if !matches!(end, End::Size | End::Failed(_))
+            && let Err(other) = self.write(&waiting).await
+        {
+            end = other;
+        }
+        if self.writer.is_some() {
+            let last = self.recording.finish(unix_ns(), &self.tapped.dropped());
+            let written = match self.append(last).await {
+                Ok(()) => self.with_writer(Writer::finish).await,
+                failed => failed,
+            };
+            if let Err(failed) = written {
+                end = failed;
+            }
+        }
+        end
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 2 * MOST_NAME
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+fn read_description(path: &Path) -> Option<Description> {
+    let length = fs::metadata(path).ok()?.len();
+    if length > MOST_DESCRIPTION {
+        return None;
+    }
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+fn view(name: String, description: &Description) -> CaptureView {
+    CaptureView {
+        file: format!("{name}.pcapng"),
+        call_id: description.call_id.clone(),
+        started_unix: description.started_unix,
+        ended_unix: description.ended_unix,
+        state: if description.end.is_some() { "ended" } else { "running" }.to_owned(),
+        reason: description.end.as_ref().map(End::words),
+        encrypted: description.encrypted,
+        packets: description.packets,
+        dropped: description.dropped,
+        bytes: description.bytes,
+        name,
+    }
+}
+
+#[cfg(test)]
+mod tests;
