@@ -288,8 +288,11 @@ impl Core {
                     self.measures.connection_failed(hop.transport, step);
                     self.feed(|state| state.proxy.unreachable(now, &mut state.plane, hop, step, error))
                 }
-                Event::Disconnected { hop, why } => {
+                Event::Disconnected { hop, why, used } => {
                     debug!(%hop, why, "disconnected");
+                    if !used {
+                        continue; // no transaction and no binding can know it
+                    }
                     self.feed(|state| state.proxy.disconnected(now, &mut state.plane, hop))
                 }
                 Event::Refused { hop, step, error } => {

@@ -70,6 +70,7 @@ impl Topic {
                 "branchline::metrics",
                 "branchline::net",
                 "branchline::store",
+                "branchline::symptoms",
             ],
         }
     }

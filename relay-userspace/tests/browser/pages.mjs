@@ -2,7 +2,7 @@
 // live calls; what it was told is in its environment. It ends with status 0 and a line "passed: ..." for each step, or
 // with what was wrong. Errors on the console fail it, but for those that a step expects.
 import { createRequire } from "node:module";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import assert from "node:assert/strict";
 
@@ -137,6 +137,23 @@ await step("a call's details have its streams, and count on", async () => {
   const text = await page.locator(".flow").first().innerText();
   for (const word of ["Jitter", "DSCP in, out", "Lost", "From a wrong source", "destination"]) assert.ok(text.includes(word), `${word} in ${text}`);
   await until("other counters", (before) => document.querySelector(".flow").innerText !== before, text);
+});
+
+await step("a capture of the call is begun, ended, and downloaded as a file that capture programs know", async () => {
+  await page.getByLabel("sealed").check();
+  await page.getByRole("button", { name: "Capture this call" }).click();
+  await page.getByRole("button", { name: "Stop" }).first().waitFor();
+  // A few seconds of speech.
+  await new Promise((resolve) => setTimeout(resolve, 3000));
+  await page.getByRole("button", { name: "Stop" }).first().click();
+  await go("/diagnostics");
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("link", { name: "Download" }).first().click(),
+  ]);
+  const content = readFileSync(await download.path());
+  assert.equal(content.readUInt32LE(0), 0x0a0d0d0a, "the section header block of pcapng");
+  assert.ok(content.length > 20000, `${content.length} bytes`);
 });
 
 await step("the phones are listed", async () => {

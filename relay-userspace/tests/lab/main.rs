@@ -15,6 +15,7 @@ mod generic_mode;
 mod hostile_sip;
 mod keeps_forwarding;
 mod logs;
+mod many_phones;
 mod next_hops;
 mod no_leaks;
 mod no_ports;

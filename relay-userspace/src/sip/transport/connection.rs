@@ -88,7 +88,7 @@ pub(super) async fn run(
     // Out of the table first: who hears of the end and sends again gets a new connection.
     shared.leave(hop, id);
     let event = match ended {
-        Ok(why) => Event::Disconnected { hop, why },
+        Ok((why, used)) => Event::Disconnected { hop, why, used },
         Err(Failed { step, error }) if direction == Direction::Connected => {
             Event::Unreachable { hop, step, error }
         }
@@ -138,7 +138,7 @@ async fn accept(shared: &Shared, hop: Hop, stream: TcpStream) -> Result<Box<dyn 
     Ok(Box::new(stream))
 }
 
-/// Carries messages until the connection ends; says why it did.
+/// Carries messages until the connection ends; says why it did, and whether anything depends on it.
 async fn serve(
     shared: &Shared,
     hop: Hop,
@@ -146,13 +146,15 @@ async fn serve(
     stream: Box<dyn Stream>,
     replies: &mpsc::Sender<Bytes>,
     queue: mpsc::Receiver<Bytes>,
-) -> String {
+) -> (String, bool) {
     shared.tell(Event::Connected { hop, direction }).await;
     let (reader, writer) = tokio::io::split(stream);
-    tokio::select! {
-        why = read(shared, hop, direction, reader, replies) => why,
+    let mut used = direction == Direction::Connected;
+    let why = tokio::select! {
+        why = read(shared, hop, direction, reader, replies, &mut used) => why,
         why = write(writer, queue) => why,
-    }
+    };
+    (why, used)
 }
 
 async fn read(
@@ -161,6 +163,7 @@ async fn read(
     direction: Direction,
     mut reader: impl AsyncRead + Unpin,
     replies: &mpsc::Sender<Bytes>,
+    used: &mut bool,
 ) -> String {
     let mut framer = Framer::default();
     // Who connects has something to say.
@@ -180,6 +183,7 @@ async fn read(
             match framer.frame() {
                 Ok(Some(Frame::Message(payload))) => {
                     whole = true;
+                    *used = true;
                     shared.tell(Event::Message { hop, payload }).await;
                 }
                 Ok(Some(Frame::Ping)) => {

@@ -159,6 +159,8 @@ pub enum Event {
         hop: Hop,
         /// Why.
         why: String,
+        /// Whether a message came by it, or the appliance made it: otherwise nothing depends on it.
+        used: bool,
     },
     /// A connection was refused or broken off before it was one.
     Refused {

@@ -201,7 +201,7 @@ async fn a_connection_carries_messages_both_ways_and_is_used_again() {
     assert_eq!(&pong, b"\r\n", "a keep-alive is answered");
     drop(peer);
     match bed.next().await {
-        Event::Disconnected { hop: ended, why } => {
+        Event::Disconnected { hop: ended, why, used: true } => {
             assert_eq!((ended, why.as_str()), (hop, "the peer closed it"));
         }
         other => panic!("{other:?}"),
@@ -277,7 +277,7 @@ async fn a_peer_that_sends_nonsense_or_too_many_connections_is_turned_away() {
     bad.write_all(b"A\r\nContent-Length: x\r\n\r\n").await.unwrap();
     assert!(matches!(bed.next().await, Event::Connected { .. }));
     match bed.next().await {
-        Event::Disconnected { why, .. } => assert_eq!(why, "a Content-Length cannot be read"),
+        Event::Disconnected { why, used: false, .. } => assert_eq!(why, "a Content-Length cannot be read"),
         other => panic!("{other:?}"),
     }
     let _first = TcpStream::connect(bed.tcp).await.unwrap();
