@@ -170,6 +170,8 @@ pub struct Group {
     servers: Vec<Server>,
     peers: HashMap<Key, Peer>,
     preferred: Option<Key>,
+    /// Whether a server has answered a request: until then, the first in the list that answers probes is preferred.
+    settled: bool,
     out: VecDeque<Output>,
 }
 
@@ -182,6 +184,7 @@ impl Group {
             servers: Vec::new(),
             peers: HashMap::new(),
             preferred: None,
+            settled: false,
             out: VecDeque::new(),
         };
         group.set(settings, now);
@@ -257,12 +260,10 @@ impl Group {
         }
         peer.alone = None;
         self.change(now, key, Health::Up);
-        let preferred_is_down = self
-            .preferred
-            .and_then(|preferred| self.peers.get(&preferred))
-            .is_none_or(|peer| matches!(peer.health, Health::Down(_)));
-        if preferred_is_down {
-            self.prefer(key);
+        let is_up = |key: &Key| self.peers.get(key).is_some_and(|peer| peer.health == Health::Up);
+        if !self.settled || self.preferred.is_none_or(|preferred| !is_up(&preferred)) {
+            let best = self.targets().map(|target| target.key()).find(is_up);
+            self.prefer(best.unwrap_or(key));
         }
     }
 
@@ -271,6 +272,7 @@ impl Group {
         self.succeeded(now, hop);
         let key = (hop.transport, hop.address);
         if self.peers.contains_key(&key) {
+            self.settled = true;
             self.prefer(key);
         }
     }

@@ -63,6 +63,19 @@ fn the_first_is_tried_first_until_another_has_answered_in_its_place() {
 }
 
 #[test]
+fn before_the_first_request_the_order_of_the_list_counts_and_not_who_answers_a_probe_first() {
+    let now = Instant::now();
+    let mut group = group(&[A, B], now);
+    group.succeeded(now, hop(B));
+    assert_eq!(order_of(&group, now), [B, A], "nothing was heard of the first yet");
+    group.succeeded(now, hop(A));
+    assert_eq!(order_of(&group, now), [A, B]);
+    group.chosen(now, hop(B));
+    group.succeeded(now, hop(A));
+    assert_eq!(order_of(&group, now), [B, A], "from the first request on, the last one known good");
+}
+
+#[test]
 fn each_server_is_probed_and_its_changes_are_told_once() {
     let now = Instant::now();
     let mut group = group(&[A, "sip:10.0.0.2;transport=tls"], now);

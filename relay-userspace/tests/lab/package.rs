@@ -165,9 +165,11 @@ fn the_package_is_installed_configured_called_through_upgraded_and_removed() -> 
     })
     .with_context(|| machine.journal("branchline").unwrap_or_default())?;
     talk(&machine, &lab, &caller)?;
-    let status: StatusView = ask(&machine, "status")?;
-    let first_server = status.servers.first().context("no server")?;
-    assert_eq!((first_server.state.as_str(), first_server.step.as_deref()), ("down", Some("sip")));
+    let status = interrupt::wait_until(LIMIT, "the first server down", || {
+        let status: StatusView = ask(&machine, "status")?;
+        Ok(status.servers.first().is_some_and(|server| server.state == "down").then_some(status))
+    })?;
+    assert_eq!(status.servers.first().and_then(|server| server.step.as_deref()), Some("sip"));
     assert!(status.ready, "{:?}", status.not_ready_reason);
     interrupt::wait_until(LIMIT, "the symptom", || {
         let status: StatusView = ask(&machine, "status")?;

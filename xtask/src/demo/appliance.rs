@@ -62,6 +62,8 @@ pub struct Settings {
     pub upstream: String,
     /// Further tables.
     pub tables: String,
+    /// What has to answer before it counts as started: `/readyz`, or `/healthz` for one that is not to be ready.
+    pub until: &'static str,
 }
 
 impl Settings {
@@ -77,6 +79,7 @@ impl Settings {
             servers: vec![format!("{SERVER}:{PEER_SIP}")],
             upstream: String::new(),
             tables: String::new(),
+            until: "/readyz",
         }
     }
 
@@ -148,7 +151,7 @@ impl Appliance {
         };
         interrupt::wait_until(START_LIMIT, "readiness of the appliance", || {
             appliance.running.still_runs()?;
-            Ok(http::get(&lab.branch, ADMIN, "/readyz").ok())
+            Ok(http::get(&lab.branch, ADMIN, settings.until).ok())
         })
         .with_context(|| appliance.running.last_words())?;
         Ok(appliance)
