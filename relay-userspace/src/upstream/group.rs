@@ -329,6 +329,10 @@ impl Group {
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
+        // Called with every timer of a transaction; its own are rare.
+        if self.poll_timeout().is_none_or(|at| at > now) {
+            return;
+        }
         for server in &mut self.servers {
             if server.resolve.is_some_and(|at| at <= now) {
                 server.resolve = None;
