@@ -24,17 +24,21 @@ fn lines_of_both_rfcs_are_kept_by_phone_and_shown_without_control_characters() -
     let send = |form: &str, priority: &str, text: &str| {
         lab.office.run("logger", &[&common as &[&str], &[form, "-p", priority, text]].concat())
     };
+    let read = |arguments: &[&str]| -> Result<Vec<SyslogView>> {
+        Ok(serde_json::from_value(appliance.ask(&lab, &[&["syslog"], arguments].concat())?)?)
+    };
+
     send("--rfc3164", "local0.warning", "registration failed")?;
     send("--rfc5424", "user.err", "no time")?;
     other.run("logger", &[&common as &[&str], &["--rfc5424", "another phone"]].concat())?;
+    // The two hosts ask for the appliance's address each on their own: nothing orders one's lines after the other's
+    // but that they have arrived.
+    interrupt::wait_until(LIMIT, "three lines", || Ok((read(&[])?.len() == 3).then_some(())))?;
     let sneaky = b"<34>Oct 11 22:14:15 phone app: \x1b[2Jcleared\x07".to_vec();
     lab.office.enter(move || {
         UdpSocket::bind((phone(0), 0)).and_then(|socket| socket.send_to(&sneaky, (APPLIANCE_OFFICE, 514)))
     })??;
 
-    let read = |arguments: &[&str]| -> Result<Vec<SyslogView>> {
-        Ok(serde_json::from_value(appliance.ask(&lab, &[&["syslog"], arguments].concat())?)?)
-    };
     let lines = interrupt::wait_until(LIMIT, "four lines", || {
         let lines = read(&[])?;
         Ok((lines.len() == 4).then_some(lines))
