@@ -8,7 +8,7 @@ use branchline::control::{EntryView, FlowView, StatusView};
 use xtask::demo::appliance::Appliance;
 use xtask::lab::baresip::{Account, Baresip};
 use xtask::lab::kamailio::Kamailio;
-use xtask::lab::network::{APPLIANCE_OFFICE, SERVER, phone};
+use xtask::lab::network::{APPLIANCE_OFFICE, SERVER};
 use xtask::lab::traffic::PEER_SIP;
 use xtask::lab::{Lab, Routes, interrupt};
 
@@ -19,17 +19,7 @@ const USERS: [&str; 2] = ["1001", "1002"];
 const ENOUGH: u64 = 100;
 
 fn account(index: u8, password: &str) -> Account {
-    let first = 20_000 + 100 * u16::from(index);
-    Account {
-        user: USERS[usize::from(index)].to_owned(),
-        address: phone(index),
-        ports: first..=first + 99,
-        tone: 400 + 100 * u16::from(index),
-        transport: "udp",
-        password: password.to_owned(),
-        authorities: None,
-        expires: 60,
-    }
+    Account { password: password.to_owned(), expires: 60, ..Account::of(index) }
 }
 
 #[test]

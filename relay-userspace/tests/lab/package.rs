@@ -35,17 +35,7 @@ const FILES: SocketAddrV4 = SocketAddrV4::new(SERVER, 8080);
 const NEXT_VERSION: &str = "9.9.9";
 
 fn account(index: u8) -> Account {
-    let first = 20_000 + 100 * u16::from(index);
-    Account {
-        user: USERS[usize::from(index)].to_owned(),
-        address: phone(index),
-        ports: first..=first + 99,
-        tone: 400 + 100 * u16::from(index),
-        transport: "udp",
-        password: format!("lab{}", USERS[usize::from(index)]),
-        authorities: None,
-        expires: EXPIRES,
-    }
+    Account { expires: EXPIRES, ..Account::of(index) }
 }
 
 fn ask<T: serde::de::DeserializeOwned>(machine: &Machine, what: &str) -> Result<T> {

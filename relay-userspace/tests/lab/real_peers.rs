@@ -19,20 +19,6 @@ const USERS: [&str; 2] = ["1001", "1002"];
 /// Sound that a test waits for in each direction: two seconds. Reports come every five.
 const ENOUGH: u64 = 100;
 
-fn account(index: u8) -> Account {
-    let first = 20_000 + 100 * u16::from(index);
-    Account {
-        user: USERS[usize::from(index)].to_owned(),
-        address: phone(index),
-        ports: first..=first + 99,
-        tone: 400 + 100 * u16::from(index),
-        transport: "udp",
-        password: format!("lab{}", USERS[usize::from(index)]),
-        authorities: None,
-        expires: 600,
-    }
-}
-
 /// How many packets a phone got of what it is sent.
 fn count(packets: &[Packet], to: Ipv4Addr, kind: impl Fn(&Packet) -> bool) -> usize {
     packets.iter().filter(|packet| *packet.destination.ip() == to && !is_sip(packet) && kind(packet)).count()
@@ -47,8 +33,8 @@ fn two_phones_register_with_a_real_server_and_talk_through_the_appliance() -> Re
     let office = Capture::start(&lab.office, network::OUTER, "office", lab.dir())?;
     let centre = Capture::start(&lab.centre, network::OUTER, "centre", lab.dir())?;
     let second = lab.own_host(1)?;
-    let caller = Baresip::start(&lab, &lab.office, &account(0), to_appliance(APPLIANCE_OFFICE))?;
-    let _called = Baresip::start(&lab, &second, &account(1), to_appliance(APPLIANCE_OFFICE))?;
+    let caller = Baresip::start(&lab, &lab.office, &Account::of(0), to_appliance(APPLIANCE_OFFICE))?;
+    let _called = Baresip::start(&lab, &second, &Account::of(1), to_appliance(APPLIANCE_OFFICE))?;
     let status = || ask::<StatusView>(&appliance, &lab, "status");
     assert_eq!(status()?.registrations, 2);
 

@@ -10,7 +10,7 @@ use xtask::demo::appliance::{Appliance, Settings};
 use xtask::lab::baresip::{Account, Baresip};
 use xtask::lab::capture::segments;
 use xtask::lab::kamailio::{Certificate, Kamailio};
-use xtask::lab::network::{self, APPLIANCE_CENTRE, APPLIANCE_OFFICE, SERVER, phone};
+use xtask::lab::network::{self, APPLIANCE_CENTRE, APPLIANCE_OFFICE, SERVER};
 use xtask::lab::traffic::{APPLIANCE_SIP, PEER_SIP};
 use xtask::lab::{Capture, Lab, Routes, interrupt};
 
@@ -32,17 +32,8 @@ struct Case {
 }
 
 fn account(lab: &Lab, transport: &'static str, index: u8) -> Account {
-    let first = 20_000 + 100 * u16::from(index);
-    Account {
-        user: USERS[usize::from(index)].to_owned(),
-        address: phone(index),
-        ports: first..=first + 99,
-        tone: 400 + 100 * u16::from(index),
-        transport,
-        password: format!("lab{}", USERS[usize::from(index)]),
-        authorities: (transport == "tls").then(|| lab.dir().join("state/tls/own.pem")),
-        expires: 600,
-    }
+    let authorities = (transport == "tls").then(|| lab.dir().join("state/tls/own.pem"));
+    Account { transport, authorities, ..Account::of(index) }
 }
 
 /// A certificate of the server's own: nobody vouches for it.

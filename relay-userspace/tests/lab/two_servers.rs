@@ -8,7 +8,7 @@ use branchline::control::{FlowView, ServerView, StatusView};
 use xtask::demo::appliance::{Appliance, Settings};
 use xtask::lab::baresip::{Account, Baresip};
 use xtask::lab::kamailio::Kamailio;
-use xtask::lab::network::{APPLIANCE_OFFICE, SECOND_SERVER, SERVER, phone};
+use xtask::lab::network::{APPLIANCE_OFFICE, SECOND_SERVER, SERVER};
 use xtask::lab::traffic::PEER_SIP;
 use xtask::lab::{Lab, Routes, Running, interrupt};
 
@@ -21,17 +21,7 @@ const ENOUGH: u64 = 100;
 const EXPIRES: u32 = 10;
 
 fn account(index: u8) -> Account {
-    let first = 20_000 + 100 * u16::from(index);
-    Account {
-        user: USERS[usize::from(index)].to_owned(),
-        address: phone(index),
-        ports: first..=first + 99,
-        tone: 400 + 100 * u16::from(index),
-        transport: "udp",
-        password: format!("lab{}", USERS[usize::from(index)]),
-        authorities: None,
-        expires: EXPIRES,
-    }
+    Account { expires: EXPIRES, ..Account::of(index) }
 }
 
 /// dnsmasq as the centre's DNS: two servers of one domain, the first with the better priority.

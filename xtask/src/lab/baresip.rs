@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 
 use super::kamailio::REALM;
 use super::netns::Namespace;
-use super::network::Lab;
+use super::network::{Lab, phone};
 use super::running::Running;
 
 /// Where Debian keeps its modules.
@@ -40,6 +40,27 @@ pub struct Account {
     pub password: String,
     /// For how many seconds it registers.
     pub expires: u32,
+}
+
+impl Account {
+    /// The office's phone of that number: users 1001, 1002, ... with the password that the server has, by UDP.
+    #[must_use]
+    pub fn of(index: u8) -> Self {
+        /// Media ports of one phone.
+        const PORTS: u16 = 100;
+        let first = 20_000 + PORTS * u16::from(index);
+        let user = (1001 + u16::from(index)).to_string();
+        Self {
+            address: phone(index),
+            ports: first..=first + PORTS - 1,
+            tone: 400 + 100 * u16::from(index),
+            transport: "udp",
+            password: format!("lab{user}"),
+            authorities: None,
+            expires: 600,
+            user,
+        }
+    }
 }
 
 /// A running baresip that answers every call. Dropping it stops it.
