@@ -14,6 +14,7 @@ mod observe;
 mod plane;
 mod reload;
 mod services;
+mod settings;
 mod start;
 mod views;
 

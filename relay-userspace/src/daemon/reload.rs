@@ -12,7 +12,7 @@ use tracing::{error, info};
 
 use super::{
     core::Core,
-    start::{marks, proxy_changes},
+    settings::{marks, proxy_changes},
 };
 use crate::{
     config::{Config, ConfigError, changes, keys::Effect},

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::IpAddr,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -29,26 +29,21 @@ use super::{
     plane::MediaPlane,
     reload::Reloader,
     services::{self, Office, Services},
+    settings::{Ready, engine_settings, media_settings, proxy_settings, stream_settings},
     views::{NetworkFacts, Views},
 };
 use crate::{
     admin::{self, Appliance, Setup, Web},
     capture::{self, CaptureError, Captures},
-    config::{ClientCertificates, Config, Network, Tls},
+    config::{ClientCertificates, Config, Tls},
     control,
-    datapath::{
-        Engine, EngineError, Settings as EngineSettings,
-        kernel::{attach::Lifetime, programs::KernelLog},
-    },
+    datapath::{Engine, EngineError},
     log::LogControl,
-    media::{Marks, MediaNetwork, Sessions, Settings as MediaSettings},
+    media::Sessions,
     metrics::{Metrics, MetricsError, names},
-    net::{DatapathChoice, Dscp, NetworkId, Role, Transport, netlink},
+    net::{DatapathChoice, Dscp, Role, Transport, netlink},
     proxy::{self, Proxy},
-    sip::{
-        transaction::Timers,
-        transport::{self, Streams},
-    },
+    sip::transport::{self, Streams},
     store::{Entry, Store, StoreError},
     tls::{self, Authorities, Identity, TlsError, Trust},
 };
@@ -99,23 +94,6 @@ pub enum StartError {
     /// Signals.
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),
-}
-
-/// A network with its address found.
-struct Ready<'a> {
-    id: NetworkId,
-    network: &'a Network,
-    address: Ipv4Addr,
-}
-
-impl Ready<'_> {
-    fn bound(&self) -> SocketAddr {
-        SocketAddr::from((self.address, self.network.sip_port))
-    }
-
-    fn advertised(&self) -> Ipv4Addr {
-        self.network.advertised.unwrap_or(self.address)
-    }
 }
 
 /// How the daemon came to its end.
@@ -444,45 +422,6 @@ fn offices<'a>(networks: &'a [Ready<'a>]) -> Vec<Office<'a>> {
         .collect()
 }
 
-fn engine_settings(config: &Config, networks: &[Ready<'_>]) -> EngineSettings {
-    let mut addresses: Vec<IpAddr> = Vec::new();
-    for ready in networks {
-        if !addresses.contains(&IpAddr::V4(ready.address)) {
-            addresses.push(IpAddr::V4(ready.address));
-        }
-    }
-    EngineSettings {
-        wanted: config.datapath.engine,
-        interfaces: networks.iter().map(|ready| ready.network.interface.clone()).collect(),
-        addresses,
-        flows: *config.datapath.flows.as_ref(),
-        force_userspace: config.datapath.force_userspace.clone(),
-        kernel_log: if config.datapath.kernel_log { KernelLog::On } else { KernelLog::Off },
-        lifetime: if config.datapath.keep_when_stopped { Lifetime::Pinned } else { Lifetime::Process },
-    }
-}
-
-fn media_settings(config: &Config, networks: &[Ready<'_>]) -> MediaSettings {
-    let marks = marks(config);
-    MediaSettings {
-        networks: networks
-            .iter()
-            .map(|ready| MediaNetwork {
-                name: ready.network.name.clone(),
-                address: ready.address.into(),
-                advertised: ready.advertised().into(),
-                ports: ready.network.media_ports.range(),
-                latching: ready.network.latching,
-                rtp_dscp: marks.rtp,
-                rtcp_dscp: marks.rtcp,
-            })
-            .collect(),
-        max_sessions: config.sip.max_calls,
-        timeout: Duration::from_secs(config.media.timeout_seconds),
-        seed: rand::random(),
-    }
-}
-
 /// The appliance's own addresses and those that others are told; as long as no network is named, all of the host's,
 /// among which theirs will be.
 async fn own_addresses(networks: &[Ready<'_>]) -> Result<Vec<IpAddr>, StartError> {
@@ -550,33 +489,6 @@ fn pages_tls(
     tls::server_config(identity, authorities, &settings)
 }
 
-/// TCP and TLS.
-fn stream_settings(
-    config: &Config,
-    networks: &[Ready<'_>],
-    identity: &Identity,
-    authorities: &Authorities,
-    trust: &Arc<Trust>,
-) -> Result<transport::Settings, TlsError> {
-    let tls = &config.tls;
-    Ok(transport::Settings {
-        networks: networks
-            .iter()
-            .map(|ready| transport::Listen {
-                network: ready.id,
-                address: ready.address.into(),
-                tcp: ready.network.port(Transport::Tcp),
-                tls: ready.network.port(Transport::Tls),
-            })
-            .collect(),
-        dscp: config.dscp.sip,
-        connect_timeout: Duration::from_millis(config.sip.tcp_connect_timeout_ms),
-        server: tls::server_config(identity, authorities, tls)?,
-        client: tls::client_config(identity, authorities, trust, tls)?,
-        limits: transport::Limits::default(),
-    })
-}
-
 fn cannot_bind(networks: &[Ready<'_>], error: &transport::BindError) -> StartError {
     let network = networks.iter().find(|ready| ready.id == error.network);
     let key = if error.transport == Transport::Tls { "sip_tls_port" } else { "sip_tcp_port" };
@@ -596,70 +508,6 @@ pub(super) fn credentials(store: &Store) -> Result<proxy::Credentials, StoreErro
     Ok(credentials)
 }
 
-fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::Settings {
-    let sides = networks
-        .iter()
-        .map(|ready| proxy::Network {
-            id: ready.id,
-            name: ready.network.name.clone(),
-            role: ready.network.role,
-            bound: ready.address.into(),
-            advertised: ready.advertised().into(),
-            ports: proxy::Ports {
-                udp: ready.network.sip_port,
-                tcp: ready.network.port(Transport::Tcp),
-                tls: ready.network.port(Transport::Tls),
-            },
-        })
-        .collect();
-    // The configuration was checked to have a network of servers.
-    let upstream = networks
-        .iter()
-        .find(|ready| ready.network.role == Role::Servers)
-        .map_or(NetworkId(0), |ready| ready.id);
-    let upstream = proxy::Upstream {
-        probe: (config.upstream.probe_seconds > 0)
-            .then(|| Duration::from_secs(config.upstream.probe_seconds)),
-        recovery: Duration::from_secs(config.upstream.recovery_seconds),
-        retry: config.upstream.retry_statuses.clone(),
-        ..proxy::Upstream::new(upstream, config.upstream.servers.as_ref().clone())
-    };
-    let mut settings = proxy::Settings::new(sides, upstream, rand::random());
-    let changes = proxy_changes(config);
-    settings.trusted = changes.trusted;
-    settings.timers = changes.timers;
-    settings.timer_c = changes.timer_c;
-    settings.limits.calls = changes.calls;
-    settings
-}
-
-/// What of the proxy's settings can change while it runs.
-pub(super) fn proxy_changes(config: &Config) -> proxy::Changes {
-    proxy::Changes {
-        trusted: config.upstream.trusted.clone(),
-        timers: Timers {
-            t1: Duration::from_millis(config.sip.timer_t1_ms),
-            t2: Duration::from_millis(config.sip.timer_t2_ms),
-            invite_retries: config.sip.invite_retries,
-            other_retries: config.sip.other_retries,
-            ..Timers::default()
-        },
-        timer_c: config.ring_timeout(),
-        calls: config.sip.max_calls,
-        servers: config.upstream.servers.as_ref().clone(),
-        probe: (config.upstream.probe_seconds > 0)
-            .then(|| Duration::from_secs(config.upstream.probe_seconds)),
-        recovery: Duration::from_secs(config.upstream.recovery_seconds),
-        retry: config.upstream.retry_statuses.clone(),
-    }
-}
-
-/// The code points of media.
-pub(super) fn marks(config: &Config) -> Marks {
-    let mark = |dscp: Dscp| Some(dscp).filter(|dscp| *dscp != Dscp::DEFAULT);
-    Marks { rtp: mark(config.dscp.rtp), rtcp: mark(config.dscp.rtcp) }
-}
-
 fn facts(ready: &Ready<'_>) -> NetworkFacts {
     let role = match ready.network.role {
         Role::Phones => "phones",
@@ -676,6 +524,8 @@ fn facts(ready: &Ready<'_>) -> NetworkFacts {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]
