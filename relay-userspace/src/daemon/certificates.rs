@@ -8,7 +8,7 @@ use tracing::{error, warn};
 use crate::{
     control::CertificateView,
     store::{SeenCertificate, Store, StoreError},
-    tls::{Fingerprint, Trust, describe},
+    tls::{Fingerprint, Seen, Trust, describe},
 };
 
 /// The store and what TLS goes by.
@@ -49,36 +49,42 @@ impl Certificates {
         Ok(())
     }
 
-    /// Notes the certificates that were met since the last time; returns what is wrong with that of `server`.
+    /// Has the certificates noted that were met since the last time; returns what is wrong with that of `server`. The
+    /// disk is waited for elsewhere: who asks has signalling to do.
     pub(super) fn met(&self, server: &str) -> Option<String> {
-        let mut why = None;
-        for seen in self.trust.take_seen() {
-            let fingerprint = seen.fingerprint.to_string();
-            if seen.server == server {
-                why = Some(format!(
-                    "its certificate is not trusted: {}; look at it and trust it with \
-                     `branchline certificates trust {fingerprint}` or on the page of the servers",
-                    seen.why
-                ));
-            }
-            let known = self.store.certificates().is_ok_and(|known| {
-                known.iter().any(|known| known.fingerprint == fingerprint && known.why == seen.why)
-            });
-            if !known {
-                warn!(
-                    server = seen.server,
-                    fingerprint,
-                    reason = seen.why,
-                    "a server's certificate is not trusted"
-                );
-            }
-            let noted =
-                self.store.certificate_seen(&fingerprint, &seen.server, &seen.chain, &seen.why, now_unix());
-            if let Err(error) = noted {
-                error!(%error, "a certificate cannot be noted");
-            }
+        let seen = self.trust.take_seen();
+        let why = seen.iter().rev().find(|seen| seen.server == server).map(|seen| {
+            format!(
+                "its certificate is not trusted: {}; look at it and trust it with \
+                 `branchline certificates trust {}` or on the page of the servers",
+                seen.why, seen.fingerprint
+            )
+        });
+        if !seen.is_empty() {
+            let certificates = self.clone();
+            tokio::task::spawn_blocking(move || seen.iter().for_each(|seen| certificates.note(seen)));
         }
         why
+    }
+
+    fn note(&self, seen: &Seen) {
+        let fingerprint = seen.fingerprint.to_string();
+        let known = self.store.certificates().is_ok_and(|known| {
+            known.iter().any(|known| known.fingerprint == fingerprint && known.why == seen.why)
+        });
+        if !known {
+            warn!(
+                server = seen.server,
+                fingerprint,
+                reason = seen.why,
+                "a server's certificate is not trusted"
+            );
+        }
+        let noted =
+            self.store.certificate_seen(&fingerprint, &seen.server, &seen.chain, &seen.why, now_unix());
+        if let Err(error) = noted {
+            error!(%error, "a certificate cannot be noted");
+        }
     }
 
     /// All that were met.

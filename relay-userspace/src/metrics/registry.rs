@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus::{
     Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
 use relay_ebpf::tables::Latency;
 use thiserror::Error;
@@ -15,6 +15,15 @@ use super::{ServiceMetrics, names};
 #[derive(Debug, Error)]
 #[error("metrics: {0}")]
 pub struct MetricsError(#[from] prometheus::Error);
+
+/// A metric, once it is among those of a registry.
+pub(super) fn registered<M: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: M,
+) -> Result<M, prometheus::Error> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
 
 /// All metrics.
 #[derive(Debug)]
@@ -117,30 +126,23 @@ impl Metrics {
     pub fn new() -> Result<Self, MetricsError> {
         let registry = Registry::new();
         let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
-            let metric = IntGauge::new(name, help)?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
+            registered(&registry, IntGauge::new(name, help)?)
         };
         let gauges = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
-            let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
+            registered(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
         };
         let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
-            let metric = IntCounter::new(name, help)?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
+            registered(&registry, IntCounter::new(name, help)?)
         };
         let counters =
             |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
-                let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-                registry.register(Box::new(metric.clone()))?;
-                Ok(metric)
+                registered(&registry, IntCounterVec::new(Opts::new(name, help), labels)?)
             };
         let histogram = |name: &str, help: &str, buckets: &[f64]| -> Result<Histogram, prometheus::Error> {
-            let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
+            registered(
+                &registry,
+                Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?,
+            )
         };
         let histograms = |name: &str,
                           help: &str,
@@ -148,9 +150,7 @@ impl Metrics {
                           labels: &[&str]|
          -> Result<HistogramVec, prometheus::Error> {
             let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-            let metric = HistogramVec::new(opts, labels)?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
+            registered(&registry, HistogramVec::new(opts, labels)?)
         };
         // The bounds are those of the buckets that both datapaths count in: powers of two of nanoseconds.
         let latencies: Vec<f64> =

@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
-use super::names;
+use super::{names, registry::registered};
 
 /// Handles to these metrics; clones count together.
 #[derive(Debug, Clone)]
@@ -47,19 +47,13 @@ impl ServiceMetrics {
     pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let counters =
             |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
-                let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-                registry.register(Box::new(metric.clone()))?;
-                Ok(metric)
+                registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
             };
         let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
-            let metric = IntGauge::new(name, help)?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
+            registered(registry, IntGauge::new(name, help)?)
         };
         let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
-            let metric = IntCounter::new(name, help)?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
+            registered(registry, IntCounter::new(name, help)?)
         };
         Ok(Self {
             log_lines_lost: counter(
@@ -128,18 +122,14 @@ impl ServiceMetrics {
                 }
                 metric
             },
-            capture_failures: {
-                let help = "Captures that ended because their file could not be written.";
-                let metric = IntCounter::new(names::CAPTURE_FAILURES, help)?;
-                registry.register(Box::new(metric.clone()))?;
-                metric
-            },
-            provisioning_not_cached: {
-                let help = "Files that could not be cached, as when the disk is full; they were relayed.";
-                let metric = IntCounter::new(names::PROVISIONING_NOT_CACHED, help)?;
-                registry.register(Box::new(metric.clone()))?;
-                metric
-            },
+            capture_failures: counter(
+                names::CAPTURE_FAILURES,
+                "Captures that ended because their file could not be written.",
+            )?,
+            provisioning_not_cached: counter(
+                names::PROVISIONING_NOT_CACHED,
+                "Files that could not be cached, as when the disk is full; they were relayed.",
+            )?,
         })
     }
 }
