@@ -60,7 +60,7 @@ pub trait Environment {
 /// How a packet leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Way {
-    /// The interface by which it leaves, as the kernel numbers interfaces.
+    /// The interface by which it leaves, as the kernel numbers interfaces; or [`NextHop::ALWAYS_REDIRECT`].
     pub interface: u32,
     /// That interface's place in the map of devices.
     pub device: u32,

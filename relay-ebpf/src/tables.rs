@@ -179,7 +179,8 @@ pub struct NextHop {
     pub destination: Link,
     /// The interface's hardware address, and its MTU as the tail.
     pub source: Link,
-    /// Index of the interface by which packets leave, as the kernel numbers interfaces.
+    /// Index of the interface by which packets leave, as the kernel numbers interfaces; a packet that came by it is
+    /// turned back. [`NextHop::ALWAYS_REDIRECT`] where the driver cannot do that.
     pub interface: u32,
     /// Its place in the map of devices.
     pub device: u32,
@@ -188,6 +189,11 @@ pub struct NextHop {
 }
 
 const _: () = assert!(size_of::<NextHop>() == 32);
+
+impl NextHop {
+    /// In place of an interface: no packet came by it, so that all are redirected.
+    pub const ALWAYS_REDIRECT: u32 = 0;
+}
 
 /// A hardware address and 16 bits more, in one word that is read and written whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]

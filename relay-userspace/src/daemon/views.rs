@@ -268,6 +268,9 @@ impl Views {
             datapath: flow.carrier.label().to_owned(),
             reason: match &flow.carrier {
                 Carrier::Kernel => None,
+                Carrier::Joined { with } => {
+                    Some(format!("in one pass with another leg of the call, from {with}"))
+                }
                 Carrier::Learning => Some("no packet from an allowed source yet".to_owned()),
                 Carrier::AwaitingNextHop { why } => Some(why.clone()),
                 Carrier::Userspace { reason } => Some(reason.explanation().to_owned()),

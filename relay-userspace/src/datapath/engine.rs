@@ -366,16 +366,15 @@ fn watch_rtcp(programs: &mut Programs, shared: &Shared) -> Result<JoinHandle<()>
                 let Ok((copy, _)) = relay_ebpf::tables::RtcpCopy::read_from_prefix(&item) else { continue };
                 let length = (copy.length as usize).min(copy.payload.len());
                 let flows = flows.lock().unwrap_or_else(PoisonError::into_inner);
-                let Some(local) = flows.local_of_stats(copy.stats) else { continue };
-                let Some(pair) = flows.report(local).map(|report| report.spec.out_source) else { continue };
-                drop(flows);
-                // A full queue loses the copy; the packet itself is long on its way.
-                let _ = sender.try_send(RtcpPacket {
-                    local,
-                    pair,
-                    arrived_ns: copy.arrived_ns,
-                    payload: copy.payload[..length].to_vec(),
-                });
+                for (local, pair) in flows.counted_at(copy.stats) {
+                    // A full queue loses the copy; the packet itself is long on its way.
+                    let _ = sender.try_send(RtcpPacket {
+                        local,
+                        pair,
+                        arrived_ns: copy.arrived_ns,
+                        payload: copy.payload[..length].to_vec(),
+                    });
+                }
             }
             ready.clear_ready();
         }

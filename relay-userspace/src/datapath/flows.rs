@@ -8,6 +8,11 @@
 //!
 //! What one direction learns, the other uses: packets go to where the other party's packets come from
 //! (symmetric RTP, RFC 4961), unless policy says that only the session description counts.
+//!
+//! A server that leads a call between two phones of the office back to the office makes a second leg of it here, and
+//! the first leg's packets go to an address of the appliance's own. Once the sources along the way are learned, the
+//! legs are *joined*: the kernel's record of the flow at which packets arrive has them leave as those of the last one,
+//! and the flows in between count what the first one counts.
 
 use std::{
     collections::HashMap,
@@ -38,6 +43,8 @@ use crate::net::{Latching, NetworkId};
 
 /// Refused sources that a flow remembers; more are only counted.
 const REMEMBERED_REFUSALS: usize = 8;
+/// Legs of a call that are joined behind the first; a call that is led back more often goes through userspace.
+const MAX_JOINED: usize = 3;
 /// The word of [`FlowStats`] at which the userspace relay's own counters begin: packets, then bytes.
 const RELAYED_WORD: usize = std::mem::offset_of!(FlowStats, relayed_packets) / 8;
 
@@ -131,6 +138,26 @@ impl Totals {
     }
 }
 
+/// The leg that carries this one's packets.
+#[derive(Debug, Clone, Copy)]
+struct Joined {
+    /// The flow at which they arrive.
+    with: SocketAddr,
+    /// Its statistics when they were joined.
+    since: FlowStats,
+}
+
+/// How packets leave, after all legs of the call in this host.
+#[derive(Debug, Clone, Default)]
+struct Onward {
+    /// The further flows that they pass, in order.
+    through: Vec<SocketAddr>,
+    /// The last of them; the flow itself where there is none.
+    last: Option<FlowSpec>,
+    /// Where they go.
+    destination: Option<SocketAddr>,
+}
+
 /// A flow's place in the kernel's tables.
 #[derive(Debug, Clone, Copy)]
 struct Published {
@@ -147,6 +174,9 @@ struct Entry {
     /// The source before signalling opened learning again.
     previous: Option<SocketAddr>,
     published: Option<Published>,
+    /// The further legs that the kernel takes its packets through.
+    through: Vec<SocketAddr>,
+    joined: Option<Joined>,
     refused: Vec<RefusedSource>,
     refused_packets: u64,
 }
@@ -230,6 +260,8 @@ impl Flows {
                         learned: None,
                         previous: None,
                         published: None,
+                        through: Vec::new(),
+                        joined: None,
                         refused: Vec::new(),
                         refused_packets: 0,
                     },
@@ -242,9 +274,15 @@ impl Flows {
 
     /// Removes a flow. Packets that come later belong to nobody.
     pub(super) fn remove(&mut self, now: Instant, local: SocketAddr) -> Option<FlowReport> {
+        self.join(local, &[]);
+        self.settle(local);
+        let before = self.before(local);
         let report = self.report(local)?;
         let entry = self.entries.remove(&local)?;
         self.taps.remove(&local);
+        if let Some(before) = before {
+            self.publish_chain(now, before);
+        }
         if let (Some(kernel), Some(published)) = (&mut self.kernel, entry.published) {
             kernel.unpublish(now, published.place, local.port(), published.slot);
             if let Some(hop) = published.hop {
@@ -264,7 +302,7 @@ impl Flows {
         // A closed one would never be released: that has been done.
         if self.entries.contains_key(&local) && !has_one && !tap.is_closed() {
             self.taps.insert(local, tap.clone());
-            self.publish(now, local);
+            self.publish_chain(now, local);
         }
     }
 
@@ -274,7 +312,7 @@ impl Flows {
             self.taps.iter().filter(|(_, tap)| tap.is_closed()).map(|(local, _)| *local).collect();
         for local in closed {
             self.taps.remove(&local);
-            self.publish(now, local);
+            self.publish_chain(now, local);
         }
     }
 
@@ -330,9 +368,12 @@ impl Flows {
             }
         }
 
-        // The kernel counts what it forwards, and nothing that it passes up.
+        // The kernel counts what it forwards, and nothing that it passes up. What comes from a leg that this flow is
+        // joined with was counted there.
         let ticks = clock_ticks(entry.spec.clock_rate);
-        self.stats.change(entry.stats, |stats| count(stats, arrival, content, ticks));
+        if entry.joined.is_none() {
+            self.stats.change(entry.stats, |stats| count(stats, arrival, content, ticks));
+        }
         let (stats, out_source, dscp) = (entry.stats, entry.spec.out_source, entry.spec.dscp);
         if learned_now {
             self.publish_with_pair(now, arrival.local);
@@ -365,28 +406,125 @@ impl Flows {
 
     /// Writes a flow and the one of the other direction to the kernel's tables.
     fn publish_with_pair(&mut self, now: Instant, local: SocketAddr) {
-        self.publish(now, local);
+        self.publish_chain(now, local);
         if let Some(pair) = self.entries.get(&local).map(|entry| entry.spec.out_source)
             && pair != local
             && self.entries.contains_key(&pair)
         {
-            self.publish(now, pair);
+            self.publish_chain(now, pair);
         }
+    }
+
+    /// Writes a flow, and those whose packets come to it from other legs in this host.
+    fn publish_chain(&mut self, now: Instant, local: SocketAddr) {
+        let mut next = Some(local);
+        for _ in 0..=MAX_JOINED {
+            let Some(local) = next else { return };
+            self.publish(now, local);
+            next = self.before(local);
+        }
+    }
+
+    /// The flow of this host whose packets come to this one.
+    fn before(&self, local: SocketAddr) -> Option<SocketAddr> {
+        let entry = self.entries.get(&local)?;
+        if let Some(joined) = entry.joined {
+            return Some(joined.with);
+        }
+        let heard = entry.learned.map(|(source, _)| source).or(entry.spec.signalled)?;
+        let before = self.entries.get(&heard)?.spec.out_source;
+        (before != local && self.entries.contains_key(&before)).then_some(before)
+    }
+
+    /// How packets that a flow has let in leave: through which other legs in this host, and where to. Nowhere, if one
+    /// of these would not let them through as they are.
+    fn onward(&self, local: SocketAddr) -> Onward {
+        let mut onward = Onward { destination: self.destination(local), ..Onward::default() };
+        let Some(first) = self.entries.get(&local) else { return onward };
+        let mut leaves_from = first.spec.out_source;
+        let mut dscp = first.spec.dscp;
+        while let Some(next) = onward.destination.filter(|to| self.is_own(*to)) {
+            onward.destination = None;
+            let fits = |entry: &&Entry| {
+                entry.spec.kind == first.spec.kind
+                    && entry.learned.is_some_and(|(source, _)| source == leaves_from)
+                    && !self.taps.contains_key(&next)
+                    && !self.is_forced([entry.spec.signalled, entry.spec.destination])
+            };
+            let Some(entry) = self.entries.get(&next).filter(fits) else { return onward };
+            if next == local || onward.through.contains(&next) || onward.through.len() == MAX_JOINED {
+                return onward;
+            }
+            dscp = entry.spec.dscp.or(dscp);
+            leaves_from = entry.spec.out_source;
+            onward.through.push(next);
+            onward.last = Some(FlowSpec { dscp, ..entry.spec.clone() });
+            onward.destination = self.destination(next);
+        }
+        onward
+    }
+
+    /// From now on the kernel takes a flow's packets through these legs, and no others.
+    fn join(&mut self, local: SocketAddr, through: &[SocketAddr]) {
+        let Some(entry) = self.entries.get_mut(&local) else { return };
+        let before = std::mem::replace(&mut entry.through, through.to_vec());
+        let since = self.stats.read(entry.stats);
+        for left in before.iter().filter(|leg| !through.contains(leg)) {
+            self.settle(*left);
+        }
+        for leg in through.iter().filter(|leg| !before.contains(leg)) {
+            self.settle(*leg);
+            if let Some(entry) = self.entries.get_mut(leg) {
+                entry.joined = Some(Joined { with: local, since });
+            }
+        }
+    }
+
+    /// A leg that was joined counts by itself again, from what it has come to.
+    fn settle(&mut self, leg: SocketAddr) {
+        let Some(entry) = self.entries.get(&leg) else { return };
+        let (place, stats) = (entry.stats, self.statistics(entry));
+        if entry.joined.is_some() {
+            self.stats.write(place, stats);
+        }
+        if let Some(entry) = self.entries.get_mut(&leg) {
+            entry.joined = None;
+        }
+    }
+
+    /// What a flow has counted, on its own and with the leg that it is joined with.
+    fn statistics(&self, entry: &Entry) -> FlowStats {
+        let own = self.stats.read(entry.stats);
+        let with =
+            entry.joined.and_then(|joined| Some((self.entries.get(&joined.with)?.stats, joined.since)));
+        with.map_or(own, |(with, since)| own.joined_with(&self.stats.read(with), &since))
+    }
+
+    fn is_own(&self, address: SocketAddr) -> bool {
+        self.kernel.as_ref().is_some_and(|kernel| kernel.place(address).is_some())
+    }
+
+    fn is_forced(&self, addresses: impl IntoIterator<Item = Option<SocketAddr>>) -> bool {
+        let forced =
+            |address: SocketAddr| self.force_userspace.iter().any(|prefix| prefix.contains(&address.ip()));
+        addresses.into_iter().flatten().any(forced)
     }
 
     /// Decides who carries a flow, and writes it to the kernel's tables if they have a part in it.
     fn publish(&mut self, now: Instant, local: SocketAddr) {
-        let destination = self.destination(local);
+        let onward = self.onward(local);
         let Some(entry) = self.entries.get(&local) else { return };
         let (spec, learned) = (entry.spec.clone(), entry.learned.map(|(source, _)| source));
         let (stats, old) = (entry.stats, entry.published);
-        let mut carrier = self.choose(&spec, learned, destination);
+        let mut carrier = self.choose(&spec, learned, &onward);
+        let Onward { through, last, destination } = onward;
+        let last = last.as_ref().unwrap_or(&spec);
         let mut published = None;
         if let (Some(kernel), SocketAddr::V4(local4)) = (&mut self.kernel, local)
             && let Some(place) = kernel.place(local)
         {
             let mut hop = None;
-            let mut flow = kernel_flow(&spec, local4, stats, carrier);
+            let mut flow = kernel_flow(&spec, last, local4, stats, carrier);
             if let (UserspaceOr::Kernel, Some(SocketAddr::V4(source)), Some(SocketAddr::V4(to))) =
                 (carrier, learned, destination)
             {
@@ -421,37 +559,25 @@ impl Flows {
             entry.carrier = carrier;
             entry.published = published;
         }
+        self.join(local, if carrier == UserspaceOr::Kernel { &through } else { &[] });
     }
 
     /// Who carries a flow.
-    fn choose(
-        &self,
-        spec: &FlowSpec,
-        learned: Option<SocketAddr>,
-        destination: Option<SocketAddr>,
-    ) -> UserspaceOr {
-        let addresses = [spec.signalled, learned, destination, spec.destination];
-        let forced = addresses
-            .iter()
-            .flatten()
-            .any(|address| self.force_userspace.iter().any(|prefix| prefix.contains(&address.ip())));
-        let own = |address: &&SocketAddr| {
-            self.kernel.as_ref().is_some_and(|kernel| kernel.place(**address).is_some())
-        };
-        let known = addresses.iter().flatten().chain([&spec.local, &spec.out_source]);
-        if learned.is_none() {
-            UserspaceOr::Learning
-        } else if destination.is_none() {
-            UserspaceOr::Blocked
-        } else if self.kernel.is_none() {
+    fn choose(&self, spec: &FlowSpec, learned: Option<SocketAddr>, onward: &Onward) -> UserspaceOr {
+        let Some(source) = learned else { return UserspaceOr::Learning };
+        let Some(destination) = self.destination(spec.local) else { return UserspaceOr::Blocked };
+        let addresses = [spec.signalled, learned, Some(destination), onward.destination, spec.destination];
+        let leaves_from = onward.last.as_ref().map_or(spec.out_source, |last| last.out_source);
+        let known = addresses.into_iter().flatten().chain([spec.local, leaves_from]);
+        if self.kernel.is_none() {
             UserspaceOr::Userspace(UserspaceReason::NoKernelDatapath)
-        } else if known.clone().any(SocketAddr::is_ipv6) {
+        } else if known.clone().any(|address| address.is_ipv6()) {
             UserspaceOr::Userspace(UserspaceReason::NotIpv4)
         } else if self.taps.contains_key(&spec.local) {
             UserspaceOr::Userspace(UserspaceReason::Captured)
-        } else if forced {
+        } else if self.is_forced(addresses) {
             UserspaceOr::Userspace(UserspaceReason::Forced)
-        } else if addresses.iter().flatten().any(|address| own(&address)) {
+        } else if self.is_own(source) || onward.destination.is_none() {
             UserspaceOr::Userspace(UserspaceReason::OwnAddress)
         } else {
             UserspaceOr::Kernel
@@ -461,23 +587,26 @@ impl Flows {
     /// A flow as it stands.
     pub(super) fn report(&self, local: SocketAddr) -> Option<FlowReport> {
         let entry = self.entries.get(&local)?;
-        let carrier = match entry.carrier {
+        // Its packets are carried as those of the flow that it is joined with.
+        let with = entry.joined.map(|joined| joined.with);
+        let carried = with.and_then(|with| self.entries.get(&with)).unwrap_or(entry);
+        let hop = carried.published.and_then(|published| published.hop);
+        let carrier = match carried.carrier {
             UserspaceOr::Learning => Carrier::Learning,
             UserspaceOr::Blocked => Carrier::Blocked,
             UserspaceOr::Userspace(reason) => Carrier::Userspace { reason },
-            UserspaceOr::Kernel => {
-                match entry.published.and_then(|p| p.hop).and_then(|hop| self.next_hops.missing(hop)) {
-                    None => Carrier::Kernel,
-                    Some(why) => Carrier::AwaitingNextHop { why },
-                }
-            }
+            UserspaceOr::Kernel => match (hop.and_then(|hop| self.next_hops.missing(hop)), with) {
+                (Some(why), _) => Carrier::AwaitingNextHop { why },
+                (None, Some(with)) => Carrier::Joined { with },
+                (None, None) => Carrier::Kernel,
+            },
         };
         Some(FlowReport {
             spec: entry.spec.clone(),
             carrier,
             learned: entry.learned,
             destination: self.destination(local),
-            stats: self.stats.read(entry.stats),
+            stats: self.statistics(entry),
             refused: entry.refused.clone(),
             refused_packets: entry.refused_packets,
         })
@@ -502,14 +631,18 @@ impl Flows {
     pub(super) fn totals(&self) -> HashMap<NetworkId, Totals> {
         let mut totals = self.ended.clone();
         for entry in self.entries.values() {
-            totals.entry(entry.spec.from).or_default().add(&self.stats.read(entry.stats));
+            totals.entry(entry.spec.from).or_default().add(&self.statistics(entry));
         }
         totals
     }
 
-    /// The flow that a place in the statistics belongs to; for copies of RTCP packets.
-    pub(super) fn local_of_stats(&self, stats: u32) -> Option<SocketAddr> {
-        self.owners.get(&stats).copied()
+    /// The flows whose packets are counted at a place in the statistics, each with that of the other direction; for
+    /// copies of RTCP packets.
+    pub(super) fn counted_at(&self, stats: u32) -> impl Iterator<Item = (SocketAddr, SocketAddr)> {
+        let first = self.owners.get(&stats).copied();
+        let joined = first.and_then(|local| self.entries.get(&local)).into_iter();
+        let all = first.into_iter().chain(joined.flat_map(|entry| entry.through.iter().copied()));
+        all.filter_map(|local| Some((local, self.entries.get(&local)?.spec.out_source)))
     }
 
     /// Whether flows want next hops looked up.
@@ -564,23 +697,29 @@ fn count(stats: &mut FlowStats, arrival: &Arrival<'_>, content: Payload, ticks: 
     }
 }
 
-/// The kernel's record of a flow, but for what depends on a learned source.
-fn kernel_flow(spec: &FlowSpec, local: SocketAddrV4, stats: u32, carrier: UserspaceOr) -> Flow {
+/// The kernel's record of a flow whose packets leave as those of `last`, but for what depends on a learned source.
+fn kernel_flow(
+    spec: &FlowSpec,
+    last: &FlowSpec,
+    local: SocketAddrV4,
+    stats: u32,
+    carrier: UserspaceOr,
+) -> Flow {
     let state = match carrier {
         UserspaceOr::Learning => FlowState::Learning,
         UserspaceOr::Kernel => FlowState::Forwarding,
         UserspaceOr::Blocked => FlowState::Blocked,
         UserspaceOr::Userspace(_) => FlowState::Userspace,
     };
-    let (out_address, out_port) = match spec.out_source {
+    let (out_address, out_port) = match last.out_source {
         SocketAddr::V4(out) => (*out.ip(), out.port()),
         SocketAddr::V6(_) => (*local.ip(), 0),
     };
     Flow {
         state: state as u8,
         kind: spec.kind as u8,
-        type_of_service: spec.dscp.map_or(0, |dscp| dscp.type_of_service()),
-        flags: if spec.dscp.is_none() { Flow::KEEP_DSCP } else { 0 },
+        type_of_service: last.dscp.map_or(0, |dscp| dscp.type_of_service()),
+        flags: if last.dscp.is_none() { Flow::KEEP_DSCP } else { 0 },
         out_source_address: out_address.octets(),
         out_source_port: out_port.to_be_bytes(),
         stats,

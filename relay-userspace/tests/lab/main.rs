@@ -19,6 +19,7 @@ mod many_phones;
 mod next_hops;
 mod no_leaks;
 mod no_ports;
+mod one_armed;
 mod package;
 mod pages;
 mod phones;

@@ -52,6 +52,8 @@ pub struct Settings {
     pub launcher: Vec<String>,
     /// The interface to the office.
     pub office_interface: String,
+    /// The interface to the servers, and the address on it.
+    pub centre: (String, Ipv4Addr),
     /// Further keys of both networks, a line each.
     pub networks: String,
     /// Further keys of the table `datapath`, a line each.
@@ -74,6 +76,7 @@ impl Settings {
             program,
             launcher: Vec::new(),
             office_interface: TO_OFFICE.to_owned(),
+            centre: (TO_CENTRE.to_owned(), APPLIANCE_CENTRE),
             networks: String::new(),
             datapath: format!("force_userspace = [\"{}/32\"]\n", Role::Userspace.phone()),
             servers: vec![format!("{SERVER}:{PEER_SIP}")],
@@ -86,12 +89,13 @@ impl Settings {
     /// The configuration file's text, with its control socket in `dir`.
     #[must_use]
     pub fn configuration(&self, dir: &Path) -> String {
+        let (centre_interface, centre_address) = &self.centre;
         let Self { office_interface, networks, datapath, tables, servers, upstream, .. } = self;
         format!(
             "[[network]]\nname = \"office\"\nrole = \"phones\"\ninterface = \"{office_interface}\"\n\
              address = \"{APPLIANCE_OFFICE}\"\n{networks}\n\
-             [[network]]\nname = \"centre\"\nrole = \"servers\"\ninterface = \"{TO_CENTRE}\"\n\
-             address = \"{APPLIANCE_CENTRE}\"\n{networks}\n\
+             [[network]]\nname = \"centre\"\nrole = \"servers\"\ninterface = \"{centre_interface}\"\n\
+             address = \"{centre_address}\"\n{networks}\n\
              [upstream]\nservers = {servers:?}\n{upstream}\n\
              [state]\ndirectory = \"{}\"\n\n\
              [datapath]\n{datapath}\n\

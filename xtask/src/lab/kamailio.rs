@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::netns::Namespace;
 use super::network::Lab;
 use super::running::Running;
 use crate::workspace;
@@ -37,15 +38,16 @@ impl Kamailio {
     /// # Errors
     /// It does not start; the message has the end of its log.
     pub fn start(lab: &Lab, listen: SocketAddrV4) -> Result<Self> {
-        Self::start_with(lab, "kamailio", listen, None)
+        Self::start_with(lab, &lab.centre, "kamailio", listen, None)
     }
 
-    /// Starts one of several under a name of its own, with TLS on the next port if it gets a certificate.
+    /// Starts one of several in a host and under a name of its own, with TLS on the next port if it gets a certificate.
     ///
     /// # Errors
     /// It does not start; the message has the end of its log.
     pub fn start_with(
         lab: &Lab,
+        host: &Namespace,
         name: &str,
         listen: SocketAddrV4,
         certificate: Option<&Certificate>,
@@ -66,7 +68,7 @@ impl Kamailio {
             .replace("tcp:LISTEN", &format!("tcp:{listen}"))
             .replace("\"REALM\"", &format!("\"{REALM}\""));
         fs::write(&config, text)?;
-        let mut command = lab.centre.command("kamailio");
+        let mut command = host.command("kamailio");
         // In the foreground, its log to standard error, its files in the laboratory's directory.
         command.arg("-f").arg(&config).args(["-DD", "-E"]);
         command.arg("-w").arg(&dir).arg("-Y").arg(&dir);
@@ -74,7 +76,7 @@ impl Kamailio {
             command.arg("-A").arg("WITH_TLS");
         }
         let mut running = Running::start(&mut command, name, lab.dir())?;
-        lab.centre.wait_for_udp(listen, START_LIMIT).with_context(|| running.last_words())?;
+        host.wait_for_udp(listen, START_LIMIT).with_context(|| running.last_words())?;
         running.still_runs()?;
         Ok(Self { running })
     }

@@ -20,7 +20,7 @@ use super::tables::KernelTables;
 /// What netlink says about the way to an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Resolution {
-    /// The interface by which packets leave.
+    /// The interface by which packets leave, or [`NextHop::ALWAYS_REDIRECT`].
     pub interface: u32,
     /// Its place in the map of devices.
     pub device: u32,
@@ -104,7 +104,7 @@ impl NextHops {
     }
 
     /// All addresses that media goes to.
-    pub(super) fn destinations(&self) -> Vec<Ipv4Addr> {
+    pub(in super::super) fn destinations(&self) -> Vec<Ipv4Addr> {
         self.hops.keys().copied().collect()
     }
 

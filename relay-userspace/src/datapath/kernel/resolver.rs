@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use relay_ebpf::NextHop;
 use tokio::{
     sync::{Notify, mpsc},
     time::{MissedTickBehavior, interval, sleep},
@@ -28,6 +29,9 @@ use crate::net::netlink::{Attached, Error, Handle, Link, Neighbour, News, Route,
 const REFRESH: Duration = Duration::from_secs(10);
 /// How long the kernel program may still use a way that was just taken from it.
 const PAUSE: Duration = Duration::from_millis(2);
+
+/// The kind of a virtual wire between two namespaces, as netlink names it.
+const VETH: &str = "veth";
 
 /// What is known of the network around.
 #[derive(Debug, Default)]
@@ -115,7 +119,11 @@ impl View {
         let neighbour =
             neighbour.ok_or_else(|| format!("{} on {name} has not answered ARP yet", route.neighbour))?;
         let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
-        Ok(Resolution { interface: link.index, device: *device, source, mtu, neighbour })
+        // A veth's other end is not woken for what XDP turns back on this one, unless it runs XDP itself; it is
+        // for what is redirected.
+        let turns_back = link.kind.as_deref() != Some(VETH);
+        let interface = if turns_back { link.index } else { NextHop::ALWAYS_REDIRECT };
+        Ok(Resolution { interface, device: *device, source, mtu, neighbour })
     }
 }
 
@@ -329,7 +337,11 @@ mod tests {
     #[test]
     fn a_way_is_resolved_through_the_gateway() {
         let expected = Resolution { interface: 3, device: 1, source: [2; 6], mtu: 1500, neighbour: [4; 6] };
-        assert_eq!(view().resolve(TO), Ok(expected));
+        assert_eq!(view().resolve(TO), Ok(expected.clone()));
+        let mut wire = view();
+        wire.links.get_mut(&3).unwrap().kind = Some("veth".to_owned());
+        let redirected = Resolution { interface: NextHop::ALWAYS_REDIRECT, ..expected };
+        assert_eq!(wire.resolve(TO), Ok(redirected), "a veth does not turn packets back");
     }
 
     #[test]
