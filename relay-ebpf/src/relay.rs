@@ -6,26 +6,35 @@
 //! one that is not from the flow's source changes nothing but the counter of such packets.
 //!
 //! The rewrite follows RFC 1812 in what a forwarder owes a packet (TTL, incremental checksum) and RFC 2474
-//! and RFC 3168 in the type-of-service byte: DSCP is set, ECN is kept.
+//! and RFC 3168 in the type-of-service byte: DSCP is set, ECN is kept. A packet that leaves as the other family, or with
+//! a tag that it came without, gets new headers and as much more or less room in front (RFC 7915 for what a header of one
+//! family becomes in the other). A UDP checksum covers the same in both families but for the addresses, so it is changed
+//! by increments too; one of zero is for userspace where IPv6 wants one (RFC 8200 section 8.1).
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::{
     checksum::Delta,
     headers::{
-        ECN_BITS, ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet, IPV4_LENGTH,
-        IPV4_WITHOUT_OPTIONS, Ipv4, Ipv4Udp, PROTOCOL_UDP, UDP_LENGTH, VLAN_LENGTH, VlanTag,
+        ECN_BITS, ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet,
+        IPV4_LENGTH, IPV4_WITHOUT_OPTIONS, IPV6_EXTENSIONS, IPV6_FRAGMENT, IPV6_LENGTH, IPV6_VERSION, Ipv4,
+        Ipv4Udp, Ipv6, Ipv6Udp, PROTOCOL_UDP, UDP_LENGTH, Udp, VLAN_LENGTH, VlanTag,
     },
     reason::Reason,
     rtp::{Payload, PayloadStart, RTP_LENGTH, RtpHeader, classify},
     stats::FlowStats,
     tables::{
-        Flow, FlowKind, FlowState, LocalAddresses, NextHop, PortEntry, RTCP_COPY, is_sampled, port_index,
+        Flow, FlowKind, FlowState, LocalAddresses, NextHop, PortEntry, RTCP_COPY, halves, is_sampled,
+        port_index,
     },
 };
 
 /// The first version nibble of IPv4, whatever the header's length.
 const IPV4_VERSION: u8 = 4;
+/// The "don't fragment" bit: a packet with it needs no identification (RFC 6864 section 4).
+const DONT_FRAGMENT: [u8; 2] = [0x40, 0];
+/// Where IP stands behind a tag.
+const TAGGED: usize = ETHERNET_LENGTH + VLAN_LENGTH;
 
 /// A type that can be borrowed from any bytes of its size.
 pub trait Wire: FromBytes + IntoBytes + KnownLayout + Immutable + Unaligned {}
@@ -39,6 +48,9 @@ pub trait Environment {
     fn read<T: Wire>(&self, offset: usize) -> Option<&T>;
     /// The same, to be changed.
     fn write<T: Wire>(&mut self, offset: usize) -> Option<&mut T>;
+    /// Makes the frame longer in front by so many bytes, whose content means nothing, or shorter; false and nothing
+    /// changed if there is no room.
+    fn resize(&mut self, by: i32) -> bool;
     /// The appliance's own addresses.
     fn local_addresses(&self) -> Option<&LocalAddresses>;
     /// The port entry at an index of [`port_index`].
@@ -66,6 +78,33 @@ pub struct Way {
     pub device: u32,
 }
 
+/// An IP header of either family with UDP behind it.
+pub trait Headers: Wire + Copy {
+    /// The headers of the other family.
+    type Other: Headers;
+    /// Whether this is IPv6.
+    const IPV6: bool;
+    /// The ethertype in front of it.
+    const ETHERTYPE: [u8; 2];
+    /// Bytes of the IP header.
+    const IP_LENGTH: usize;
+
+    /// The UDP header.
+    fn udp(&self) -> &Udp;
+    /// Bytes of the packet by the IP header.
+    fn total_length(&self) -> usize;
+    /// Whether the packet comes from a flow's source.
+    fn comes_from(&self, flow: &Flow) -> bool;
+    /// DSCP and ECN.
+    fn class(&self) -> u8;
+    /// Time to live, or hop limit.
+    fn hops(&self) -> u8;
+    /// The headers as they leave in the same family.
+    fn rewritten(&self, flow: &Flow) -> Self;
+    /// The headers as they leave in the other family.
+    fn translated(&self, flow: &Flow) -> Self::Other;
+}
+
 /// Decides on one packet, and rewrites it if it is to be forwarded.
 ///
 /// # Errors
@@ -75,16 +114,18 @@ pub fn relay<E: Environment>(env: &mut E) -> Result<Way, Reason> {
     let ethernet: &Ethernet = env.read(0).ok_or(Reason::Truncated)?;
     match ethernet.ethertype {
         ETHERTYPE_IPV4 => relay_ipv4::<ETHERNET_LENGTH, E>(env),
+        ETHERTYPE_IPV6 => relay_ipv6::<ETHERNET_LENGTH, E>(env),
         ETHERTYPE_VLAN => {
             let tag: &VlanTag = env.read(ETHERNET_LENGTH).ok_or(Reason::Truncated)?;
             match tag.ethertype {
-                ETHERTYPE_IPV4 => relay_ipv4::<{ ETHERNET_LENGTH + VLAN_LENGTH }, E>(env),
+                ETHERTYPE_IPV4 => relay_ipv4::<TAGGED, E>(env),
+                ETHERTYPE_IPV6 => relay_ipv6::<TAGGED, E>(env),
                 ETHERTYPE_VLAN | ETHERTYPE_QINQ => Err(Reason::StackedVlan),
-                _ => Err(Reason::NotIpv4),
+                _ => Err(Reason::NotIp),
             }
         }
         ETHERTYPE_QINQ => Err(Reason::StackedVlan),
-        _ => Err(Reason::NotIpv4),
+        _ => Err(Reason::NotIp),
     }
 }
 
@@ -105,7 +146,34 @@ fn relay_ipv4<const IP: usize, E: Environment>(env: &mut E) -> Result<Way, Reaso
     if headers.ip.is_fragment() {
         return Err(Reason::Fragment);
     }
-    let entry = env.port(port_index(place, headers.udp.destination)).ok_or(Reason::NoFlow)?;
+    carry::<IP, Ipv4Udp, E>(env, place)
+}
+
+/// The same for a packet whose IPv6 header stands at `IP`.
+#[inline(always)]
+fn relay_ipv6<const IP: usize, E: Environment>(env: &mut E) -> Result<Way, Reason> {
+    let Some(ip) = env.read::<Ipv6>(IP) else { return Err(Reason::Truncated) };
+    if ip.version() != IPV6_VERSION {
+        return Err(Reason::NotIp);
+    }
+    let places = env.local_addresses().ok_or(Reason::NoFlow)?;
+    let place = places.place_ipv6(ip.destination).ok_or(Reason::NoFlow)?;
+    if ip.next_header != PROTOCOL_UDP {
+        return Err(match ip.next_header {
+            IPV6_FRAGMENT => Reason::Fragment,
+            extension if IPV6_EXTENSIONS.contains(&extension) => Reason::IpOptions,
+            _ => Reason::NotUdp,
+        });
+    }
+    carry::<IP, Ipv6Udp, E>(env, place)
+}
+
+/// The same for UDP to one of our own addresses.
+#[inline(always)]
+fn carry<const IP: usize, H: Headers, E: Environment>(env: &mut E, place: u32) -> Result<Way, Reason> {
+    let headers: &H = env.read(IP).ok_or(Reason::Truncated)?;
+    let udp = headers.udp();
+    let entry = env.port(port_index(place, udp.destination)).ok_or(Reason::NoFlow)?;
     if entry.generation == 0 {
         return Err(Reason::NoFlow);
     }
@@ -121,7 +189,7 @@ fn relay_ipv4<const IP: usize, E: Environment>(env: &mut E) -> Result<Way, Reaso
             return Err(Reason::Userspace);
         }
     }
-    if headers.ip.source != flow.source_address || headers.udp.source != flow.source_port {
+    if !headers.comes_from(flow) {
         env.with_stats(flow.stats, |stats| stats.wrong_source = stats.wrong_source.wrapping_add(1));
         return Err(Reason::WrongSource);
     }
@@ -132,18 +200,22 @@ fn relay_ipv4<const IP: usize, E: Environment>(env: &mut E) -> Result<Way, Reaso
         return Err(Reason::Blocked);
     }
 
-    let total_length = usize::from(u16::from_be_bytes(headers.ip.total_length));
-    let udp_length = usize::from(u16::from_be_bytes(headers.udp.length));
-    if total_length != udp_length + IPV4_LENGTH || udp_length < UDP_LENGTH {
+    let total_length = headers.total_length();
+    let udp_length = usize::from(u16::from_be_bytes(udp.length));
+    if total_length != udp_length + H::IP_LENGTH || udp_length < UDP_LENGTH {
         return Err(Reason::BadLength);
     }
     if env.length() < IP + total_length {
         return Err(Reason::Truncated);
     }
-    if headers.ip.ttl <= 1 {
+    if headers.hops() <= 1 {
         return Err(Reason::TtlExpired);
     }
-    let payload = IP + IPV4_LENGTH + UDP_LENGTH;
+    let leaves_as_ipv6 = flow.leaves_as_ipv6();
+    if (H::IPV6 || leaves_as_ipv6) && udp.checksum == [0, 0] {
+        return Err(Reason::NoChecksum);
+    }
+    let payload = IP + H::IP_LENGTH + UDP_LENGTH;
     let payload_length = udp_length - UDP_LENGTH;
     let content = recognise(env, flow.kind, payload, payload_length)?;
 
@@ -152,13 +224,15 @@ fn relay_ipv4<const IP: usize, E: Environment>(env: &mut E) -> Result<Way, Reaso
     if destination.tail() == 0 {
         return Err(Reason::NextHopUnknown);
     }
-    if total_length > usize::from(source.tail()) {
+    let leaving_length = udp_length + if leaves_as_ipv6 { IPV6_LENGTH } else { IPV4_LENGTH };
+    if leaving_length > usize::from(source.tail()) {
         return Err(Reason::ExceedsMtu);
     }
 
     let way = Way { interface: hop.interface, device: hop.device };
+    let tag = (hop.tagged != 0).then_some(hop.tag);
     let now_ns = env.now_ns();
-    let dscp = headers.ip.dscp();
+    let dscp = headers.class() >> crate::headers::DSCP_SHIFT;
     env.with_stats(flow.stats, |stats| {
         stats.kernel_packets = stats.kernel_packets.wrapping_add(1);
         stats.kernel_bytes = stats.kernel_bytes.wrapping_add(total_length as u64);
@@ -168,15 +242,49 @@ fn relay_ipv4<const IP: usize, E: Environment>(env: &mut E) -> Result<Way, Reaso
         env.copy_rtcp(payload, payload_length.min(RTCP_COPY), flow.stats, now_ns);
     }
 
-    let rewritten = rewrite(headers, flow);
-    *env.write::<Ipv4Udp>(IP).ok_or(Reason::Truncated)? = rewritten;
-    let ethernet: &mut Ethernet = env.write(0).ok_or(Reason::Truncated)?;
-    ethernet.destination = destination.address();
-    ethernet.source = source.address();
+    let ethernet =
+        Ethernet { destination: destination.address(), source: source.address(), ethertype: ETHERTYPE_VLAN };
+    if leaves_as_ipv6 == H::IPV6 {
+        let rewritten = headers.rewritten(flow);
+        put::<IP, H, H, E>(env, ethernet, tag, &rewritten)?;
+    } else {
+        let translated = headers.translated(flow);
+        put::<IP, H, H::Other, E>(env, ethernet, tag, &translated)?;
+    }
     if is_sampled(now_ns) {
         env.sample(env.now_ns().wrapping_sub(now_ns));
     }
     Ok(way)
+}
+
+/// Puts the headers that a packet leaves with in the place of those that it came with.
+#[inline(always)]
+fn put<const IP: usize, H: Headers, O: Headers, E: Environment>(
+    env: &mut E,
+    ethernet: Ethernet,
+    tag: Option<[u8; 2]>,
+    headers: &O,
+) -> Result<(), Reason> {
+    let came = (IP + size_of::<H>()) as i32;
+    let Some(control) = tag else {
+        let leaves = (ETHERNET_LENGTH + size_of::<O>()) as i32;
+        if leaves != came && !env.resize(leaves - came) {
+            return Err(Reason::SendFailed);
+        }
+        *env.write::<O>(ETHERNET_LENGTH).ok_or(Reason::Truncated)? = *headers;
+        *env.write::<Ethernet>(0).ok_or(Reason::Truncated)? =
+            Ethernet { ethertype: O::ETHERTYPE, ..ethernet };
+        return Ok(());
+    };
+    let leaves = (TAGGED + size_of::<O>()) as i32;
+    if leaves != came && !env.resize(leaves - came) {
+        return Err(Reason::SendFailed);
+    }
+    *env.write::<O>(TAGGED).ok_or(Reason::Truncated)? = *headers;
+    *env.write::<VlanTag>(ETHERNET_LENGTH).ok_or(Reason::Truncated)? =
+        VlanTag { control, ethertype: O::ETHERTYPE };
+    *env.write::<Ethernet>(0).ok_or(Reason::Truncated)? = ethernet;
+    Ok(())
 }
 
 /// Counts one packet, whichever datapath carries it.
@@ -233,30 +341,156 @@ pub fn accept(kind: u8, content: Payload, length: usize) -> Result<Payload, Reas
     }
 }
 
-/// The headers as they leave: new addresses and ports, DSCP set, TTL decremented, both checksums kept
-/// right.
-#[inline(always)]
-#[must_use]
-pub fn rewrite(headers: &Ipv4Udp, flow: &Flow) -> Ipv4Udp {
-    let mut new = *headers;
-    new.ip.source = flow.out_source_address;
-    new.ip.destination = flow.out_destination_address;
-    new.ip.ttl = headers.ip.ttl.wrapping_sub(1);
-    if flow.flags & Flow::KEEP_DSCP == 0 {
-        new.ip.type_of_service = flow.type_of_service | headers.ip.type_of_service & ECN_BITS;
-    }
-    let changed = Delta::NONE
-        .word(
-            [headers.ip.version_and_length, headers.ip.type_of_service],
-            [new.ip.version_and_length, new.ip.type_of_service],
-        )
-        .word([headers.ip.ttl, headers.ip.protocol], [new.ip.ttl, new.ip.protocol]);
-    new.ip.checksum = flow.ip_delta.and(changed).apply(headers.ip.checksum);
+impl Headers for Ipv4Udp {
+    type Other = Ipv6Udp;
+    const IPV6: bool = false;
+    const ETHERTYPE: [u8; 2] = ETHERTYPE_IPV4;
+    const IP_LENGTH: usize = IPV4_LENGTH;
 
-    new.udp.source = flow.out_source_port;
-    new.udp.destination = flow.out_destination_port;
-    new.udp.checksum = flow.udp_delta.apply_udp(headers.udp.checksum);
-    new
+    #[inline(always)]
+    fn udp(&self) -> &Udp {
+        &self.udp
+    }
+
+    #[inline(always)]
+    fn total_length(&self) -> usize {
+        usize::from(u16::from_be_bytes(self.ip.total_length))
+    }
+
+    #[inline(always)]
+    fn comes_from(&self, flow: &Flow) -> bool {
+        self.ip.source == flow.source_address && self.udp.source == flow.source_port
+    }
+
+    #[inline(always)]
+    fn class(&self) -> u8 {
+        self.ip.type_of_service
+    }
+
+    #[inline(always)]
+    fn hops(&self) -> u8 {
+        self.ip.ttl
+    }
+
+    #[inline(always)]
+    fn rewritten(&self, flow: &Flow) -> Self {
+        let mut new = *self;
+        new.ip.source = flow.out_source_address;
+        new.ip.destination = flow.out_destination_address;
+        new.ip.ttl = self.ip.ttl.wrapping_sub(1);
+        new.ip.type_of_service = marked(flow, self.ip.type_of_service);
+        let changed = Delta::NONE
+            .word(
+                [self.ip.version_and_length, self.ip.type_of_service],
+                [new.ip.version_and_length, new.ip.type_of_service],
+            )
+            .word([self.ip.ttl, self.ip.protocol], [new.ip.ttl, new.ip.protocol]);
+        new.ip.checksum = flow.ip_delta.and(changed).apply(self.ip.checksum);
+        new.udp = redirected(&self.udp, flow);
+        new
+    }
+
+    #[inline(always)]
+    fn translated(&self, flow: &Flow) -> Ipv6Udp {
+        let ip = Ipv6 {
+            version_class_label: [0; 4],
+            payload_length: self.udp.length,
+            next_header: PROTOCOL_UDP,
+            hop_limit: self.ip.ttl.wrapping_sub(1),
+            source: flow.out_source_ipv6,
+            destination: flow.out_destination_ipv6,
+        };
+        let class = marked(flow, self.ip.type_of_service);
+        let ip = Ipv6 { version_class_label: ip.with_class(class), ..ip };
+        Ipv6Udp { ip, udp: redirected(&self.udp, flow) }
+    }
+}
+
+impl Headers for Ipv6Udp {
+    type Other = Ipv4Udp;
+    const IPV6: bool = true;
+    const ETHERTYPE: [u8; 2] = ETHERTYPE_IPV6;
+    const IP_LENGTH: usize = IPV6_LENGTH;
+
+    #[inline(always)]
+    fn udp(&self) -> &Udp {
+        &self.udp
+    }
+
+    #[inline(always)]
+    fn total_length(&self) -> usize {
+        usize::from(u16::from_be_bytes(self.ip.payload_length)) + IPV6_LENGTH
+    }
+
+    #[inline(always)]
+    fn comes_from(&self, flow: &Flow) -> bool {
+        halves(self.ip.source) == halves(flow.source_ipv6) && self.udp.source == flow.source_port
+    }
+
+    #[inline(always)]
+    fn class(&self) -> u8 {
+        self.ip.traffic_class()
+    }
+
+    #[inline(always)]
+    fn hops(&self) -> u8 {
+        self.ip.hop_limit
+    }
+
+    #[inline(always)]
+    fn rewritten(&self, flow: &Flow) -> Self {
+        let class = marked(flow, self.ip.traffic_class());
+        let ip = Ipv6 {
+            version_class_label: self.ip.with_class(class),
+            hop_limit: self.ip.hop_limit.wrapping_sub(1),
+            source: flow.out_source_ipv6,
+            destination: flow.out_destination_ipv6,
+            ..self.ip
+        };
+        Self { ip, udp: redirected(&self.udp, flow) }
+    }
+
+    #[inline(always)]
+    fn translated(&self, flow: &Flow) -> Ipv4Udp {
+        let total = u16::from_be_bytes(self.udp.length).wrapping_add(IPV4_LENGTH as u16);
+        let mut ip = Ipv4 {
+            version_and_length: IPV4_WITHOUT_OPTIONS,
+            type_of_service: marked(flow, self.ip.traffic_class()),
+            total_length: total.to_be_bytes(),
+            identification: [0; 2],
+            fragment: DONT_FRAGMENT,
+            ttl: self.ip.hop_limit.wrapping_sub(1),
+            protocol: PROTOCOL_UDP,
+            checksum: [0; 2],
+            source: flow.out_source_address,
+            destination: flow.out_destination_address,
+        };
+        ip.checksum = flow
+            .ip_delta
+            .more([ip.version_and_length, ip.type_of_service])
+            .more(ip.total_length)
+            .more(ip.fragment)
+            .more([ip.ttl, ip.protocol])
+            .checksum();
+        Ipv4Udp { ip, udp: redirected(&self.udp, flow) }
+    }
+}
+
+/// The type-of-service byte as a flow's packets leave with it.
+#[inline(always)]
+const fn marked(flow: &Flow, class: u8) -> u8 {
+    if flow.flags & Flow::KEEP_DSCP == 0 { flow.type_of_service | class & ECN_BITS } else { class }
+}
+
+/// The UDP header as it leaves.
+#[inline(always)]
+const fn redirected(udp: &Udp, flow: &Flow) -> Udp {
+    Udp {
+        source: flow.out_source_port,
+        destination: flow.out_destination_port,
+        length: udp.length,
+        checksum: flow.udp_delta.apply_udp(udp.checksum),
+    }
 }
 
 /// Why a packet too short for IPv4 and UDP is not for us.
@@ -274,7 +508,7 @@ fn short_packet(ip: Option<&Ipv4>) -> Reason {
 const fn other_header(version_and_length: u8) -> Reason {
     const WORDS: u8 = IPV4_WITHOUT_OPTIONS & 0x0F;
     if version_and_length >> 4 != IPV4_VERSION {
-        Reason::NotIpv4
+        Reason::NotIp
     } else if version_and_length & 0x0F < WORDS {
         Reason::BadLength
     } else {

@@ -30,7 +30,7 @@ const PAYLOAD_TYPE_MASK: u8 = 0x7F;
 pub struct FlowStats {
     /// Packets that the kernel forwarded.
     pub kernel_packets: u64,
-    /// Bytes that the kernel forwarded, IPv4 headers included.
+    /// Bytes that the kernel forwarded, IP headers included.
     pub kernel_bytes: u64,
     /// When the last packet arrived, on the kernel's monotonic clock, in nanoseconds.
     pub last_seen_ns: u64,
@@ -59,7 +59,7 @@ pub struct FlowStats {
 
     /// Packets that the userspace relay sent on.
     pub relayed_packets: u64,
-    /// Bytes that the userspace relay sent on, IPv4 headers included.
+    /// Bytes that the userspace relay sent on, IP headers included.
     pub relayed_bytes: u64,
     /// Packets lost from sources that this stream has left behind.
     lost_before: u64,

@@ -268,7 +268,7 @@ async fn watch_neighbours(phones: Arc<Inventory>) {
         for neighbour in neighbours {
             let Some(hardware) = neighbour.address.map(HardwareAddress) else { continue };
             if hardware.is_a_host() {
-                phones.neighbour(now, IpAddr::V4(neighbour.ip), hardware);
+                phones.neighbour(now, neighbour.ip, hardware);
             }
         }
     }

@@ -44,8 +44,8 @@ pub enum UserspaceReason {
     Forced,
     /// Its call is being captured: the copies are made in userspace.
     Captured,
-    /// An address is not IPv4.
-    NotIpv4,
+    /// The other party's address is of another family than the network towards it, which cannot be sent to.
+    OtherFamily,
     /// Its packets come from, or go to, one of the appliance's own media addresses, and the legs there cannot be
     /// joined: one of them has not learned its source, is on hold, is captured, or carries something else.
     OwnAddress,
@@ -61,7 +61,9 @@ impl UserspaceReason {
             Self::NoKernelDatapath => "the kernel datapath is off or not to be had (see `branchline doctor`)",
             Self::Forced => "an address of this flow is listed in datapath.force_userspace",
             Self::Captured => "being captured: userspace carries it until the capture ends",
-            Self::NotIpv4 => "the kernel datapath carries IPv4 only",
+            Self::OtherFamily => {
+                "the other party's address is not of its network's family: it cannot be reached"
+            }
             Self::OwnAddress => {
                 "the other end is another leg of the call in this host, which the kernel does not carry"
             }

@@ -16,7 +16,7 @@
 
 use std::{
     collections::HashMap,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     ops::AddAssign,
     time::Instant,
 };
@@ -24,7 +24,7 @@ use std::{
 use ipnet::IpNet;
 use relay_ebpf::{
     Flow, FlowKind, FlowState, FlowStats, Reason,
-    headers::{IPV4_LENGTH, UDP_LENGTH},
+    headers::{IPV4_LENGTH, IPV6_LENGTH, UDP_LENGTH},
     relay::accept,
     rtp::{Payload, RTP_LENGTH, RtpHeader, classify},
     stats::clock_ticks,
@@ -163,7 +163,7 @@ struct Onward {
 struct Published {
     slot: u32,
     place: u32,
-    hop: Option<Ipv4Addr>,
+    hop: Option<IpAddr>,
 }
 
 struct Entry {
@@ -389,7 +389,9 @@ impl Flows {
     /// Charges a packet of `payload` bytes that was sent on.
     pub(super) fn sent(&mut self, stats: u32, payload: usize) {
         let before = self.stats.read(stats);
-        let bytes = (payload + UDP_LENGTH + IPV4_LENGTH) as u64;
+        let local = self.owners.get(&stats);
+        let ip = if local.is_some_and(SocketAddr::is_ipv6) { IPV6_LENGTH } else { IPV4_LENGTH };
+        let bytes = (payload + UDP_LENGTH + ip) as u64;
         self.stats.store_word(stats, RELAYED_WORD, before.relayed_packets.wrapping_add(1));
         self.stats.store_word(stats, RELAYED_WORD + 1, before.relayed_bytes.wrapping_add(bytes));
     }
@@ -520,32 +522,33 @@ impl Flows {
         let Onward { through, last, destination } = onward;
         let last = last.as_ref().unwrap_or(&spec);
         let mut published = None;
-        if let (Some(kernel), SocketAddr::V4(local4)) = (&mut self.kernel, local)
+        if let Some(kernel) = &mut self.kernel
             && let Some(place) = kernel.place(local)
         {
             let mut hop = None;
-            let mut flow = kernel_flow(&spec, last, local4, stats, carrier);
-            if let (UserspaceOr::Kernel, Some(SocketAddr::V4(source)), Some(SocketAddr::V4(to))) =
-                (carrier, learned, destination)
-            {
-                match self.next_hops.acquire(kernel, *to.ip()) {
-                    Some(index) => {
-                        hop = Some(*to.ip());
-                        flow.next_hop = index;
-                        flow.source_address = source.ip().octets();
-                        flow.source_port = source.port().to_be_bytes();
-                        flow.out_destination_address = to.ip().octets();
-                        flow.out_destination_port = to.port().to_be_bytes();
-                        flow = flow.with_deltas(local4.ip().octets(), local4.port().to_be_bytes());
-                    }
-                    None => {
-                        carrier = UserspaceOr::Userspace(UserspaceReason::NextHopTableFull);
-                        flow.state = FlowState::Userspace as u8;
+            let mut flow = kernel_flow(&spec, last, stats, carrier);
+            match (carrier, learned, destination) {
+                (UserspaceOr::Kernel, Some(source), Some(to)) => {
+                    match self.next_hops.acquire(kernel, to.ip()) {
+                        Some(index) => {
+                            hop = Some(to.ip());
+                            flow.next_hop = index;
+                            set_source(&mut flow, source);
+                            set_destination(&mut flow, to);
+                            let port = local.port().to_be_bytes();
+                            flow = match local.ip() {
+                                IpAddr::V4(local) => flow.with_deltas(local.octets(), port),
+                                IpAddr::V6(local) => flow.with_deltas_ipv6(local.octets(), port),
+                            };
+                        }
+                        None => {
+                            carrier = UserspaceOr::Userspace(UserspaceReason::NextHopTableFull);
+                            flow.state = FlowState::Userspace as u8;
+                        }
                     }
                 }
-            } else if let (UserspaceOr::Blocked, Some(SocketAddr::V4(source))) = (carrier, learned) {
-                flow.source_address = source.ip().octets();
-                flow.source_port = source.port().to_be_bytes();
+                (UserspaceOr::Blocked, Some(source), _) => set_source(&mut flow, source),
+                _ => {}
             }
             self.generation = self.generation.checked_add(1).unwrap_or(1);
             flow.generation = self.generation;
@@ -568,11 +571,11 @@ impl Flows {
         let Some(destination) = self.destination(spec.local) else { return UserspaceOr::Blocked };
         let addresses = [spec.signalled, learned, Some(destination), onward.destination, spec.destination];
         let leaves_from = onward.last.as_ref().map_or(spec.out_source, |last| last.out_source);
-        let known = addresses.into_iter().flatten().chain([spec.local, leaves_from]);
+        let leaves_to = onward.destination.unwrap_or(destination);
         if self.kernel.is_none() {
             UserspaceOr::Userspace(UserspaceReason::NoKernelDatapath)
-        } else if known.clone().any(|address| address.is_ipv6()) {
-            UserspaceOr::Userspace(UserspaceReason::NotIpv4)
+        } else if leaves_from.is_ipv6() != leaves_to.is_ipv6() {
+            UserspaceOr::Userspace(UserspaceReason::OtherFamily)
         } else if self.taps.contains_key(&spec.local) {
             UserspaceOr::Userspace(UserspaceReason::Captured)
         } else if self.is_forced(addresses) {
@@ -698,33 +701,46 @@ fn count(stats: &mut FlowStats, arrival: &Arrival<'_>, content: Payload, ticks: 
 }
 
 /// The kernel's record of a flow whose packets leave as those of `last`, but for what depends on a learned source.
-fn kernel_flow(
-    spec: &FlowSpec,
-    last: &FlowSpec,
-    local: SocketAddrV4,
-    stats: u32,
-    carrier: UserspaceOr,
-) -> Flow {
+fn kernel_flow(spec: &FlowSpec, last: &FlowSpec, stats: u32, carrier: UserspaceOr) -> Flow {
     let state = match carrier {
         UserspaceOr::Learning => FlowState::Learning,
         UserspaceOr::Kernel => FlowState::Forwarding,
         UserspaceOr::Blocked => FlowState::Blocked,
         UserspaceOr::Userspace(_) => FlowState::Userspace,
     };
-    let (out_address, out_port) = match last.out_source {
-        SocketAddr::V4(out) => (*out.ip(), out.port()),
-        SocketAddr::V6(_) => (*local.ip(), 0),
-    };
-    Flow {
+    let mut flow = Flow {
         state: state as u8,
         kind: spec.kind as u8,
         type_of_service: last.dscp.map_or(0, |dscp| dscp.type_of_service()),
         flags: if last.dscp.is_none() { Flow::KEEP_DSCP } else { 0 },
-        out_source_address: out_address.octets(),
-        out_source_port: out_port.to_be_bytes(),
+        out_source_port: last.out_source.port().to_be_bytes(),
         stats,
         clock_ticks: clock_ticks(spec.clock_rate),
         ..Flow::default()
+    };
+    match last.out_source.ip() {
+        IpAddr::V4(address) => flow.out_source_address = address.octets(),
+        IpAddr::V6(address) => {
+            flow.out_source_ipv6 = address.octets();
+            flow.flags |= Flow::LEAVES_AS_IPV6;
+        }
+    }
+    flow
+}
+
+fn set_source(flow: &mut Flow, source: SocketAddr) {
+    flow.source_port = source.port().to_be_bytes();
+    match source.ip() {
+        IpAddr::V4(address) => flow.source_address = address.octets(),
+        IpAddr::V6(address) => flow.source_ipv6 = address.octets(),
+    }
+}
+
+fn set_destination(flow: &mut Flow, destination: SocketAddr) {
+    flow.out_destination_port = destination.port().to_be_bytes();
+    match destination.ip() {
+        IpAddr::V4(address) => flow.out_destination_address = address.octets(),
+        IpAddr::V6(address) => flow.out_destination_ipv6 = address.octets(),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::Ipv4Addr,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -37,8 +37,8 @@ const VETH: &str = "veth";
 #[derive(Debug, Default)]
 struct View {
     links: HashMap<u32, Link>,
-    neighbours: HashMap<(u32, Ipv4Addr), Neighbour>,
-    routes: HashMap<Ipv4Addr, Result<Route, String>>,
+    neighbours: HashMap<(u32, IpAddr), Neighbour>,
+    routes: HashMap<IpAddr, Result<Route, String>>,
     /// Interfaces that packets can be sent out of: their places in the map of devices.
     devices: HashMap<u32, u32>,
 }
@@ -95,7 +95,7 @@ impl View {
     }
 
     /// The way to an address, or what is missing.
-    fn resolve(&self, to: Ipv4Addr) -> Result<Resolution, String> {
+    fn resolve(&self, to: IpAddr) -> Result<Resolution, String> {
         let route = match self.routes.get(&to) {
             Some(Ok(route)) => route,
             Some(Err(error)) => return Err(format!("no route to {to}: {error}")),
@@ -116,8 +116,10 @@ impl View {
             return Err(format!("{name} is down"));
         }
         let neighbour = self.neighbours.get(&(link.index, route.neighbour)).and_then(|known| known.address);
-        let neighbour =
-            neighbour.ok_or_else(|| format!("{} on {name} has not answered ARP yet", route.neighbour))?;
+        let neighbour = neighbour.ok_or_else(|| {
+            let asked = if route.neighbour.is_ipv4() { "ARP" } else { "neighbour discovery" };
+            format!("{} on {name} has not answered {asked} yet", route.neighbour)
+        })?;
         let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
         // A veth's other end is not woken for what XDP turns back on this one, unless it runs XDP itself; it is
         // for what is redirected.
@@ -228,7 +230,7 @@ async fn look_up(netlink: &Handle, view: &mut View, flows: &Mutex<Flows>) -> Res
 }
 
 /// Finds the route to an address, and probes the neighbour there unless it is known and fresh.
-async fn find(netlink: &Handle, view: &mut View, to: Ipv4Addr) {
+async fn find(netlink: &Handle, view: &mut View, to: IpAddr) {
     let route = match netlink.route(to).await {
         Ok(Some(route)) => Ok(route),
         Ok(None) => Err("the kernel names no interface".to_owned()),
@@ -279,14 +281,16 @@ fn with<T>(flows: &Mutex<Flows>, work: impl FnOnce(&mut Flows) -> T) -> T {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::{
         datapath::shared::SharedArray,
         net::netlink::{self, Attached},
     };
 
-    const TO: Ipv4Addr = Ipv4Addr::new(10, 62, 0, 10);
-    const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 62, 0, 254);
+    const TO: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 62, 0, 10));
+    const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 62, 0, 254));
 
     fn view() -> View {
         let link = Link {
