@@ -2,9 +2,11 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
+use ipnet::Ipv4Net;
+
 use crate::{
     capture::{CaptureError, CaptureView, Part, Wanted},
-    config::ConfigError,
+    config::{Config, ConfigError},
     control::{CallView, FlowView, PhoneView, ReloadedView, StatusView},
     log::LogView,
     provisioning::syslog::SyslogView,
@@ -125,6 +127,22 @@ pub trait Appliance: Send + Sync + 'static {
     /// # Errors
     /// There is no such capture, or its file cannot be read.
     fn capture_part(&self, name: &str, number: u64) -> Result<Part, CaptureError>;
+
+    /// The host's interfaces with their IPv4 addresses, but for loopback. Waits for the kernel.
+    fn interfaces(&self) -> Vec<(String, Vec<Ipv4Net>)>;
+
+    /// Whether this host has what a configuration, whose text is given, asks of it beyond what the running one does:
+    /// interfaces, addresses, ports, certificates. Waits for the kernel.
+    ///
+    /// # Errors
+    /// What it does not have, at its key.
+    fn fits(&self, config: &Config, text: &str) -> Result<(), ConfigError>;
+
+    /// Whether it could start with the file as it is. Waits for the kernel.
+    ///
+    /// # Errors
+    /// Why not, at its key.
+    fn can_start(&self) -> Result<(), ConfigError>;
 
     /// Stops and starts again with the file as it is then.
     fn restart(&self);

@@ -9,15 +9,18 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use ipnet::Ipv4Net;
 use relay_ebpf::FlowKind;
 use tracing::info;
 use zeroize::Zeroizing;
 
-use super::{certificates::certificate_view, core::Core, host, measures::attach_mode, reload::Reloader};
+use super::{
+    certificates::certificate_view, core::Core, fits::Examine, host, measures::attach_mode, reload::Reloader,
+};
 use crate::{
     admin::{Appliance, Machine, Observed, Setup, Which},
     capture::{CaptureError, CaptureView, Part, Sealing, Wanted},
-    config::{ConfigError, LogWord},
+    config::{Config, ConfigError, LogWord},
     control::{
         Answers, CallView, CapturePartView, CaptureStartedView, EntryView, FlowView, NetworkView, PhoneView,
         RegistrationView, ReloadedView, Request, Response, ServerView, StatusView,
@@ -318,10 +321,15 @@ impl Answers for Views {
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Calls { ended } => Response::Calls(self.calls(*ended)),
             Request::Flows { call_id } => Response::Flows(self.flows(call_id.as_deref())),
-            Request::Restart => {
-                self.core.restart.notify_one();
-                Response::Done
-            }
+            Request::Restart => match self.reloader.can_start() {
+                Ok(()) => {
+                    self.core.restart.notify_one();
+                    Response::Done
+                }
+                Err(error) => {
+                    Response::Error(format!("it goes on as it is, since it could not start: {error}"))
+                }
+            },
             Request::Reload => match self.reloader.reload() {
                 Ok(done) => Response::Reloaded(done),
                 Err(error) => Response::Error(error.to_string()),
@@ -461,6 +469,18 @@ impl Appliance for Views {
 
     fn capture_part(&self, name: &str, number: u64) -> Result<Part, CaptureError> {
         self.core.captures.part(name, number)
+    }
+
+    fn interfaces(&self) -> Vec<(String, Vec<Ipv4Net>)> {
+        self.reloader.host().map(|host| host.interfaces()).unwrap_or_default()
+    }
+
+    fn fits(&self, config: &Config, text: &str) -> Result<(), ConfigError> {
+        self.reloader.examine(config, text, Examine::Changes)
+    }
+
+    fn can_start(&self) -> Result<(), ConfigError> {
+        self.reloader.can_start()
     }
 
     fn restart(&self) {
