@@ -11,6 +11,7 @@ use crate::{
     log::LogView,
     provisioning::syslog::SyslogView,
     store::{Entry, StoreError},
+    tls::Described,
 };
 
 /// For machines: metrics and readiness.
@@ -46,6 +47,17 @@ pub struct Machine {
     pub kernel: String,
     /// Its processors' architecture.
     pub architecture: String,
+}
+
+/// The certificate that the appliance shows, and whom it believes.
+#[derive(Debug, Clone, Default)]
+pub struct TlsFacts {
+    /// Whether the appliance has made its certificate itself.
+    pub own: bool,
+    /// The certificate; none when it cannot be read.
+    pub certificate: Option<Described>,
+    /// How many authorities may vouch for servers.
+    pub authorities: usize,
 }
 
 /// For people and their programs.
@@ -137,6 +149,9 @@ pub trait Appliance: Send + Sync + 'static {
     /// # Errors
     /// What it does not have, at its key.
     fn fits(&self, config: &Config, text: &str) -> Result<(), ConfigError>;
+
+    /// The certificate that it shows, and whom it believes.
+    fn tls(&self) -> TlsFacts;
 
     /// Whether it could start with the file as it is. Waits for the kernel.
     ///

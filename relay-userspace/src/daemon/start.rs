@@ -33,7 +33,7 @@ use super::{
     views::{NetworkFacts, Views},
 };
 use crate::{
-    admin::{self, Appliance, Setup, Web},
+    admin::{self, Appliance, Setup, TlsFacts, Web},
     capture::{self, CaptureError, Captures},
     config::{ClientCertificates, Config, Tls},
     control,
@@ -205,6 +205,11 @@ pub async fn run(
         started_unix: now_unix(),
         setup: Arc::clone(&setup),
         reloader: Reloader::new(file, config, override_datapath, log.clone(), Arc::clone(&core)),
+        tls: TlsFacts {
+            own: identity.is_own(),
+            certificate: identity.described(),
+            authorities: authorities.len(),
+        },
         phones,
         logs,
     });

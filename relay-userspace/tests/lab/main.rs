@@ -28,6 +28,7 @@ mod provisioning;
 mod real_peers;
 mod refuses_to_start;
 mod remembers_phones;
+mod rest_port;
 mod site;
 mod stops_cleanly;
 mod syslog;

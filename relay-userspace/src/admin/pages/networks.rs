@@ -24,7 +24,7 @@ use crate::{
     },
     config::{
         edit::{self, Change, edit},
-        keys::{self, Effect},
+        keys,
     },
 };
 
@@ -84,7 +84,8 @@ fn blocks(web: &Web, current: &Current, sent: Option<&Fields>) -> Result<Vec<Blo
                 label: described.label,
                 help: described.help,
                 control: &described.control,
-                restart: key.effect == Effect::Restart,
+                // The page says it once for all of them.
+                restart: false,
                 typed: sent.map_or_else(|| in_file.to_text(), |sent| sent.lines(&name).replace('\r', "")),
                 error: None,
                 in_file,

@@ -56,7 +56,7 @@ const fn field(key: &'static str, label: &'static str, help: &'static str, contr
 
 const SWITCH: Control = Choice(&[("true", "on"), ("false", "off")]);
 const TOPIC: Control = Choice(&[
-    ("", "as the base"),
+    ("", "as the log level"),
     ("off", "off"),
     ("error", "error"),
     ("warn", "warn"),
@@ -338,20 +338,20 @@ pub(super) static DIAGNOSTICS: Section = Section {
             "error, warn, info, debug or trace; or by part, such as info,branchline::proxy=debug.",
             Text("info"),
         ),
-        field("log.topics.sip", "Log of: SIP", "Messages and registrations.", TOPIC),
-        field("log.topics.media", "Log of: Media", "Media sessions.", TOPIC),
-        field("log.topics.datapath", "Log of: Datapath", "Flows and packets.", TOPIC),
+        field("log.topics.sip", "Log of SIP", "Messages and registrations.", TOPIC),
+        field("log.topics.media", "Log of Media", "Media sessions.", TOPIC),
+        field("log.topics.datapath", "Log of Datapath", "Flows and packets.", TOPIC),
         field(
             "log.topics.servers",
-            "Log of: Servers",
+            "Log of Servers",
             "The central servers, their names and certificates.",
             TOPIC,
         ),
-        field("log.topics.provisioning", "Log of: Provisioning", "DHCP, clock, phones' logs, files.", TOPIC),
-        field("log.topics.web", "Log of: Pages", "Pages, REST and command line.", TOPIC),
+        field("log.topics.provisioning", "Log of Provisioning", "DHCP, clock, phones' logs, files.", TOPIC),
+        field("log.topics.web", "Log of Pages", "Pages, REST and command line.", TOPIC),
         field(
             "log.topics.status",
-            "Log of: Status",
+            "Log of Status",
             "Start, configuration, captures, and everything else.",
             TOPIC,
         ),
@@ -427,6 +427,24 @@ pub(super) static ADMINISTRATION: Section = Section {
 pub(super) static ALL: [&Section; 6] =
     [&SERVERS, &PROTOCOLS, &MEDIA, &SERVICES, &DIAGNOSTICS, &ADMINISTRATION];
 
+/// What a key is about, as a title of those that stand together; empty where its page is about nothing else.
+pub(super) fn group(key: &str) -> &'static str {
+    let table = key.split('.').next().unwrap_or_default();
+    match (table, key) {
+        (_, "datapath.kernel_log") | ("log", _) => "Log",
+        (_, "dscp.sip") | ("sip", _) => "SIP",
+        ("tls", _) => "TLS",
+        ("dscp" | "media", _) => "RTP",
+        ("datapath", _) => "Datapath",
+        ("dhcp", _) => "DHCP",
+        ("clock", _) => "Time",
+        ("syslog", _) => "Phones' logs",
+        ("provisioning", _) => "Firmware and configuration files",
+        ("capture", _) => "Captures",
+        _ => "",
+    }
+}
+
 /// The section of this name.
 pub(super) fn find(name: &str) -> Option<&'static Section> {
     ALL.into_iter().find(|section| section.name == name)
@@ -456,11 +474,11 @@ pub(super) static NETWORK: &[Described] = &[
     field(
         "latching",
         "Media is taken from",
-        "",
+        "Port as signalled, any port of that address, or the first source of a stream.",
         Choice(&[
-            ("signalled", "exactly the signalled address and port"),
-            ("same-address", "the signalled address, any port"),
-            ("any", "whoever sends first"),
+            ("signalled", "signalled address, port"),
+            ("same-address", "signalled address"),
+            ("any", "whoever is first"),
         ]),
     ),
 ];

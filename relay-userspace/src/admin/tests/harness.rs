@@ -22,7 +22,7 @@ use ipnet::Ipv4Net;
 
 use crate::{
     admin::{
-        self, Appliance, Machine, Setup, Web, Which,
+        self, Appliance, Machine, Setup, TlsFacts, Web, Which,
         access::Secret,
         guard::{COOKIE, Source},
     },
@@ -90,6 +90,7 @@ impl Appliance for Pretended {
                 step: Some("name".to_owned()),
                 reason: Some("no such name".to_owned()),
                 since_seconds: None,
+                updated_seconds: None,
                 round_trip_ms: None,
                 preferred: false,
             }],
@@ -271,6 +272,10 @@ impl Appliance for Pretended {
             key: "network.interface".to_owned(),
             message: format!("interface {} does not exist", network.interface),
         })
+    }
+
+    fn tls(&self) -> TlsFacts {
+        TlsFacts { own: true, certificate: None, authorities: 42 }
     }
 
     fn can_start(&self) -> Result<(), ConfigError> {
