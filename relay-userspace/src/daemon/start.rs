@@ -97,7 +97,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    fn misfit(config: &Config, misfit: fits::Misfit) -> Self {
+    fn misfit(config: &Config, misfit: &fits::Misfit) -> Self {
         let mut networks = config.networks();
         let network = networks.find(|(id, _)| Some(*id) == misfit.network);
         Self::Network {
@@ -128,7 +128,7 @@ pub async fn run(
 ) -> Result<Ended, StartError> {
     info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), "branchline starts");
     let here = fits::Host::read().await?;
-    let misfit = |misfit| StartError::misfit(config, misfit);
+    let misfit = |misfit: fits::Misfit| StartError::misfit(config, &misfit);
     let networks = fits::find_addresses(config, &here).map_err(misfit)?;
     fits::check_shared_addresses(&networks).map_err(misfit)?;
     let store = Arc::new(Store::open(&config.state.directory)?);

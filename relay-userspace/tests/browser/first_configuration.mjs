@@ -105,6 +105,18 @@ for (const [width, colorScheme] of [[360, "light"], [360, "dark"], [1920, "light
   });
 }
 
+for (const [width, height, colorScheme] of [[360, 740, "dark"], [1920, 1080, "light"]]) {
+  await step(`the door fits ${width} pixels, ${colorScheme}`, async () => {
+    const main = page;
+    page = await newPage({ viewport: { width, height }, colorScheme });
+    await go("/");
+    await heading("Sign in");
+    await shoot(`sign-in-${width}-${colorScheme}`);
+    await page.context().close();
+    page = main;
+  });
+}
+
 await step("the first configuration is applied, and waits for a restart", async () => {
   await page.setViewportSize({ width: 1280, height: 900 });
   await page.emulateMedia({ colorScheme: "light" });

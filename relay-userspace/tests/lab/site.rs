@@ -55,25 +55,25 @@ impl Site {
     }
 
     pub(crate) fn start_with(settings: Settings, routes: Routes, checksum: UdpChecksum) -> Result<Self> {
-        let configuration = |lab: &Lab| settings.configuration(lab.dir());
-        Self::start_from(settings.clone(), routes, checksum, configuration)
+        Self::start_from(settings, routes, checksum, |settings, lab| settings.configuration(lab.dir()))
     }
 
     /// The same with a file as it is after installing, but for the places that belong to the laboratory.
     pub(crate) fn start_unconfigured(settings: Settings) -> Result<Self> {
-        let configuration = |lab: &Lab| format!("# Nothing yet.\n{}", settings.places(lab.dir()));
-        Self::start_from(settings.clone(), Routes::None, UdpChecksum::Computed, configuration)
+        Self::start_from(settings, Routes::None, UdpChecksum::Computed, |settings, lab| {
+            format!("# Nothing yet.\n{}", settings.places(lab.dir()))
+        })
     }
 
     fn start_from(
         settings: Settings,
         routes: Routes,
         checksum: UdpChecksum,
-        configuration: impl FnOnce(&Lab) -> String,
+        configuration: impl FnOnce(&Settings, &Lab) -> String,
     ) -> Result<Self> {
         let turn = turn();
         let lab = Lab::create(routes)?;
-        let appliance = Appliance::start_from(&lab, &settings, &configuration(&lab))?;
+        let appliance = Appliance::start_from(&lab, &settings, &configuration(&settings, &lab))?;
         let server = Job::new(Scenario::Server, "server", SERVER, PEER_SIP, SERVER_MEDIA)
             .start(&lab.centre, lab.dir())?;
         lab.centre.wait_for_udp(SocketAddrV4::new(SERVER, PEER_SIP), LIMIT)?;

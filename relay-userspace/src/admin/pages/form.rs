@@ -152,6 +152,11 @@ impl Form {
             .collect()
     }
 
+    /// Whether a value takes effect with the next start only.
+    pub(super) fn has_restarts(&self) -> bool {
+        self.fields.iter().any(|field| field.restart)
+    }
+
     /// How many fields have something wrong.
     pub(super) fn errors(&self) -> usize {
         self.fields.iter().filter(|field| field.error.is_some()).count()

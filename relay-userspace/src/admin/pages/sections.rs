@@ -108,7 +108,7 @@ static SERVERS: Section = Section {
         ),
         field(
             "upstream.retry_statuses",
-            "Answers that make the next server be tried",
+            "Try the next server after",
             "Final status codes or ranges, one in a line.",
             Lines("500-599"),
         ),
@@ -205,8 +205,8 @@ static MEDIA: Section = Section {
             "Datapath",
             "Who forwards media.",
             Choice(&[
-                ("auto", "auto: the kernel where possible"),
-                ("kernel", "kernel: or do not start"),
+                ("auto", "kernel where possible"),
+                ("kernel", "kernel, or no start"),
                 ("userspace", "userspace"),
             ]),
         ),
@@ -261,8 +261,8 @@ static SERVICES: Section = Section {
         field(
             "clock.unsynchronised",
             "While it is not synchronised",
-            "",
-            Choice(&[("alarm", "say so: phones take no time from here"), ("local", "offer it as it is")]),
+            "Phones take no time from a clock that says so.",
+            Choice(&[("alarm", "say so"), ("local", "offer it as it is")]),
         ),
         field("syslog.enabled", "Receive phones' logs", "By syslog over UDP.", SWITCH),
         field("syslog.port", "Port of the logs", "", Number { least: 1, most: 65_535 }),
@@ -468,8 +468,8 @@ pub(super) static NETWORK: &[Described] = &[
         Text("203.0.113.7"),
     ),
     field("sip_port", "SIP port, UDP", "", Number { least: 1, most: 65_535 }),
-    field("sip_tcp_port", "SIP port, TCP", "Empty: as UDP. 0: off.", Text("")),
-    field("sip_tls_port", "SIP port, TLS", "Empty: the one after UDP. 0: off.", Text("")),
+    field("sip_tcp_port", "SIP port, TCP", "Empty: as UDP. 0: off.", Text("as UDP")),
+    field("sip_tls_port", "SIP port, TLS", "Empty: the one after UDP. 0: off.", Text("the one after UDP")),
     field("media_ports", "Media ports", "First and last.", Text("16384-32767")),
     field(
         "latching",
@@ -489,6 +489,16 @@ mod tests {
 
     use super::*;
     use crate::config::keys::{KEYS, NETWORK_KEYS};
+
+    #[test]
+    fn the_fields_of_a_group_stand_together() {
+        for section in ALL {
+            let mut titles: Vec<&str> = section.fields.iter().map(|field| group(field.key)).collect();
+            titles.dedup();
+            let distinct: BTreeSet<&str> = titles.iter().copied().collect();
+            assert_eq!(titles.len(), distinct.len(), "{}: {titles:?}", section.name);
+        }
+    }
 
     #[test]
     fn every_key_is_on_a_page_once() {

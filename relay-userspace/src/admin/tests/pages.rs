@@ -229,6 +229,18 @@ async fn what_does_not_validate_is_told_at_its_field_and_never_written() {
 }
 
 #[tokio::test]
+async fn the_page_about_protocols_names_the_certificate_in_force_and_counts_authorities() {
+    let house = House::inhabited("tls").await;
+    let shown = house.get("/configuration/protocols", Some(&house.sign_in())).await;
+    assert!(
+        shown.body.contains("<dt>Certificate installed</dt><dd>the appliance's own</dd>"),
+        "{}",
+        shown.body
+    );
+    assert!(shown.body.contains("<dt>Trusted authorities</dt><dd>42</dd>"), "{}", shown.body);
+}
+
+#[tokio::test]
 async fn a_file_without_networks_gets_its_first_configuration_whole_or_not_at_all_and_then_a_restart() {
     let house = House::inhabited("first").await;
     let person = house.sign_in();
@@ -258,6 +270,14 @@ async fn a_file_without_networks_gets_its_first_configuration_whole_or_not_at_al
     assert_eq!(begin("eth0", "10.62.0.10:5060\r\n10.62.0.11").await.status, StatusCode::SEE_OTHER);
     let config = crate::config::Config::read(&house.file).unwrap();
     assert_eq!((config.networks().count(), config.upstream.servers.as_ref().len()), (2, 2));
+    // What it could not start with is not restarted into.
+    let good = house.text();
+    std::fs::write(&house.file, good.replace("eth0", MISSING)).unwrap();
+    assert_eq!(house.post("/restart", &person, &[]).await.status, StatusCode::SEE_OTHER);
+    let told = house.get("/", Some(&person)).await;
+    assert!(told.body.contains("Not restarted, since it could not start"), "{}", told.body);
+    assert!(told.body.contains("interface wan7 does not exist"), "{}", told.body);
+    std::fs::write(&house.file, good).unwrap();
     assert_eq!(house.post("/restart", &person, &[]).await.status, StatusCode::OK);
     while house.restarts.load(std::sync::atomic::Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;

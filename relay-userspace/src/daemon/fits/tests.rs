@@ -45,7 +45,9 @@ fn misfit(text: &str) -> Option<Misfit> {
 #[test]
 fn what_the_host_does_not_have_is_told_at_the_networks_key() {
     let with = |from: &str, to: &str| [OFFICE, CENTRE, SERVERS].concat().replacen(from, to, 1);
-    let rows: [(&str, String, Option<(Option<u16>, &str, &str)>); 12] = [
+    /// Network, key and message.
+    type Expected = Option<(Option<u16>, &'static str, &'static str)>;
+    let rows: [(&str, String, Expected); 12] = [
         ("as it should be", with("", ""), None),
         (
             "no such interface",
