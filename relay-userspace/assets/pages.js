@@ -38,3 +38,10 @@ if (restarting) {
   };
   setTimeout(look, 500);
 }
+
+// What somebody has typed into a filter before the scripts were there, they have not heard of.
+window.addEventListener("load", () => {
+  for (const field of document.querySelectorAll("form[hx-get] input[type=search]")) {
+    if (field.value !== field.defaultValue) field.form.requestSubmit();
+  }
+});

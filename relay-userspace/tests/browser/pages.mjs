@@ -71,6 +71,23 @@ await step("a live call is found by the filter, as one types", async () => {
   assert.equal(await page.evaluate(() => document.activeElement.id), "q", "the focus stays");
 });
 
+await step("what is typed before the scripts are there is not lost", async () => {
+  const filter = page.getByLabel("Filter");
+  let typed;
+  const untilTyped = new Promise((resolve) => { typed = resolve; });
+  await page.route("**/htmx.min.js", async (route) => {
+    await untilTyped;
+    await route.continue();
+  });
+  await page.goto(`${origin}/sessions`, { waitUntil: "commit" });
+  await filter.fill("nobody at all");
+  typed();
+  await page.locator(".empty", { hasText: "No call matches" }).waitFor();
+  await page.unroute("**/htmx.min.js");
+  await filter.fill(CALLER);
+  await page.locator("#sessions tbody tr", { hasText: CALLER }).first().waitFor();
+});
+
 await step("a call's details have its streams, and count on", async () => {
   await page.locator("#sessions tbody tr a").first().click();
   await heading("Session");
