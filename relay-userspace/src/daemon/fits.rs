@@ -9,6 +9,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs::File,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::Path,
@@ -243,9 +244,8 @@ fn check_ports(config: &Config, networks: &[Ready<'_>], own: &[(Transport, u16)]
     for (network, key, transport, address) in ports(config, networks) {
         let stream = |transport| transport != Transport::Udp;
         let is_own = own.iter().any(|(by, port)| *port == address.port() && stream(*by) == stream(transport));
-        if is_own {
-            continue;
-        }
+        // The daemon's own port is free for it later; whether the address is the host's can be tried with any port.
+        let address = if is_own { SocketAddr::new(address.ip(), 0) } else { address };
         let bound = match transport {
             Transport::Udp => UdpSocket::bind(address).map(drop),
             Transport::Tcp | Transport::Tls => TcpListener::bind(address).map(drop),
@@ -257,7 +257,8 @@ fn check_ports(config: &Config, networks: &[Ready<'_>], own: &[(Transport, u16)]
                 io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
                 _ => "see `branchline doctor`",
             };
-            Misfit { network, key, message: format!("{address} cannot be bound: {error}; {hint}") }
+            let place = if is_own { address.ip().to_string() } else { address.to_string() };
+            Misfit { network, key, message: format!("{place} cannot be bound: {error}; {hint}") }
         })?;
     }
     Ok(())
@@ -271,6 +272,24 @@ fn check_certificates(config: &Config) -> Result<(), Misfit> {
     if let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.private_key) {
         Identity::open(&config.state.directory, Some(certificate), Some(key), &[], &[])
             .map_err(|error| wrong("tls.certificate", &error))?;
+    }
+    Ok(())
+}
+
+/// Whether the files that the relay of files reads are there.
+fn check_relay(config: &Config) -> Result<(), Misfit> {
+    let relay = &config.provisioning;
+    for (key, file) in [
+        ("provisioning.password_file", &relay.password_file),
+        ("provisioning.client_certificate", &relay.client_certificate),
+        ("provisioning.client_private_key", &relay.client_private_key),
+    ] {
+        let Some(file) = file.as_ref().filter(|_| !relay.servers.is_empty()) else { continue };
+        File::open(file).map_err(|error| Misfit {
+            network: None,
+            key,
+            message: format!("{} cannot be read: {error}", file.display()),
+        })?;
     }
     Ok(())
 }
@@ -292,6 +311,9 @@ pub(super) fn check(config: &Config, running: &Config, host: &Host, examine: Exa
     };
     if differs("tls.") {
         check_certificates(config)?;
+    }
+    if differs("provisioning.") {
+        check_relay(config)?;
     }
     let own: Vec<(Transport, u16)> = {
         // Where a running network's address went is not asked: its ports alone tell.

@@ -170,6 +170,10 @@ fn a_port_that_another_program_has_is_told_unless_the_running_daemon_has_it() {
     assert_eq!((misfit.network, misfit.key), (None, "web.rest_port"));
     assert!(misfit.message.contains(&format!("127.0.0.1:{port} cannot be bound")), "{}", misfit.message);
     assert_eq!(check(&after, &after, &host(), Examine::Everything), Ok(()), "it is the daemon's own");
+    let elsewhere = parse("[web]\nlisten = \"192.0.2.77:8443\"\n");
+    let misfit = check(&elsewhere, &before, &host(), Examine::Changes).unwrap_err();
+    assert_eq!(misfit.key, "web.listen");
+    assert!(misfit.message.contains("192.0.2.77 cannot be bound"), "{}", misfit.message);
     drop(taken);
     assert_eq!(check(&after, &before, &host(), Examine::Changes), Ok(()));
 }
@@ -185,9 +189,13 @@ fn what_was_not_changed_may_be_gone_for_a_while_but_nothing_starts_without_it() 
 }
 
 #[test]
-fn a_certificate_that_is_not_there_is_told() {
+fn a_file_that_is_not_there_is_told() {
     let before = parse("");
     for (key, text) in [
+        (
+            "provisioning.password_file",
+            "[provisioning]\nservers = [\"http://10.62.0.10\"]\nuser = \"a\"\npassword_file = \"/nonexistent/p\"\n",
+        ),
         ("tls.authorities", "[tls]\nauthorities = \"/nonexistent/a.pem\"\n"),
         (
             "tls.certificate",
