@@ -2,13 +2,16 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
+use ipnet::Ipv4Net;
+
 use crate::{
     capture::{CaptureError, CaptureView, Part, Wanted},
-    config::ConfigError,
+    config::{Config, ConfigError},
     control::{CallView, FlowView, PhoneView, ReloadedView, StatusView},
     log::LogView,
     provisioning::syslog::SyslogView,
     store::{Entry, StoreError},
+    tls::Described,
 };
 
 /// For machines: metrics and readiness.
@@ -44,6 +47,17 @@ pub struct Machine {
     pub kernel: String,
     /// Its processors' architecture.
     pub architecture: String,
+}
+
+/// The certificate that the appliance shows, and whom it believes.
+#[derive(Debug, Clone, Default)]
+pub struct TlsFacts {
+    /// Whether the appliance has made its certificate itself.
+    pub own: bool,
+    /// The certificate; none when it cannot be read.
+    pub certificate: Option<Described>,
+    /// How many authorities may vouch for servers.
+    pub authorities: usize,
 }
 
 /// For people and their programs.
@@ -125,6 +139,25 @@ pub trait Appliance: Send + Sync + 'static {
     /// # Errors
     /// There is no such capture, or its file cannot be read.
     fn capture_part(&self, name: &str, number: u64) -> Result<Part, CaptureError>;
+
+    /// The host's interfaces with their IPv4 addresses, but for loopback. Waits for the kernel.
+    fn interfaces(&self) -> Vec<(String, Vec<Ipv4Net>)>;
+
+    /// Whether this host has what a configuration, whose text is given, asks of it beyond what the running one does:
+    /// interfaces, addresses, ports, certificates. Waits for the kernel.
+    ///
+    /// # Errors
+    /// What it does not have, at its key.
+    fn fits(&self, config: &Config, text: &str) -> Result<(), ConfigError>;
+
+    /// The certificate that it shows, and whom it believes.
+    fn tls(&self) -> TlsFacts;
+
+    /// Whether it could start with the file as it is. Waits for the kernel.
+    ///
+    /// # Errors
+    /// Why not, at its key.
+    fn can_start(&self) -> Result<(), ConfigError>;
 
     /// Stops and starts again with the file as it is then.
     fn restart(&self);

@@ -1,4 +1,4 @@
-//! Applying a configuration: checked, written, recorded, and taken up by the daemon; in this order, one at a time.
+//! Applying a configuration: checked by itself and against this host, written, recorded, and taken up by the daemon; in this order, one at a time.
 
 use std::{fs, path::Path};
 
@@ -21,7 +21,7 @@ const FOUND: &str = "found in the file";
 /// Why a configuration is not applied. The file is then as it was.
 #[derive(Debug, Error)]
 pub(super) enum ApplyError {
-    /// It is not valid.
+    /// It is not valid, or asks for what this host does not have.
     #[error(transparent)]
     Invalid(#[from] ConfigError),
     /// The text cannot be edited.
@@ -71,11 +71,13 @@ pub(super) async fn apply(
     by: &str,
 ) -> Result<ReloadedView, ApplyError> {
     let _turn = web.applying().lock().await;
-    parse(web, &text)?;
+    let config = parse(web, &text)?;
     let before = current(web).await?;
     if expected.is_some_and(|expected| expected != before.version) {
         return Err(ApplyError::Stale);
     }
+    let tried = text.clone();
+    web.work(move |appliance| appliance.fits(&config, &tried)).await??;
     let file = web.appliance().configuration_file();
     if before.text != text {
         let (file, text) = (file.clone(), text.clone());

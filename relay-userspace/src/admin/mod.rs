@@ -26,7 +26,7 @@ mod tests;
 
 use axum::{Router, middleware};
 
-pub use appliance::{Appliance, Machine, Observed, Which};
+pub use appliance::{Appliance, Machine, Observed, TlsFacts, Which};
 pub use health::{bind, serve};
 pub use listener::{bind as bind_tls, serve as serve_tls};
 pub use setup::Setup;

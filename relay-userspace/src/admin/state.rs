@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::{
     access::{Attempts, Busy, Passwords, Sessions},
     appliance::{Appliance, Which},
+    apply::ApplyError,
     setup::Setup,
 };
 use crate::{
@@ -169,12 +170,18 @@ impl Web {
     }
 
     /// Starts the appliance anew, once the answer to whoever asked has left.
-    pub(super) fn restart_soon(&self) {
-        let appliance = Arc::clone(&self.0.appliance);
+    ///
+    /// # Errors
+    /// It could not start with the file as it is, and goes on.
+    pub(super) async fn restart_soon(&self) -> Result<(), ApplyError> {
+        let ready = self.work(|appliance| appliance.can_start()).await?;
+        ready?;
+        let web = self.clone();
         tokio::spawn(async move {
             sleep(ANSWER_FIRST).await;
-            appliance.restart();
+            web.appliance().restart();
         });
+        Ok(())
     }
 
     /// What has changed is shown at once.

@@ -596,7 +596,16 @@ impl Captures {
         Ok(found)
     }
 
-    /// Bytes of the files of captures that have ended.
+    /// Bytes that captures take on disk, and that they may take.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn room(&self) -> Result<(u64, u64), CaptureError> {
+        let used = self.bytes_on_disk(&HashMap::new()).map_err(|error| self.file_error(&error))?;
+        Ok((used, self.limits().total_mib * MIB))
+    }
+
+    /// Bytes of the files of captures, but for those that run.
     fn bytes_on_disk(&self, running: &HashMap<String, Running>) -> io::Result<u64> {
         let mut bytes = 0;
         for entry in fs::read_dir(&self.directory)? {

@@ -13,7 +13,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Capture, Clock, ConfigError, Dhcp, Log, PortRange, Provisioning, ServerUri, StatusRange, Syslog, Tls, Web,
+    Capture, Clock, ConfigError, Dhcp, Log, PortRange, Provisioning, ServerUri, StatusRange, Syslog, Tls,
+    Web, error::line_of,
 };
 use crate::net::{DatapathChoice, Dscp, Latching, NetworkId, Role, Transport};
 
@@ -340,6 +341,12 @@ impl Config {
     /// The networks with their handles.
     pub fn networks(&self) -> impl Iterator<Item = (NetworkId, &Network)> {
         (0..).map(NetworkId).zip(self.networks.iter().map(Spanned::as_ref))
+    }
+
+    /// The line of the file's text, from 1, at which a network begins.
+    #[must_use]
+    pub fn line_of_network(&self, text: &str, network: NetworkId) -> Option<usize> {
+        self.networks.get(network.index()).map(|spanned| line_of(text, spanned.span().start))
     }
 
     /// How long an INVITE may ring.

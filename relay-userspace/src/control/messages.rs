@@ -298,6 +298,9 @@ pub struct ServerView {
     pub reason: Option<String>,
     /// Seconds for which this has been so.
     pub since_seconds: Option<f64>,
+    /// Seconds since it was last found to be so; none as long as nothing is known of it.
+    #[serde(default)]
+    pub updated_seconds: Option<f64>,
     /// Milliseconds that it took to answer the last probe.
     pub round_trip_ms: Option<f64>,
     /// Whether it is the one that is tried first.

@@ -7,6 +7,7 @@
 mod bindings;
 mod certificates;
 mod core;
+mod fits;
 mod host;
 mod measures;
 mod names;

@@ -4,14 +4,17 @@
 //! A file that is not valid changes nothing; it is told in the log and on every page.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tracing::{error, info};
+use tokio::{runtime::Handle, task::block_in_place};
+use tracing::{error, info, warn};
 
 use super::{
     core::Core,
+    fits::{self, Examine, Host},
     settings::{marks, proxy_changes},
 };
 use crate::{
@@ -73,6 +76,26 @@ impl Reloader {
     pub(super) fn state(&self) -> (Vec<String>, Option<String>) {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         (known.waiting.clone(), known.error.clone())
+    }
+
+    /// What this host has; none when the kernel does not say.
+    pub(super) fn host(&self) -> Option<Host> {
+        let read = block_in_place(|| Handle::current().block_on(Host::read()));
+        read.inspect_err(|error| warn!(%error, "the host's interfaces cannot be read")).ok()
+    }
+
+    /// Whether this host has what a configuration, whose text is given, asks of it.
+    pub(super) fn examine(&self, config: &Config, text: &str, examine: Examine) -> Result<(), ConfigError> {
+        let Some(host) = self.host() else { return Ok(()) };
+        fits::check(config, &self.started, &host, examine)
+            .map_err(|misfit| misfit.in_file(&self.file, text, config))
+    }
+
+    /// Whether a daemon could start with the file as it is.
+    pub(super) fn can_start(&self) -> Result<(), ConfigError> {
+        let config = Config::read(&self.file)?;
+        let text = fs::read_to_string(&self.file).unwrap_or_default();
+        self.examine(&config, &text, Examine::Everything)
     }
 
     /// Reads the file and applies it.

@@ -23,7 +23,7 @@ use super::{
     bindings,
     certificates::{Certificates, now_unix},
     core::Core,
-    host,
+    fits, host,
     measures::{Measures, NetworkLabels},
     observe::observe,
     plane::MediaPlane,
@@ -33,7 +33,7 @@ use super::{
     views::{NetworkFacts, Views},
 };
 use crate::{
-    admin::{self, Appliance, Setup, Web},
+    admin::{self, Appliance, Setup, TlsFacts, Web},
     capture::{self, CaptureError, Captures},
     config::{ClientCertificates, Config, Tls},
     control,
@@ -96,6 +96,17 @@ pub enum StartError {
     Signals(io::Error),
 }
 
+impl StartError {
+    fn misfit(config: &Config, misfit: &fits::Misfit) -> Self {
+        let mut networks = config.networks();
+        let network = networks.find(|(id, _)| Some(*id) == misfit.network);
+        Self::Network {
+            network: network.map_or_else(String::new, |(_, network)| network.name.clone()),
+            message: format!("{} (key {})", misfit.message, misfit.key),
+        }
+    }
+}
+
 /// How the daemon came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -116,8 +127,10 @@ pub async fn run(
     log: LogControl,
 ) -> Result<Ended, StartError> {
     info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), "branchline starts");
-    let networks = find_addresses(config).await?;
-    check_shared_addresses(&networks)?;
+    let here = fits::Host::read().await?;
+    let misfit = |misfit: fits::Misfit| StartError::misfit(config, &misfit);
+    let networks = fits::find_addresses(config, &here).map_err(misfit)?;
+    fits::check_shared_addresses(&networks).map_err(misfit)?;
     let store = Arc::new(Store::open(&config.state.directory)?);
     let listener = admin::bind(config.admin.listen).await.map_err(StartError::Listener)?;
     let pages = admin::bind_tls(config.web.listen, "web.listen").await.map_err(StartError::Listener)?;
@@ -192,6 +205,11 @@ pub async fn run(
         started_unix: now_unix(),
         setup: Arc::clone(&setup),
         reloader: Reloader::new(file, config, override_datapath, log.clone(), Arc::clone(&core)),
+        tls: TlsFacts {
+            own: identity.is_own(),
+            certificate: identity.described(),
+            authorities: authorities.len(),
+        },
         phones,
         logs,
     });
@@ -315,73 +333,6 @@ async fn stop_signal() -> io::Result<&'static str> {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     })
-}
-
-/// The address of each network: the configured one, which must be the interface's, or its first.
-async fn find_addresses(config: &Config) -> Result<Vec<Ready<'_>>, StartError> {
-    let netlink = netlink::connect()?;
-    let (links, addresses) = (netlink.links().await?, netlink.addresses().await?);
-    config
-        .networks()
-        .map(|(id, network)| {
-            let wrong = |message: String| StartError::Network { network: network.name.clone(), message };
-            let link = links.iter().find(|link| link.name == network.interface).ok_or_else(|| {
-                let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
-                wrong(format!(
-                    "interface {} does not exist; there are {} (key network.interface)",
-                    network.interface,
-                    names.join(", ")
-                ))
-            })?;
-            let mut own =
-                addresses.iter().filter(|address| address.interface == link.index).filter_map(|address| {
-                    match address.ip {
-                        IpAddr::V4(ip) => Some(ip),
-                        IpAddr::V6(_) => None,
-                    }
-                });
-            let address = match network.address {
-                None => own
-                    .next()
-                    .ok_or_else(|| wrong(format!("interface {} has no IPv4 address", network.interface)))?,
-                Some(address) => own.find(|own| *own == address).ok_or_else(|| {
-                    wrong(format!(
-                        "{address} is not an address of interface {} (key network.address)",
-                        network.interface
-                    ))
-                })?,
-            };
-            Ok(Ready { id, network, address })
-        })
-        .collect()
-}
-
-/// Networks on one address need ports of their own. Whether two of them are on one is certain only now: one
-/// may be configured with the address that another takes from its interface.
-fn check_shared_addresses(networks: &[Ready<'_>]) -> Result<(), StartError> {
-    for (position, ready) in networks.iter().enumerate() {
-        for other in networks.iter().take(position).filter(|other| other.address == ready.address) {
-            let (ours, theirs) = (&ready.network.media_ports, &other.network.media_ports);
-            let wrong = |what: String| StartError::Network {
-                network: ready.network.name.clone(),
-                message: format!(
-                    "network \"{}\" is on {} too: {what} (keys network.media_ports, network.sip_port)",
-                    other.network.name, ready.address
-                ),
-            };
-            if ours.overlaps(theirs) {
-                return Err(wrong("their media_ports must not overlap".to_owned()));
-            }
-            for (sip_port, media) in [(ready.network.sip_port, theirs), (other.network.sip_port, ours)] {
-                if media.range().contains(&sip_port) {
-                    return Err(wrong(format!(
-                        "SIP port {sip_port} of one is among the other's media_ports"
-                    )));
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 fn bind_sip(ready: &Ready<'_>, dscp: Dscp) -> Result<UdpSocket, StartError> {
@@ -519,41 +470,5 @@ fn facts(ready: &Ready<'_>) -> NetworkFacts {
         role: role.to_owned(),
         interface: ready.network.interface.clone(),
         sip: ready.bound(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use super::*;
-
-    #[test]
-    fn networks_that_turn_out_to_share_an_address_need_ports_of_their_own() {
-        let text = |second: &str| {
-            format!(
-                "[[network]]\nname = \"office\"\nrole = \"phones\"\ninterface = \"eth0\"\n\
-                 [[network]]\nname = \"centre\"\nrole = \"servers\"\ninterface = \"eth0\"\naddress = \"10.61.0.1\"\n{second}\
-                 [upstream]\nservers = [\"10.62.0.10:5060\"]\n"
-            )
-        };
-        let rows = [
-            ("both defaults", "sip_port = 8070\n", Some("their media_ports must not overlap")),
-            (
-                "SIP among the other's media",
-                "sip_port = 20000\nmedia_ports = \"40000-50000\"\n",
-                Some("SIP port 20000 of one is among the other's media_ports"),
-            ),
-            ("apart", "sip_port = 8070\nmedia_ports = \"40000-50000\"\n", None),
-        ];
-        for (description, second, expected) in rows {
-            let config = Config::parse(Path::new("branchline.toml"), &text(second)).unwrap();
-            let address = Ipv4Addr::new(10, 61, 0, 1);
-            let networks: Vec<_> =
-                config.networks().map(|(id, network)| Ready { id, network, address }).collect();
-            let error = check_shared_addresses(&networks).err().map(|error| error.to_string());
-            assert_eq!(error.is_some(), expected.is_some(), "{description}: {error:?}");
-            assert!(error.unwrap_or_default().contains(expected.unwrap_or_default()), "{description}");
-        }
     }
 }

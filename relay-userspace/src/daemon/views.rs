@@ -9,15 +9,18 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use ipnet::Ipv4Net;
 use relay_ebpf::FlowKind;
-use tracing::info;
+use tracing::{debug, info};
 use zeroize::Zeroizing;
 
-use super::{certificates::certificate_view, core::Core, host, measures::attach_mode, reload::Reloader};
+use super::{
+    certificates::certificate_view, core::Core, fits::Examine, host, measures::attach_mode, reload::Reloader,
+};
 use crate::{
-    admin::{Appliance, Machine, Observed, Setup, Which},
+    admin::{Appliance, Machine, Observed, Setup, TlsFacts, Which},
     capture::{CaptureError, CaptureView, Part, Sealing, Wanted},
-    config::{ConfigError, LogWord},
+    config::{Config, ConfigError, LogWord},
     control::{
         Answers, CallView, CapturePartView, CaptureStartedView, EntryView, FlowView, NetworkView, PhoneView,
         RegistrationView, ReloadedView, Request, Response, ServerView, StatusView,
@@ -53,6 +56,7 @@ pub(super) struct Views {
     pub(super) started_unix: i64,
     pub(super) setup: Arc<Setup>,
     pub(super) reloader: Reloader,
+    pub(super) tls: TlsFacts,
     pub(super) phones: Arc<Inventory>,
     /// The last lines of phones' logs, if these are received.
     pub(super) logs: Option<Arc<Book>>,
@@ -321,10 +325,15 @@ impl Answers for Views {
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Calls { ended } => Response::Calls(self.calls(*ended)),
             Request::Flows { call_id } => Response::Flows(self.flows(call_id.as_deref())),
-            Request::Restart => {
-                self.core.restart.notify_one();
-                Response::Done
-            }
+            Request::Restart => match self.reloader.can_start() {
+                Ok(()) => {
+                    self.core.restart.notify_one();
+                    Response::Done
+                }
+                Err(error) => {
+                    Response::Error(format!("it goes on as it is, since it could not start: {error}"))
+                }
+            },
             Request::Reload => match self.reloader.reload() {
                 Ok(done) => Response::Reloaded(done),
                 Err(error) => Response::Error(error.to_string()),
@@ -466,6 +475,22 @@ impl Appliance for Views {
         self.core.captures.part(name, number)
     }
 
+    fn interfaces(&self) -> Vec<(String, Vec<Ipv4Net>)> {
+        self.reloader.host().map(|host| host.interfaces()).unwrap_or_default()
+    }
+
+    fn fits(&self, config: &Config, text: &str) -> Result<(), ConfigError> {
+        self.reloader.examine(config, text, Examine::Changes)
+    }
+
+    fn tls(&self) -> TlsFacts {
+        self.tls.clone()
+    }
+
+    fn can_start(&self) -> Result<(), ConfigError> {
+        self.reloader.can_start()
+    }
+
     fn restart(&self) {
         self.core.restart.notify_one();
     }
@@ -524,6 +549,7 @@ fn server_view(server: &ServerState) -> ServerView {
         },
         reason: unresolved.or_else(|| failure.map(ToString::to_string)),
         since_seconds: server.since.map(|since| since.elapsed().as_secs_f64()),
+        updated_seconds: server.updated.map(|at| at.elapsed().as_secs_f64()),
         round_trip_ms: server.round_trip.map(|time| time.as_secs_f64() * 1000.0),
         preferred: server.preferred,
     }
@@ -541,6 +567,13 @@ impl Observed for Views {
         measures.metrics.registrations.set(bindings as i64);
         measures.datapath(&self.core.engine, &ports);
         let log = self.reloader.log().view();
+        match self.core.captures.room() {
+            Ok((used, limit)) => {
+                measures.metrics.services.capture_bytes.set(i64::try_from(used).unwrap_or(i64::MAX));
+                measures.metrics.services.capture_bytes_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+            }
+            Err(error) => debug!(%error, "captures are not measured"),
+        }
         raise(&measures.metrics.services.log_lines_lost, log.lines_lost);
         raise(&measures.metrics.services.log_write_failures, log.write_failures);
         measures.servers(&servers, &self.core.streams.hops());
@@ -554,7 +587,8 @@ impl Observed for Views {
             return Err(if waiting.is_empty() {
                 format!("{what}; name them on the page or in {}", self.reloader.file().display())
             } else {
-                "configured; restart to begin (`branchline restart`, or the button on the page)".to_owned()
+                "configured; a restart puts it into effect (button on the page, or branchline restart)"
+                    .to_owned()
             });
         }
         if let Some(lost) = self.core.engine.lost_attachments().first() {

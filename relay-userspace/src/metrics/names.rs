@@ -85,6 +85,10 @@ pub const CAPTURES_RUNNING: &str = "branchline_captures_running";
 pub const CAPTURE_PACKETS: &str = "branchline_capture_packets_total";
 /// Captures that ended because their file could not be written.
 pub const CAPTURE_FAILURES: &str = "branchline_capture_failures_total";
+/// Bytes that captures take on disk.
+pub const CAPTURE_BYTES: &str = "branchline_capture_bytes";
+/// Bytes that captures may take on disk.
+pub const CAPTURE_BYTES_LIMIT: &str = "branchline_capture_bytes_limit";
 
 /// Lines that are not in the log's files because the queue was full.
 pub const LOG_LINES_LOST: &str = "branchline_log_lines_lost_total";

@@ -37,6 +37,10 @@ pub struct ServiceMetrics {
     pub captures_running: IntGauge,
     /// Packets for captures: result.
     pub capture_packets: IntCounterVec,
+    /// Bytes that captures take on disk.
+    pub capture_bytes: IntGauge,
+    /// Bytes that they may take.
+    pub capture_bytes_limit: IntGauge,
     /// Captures whose file could not be written.
     pub capture_failures: IntCounter,
     /// Files that could not be cached.
@@ -114,6 +118,8 @@ impl ServiceMetrics {
                 "Bytes of cached files on disk.",
             )?,
             captures_running: gauge(names::CAPTURES_RUNNING, "Diagnostic captures that run.")?,
+            capture_bytes: gauge(names::CAPTURE_BYTES, "Bytes that captures take on disk.")?,
+            capture_bytes_limit: gauge(names::CAPTURE_BYTES_LIMIT, "Bytes that captures may take on disk.")?,
             capture_packets: {
                 let help = "Packets for captures that have ended, by what became of the copy.";
                 let metric = counters(names::CAPTURE_PACKETS, help, &["result"])?;

@@ -15,6 +15,7 @@ fn server(address: &str, health: Health) -> ServerState {
         address: Some(address.parse().unwrap()),
         health,
         since: None,
+        updated: None,
         round_trip: None,
         preferred: false,
         unresolved: None,

@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use time::{Duration, OffsetDateTime};
 use tracing::info;
 
-use super::{TlsError, describe::described};
+use super::{Described, TlsError, describe::described};
 
 /// Where the certificate that the appliance makes is kept, in the state directory.
 const DIRECTORY: &str = "tls";
@@ -56,6 +56,12 @@ impl Identity {
             make(&directory, &certificate, &key, names, addresses)?;
         }
         Self::read(&certificate, &key, true)
+    }
+
+    /// The certificate in words; `None` when it cannot be read.
+    #[must_use]
+    pub fn described(&self) -> Option<Described> {
+        self.chain.first().and_then(|certificate| described(certificate))
     }
 
     /// Whether the appliance made it itself.

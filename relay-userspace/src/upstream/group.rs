@@ -133,6 +133,8 @@ pub struct ServerState {
     pub health: Health,
     /// Since when.
     pub since: Option<Instant>,
+    /// When it was last found to be so.
+    pub updated: Option<Instant>,
     /// How long its last answer to a probe took.
     pub round_trip: Option<Duration>,
     /// Whether it is the one that is tried first.
@@ -156,6 +158,7 @@ struct Server {
 struct Peer {
     health: Health,
     since: Instant,
+    updated: Option<Instant>,
     /// Until when it is left alone.
     alone: Option<Instant>,
     probe: Option<Instant>,
@@ -374,6 +377,7 @@ impl Group {
                     address: None,
                     health: Health::Unknown,
                     since: None,
+                    updated: None,
                     round_trip: None,
                     preferred: false,
                     unresolved,
@@ -388,6 +392,7 @@ impl Group {
                     address: Some(*address),
                     health: peer.map_or(Health::Unknown, |peer| peer.health.clone()),
                     since: peer.map(|peer| peer.since),
+                    updated: peer.and_then(|peer| peer.updated),
                     round_trip: peer.and_then(|peer| peer.round_trip),
                     preferred: self.preferred == Some(key),
                     unresolved: unresolved.clone(),
@@ -406,6 +411,7 @@ impl Group {
             let peer = self.peers.entry(*key).or_insert_with(|| Peer {
                 health: Health::Unknown,
                 since: now,
+                updated: None,
                 alone: None,
                 probe: Some(now),
                 probed: None,
@@ -424,6 +430,7 @@ impl Group {
 
     fn change(&mut self, now: Instant, key: Key, health: Health) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.updated = Some(now);
         if peer.health == health {
             return;
         }

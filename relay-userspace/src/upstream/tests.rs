@@ -97,6 +97,11 @@ fn each_server_is_probed_and_its_changes_are_told_once() {
         "{told:?}"
     );
     assert_eq!(group.states()[0].round_trip, Some(Duration::from_millis(20)));
+    let later = answered + PROBE;
+    group.succeeded(later, hop(A));
+    let [first, second] = &group.states()[..] else { panic!("two servers") };
+    assert_eq!((first.since, first.updated), (Some(answered), Some(later)), "up as before, heard of again");
+    assert_eq!((second.since, second.updated), (Some(now), None), "nothing was heard of it");
     let tls = Hop { transport: Transport::Tls, ..hop("10.0.0.2:5061") };
     group.failed(answered, tls, Failure::Connection(Step::Tcp, "refused".to_owned()));
     let told = outputs(&mut group);

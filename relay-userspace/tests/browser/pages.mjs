@@ -1,76 +1,17 @@
 // The pages as a person uses them, in Debian's Chromium. The test `pages` starts this beside a running appliance with
 // live calls; what it was told is in its environment. It ends with status 0 and a line "passed: ..." for each step, or
 // with what was wrong. Errors on the console fail it, but for those that a step expects.
-import { createRequire } from "node:module";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import assert from "node:assert/strict";
+import { start } from "./visitor.mjs";
 
-const { BROWSER_MODULES, BROWSER_PROGRAM, SETUP_LINK, SHOTS, FINGERPRINT, CALLER } = process.env;
-const { chromium } = createRequire(join(BROWSER_MODULES, "package.json"))("playwright-core");
-const PATIENCE = 20_000;
+const { SETUP_LINK, SHOTS, FINGERPRINT, CALLER } = process.env;
 const NAME = "ann";
 const PASSWORD = "a password of the test";
 const NEW_PASSWORD = "another password of it";
 const origin = new URL(SETUP_LINK).origin;
-
-mkdirSync(SHOTS, { recursive: true });
-const browser = await chromium.launch({
-  executablePath: BROWSER_PROGRAM,
-  args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"],
-});
-
-const complaints = [];
-let expected = null;
-
-async function newPage(options = {}) {
-  const context = await browser.newContext({ ignoreHTTPSErrors: true, ...options });
-  context.setDefaultTimeout(PATIENCE);
-  const page = await context.newPage();
-  page.on("console", (message) => {
-    if (message.type() === "error" && !(expected && expected.test(message.text()))) complaints.push(`${page.url()}: ${message.text()}`);
-  });
-  page.on("pageerror", (error) => complaints.push(`${page.url()}: ${error}`));
-  page.on("request", (request) => {
-    if (!request.url().startsWith(origin)) complaints.push(`asked for ${request.url()}`);
-  });
-  return page;
-}
-
-async function step(name, work) {
-  try {
-    await work();
-    assert.deepEqual(complaints, [], "the console");
-  } catch (error) {
-    await page.screenshot({ path: join(SHOTS, "failed.png"), fullPage: true }).catch(() => {});
-    writeFileSync(join(SHOTS, "failed.html"), await page.content().catch(() => ""));
-    console.error(`failed: ${name} at ${page.url()}\n${error.stack}`);
-    await browser.close();
-    process.exit(1);
-  }
-  console.log(`passed: ${name}`);
-}
-
-// A step in which the server refuses something: the browser itself writes the status to the console.
-async function refused(name, status, work) {
-  expected = new RegExp(`status of ${status}`);
-  await step(name, work);
-  expected = null;
-}
-
-// Playwright's own waiting evaluates strings in the page, which the pages' policy forbids, as it should.
-async function until(what, condition, argument) {
-  const deadline = Date.now() + PATIENCE;
-  while (!(await page.evaluate(condition, argument))) {
-    if (Date.now() > deadline) throw new Error(`waited in vain: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-}
-
-const heading = (text) => page.getByRole("heading", { level: 1, name: text }).waitFor();
-const notice = (text) => page.locator(".notice", { hasText: text }).waitFor();
-const go = (path) => page.goto(origin + path);
+const { newPage, step, refused, until, heading, notice, go, shoot, end } = await start(origin, SHOTS, () => page);
 
 async function signIn(password, name = NAME) {
   await page.getByLabel("Name").fill(name);
@@ -128,6 +69,23 @@ await step("a live call is found by the filter, as one types", async () => {
   await rows.filter({ hasText: CALLER }).first().waitFor();
   assert.match(page.url(), /q=/, "the filter is in the address");
   assert.equal(await page.evaluate(() => document.activeElement.id), "q", "the focus stays");
+});
+
+await step("what is typed before the scripts are there is not lost", async () => {
+  const filter = page.getByLabel("Filter");
+  let typed;
+  const untilTyped = new Promise((resolve) => { typed = resolve; });
+  await page.route("**/htmx.min.js", async (route) => {
+    await untilTyped;
+    await route.continue();
+  });
+  await page.goto(`${origin}/sessions`, { waitUntil: "commit" });
+  await filter.fill("nobody at all");
+  typed();
+  await page.locator(".empty", { hasText: "No call matches" }).waitFor();
+  await page.unroute("**/htmx.min.js");
+  await filter.fill(CALLER);
+  await page.locator("#sessions tbody tr", { hasText: CALLER }).first().waitFor();
 });
 
 await step("a call's details have its streams, and count on", async () => {
@@ -283,20 +241,16 @@ for (const [width, height] of [[360, 740], [1920, 1080]]) {
     await step(`every page fits ${width} pixels, ${colorScheme}`, async () => {
       const main = page;
       page = await newPage({ viewport: { width, height }, colorScheme, storageState: state });
-      const shoot = async (name) => {
-        const wide = await page.evaluate(() => document.documentElement.scrollWidth);
-        assert.ok(wide <= width, `${name} is ${wide} pixels wide`);
-        await page.screenshot({ path: join(SHOTS, `${name}-${width}-${colorScheme}.png`), fullPage: true });
-      };
+      const look = (name) => shoot(`${name}-${width}-${colorScheme}`);
       for (const path of PAGES) {
         await go(path);
         await page.getByRole("heading", { level: 1 }).waitFor();
-        await shoot(path === "/" ? "status" : path.slice(1).replaceAll("/", "-"));
+        await look(path === "/" ? "status" : path.slice(1).replaceAll("/", "-"));
       }
       await go(`/sessions?q=${CALLER}`);
       await page.locator("#sessions tbody tr a").first().click();
       await page.locator(".flow").first().waitFor();
-      await shoot("call");
+      await look("call");
       await page.context().close();
       page = main;
     });
@@ -354,5 +308,4 @@ await refused("who has signed out is out, and wrong passwords are told and then 
   await notice("Too many wrong attempts");
 });
 
-await browser.close();
-console.log("all passed");
+await end();

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use branchline::control::CallView;
 use xtask::dashboards::{self, Prometheus};
 use xtask::demo::appliance::{Appliance, Settings};
 use xtask::demo::metrics::Metrics;
@@ -15,7 +16,7 @@ use xtask::lab::traffic::Via;
 use xtask::lab::{Lab, Plan, Routes, Traffic, dhcp, interrupt};
 
 use crate::provisioning::{FIRST, RELAY, curl};
-use crate::site::{LIMIT, settings, turn};
+use crate::site::{LIMIT, ask, settings, turn};
 
 /// A phone that makes no calls: its address leaves the office's namespace.
 const PHONE: u8 = 5;
@@ -71,6 +72,24 @@ fn use_the_services(lab: &Lab, appliance: &Appliance) -> Result<()> {
     appliance.tell(lab, &["reload"], "")
 }
 
+/// Somebody captures a call for a moment.
+fn capture_a_call(lab: &Lab, appliance: &Appliance) -> Result<()> {
+    let calls: Vec<CallView> = interrupt::wait_until(LIMIT, "a call to capture", || {
+        let calls: Vec<CallView> = ask(appliance, lab, "calls")?;
+        Ok(calls.iter().any(|call| call.state == "established").then_some(calls))
+    })?;
+    let call = calls.iter().find(|call| call.state == "established").context("no call")?;
+    let started = appliance.ask(lab, &["capture", "start", "--call-id", &call.call_id])?;
+    let name = started["name"].as_str().context("no name")?;
+    interrupt::wait_until(LIMIT, "captured packets", || {
+        let list = appliance.ask(lab, &["capture", "list"])?;
+        Ok(list[0]["packets"].as_u64().is_some_and(|packets| packets > 10).then_some(()))
+    })?;
+    // The call may have ended it meanwhile.
+    let _ = appliance.tell(lab, &["capture", "stop", name], "");
+    Ok(())
+}
+
 /// What the services have counted; a panel of zeros would have data too.
 fn uncounted(metrics: &Metrics) -> Vec<String> {
     let rows: &[(&str, &[(&str, &str)])] = &[
@@ -85,6 +104,8 @@ fn uncounted(metrics: &Metrics) -> Vec<String> {
         ("provisioning_cache_bytes", &[]),
         ("web_requests_total", &[("class", "4xx")]),
         ("configuration_reloads_total", &[("result", "applied")]),
+        ("capture_packets_total", &[("result", "written")]),
+        ("capture_bytes", &[]),
         ("server_up", &[]),
         ("server_round_trip_seconds", &[]),
         ("registrations", &[]),
@@ -110,6 +131,7 @@ fn every_panel_returns_data_under_real_calls_and_names_what_the_daemon_exports()
     };
     assert_eq!(call()?.finish()?.complaints, Vec::<String>::new());
     let traffic = call()?;
+    capture_a_call(&lab, &appliance)?;
     // The server is still there, and is probed.
     use_the_services(&lab, &appliance)?;
     interrupt::wait_until(LIMIT, "everything to be counted", || {

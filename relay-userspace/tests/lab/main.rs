@@ -4,6 +4,7 @@
 //! the processors with their own phones. Each builds a laboratory of its own and takes it down, so they run
 //! beside a demo.
 
+mod browser;
 mod bystanders;
 mod call_on_the_wire;
 mod capture;
@@ -11,6 +12,7 @@ mod clock;
 mod credentials;
 mod dashboards;
 mod dhcp_inform;
+mod first_configuration;
 mod generic_mode;
 mod hostile_sip;
 mod keeps_forwarding;
@@ -27,6 +29,7 @@ mod provisioning;
 mod real_peers;
 mod refuses_to_start;
 mod remembers_phones;
+mod rest_port;
 mod site;
 mod stops_cleanly;
 mod syslog;

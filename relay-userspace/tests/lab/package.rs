@@ -121,7 +121,10 @@ fn the_package_is_installed_configured_called_through_upgraded_and_removed() -> 
         let status: StatusView = ask(&machine, "status")?;
         Ok(status.not_ready_reason.filter(|why| why.starts_with("configured;")))
     })?;
-    assert_eq!(waiting, "configured; restart to begin (`branchline restart`, or the button on the page)");
+    assert_eq!(
+        waiting,
+        "configured; a restart puts it into effect (button on the page, or branchline restart)"
+    );
     machine.run(&["branchline", "restart"])?;
     let status = interrupt::wait_until(LIMIT, "readiness", || {
         let output = machine.command("branchline").args(["status", "--output", "json"]).output()?.stdout;

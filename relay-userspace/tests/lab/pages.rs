@@ -3,17 +3,13 @@
 //! What the browser does is in `tests/browser/pages.mjs`; its pictures are left below `target/browser/pictures`.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::Path;
-use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use branchline::store::Store;
 use xtask::lab::sipp::Scenario;
-use xtask::process;
-use xtask::workspace;
 
+use crate::browser::{setup_link, visit};
 use crate::site::{Site, settings};
 
 /// The browser takes a minute; the call outlasts it.
@@ -21,27 +17,8 @@ const TALK: Duration = Duration::from_secs(600);
 /// A self-signed certificate that a server is made to have shown.
 const FINGERPRINT: &str = "5f1d0c2b8e6a4f3d9c7b5a392817060504030201fffefdfcfbfaf9f8f7f6f5f4";
 
-/// Ends the browser with its driver, also when the test fails.
-struct Driver(Child);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn link(text: &str) -> Option<&str> {
-    text.split_whitespace().find(|word| word.starts_with("https://10.61.0.1:8443/setup?token="))
-}
-
 #[test]
 fn a_person_sets_up_looks_configures_and_leaves_while_calls_go_on() -> Result<()> {
-    let modules = workspace::target_dir().join("browser");
-    let (node, chromium) = (process::find("node"), process::find("chromium"));
-    let (Some(node), Some(chromium)) = (node, chromium) else {
-        bail!("node or chromium is missing: cargo xtask setup --for test");
-    };
     let site = Site::start(settings())?;
     site.register(1, "1001")?;
     let call = site.call(Scenario::PhoneCall, 0, TALK).start(&site.lab.office, site.lab.dir())?;
@@ -50,10 +27,10 @@ fn a_person_sets_up_looks_configures_and_leaves_while_calls_go_on() -> Result<()
 
     // The link in the log at the first start, and the one that the command line makes, which outdates it.
     let said = site.appliance.said();
-    link(&said).with_context(|| format!("no link in the log:\n{said}"))?;
+    setup_link(&said).with_context(|| format!("no link in the log:\n{said}"))?;
     let made = site.appliance.ask(&site.lab, &["setup-link"])?;
-    let made = made.to_string().replace('"', " ");
-    let link = link(&made).with_context(|| format!("no link: {made}"))?.to_owned();
+    let made = made.to_string();
+    let link = setup_link(&made).with_context(|| format!("no link: {made}"))?.to_owned();
 
     let store = Store::open(&site.lab.dir().join("state"))?;
     let certificate = rcgen::generate_simple_self_signed(vec!["sip.example.com".to_owned()])?;
@@ -68,48 +45,25 @@ fn a_person_sets_up_looks_configures_and_leaves_while_calls_go_on() -> Result<()
     drop(store);
 
     let configuration = site.lab.dir().join("branchline.toml");
-    let mut command = site.lab.office.command(&node);
-    command
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/pages.mjs"))
-        .env("BROWSER_MODULES", &modules)
-        .env("BROWSER_PROGRAM", &chromium)
-        .env("SETUP_LINK", link)
-        .env("SHOTS", modules.join("pictures"))
-        .env("FINGERPRINT", FINGERPRINT)
-        .env("CALLER", "1000")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut driver = Driver(command.spawn().context("cannot start node")?);
-    let mut stderr = driver.0.stderr.take().context("no output")?;
-    let errors = std::thread::spawn(move || {
-        let mut text = String::new();
-        let _ = stderr.read_to_string(&mut text);
-        text
-    });
     let mut good = String::new();
-    let mut passed = Vec::new();
-    for line in BufReader::new(driver.0.stdout.take().context("no output")?).lines() {
-        let line = line?;
-        println!("{line}");
-        match line.as_str() {
-            "please: break the file" => {
+    let environment = [("SETUP_LINK", link.as_str()), ("FINGERPRINT", FINGERPRINT), ("CALLER", "1000")];
+    visit(&site.lab.office, "pages.mjs", &environment, |wish| {
+        match wish {
+            "break the file" => {
                 good = fs::read_to_string(&configuration)?;
                 fs::write(&configuration, good.replace("role = \"phones\"", "role = \"phone\""))?;
                 site.appliance.signal(libc::SIGHUP);
             }
-            "please: mend the file" => {
+            "mend the file" => {
                 fs::write(&configuration, &good)?;
                 let done = site.appliance.ask(&site.lab, &["reload"])?;
                 assert_eq!(done["waiting_for_restart"].as_array().map(Vec::len), Some(0), "{done}");
             }
-            _ => passed.push(line),
+            other => anyhow::bail!("nobody knows how to {other}"),
         }
-    }
-    let status = driver.0.wait()?;
-    let errors = errors.join().unwrap_or_default();
-    assert!(status.success(), "{errors}\n{}", site.appliance.said());
-    assert_eq!(passed.last().map(String::as_str), Some("all passed"), "{passed:#?}\n{errors}");
+        Ok(())
+    })
+    .with_context(|| site.appliance.said())?;
 
     let calls = site.calls()?;
     assert_eq!(calls.len(), 1, "the call has outlived everything: {calls:#?}");

@@ -55,9 +55,25 @@ impl Site {
     }
 
     pub(crate) fn start_with(settings: Settings, routes: Routes, checksum: UdpChecksum) -> Result<Self> {
+        Self::start_from(settings, routes, checksum, |settings, lab| settings.configuration(lab.dir()))
+    }
+
+    /// The same with a file as it is after installing, but for the places that belong to the laboratory.
+    pub(crate) fn start_unconfigured(settings: Settings) -> Result<Self> {
+        Self::start_from(settings, Routes::None, UdpChecksum::Computed, |settings, lab| {
+            format!("# Nothing yet.\n{}", settings.places(lab.dir()))
+        })
+    }
+
+    fn start_from(
+        settings: Settings,
+        routes: Routes,
+        checksum: UdpChecksum,
+        configuration: impl FnOnce(&Settings, &Lab) -> String,
+    ) -> Result<Self> {
         let turn = turn();
         let lab = Lab::create(routes)?;
-        let appliance = Appliance::start_with(&lab, &settings)?;
+        let appliance = Appliance::start_from(&lab, &settings, &configuration(&settings, &lab))?;
         let server = Job::new(Scenario::Server, "server", SERVER, PEER_SIP, SERVER_MEDIA)
             .start(&lab.centre, lab.dir())?;
         lab.centre.wait_for_udp(SocketAddrV4::new(SERVER, PEER_SIP), LIMIT)?;

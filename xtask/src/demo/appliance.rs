@@ -97,10 +97,18 @@ impl Settings {
              [[network]]\nname = \"centre\"\nrole = \"servers\"\ninterface = \"{centre_interface}\"\n\
              address = \"{centre_address}\"\n{networks}\n\
              [upstream]\nservers = {servers:?}\n{upstream}\n\
-             [state]\ndirectory = \"{}\"\n\n\
-             [datapath]\n{datapath}\n\
+             [datapath]\n{datapath}\n{}{tables}",
+            self.places(dir)
+        )
+    }
+
+    /// The part of it that says where state, metrics and control are, in `dir` and on this host alone.
+    #[must_use]
+    pub fn places(&self, dir: &Path) -> String {
+        format!(
+            "[state]\ndirectory = \"{}\"\n\n\
              [admin]\nlisten = \"{ADMIN}\"\n\n\
-             [control]\nsocket = \"{}\"\n\n{tables}",
+             [control]\nsocket = \"{}\"\n\n",
             dir.join("state").display(),
             socket(dir).display()
         )
@@ -144,8 +152,16 @@ impl Appliance {
     /// # Errors
     /// It ends, or is not ready in time; the message has the end of its log.
     pub fn start_with(lab: &Lab, settings: &Settings) -> Result<Self> {
+        Self::start_from(lab, settings, &settings.configuration(lab.dir()))
+    }
+
+    /// The same with another configuration file than that of the settings.
+    ///
+    /// # Errors
+    /// As [`Appliance::start_with`].
+    pub fn start_from(lab: &Lab, settings: &Settings, text: &str) -> Result<Self> {
         let configuration = lab.dir().join("branchline.toml");
-        fs::write(&configuration, settings.configuration(lab.dir()))
+        fs::write(&configuration, text)
             .with_context(|| format!("cannot write {}", configuration.display()))?;
         let mut command = settings.command(lab, &configuration);
         let mut appliance = Self {

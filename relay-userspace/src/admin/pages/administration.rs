@@ -20,7 +20,7 @@ use super::{
 use crate::{
     admin::{
         access::{Notice, Secret, acceptable_name, acceptable_password},
-        apply,
+        apply::{self, ApplyError},
         guard::{Fields, Signed, Source},
         state::{Denied, Failure, Web, now_unix},
     },
@@ -241,10 +241,20 @@ pub(super) async fn add_token(
     }
 }
 
-pub(super) async fn restart(State(web): State<Web>, Extension(signed): Extension<Signed>) -> Response {
+pub(super) async fn restart(
+    State(web): State<Web>,
+    Extension(signed): Extension<Signed>,
+) -> Result<Response, PageError> {
     info!(by = signed.session.name, "restart asked for");
-    web.restart_soon();
-    frame::restarting()
+    match web.restart_soon().await {
+        Ok(()) => Ok(frame::restarting()),
+        Err(ApplyError::Failure(failure)) => Err(failure.into()),
+        Err(error) => {
+            let words = format!("Not restarted, since it could not start with the file as it is. {error}");
+            web.sessions().leave_notice(&signed.id, Notice::Failed(words));
+            Ok(Redirect::to("/").into_response())
+        }
+    }
 }
 
 pub(super) async fn remove_token(

@@ -12,9 +12,11 @@ use super::{
     form::Form,
     frame::{Frame, PageError, show, show_as},
     sections::{self, Section},
+    words,
 };
 use crate::{
     admin::{
+        TlsFacts,
         access::Notice,
         apply::{self, ApplyError},
         guard::{Fields, Signed},
@@ -28,6 +30,13 @@ use crate::{
 struct SectionPage {
     frame: Frame,
     form: Form,
+    /// On the page about protocols.
+    tls: Option<TlsFacts>,
+}
+
+/// What the page of a section shows beside its form.
+fn tls(web: &Web, section: &Section) -> Option<TlsFacts> {
+    (section.name == "protocols").then(|| web.appliance().tls())
 }
 
 pub(super) async fn page(
@@ -38,7 +47,8 @@ pub(super) async fn page(
     let section = sections::find(&section).ok_or(PageError::NotFound)?;
     let current = apply::current(&web).await?;
     let form = Form::of_file(&web, section, &current);
-    Ok(show(&SectionPage { frame: Frame::new(&web, &signed, section.title, section.page), form }))
+    let frame = Frame::new(&web, &signed, section.title, section.page);
+    Ok(show(&SectionPage { frame, form, tls: tls(&web, section) }))
 }
 
 pub(super) async fn apply(
@@ -67,7 +77,7 @@ pub(super) async fn apply(
 /// The form as it was sent, with what is wrong at its fields.
 fn again(web: &Web, signed: &Signed, section: &'static Section, form: Form) -> Response {
     let frame = Frame::new(web, signed, section.title, section.page);
-    show_as(StatusCode::UNPROCESSABLE_ENTITY, &SectionPage { frame, form })
+    show_as(StatusCode::UNPROCESSABLE_ENTITY, &SectionPage { frame, form, tls: tls(web, section) })
 }
 
 /// What was applied, in words.

@@ -1,6 +1,6 @@
 //! Forms over configuration keys: filled from the file, compared with it, and edited back into it.
 
-use super::sections::{Control, Section};
+use super::sections::{self, Control, Section};
 use crate::{
     admin::{
         apply::{ApplyError, Current, parse},
@@ -142,6 +142,19 @@ impl Form {
             None if key.is_empty() => self.error = Some(message),
             None => self.error = Some(format!("{key}: {message}")),
         }
+    }
+
+    /// The fields in groups, in order; a form with one group alone names none.
+    pub(super) fn groups(&self) -> Vec<(&'static str, &[Field])> {
+        self.fields
+            .chunk_by(|one, next| sections::group(&one.name) == sections::group(&next.name))
+            .map(|fields| (fields.first().map_or("", |field| sections::group(&field.name)), fields))
+            .collect()
+    }
+
+    /// Whether a value takes effect with the next start only.
+    pub(super) fn has_restarts(&self) -> bool {
+        self.fields.iter().any(|field| field.restart)
     }
 
     /// How many fields have something wrong.

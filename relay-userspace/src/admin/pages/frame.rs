@@ -178,13 +178,12 @@ pub(super) fn link_is_void() -> Response {
 }
 
 /// The answer to who has asked for a restart.
+#[derive(Template)]
+#[template(path = "restarting.html")]
+struct Restarting;
+
 pub(super) fn restarting() -> Response {
-    show(&Message {
-        title: "The appliance starts anew",
-        words: "It takes a few seconds. Sessions of these pages end with it.",
-        hint: "Then sign in again.",
-        home: true,
-    })
+    show(&Restarting)
 }
 
 /// A file to keep.

@@ -12,6 +12,7 @@ mod diagnostics;
 mod door;
 mod entries;
 mod events;
+mod first;
 mod form;
 mod frame;
 mod networks;
@@ -43,7 +44,7 @@ pub(super) fn router(web: &Web) -> Router<Web> {
         .route("/phones", get(phones::page))
         .route("/events/{view}", get(events::stream))
         .route("/configuration/networks", get(networks::page).post(networks::apply))
-        .route("/configuration/networks/begin", post(networks::begin))
+        .route("/configuration/networks/begin", post(first::begin))
         .route("/configuration/networks/add", post(networks::add))
         .route("/configuration/networks/remove", post(networks::remove))
         .route("/configuration/history", get(versions::page))

@@ -10,6 +10,7 @@ use axum::{
 
 use super::{
     configuration::told,
+    first::{self, Interface},
     form::Field,
     frame::{Frame, PageError, show_as},
     sections,
@@ -23,12 +24,12 @@ use crate::{
     },
     config::{
         edit::{self, Change, edit},
-        keys::{self, Effect},
+        keys,
     },
 };
 
 /// The page's path.
-const PAGE: &str = "/configuration/networks";
+pub(super) const PAGE: &str = "/configuration/networks";
 
 /// One network's fields.
 struct Block {
@@ -45,22 +46,13 @@ struct NetworksPage {
     version: String,
     error: Option<String>,
     added: Added,
-    begun: Begun,
+    interfaces: Vec<Interface>,
 }
 
 impl NetworksPage {
     fn has_errors(&self) -> bool {
         self.blocks.iter().flat_map(|block| &block.fields).any(|field| field.error.is_some())
     }
-}
-
-/// What was typed for a file that has no network yet.
-#[derive(Default)]
-struct Begun {
-    office: String,
-    wan: String,
-    servers: String,
-    error: Option<String>,
 }
 
 /// What was typed for a further network.
@@ -77,7 +69,6 @@ struct Added {
 struct Said {
     error: Option<String>,
     added: Added,
-    begun: Begun,
 }
 
 /// The networks as the file has them, or as they were sent.
@@ -93,7 +84,8 @@ fn blocks(web: &Web, current: &Current, sent: Option<&Fields>) -> Result<Vec<Blo
                 label: described.label,
                 help: described.help,
                 control: &described.control,
-                restart: key.effect == Effect::Restart,
+                // The page says it once for all of them.
+                restart: false,
                 typed: sent.map_or_else(|| in_file.to_text(), |sent| sent.lines(&name).replace('\r', "")),
                 error: None,
                 in_file,
@@ -107,21 +99,24 @@ fn blocks(web: &Web, current: &Current, sent: Option<&Fields>) -> Result<Vec<Blo
     Ok(config.networks().map(|(_, network)| network).enumerate().map(block).collect())
 }
 
-fn render(
+async fn render(
     web: &Web,
     signed: &Signed,
     status: StatusCode,
     blocks: Result<Vec<Block>, String>,
     version: String,
     said: Said,
-) -> Response {
-    let Said { error, added, begun } = said;
+) -> Result<Response, PageError> {
+    let Said { error, added } = said;
     let (blocks, broken) = match blocks {
         Ok(blocks) => (blocks, None),
         Err(broken) => (Vec::new(), Some(broken)),
     };
+    let present = web.work(|appliance| appliance.interfaces()).await?;
+    let interfaces = first::choices(present, &[&added.interface]);
     let frame = Frame::new(web, signed, "Networks", PAGE);
-    show_as(status, &NetworksPage { frame, blocks, version, error: error.or(broken), added, begun })
+    let error = error.or(broken);
+    Ok(show_as(status, &NetworksPage { frame, blocks, version, error, added, interfaces }))
 }
 
 pub(super) async fn page(
@@ -130,7 +125,10 @@ pub(super) async fn page(
 ) -> Result<Response, PageError> {
     let current = apply::current(&web).await?;
     let blocks = blocks(&web, &current, None);
-    Ok(render(&web, &signed, StatusCode::OK, blocks, current.version, Said::default()))
+    if blocks.as_ref().is_ok_and(Vec::is_empty) {
+        return first::page(&web, &signed, current.version).await;
+    }
+    render(&web, &signed, StatusCode::OK, blocks, current.version, Said::default()).await
 }
 
 pub(super) async fn apply(
@@ -143,7 +141,7 @@ pub(super) async fn apply(
         Ok(blocks) => blocks,
         Err(broken) => {
             let status = StatusCode::UNPROCESSABLE_ENTITY;
-            return Ok(render(&web, &signed, status, Err(broken), current.version, Said::default()));
+            return render(&web, &signed, status, Err(broken), current.version, Said::default()).await;
         }
     };
     let mut changes = Vec::new();
@@ -166,16 +164,16 @@ pub(super) async fn apply(
         }
     }
     let status = StatusCode::UNPROCESSABLE_ENTITY;
-    Ok(render(&web, &signed, status, Ok(blocks), current.version, Said { error, ..Said::default() }))
+    render(&web, &signed, status, Ok(blocks), current.version, Said { error, ..Said::default() }).await
 }
 
 /// Why it was not applied, and the text that was tried.
-struct Refused {
-    text: Option<String>,
-    error: ApplyError,
+pub(super) struct Refused {
+    pub(super) text: Option<String>,
+    pub(super) error: ApplyError,
 }
 
-async fn edited(
+pub(super) async fn edited(
     web: &Web,
     signed: &Signed,
     current: &Current,
@@ -215,39 +213,6 @@ fn place(blocks: &mut [Block], text: &str, error: &ApplyError) -> Option<String>
     }
 }
 
-/// A first configuration is made whole: one network alone is none.
-pub(super) async fn begin(
-    State(web): State<Web>,
-    Extension(signed): Extension<Signed>,
-    Extension(fields): Extension<Fields>,
-) -> Result<Response, PageError> {
-    let field = |name| fields.get(name).trim().to_owned();
-    let mut begun =
-        Begun { office: field("office"), wan: field("wan"), servers: field("servers"), error: None };
-    let network = |name: &str, role: &str, interface: &str| Change::AddNetwork {
-        name: name.to_owned(),
-        role: role.to_owned(),
-        interface: interface.to_owned(),
-    };
-    let servers = keys::Kind::List.read(&begun.servers).unwrap_or(keys::Value::Absent);
-    let changes = [
-        network("office", "phones", &begun.office),
-        network("wan", "servers", &begun.wan),
-        Change::Set { key: "upstream.servers".to_owned(), value: servers },
-    ];
-    let current = apply::current(&web).await?;
-    match edited(&web, &signed, &current, &changes, fields.get("version")).await {
-        Ok(response) => Ok(response),
-        Err(Refused { error: ApplyError::Failure(failure), .. }) => Err(failure.into()),
-        Err(Refused { error, .. }) => {
-            begun.error = Some(message(&error));
-            let (blocks, status) = (blocks(&web, &current, None), StatusCode::UNPROCESSABLE_ENTITY);
-            let said = Said { begun, ..Said::default() };
-            Ok(render(&web, &signed, status, blocks, current.version, said))
-        }
-    }
-}
-
 pub(super) async fn add(
     State(web): State<Web>,
     Extension(signed): Extension<Signed>,
@@ -268,7 +233,7 @@ pub(super) async fn add(
         Err(Refused { error, .. }) => {
             added.error = Some(message(&error));
             let (blocks, status) = (blocks(&web, &current, None), StatusCode::UNPROCESSABLE_ENTITY);
-            Ok(render(&web, &signed, status, blocks, current.version, Said { added, ..Said::default() }))
+            render(&web, &signed, status, blocks, current.version, Said { added, ..Said::default() }).await
         }
     }
 }
@@ -286,7 +251,7 @@ pub(super) async fn remove(
         Err(Refused { error, .. }) => {
             let (blocks, status) = (blocks(&web, &current, None), StatusCode::UNPROCESSABLE_ENTITY);
             let error = Some(format!("The network stays: {}", message(&error)));
-            Ok(render(&web, &signed, status, blocks, current.version, Said { error, ..Said::default() }))
+            render(&web, &signed, status, blocks, current.version, Said { error, ..Said::default() }).await
         }
     }
 }

@@ -56,7 +56,7 @@ const fn field(key: &'static str, label: &'static str, help: &'static str, contr
 
 const SWITCH: Control = Choice(&[("true", "on"), ("false", "off")]);
 const TOPIC: Control = Choice(&[
-    ("", "as the base"),
+    ("", "as the log level"),
     ("off", "off"),
     ("error", "error"),
     ("warn", "warn"),
@@ -108,7 +108,7 @@ static SERVERS: Section = Section {
         ),
         field(
             "upstream.retry_statuses",
-            "Answers that make the next server be tried",
+            "Try the next server after",
             "Final status codes or ranges, one in a line.",
             Lines("500-599"),
         ),
@@ -205,8 +205,8 @@ static MEDIA: Section = Section {
             "Datapath",
             "Who forwards media.",
             Choice(&[
-                ("auto", "auto: the kernel where possible"),
-                ("kernel", "kernel: or do not start"),
+                ("auto", "kernel where possible"),
+                ("kernel", "kernel, or no start"),
                 ("userspace", "userspace"),
             ]),
         ),
@@ -261,8 +261,8 @@ static SERVICES: Section = Section {
         field(
             "clock.unsynchronised",
             "While it is not synchronised",
-            "",
-            Choice(&[("alarm", "say so: phones take no time from here"), ("local", "offer it as it is")]),
+            "Phones take no time from a clock that says so.",
+            Choice(&[("alarm", "say so"), ("local", "offer it as it is")]),
         ),
         field("syslog.enabled", "Receive phones' logs", "By syslog over UDP.", SWITCH),
         field("syslog.port", "Port of the logs", "", Number { least: 1, most: 65_535 }),
@@ -338,20 +338,20 @@ pub(super) static DIAGNOSTICS: Section = Section {
             "error, warn, info, debug or trace; or by part, such as info,branchline::proxy=debug.",
             Text("info"),
         ),
-        field("log.topics.sip", "Log of: SIP", "Messages and registrations.", TOPIC),
-        field("log.topics.media", "Log of: Media", "Media sessions.", TOPIC),
-        field("log.topics.datapath", "Log of: Datapath", "Flows and packets.", TOPIC),
+        field("log.topics.sip", "Log of SIP", "Messages and registrations.", TOPIC),
+        field("log.topics.media", "Log of Media", "Media sessions.", TOPIC),
+        field("log.topics.datapath", "Log of Datapath", "Flows and packets.", TOPIC),
         field(
             "log.topics.servers",
-            "Log of: Servers",
+            "Log of Servers",
             "The central servers, their names and certificates.",
             TOPIC,
         ),
-        field("log.topics.provisioning", "Log of: Provisioning", "DHCP, clock, phones' logs, files.", TOPIC),
-        field("log.topics.web", "Log of: Pages", "Pages, REST and command line.", TOPIC),
+        field("log.topics.provisioning", "Log of Provisioning", "DHCP, clock, phones' logs, files.", TOPIC),
+        field("log.topics.web", "Log of Pages", "Pages, REST and command line.", TOPIC),
         field(
             "log.topics.status",
-            "Log of: Status",
+            "Log of Status",
             "Start, configuration, captures, and everything else.",
             TOPIC,
         ),
@@ -427,6 +427,24 @@ pub(super) static ADMINISTRATION: Section = Section {
 pub(super) static ALL: [&Section; 6] =
     [&SERVERS, &PROTOCOLS, &MEDIA, &SERVICES, &DIAGNOSTICS, &ADMINISTRATION];
 
+/// What a key is about, as a title of those that stand together; empty where its page is about nothing else.
+pub(super) fn group(key: &str) -> &'static str {
+    let table = key.split('.').next().unwrap_or_default();
+    match (table, key) {
+        (_, "datapath.kernel_log") | ("log", _) => "Log",
+        (_, "dscp.sip") | ("sip", _) => "SIP",
+        ("tls", _) => "TLS",
+        ("dscp" | "media", _) => "RTP",
+        ("datapath", _) => "Datapath",
+        ("dhcp", _) => "DHCP",
+        ("clock", _) => "Time",
+        ("syslog", _) => "Phones' logs",
+        ("provisioning", _) => "Firmware and configuration files",
+        ("capture", _) => "Captures",
+        _ => "",
+    }
+}
+
 /// The section of this name.
 pub(super) fn find(name: &str) -> Option<&'static Section> {
     ALL.into_iter().find(|section| section.name == name)
@@ -450,17 +468,17 @@ pub(super) static NETWORK: &[Described] = &[
         Text("203.0.113.7"),
     ),
     field("sip_port", "SIP port, UDP", "", Number { least: 1, most: 65_535 }),
-    field("sip_tcp_port", "SIP port, TCP", "Empty: as UDP. 0: off.", Text("")),
-    field("sip_tls_port", "SIP port, TLS", "Empty: the one after UDP. 0: off.", Text("")),
+    field("sip_tcp_port", "SIP port, TCP", "Empty: as UDP. 0: off.", Text("as UDP")),
+    field("sip_tls_port", "SIP port, TLS", "Empty: the one after UDP. 0: off.", Text("the one after UDP")),
     field("media_ports", "Media ports", "First and last.", Text("16384-32767")),
     field(
         "latching",
         "Media is taken from",
-        "",
+        "Port as signalled, any port of that address, or the first source of a stream.",
         Choice(&[
-            ("signalled", "exactly the signalled address and port"),
-            ("same-address", "the signalled address, any port"),
-            ("any", "whoever sends first"),
+            ("signalled", "signalled address, port"),
+            ("same-address", "signalled address"),
+            ("any", "whoever is first"),
         ]),
     ),
 ];
@@ -471,6 +489,16 @@ mod tests {
 
     use super::*;
     use crate::config::keys::{KEYS, NETWORK_KEYS};
+
+    #[test]
+    fn the_fields_of_a_group_stand_together() {
+        for section in ALL {
+            let mut titles: Vec<&str> = section.fields.iter().map(|field| group(field.key)).collect();
+            titles.dedup();
+            let distinct: BTreeSet<&str> = titles.iter().copied().collect();
+            assert_eq!(titles.len(), distinct.len(), "{}: {titles:?}", section.name);
+        }
+    }
 
     #[test]
     fn every_key_is_on_a_page_once() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::{Extension, extract::State, response::Response};
+use relay_ebpf::{Fate, Reason};
 
 use super::{
     frame::{Frame, show},
@@ -44,6 +45,23 @@ impl StatusLive {
             .collect();
         reasons.sort_by_key(|(_, kernel, relay)| std::cmp::Reverse(kernel + relay));
         reasons
+    }
+}
+
+fn reason(label: &str) -> Option<Reason> {
+    Reason::ALL.iter().copied().find(|reason| reason.label() == label)
+}
+
+/// What a reason means, in a sentence.
+fn meaning(label: &str) -> &'static str {
+    reason(label).map_or("", Reason::explanation)
+}
+
+/// What becomes of a packet for a reason.
+fn fate(label: &str) -> &'static str {
+    match reason(label).map(Reason::fate) {
+        Some(Fate::Dropped) => "dropped",
+        _ => "handed on",
     }
 }
 

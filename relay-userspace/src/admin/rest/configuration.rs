@@ -171,10 +171,13 @@ pub(super) async fn version(State(web): State<Web>, Path(number): Path<i64>) -> 
     Ok(Json(Text { number, text: text_of(&web, number).await? }))
 }
 
-pub(super) async fn restart(State(web): State<Web>, Extension(caller): Extension<Caller>) -> StatusCode {
+pub(super) async fn restart(
+    State(web): State<Web>,
+    Extension(caller): Extension<Caller>,
+) -> Result<StatusCode, Problem> {
     info!(by = caller.0, "restart asked for");
-    web.restart_soon();
-    StatusCode::ACCEPTED
+    web.restart_soon().await?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 pub(super) async fn restore(

@@ -18,10 +18,11 @@ use axum::{
 };
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
+use ipnet::Ipv4Net;
 
 use crate::{
     admin::{
-        self, Appliance, Machine, Setup, Web, Which,
+        self, Appliance, Machine, Setup, TlsFacts, Web, Which,
         access::Secret,
         guard::{COOKIE, Source},
     },
@@ -49,6 +50,9 @@ pub(super) const PASSWORD: &str = "correct horse battery";
 pub(super) const CALL: &str = "call/1?&#@host";
 /// What a phone calls itself that means no good.
 pub(super) const HOSTILE: &str = "<script>alert(1)</script>\"' & <b>";
+
+/// An interface that the host does not have.
+pub(super) const MISSING: &str = "wan7";
 
 /// An appliance with one call, one phone, and a configuration file.
 struct Pretended {
@@ -86,6 +90,7 @@ impl Appliance for Pretended {
                 step: Some("name".to_owned()),
                 reason: Some("no such name".to_owned()),
                 since_seconds: None,
+                updated_seconds: None,
                 round_trip_ms: None,
                 preferred: false,
             }],
@@ -250,6 +255,32 @@ impl Appliance for Pretended {
 
     fn capture_part(&self, name: &str, number: u64) -> Result<Part, CaptureError> {
         self.captures.part(name, number)
+    }
+
+    fn interfaces(&self) -> Vec<(String, Vec<Ipv4Net>)> {
+        vec![("eth0".to_owned(), vec!["10.62.0.1/24".parse().unwrap()]), ("eth1".to_owned(), Vec::new())]
+    }
+
+    fn fits(&self, config: &Config, text: &str) -> Result<(), ConfigError> {
+        let mut networks = config.networks();
+        let Some((id, network)) = networks.find(|(_, network)| network.interface == MISSING) else {
+            return Ok(());
+        };
+        Err(ConfigError {
+            file: self.file.clone(),
+            line: config.line_of_network(text, id),
+            key: "network.interface".to_owned(),
+            message: format!("interface {} does not exist", network.interface),
+        })
+    }
+
+    fn tls(&self) -> TlsFacts {
+        TlsFacts { own: true, certificate: None, authorities: 42 }
+    }
+
+    fn can_start(&self) -> Result<(), ConfigError> {
+        let text = fs::read_to_string(&self.file).unwrap();
+        self.fits(&Config::parse(&self.file, &text)?, &text)
     }
 
     fn restart(&self) {

@@ -5,7 +5,7 @@ use axum::{
     http::{Method, Request, StatusCode, header},
 };
 
-use super::harness::{CONFIGURATION, HOST, HOSTILE, House, NAME, ORIGIN, PASSWORD, encoded, form};
+use super::harness::{CONFIGURATION, HOST, HOSTILE, House, MISSING, NAME, ORIGIN, PASSWORD, encoded, form};
 use crate::metrics::names::web;
 
 /// Every page that has no parameters.
@@ -229,24 +229,55 @@ async fn what_does_not_validate_is_told_at_its_field_and_never_written() {
 }
 
 #[tokio::test]
+async fn the_page_about_protocols_names_the_certificate_in_force_and_counts_authorities() {
+    let house = House::inhabited("tls").await;
+    let shown = house.get("/configuration/protocols", Some(&house.sign_in())).await;
+    assert!(
+        shown.body.contains("<dt>Certificate installed</dt><dd>the appliance's own</dd>"),
+        "{}",
+        shown.body
+    );
+    assert!(shown.body.contains("<dt>Trusted authorities</dt><dd>42</dd>"), "{}", shown.body);
+}
+
+#[tokio::test]
 async fn a_file_without_networks_gets_its_first_configuration_whole_or_not_at_all_and_then_a_restart() {
     let house = House::inhabited("first").await;
     let person = house.sign_in();
     let empty = "# Yours.\n";
     std::fs::write(&house.file, empty).unwrap();
     let shown = house.get("/configuration/networks", Some(&person)).await;
-    assert!(shown.body.contains("The first configuration"), "{}", shown.body);
+    assert!(shown.body.contains("First configuration"), "{}", shown.body);
     let version = shown.body.split("name=\"version\" value=\"").nth(1).unwrap()[..64].to_owned();
-    let begin = async |servers: &str| {
-        let fields = [("office", "eth1"), ("wan", "eth0"), ("servers", servers), ("version", &version)];
+    let begin = async |wan: &str, servers: &str| {
+        let fields = [("office", "eth1"), ("wan", wan), ("servers", servers), ("version", &version)];
         house.post("/configuration/networks/begin", &person, &fields).await
     };
-    let refused = begin("10.62.0").await;
+    for (description, wan, servers, words) in [
+        ("one interface for both", "eth1", "10.62.0.10", "the phones are by this interface already"),
+        ("none", "", "10.62.0.10", "choose an interface"),
+        ("one that the host does not have", MISSING, "10.62.0.10", "interface wan7 does not exist"),
+    ] {
+        let refused = begin(wan, servers).await;
+        let said = (refused.status, house.text());
+        assert_eq!(said, (StatusCode::UNPROCESSABLE_ENTITY, empty.to_owned()), "{description}");
+        let at = refused.body.split("id=\"wan-error\"").nth(1).unwrap_or_default();
+        assert!(at.contains(words), "{description}: {}", refused.body);
+    }
+    let refused = begin("eth0", "10.62.0").await;
     assert_eq!((refused.status, house.text()), (StatusCode::UNPROCESSABLE_ENTITY, empty.to_owned()));
     assert!(refused.body.contains("is not a SIP server"), "{}", refused.body);
-    assert_eq!(begin("10.62.0.10:5060\r\n10.62.0.11").await.status, StatusCode::SEE_OTHER);
+    assert_eq!(begin("eth0", "10.62.0.10:5060\r\n10.62.0.11").await.status, StatusCode::SEE_OTHER);
     let config = crate::config::Config::read(&house.file).unwrap();
     assert_eq!((config.networks().count(), config.upstream.servers.as_ref().len()), (2, 2));
+    // What it could not start with is not restarted into.
+    let good = house.text();
+    std::fs::write(&house.file, good.replace("eth0", MISSING)).unwrap();
+    assert_eq!(house.post("/restart", &person, &[]).await.status, StatusCode::SEE_OTHER);
+    let told = house.get("/", Some(&person)).await;
+    assert!(told.body.contains("Not restarted, since it could not start"), "{}", told.body);
+    assert!(told.body.contains("interface wan7 does not exist"), "{}", told.body);
+    std::fs::write(&house.file, good).unwrap();
     assert_eq!(house.post("/restart", &person, &[]).await.status, StatusCode::OK);
     while house.restarts.load(std::sync::atomic::Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
