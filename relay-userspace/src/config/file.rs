@@ -85,10 +85,11 @@ pub struct Network {
     pub role: Role,
     /// The interface by which its packets come and go.
     pub interface: String,
-    /// The appliance's address on it; the interface's first IPv4 address if none is given.
-    pub address: Option<Ipv4Addr>,
+    /// The appliance's address on it; the interface's first IPv4 address if none is given, or its first IPv6 address
+    /// that is not link-local where it has no other.
+    pub address: Option<IpAddr>,
     /// The address that the other parties are told, where an address translator stands in between.
-    pub advertised: Option<Ipv4Addr>,
+    pub advertised: Option<IpAddr>,
     /// The SIP port for UDP.
     #[serde(default = "default_sip_port")]
     pub sip_port: u16,

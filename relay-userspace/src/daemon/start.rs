@@ -378,7 +378,7 @@ fn offices<'a>(networks: &'a [Ready<'a>]) -> Vec<Office<'a>> {
 async fn own_addresses(networks: &[Ready<'_>]) -> Result<Vec<IpAddr>, StartError> {
     let mut addresses: Vec<IpAddr> = Vec::new();
     for ready in networks {
-        addresses.extend([IpAddr::V4(ready.address), IpAddr::V4(ready.advertised())]);
+        addresses.extend([ready.address, ready.advertised()]);
     }
     if networks.is_empty() {
         let own = netlink::connect()?.addresses().await?.into_iter().map(|address| address.ip);
@@ -400,7 +400,7 @@ fn captures(
         let port = |transport| ready.network.port(transport).unwrap_or(udp);
         capture::Network {
             name: ready.network.name.clone(),
-            address: ready.address.into(),
+            address: ready.address,
             ports: [udp, port(Transport::Tcp), port(Transport::Tls)],
         }
     });

@@ -9,7 +9,7 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use relay_ebpf::FlowKind;
 use tracing::{debug, info};
 use zeroize::Zeroizing;
@@ -475,7 +475,7 @@ impl Appliance for Views {
         self.core.captures.part(name, number)
     }
 
-    fn interfaces(&self) -> Vec<(String, Vec<Ipv4Net>)> {
+    fn interfaces(&self) -> Vec<(String, Vec<IpNet>)> {
         self.reloader.host().map(|host| host.interfaces()).unwrap_or_default()
     }
 

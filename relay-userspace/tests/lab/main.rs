@@ -15,6 +15,7 @@ mod dhcp_inform;
 mod first_configuration;
 mod generic_mode;
 mod hostile_sip;
+mod ipv6;
 mod keeps_forwarding;
 mod logs;
 mod many_phones;

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -91,7 +91,7 @@ impl Drop for Place {
 }
 
 /// Listens on one interface's address.
-pub(super) fn listen(interface: &str, address: Ipv4Addr, port: u16) -> io::Result<TcpListener> {
+pub(super) fn listen(interface: &str, address: IpAddr, port: u16) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     // After a restart, connections of the one before may still be closing.
