@@ -38,6 +38,9 @@ pub const SERVER_ROUND_TRIP: &str = "branchline_server_round_trip_seconds";
 pub const SIP_CONNECTIONS: &str = "branchline_sip_connections";
 /// SIP connections that could not be made or were refused, by transport and step.
 pub const SIP_CONNECTION_FAILURES: &str = "branchline_sip_connection_failures_total";
+/// SIP connections that have ended, by transport and reason: `malformed`, `too_large`, `slow`, `silent` and `unread` are
+/// the peer's doing.
+pub const SIP_CONNECTIONS_ENDED: &str = "branchline_sip_connections_ended_total";
 /// What is wrong at the moment, by kind: how many servers, calls or phones have it.
 pub const SYMPTOMS: &str = "branchline_symptoms";
 /// Session descriptions that the media plane refused.
