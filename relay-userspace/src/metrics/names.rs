@@ -124,6 +124,12 @@ pub mod web {
     pub const CONNECTIONS: &str = "connections";
     /// No TLS, or none that was agreed on.
     pub const TLS: &str = "tls";
+    /// A request's head that cannot be read, or is too large.
+    pub const HEAD: &str = "head";
+    /// A connection that has nothing to say, or says it too slowly.
+    pub const SILENT: &str = "silent";
+    /// An answer that is not taken.
+    pub const UNREAD: &str = "unread";
     /// Too many live views.
     pub const LIVE_VIEWS: &str = "live_views";
     /// Classes of status, values of the label `class` of [`super::WEB_REQUESTS`], for metrics that begin at zero.
@@ -139,6 +145,9 @@ pub mod web {
         BODY,
         CONNECTIONS,
         TLS,
+        HEAD,
+        SILENT,
+        UNREAD,
         LIVE_VIEWS,
     ];
 }
