@@ -140,7 +140,7 @@ pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, router: Router
 }
 
 async fn connection(
-    mut stream: TcpStream,
+    stream: TcpStream,
     address: IpAddr,
     acceptor: TlsAcceptor,
     router: Router,
@@ -148,18 +148,19 @@ async fn connection(
 ) -> io::Result<()> {
     // Small answers are to leave at once.
     stream.set_nodelay(true)?;
-    let handshake = async {
-        let mut first = [0];
-        if stream.peek(&mut first).await? == 1 && first != [HANDSHAKE] {
-            stream.write_all(SPEAK_TLS).await?;
-            return Err(io::Error::other("it does not speak TLS"));
-        }
-        acceptor.accept(stream).await
-    };
-    let stream = timeout(PATIENCE, handshake)
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        .inspect_err(|_| web.refused(names::web::TLS))?;
+    let late = |_| Err(io::ErrorKind::TimedOut.into());
+    let count = |_: &io::Error| web.refused(names::web::TLS);
+    let mut first = [0];
+    let length = timeout(PATIENCE, stream.peek(&mut first)).await.unwrap_or_else(late).inspect_err(count)?;
+    if length == 1 && first != [HANDSHAKE] {
+        web.refused(names::web::TLS);
+        let mut stream = Patient::new(stream, TAKES);
+        stream.write_all(SPEAK_TLS).await?;
+        stream.shutdown().await?;
+        return Err(io::Error::other("it does not speak TLS"));
+    }
+    let late = |_| Err(io::ErrorKind::TimedOut.into());
+    let stream = timeout(PATIENCE, acceptor.accept(stream)).await.unwrap_or_else(late).inspect_err(count)?;
     let inner = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Source(address));

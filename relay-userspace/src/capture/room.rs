@@ -324,7 +324,9 @@ impl Captures {
         };
         let writer = make().map_err(|error| {
             // Nobody would know of what is left of it, and it takes room.
-            for path in [self.content_path(&name, sealed), self.draft_path(&name), self.description_path(&name)] {
+            for path in
+                [self.content_path(&name, sealed), self.draft_path(&name), self.description_path(&name)]
+            {
                 let _ = fs::remove_file(path);
             }
             self.file_error(&error)

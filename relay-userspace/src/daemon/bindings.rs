@@ -99,7 +99,8 @@ pub(super) async fn keep(core: Arc<Core>, networks: Vec<String>) {
         }
         let (store, bindings) = (Arc::clone(&core.store), snapshot(&core, &networks));
         let done = tokio::task::spawn_blocking(move || store.put_bindings(&bindings)).await;
-        match done.map_err(|error| error.to_string()).and_then(|done| done.map_err(|error| error.to_string())) {
+        match done.map_err(|error| error.to_string()).and_then(|done| done.map_err(|error| error.to_string()))
+        {
             Ok(()) => {
                 written = Some(changes);
                 if std::mem::take(&mut failing) {
@@ -108,7 +109,10 @@ pub(super) async fn keep(core: Arc<Core>, networks: Vec<String>) {
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    error!(error, "the phones' bindings cannot be written; after a restart, calls to a phone wait for its next REGISTER");
+                    error!(
+                        error,
+                        "the phones' bindings cannot be written; after a restart, calls to a phone wait for its next REGISTER"
+                    );
                 }
             }
         }

@@ -66,7 +66,7 @@ pub enum StartError {
     #[error("datapath: {0}")]
     Engine(#[from] EngineError),
     /// The store.
-    #[error("state: {0}")]
+    #[error("state: {0} (key state.directory)")]
     Store(#[from] StoreError),
     /// The directory of captures.
     #[error("captures: {0}")]

@@ -1,6 +1,8 @@
 //! Streams to peers that may stop reading.
 //!
-//! A peer whose window is shut acknowledges the kernel's questions for ever: TCP itself never gives it up.
+//! A peer whose window is shut acknowledges the kernel's questions for ever: TCP itself never gives it up. And a peer
+//! that is refused while it still sends would not see why: closing a socket with unread bytes in it resets the
+//! connection, answer and all (RFC 9112 section 9.6).
 
 use std::{
     io,
@@ -14,19 +16,26 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// A stream whose writes fail when the other side takes nothing for too long.
+/// How long, and for how many bytes, what still comes is read and dropped after the last answer.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 1 << 20;
+
+/// A stream whose writes fail when the other side takes nothing for too long, and that after its end of writing takes
+/// in for a moment what is still under way.
 #[derive(Debug)]
 pub struct Patient<S> {
     stream: S,
     idle: Duration,
     waiting: Pin<Box<Sleep>>,
     is_waiting: bool,
+    /// Bytes that may still be dropped; none before the end of writing.
+    lingering: Option<usize>,
 }
 
 impl<S> Patient<S> {
     /// Writes to `stream` may wait for so long.
     pub fn new(stream: S, idle: Duration) -> Self {
-        Self { stream, idle, waiting: Box::pin(sleep(idle)), is_waiting: false }
+        Self { stream, idle, waiting: Box::pin(sleep(idle)), is_waiting: false, lingering: None }
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -48,7 +57,27 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncRead + Unpin> Patient<S> {
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut scratch = [0; 4096];
+        while let Some(left) = self.lingering.filter(|left| *left > 0) {
+            let mut dropped = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut dropped) {
+                Poll::Ready(Ok(())) if !dropped.filled().is_empty() => {
+                    self.lingering = Some(left.saturating_sub(dropped.filled().len()));
+                }
+                Poll::Ready(_) => break,
+                Poll::Pending => {
+                    ready!(self.waiting.as_mut().poll(cx));
+                    break;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
@@ -77,8 +106,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.stream).poll_shutdown(cx);
-        this.watch(cx, polled)
+        if this.lingering.is_none() {
+            let polled = Pin::new(&mut this.stream).poll_shutdown(cx);
+            ready!(this.watch(cx, polled))?;
+            this.lingering = Some(LINGER_BYTES);
+            this.waiting.as_mut().reset(Instant::now() + LINGER);
+        }
+        this.poll_linger(cx)
     }
 }
 
@@ -97,5 +131,27 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         tokio::io::AsyncReadExt::read_exact(&mut far, &mut [0; 16]).await.unwrap();
         patient.write_all(&[3; 16]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_is_refused_in_the_middle_of_what_it_sends_can_read_why() {
+        use tokio::{
+            io::AsyncReadExt as _,
+            net::{TcpListener, TcpStream},
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let server = tokio::spawn(async move {
+            let mut patient = Patient::new(listener.accept().await.unwrap().0, Duration::from_secs(5));
+            patient.read_exact(&mut [0; 10]).await.unwrap();
+            patient.write_all(b"too much").await.unwrap();
+            patient.shutdown().await.unwrap();
+        });
+        client.write_all(&[b'x'; 100_000]).await.unwrap();
+        client.shutdown().await.unwrap();
+        server.await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "too much");
     }
 }

@@ -258,7 +258,11 @@ mod tests {
     fn a_name_is_one_line_whatever_a_phone_puts_into_it() {
         let rows: [(&str, &[u8], &str); 4] = [
             ("a name", b"\"Ann\" <sip:1@a>", "Ann"),
-            ("a folded one that looks like a line of the log", b"\"Ann\r\n ERROR x\" <sip:1@a>", "Ann\\u{d}\\u{a} ERROR x"),
+            (
+                "a folded one that looks like a line of the log",
+                b"\"Ann\r\n ERROR x\" <sip:1@a>",
+                "Ann\\u{d}\\u{a} ERROR x",
+            ),
             ("a terminal's escape", b"\"\x1b[2J\" <sip:1@a>", "\\u{1b}[2J"),
             ("none", b"<sip:1@a>", "1"),
         ];

@@ -84,7 +84,7 @@ impl Store {
             .recursive(true)
             .mode(PRIVATE_DIRECTORY)
             .create(directory)
-            .map_err(wrong(directory, "the state directory cannot be made (key state.directory)"))?;
+            .map_err(wrong(directory, "the state directory cannot be made"))?;
         let secrets = Secrets::open(directory)?;
         let path = directory.join(FILE);
         let mut connection = Connection::open(&path).map_err(|error| failed(&path, error))?;

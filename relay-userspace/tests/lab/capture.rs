@@ -220,7 +220,8 @@ fn signalling_by(transport: &'static str, port: u16) -> Result<BTreeSet<[String;
     let mut ways = BTreeSet::new();
     for line in said.lines() {
         let [interface, method, status, comment, found, about, way] =
-            <[&str; 7]>::try_from(line.split('\t').collect::<Vec<_>>()).map_err(|_| anyhow::anyhow!("{line}"))?;
+            <[&str; 7]>::try_from(line.split('\t').collect::<Vec<_>>())
+                .map_err(|_| anyhow::anyhow!("{line}"))?;
         assert_eq!(found, call_id, "a message of another call: {line}");
         if about == "BYE" {
             let what = if method.is_empty() { status } else { method };
@@ -236,7 +237,9 @@ fn rows(office: &str, centre: &str) -> BTreeSet<[String; 3]> {
     let row = |network: &str, what: &str, comment: &str| [network, what, comment].map(str::to_owned);
     [("office", office), ("centre", centre)]
         .into_iter()
-        .flat_map(|(network, comment)| [row(network, "BYE", comment), row(network, "SIP/2.0 200 OK", comment)])
+        .flat_map(|(network, comment)| {
+            [row(network, "BYE", comment), row(network, "SIP/2.0 200 OK", comment)]
+        })
         .collect()
 }
 

@@ -67,18 +67,18 @@ impl Transactions {
                 let id = self.id();
                 self.server_keys.insert(key.as_slice().into(), id);
                 let server = Server {
-                        state: State::Proceeding,
-                        invite: method == &Method::Invite,
-                        method: method.as_label(),
-                        key: key.as_slice().into(),
-                        reply_to: super::reply_to(source, message),
-                        source,
-                        request: Some(Box::new(message.clone())),
-                        last: None,
-                        repeat: None,
-                        end: None,
-                        interval: self.timers.t1,
-                    };
+                    state: State::Proceeding,
+                    invite: method == &Method::Invite,
+                    method: method.as_label(),
+                    key: key.as_slice().into(),
+                    reply_to: super::reply_to(source, message),
+                    source,
+                    request: Some(Box::new(message.clone())),
+                    last: None,
+                    repeat: None,
+                    end: None,
+                    interval: self.timers.t1,
+                };
                 self.hold(&server);
                 self.servers.insert(id, server);
                 if method == &Method::Cancel {

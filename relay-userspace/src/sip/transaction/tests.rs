@@ -177,7 +177,8 @@ fn an_invite_is_answered_100_and_its_failure_repeated_until_the_ack() {
 #[test]
 fn an_ack_that_never_comes_ends_with_timer_h() {
     let (mut machine, now) = machine();
-    let Incoming::New(id) = machine.receive_request(now, hop(), &request("INVITE", ";branch=z9hG4bK1"), Share::Whole)
+    let Incoming::New(id) =
+        machine.receive_request(now, hop(), &request("INVITE", ";branch=z9hG4bK1"), Share::Whole)
     else {
         panic!()
     };
@@ -236,7 +237,10 @@ fn server_transactions_are_told_apart_by_branch_sender_and_method_and_matched_wi
         assert_eq!(matches!(incoming, Incoming::Absorbed), same, "{description}");
     }
     let (mut machine, now) = machine();
-    let Incoming::New(invite) = machine.receive_request(now, hop(), &request("INVITE", ""), Share::Whole) else { panic!() };
+    let Incoming::New(invite) = machine.receive_request(now, hop(), &request("INVITE", ""), Share::Whole)
+    else {
+        panic!()
+    };
     let cancel = machine.receive_request(now, hop(), &request("CANCEL", ""), Share::Whole);
     assert!(matches!(cancel, Incoming::Cancel(_, Some(found)) if found == invite));
     machine.reply(now, invite, &Reply::new(487, b"t"));

@@ -195,7 +195,11 @@ async fn read(
                 Err(error) => return Why::Framing(error),
             }
         }
-        deadline = next_deadline(deadline, Instant::now(), Heard { whole, partial: framer.is_partial(), used: *used });
+        deadline = next_deadline(
+            deadline,
+            Instant::now(),
+            Heard { whole, partial: framer.is_partial(), used: *used },
+        );
     }
 }
 

@@ -279,7 +279,10 @@ async fn a_peer_that_sends_nonsense_or_too_many_connections_is_turned_away() {
     match bed.next().await {
         Event::Disconnected { why, used: false, .. } => {
             assert_eq!(why, Why::Framing(FramingError::ContentLength));
-            assert_eq!((why.as_label(), why.to_string().as_str()), ("malformed", "a Content-Length cannot be read"));
+            assert_eq!(
+                (why.as_label(), why.to_string().as_str()),
+                ("malformed", "a Content-Length cannot be read")
+            );
         }
         other => panic!("{other:?}"),
     }
