@@ -109,8 +109,7 @@ impl Passwords {
             return Ok(false);
         }
         let (exists, against) = (known.is_some(), known.unwrap_or_else(|| self.nobody.clone()));
-        let right =
-            self.in_turn(move |room| room.is_right(&password, &against).unwrap_or(false)).await?;
+        let right = self.in_turn(move |room| room.is_right(&password, &against).unwrap_or(false)).await?;
         Ok(exists && right)
     }
 
