@@ -12,6 +12,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Redirect, Response},
 };
+use hyper::body::Body as _;
 use tokio::time::timeout;
 
 use super::{
@@ -103,6 +104,10 @@ pub(super) async fn whole_body(State(web): State<Web>, request: Request, next: N
             (status, format!("{words}\n")).into_response()
         }
     };
+    // Who announces too much is told at once, and not after having sent it.
+    if body.size_hint().lower() > BODY as u64 {
+        return refused(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 256 KiB");
+    }
     let bytes = match timeout(PATIENCE, to_bytes(body, BODY)).await {
         Ok(Ok(bytes)) => bytes,
         Ok(Err(_)) => {

@@ -1,7 +1,8 @@
 //! HTTPS: connections are accepted, counted, agreed on in TLS, and served, each with a limit and a time.
 //!
 //! A connection that does not finish its TLS handshake or its request's head in ten seconds is closed, so is one that
-//! has nothing to say for as long; there are so many at a time, and so many from one address.
+//! has nothing to say for as long, and one that takes nothing of an answer for half a minute; there are so many at a
+//! time, and so many from one address.
 
 use std::{
     collections::HashMap,
@@ -33,20 +34,22 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use super::{guard::Source, state::Web};
-use crate::metrics::names;
+use crate::{metrics::names, net::Patient};
 
 /// Connections at a time.
 const CONNECTIONS: usize = 256;
 /// Connections from one address at a time; a browser makes six.
 const CONNECTIONS_OF_ONE: usize = 64;
 /// Time for the TLS handshake, and for a request's head.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a browser may take nothing of what is sent to it.
+pub(super) const TAKES: Duration = Duration::from_secs(30);
 /// Bytes of a request's head; hyper's smallest bound is 8 KiB.
-const HEAD: usize = 16 * 1024;
+pub(super) const HEAD: usize = 16 * 1024;
 /// Header fields of a request.
-const FIELDS: usize = 64;
+pub(super) const FIELDS: usize = 64;
 /// How long to wait after a connection could not be accepted.
-const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// The first byte of a TLS handshake (RFC 8446 section 5.1).
 const HANDSHAKE: u8 = 22;
 /// To somebody who speaks plain HTTP.
@@ -65,19 +68,20 @@ pub async fn bind(listen: SocketAddr, key: &str) -> Result<TcpListener, String> 
 
 /// How many connections each address has.
 #[derive(Debug, Default)]
-struct Guests {
+pub(super) struct Guests {
     all: usize,
     by_address: HashMap<IpAddr, usize>,
 }
 
 /// A connection's place; dropping it gives it back.
-struct Place {
+pub(super) struct Place {
     guests: Arc<Mutex<Guests>>,
     address: IpAddr,
 }
 
 impl Place {
-    fn take(guests: &Arc<Mutex<Guests>>, address: IpAddr) -> Option<Self> {
+    /// None when there are as many as may be.
+    pub(super) fn take(guests: &Arc<Mutex<Guests>>, address: IpAddr) -> Option<Self> {
         let mut inside = guests.lock().unwrap_or_else(PoisonError::into_inner);
         let of_one = inside.by_address.get(&address).copied().unwrap_or(0);
         if inside.all >= CONNECTIONS || of_one >= CONNECTIONS_OF_ONE {
@@ -136,7 +140,7 @@ pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, router: Router
 }
 
 async fn connection(
-    mut stream: TcpStream,
+    stream: TcpStream,
     address: IpAddr,
     acceptor: TlsAcceptor,
     router: Router,
@@ -144,18 +148,19 @@ async fn connection(
 ) -> io::Result<()> {
     // Small answers are to leave at once.
     stream.set_nodelay(true)?;
-    let handshake = async {
-        let mut first = [0];
-        if stream.peek(&mut first).await? == 1 && first != [HANDSHAKE] {
-            stream.write_all(SPEAK_TLS).await?;
-            return Err(io::Error::other("it does not speak TLS"));
-        }
-        acceptor.accept(stream).await
-    };
-    let stream = timeout(PATIENCE, handshake)
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        .inspect_err(|_| web.refused(names::web::TLS))?;
+    let late = |_| Err(io::ErrorKind::TimedOut.into());
+    let count = |_: &io::Error| web.refused(names::web::TLS);
+    let mut first = [0];
+    let length = timeout(PATIENCE, stream.peek(&mut first)).await.unwrap_or_else(late).inspect_err(count)?;
+    if length == 1 && first != [HANDSHAKE] {
+        web.refused(names::web::TLS);
+        let mut stream = Patient::new(stream, TAKES);
+        stream.write_all(SPEAK_TLS).await?;
+        stream.shutdown().await?;
+        return Err(io::Error::other("it does not speak TLS"));
+    }
+    let late = |_| Err(io::ErrorKind::TimedOut.into());
+    let stream = timeout(PATIENCE, acceptor.accept(stream)).await.unwrap_or_else(late).inspect_err(count)?;
     let inner = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Source(address));
@@ -166,7 +171,20 @@ async fn connection(
         .header_read_timeout(PATIENCE)
         .max_buf_size(HEAD)
         .max_headers(FIELDS)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Patient::new(stream, TAKES)), service)
         .await
-        .map_err(io::Error::other)
+        .map_err(|error| refused_head(error, |reason| web.refused(reason)))
+}
+
+/// Counts a head that could not be read or did not come, and an answer that was not taken.
+pub(super) fn refused_head(error: hyper::Error, refused: impl FnOnce(&str)) -> io::Error {
+    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    if error.is_parse() || error.is_parse_too_large() {
+        refused(names::web::HEAD);
+    } else if error.is_timeout() {
+        refused(names::web::SILENT);
+    } else if cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut) {
+        refused(names::web::UNREAD);
+    }
+    io::Error::other(error)
 }

@@ -47,6 +47,8 @@ struct Seal {
 /// A file that is being written.
 pub(super) struct Writer {
     file: File,
+    /// Bytes of the file that are whole: what a failed write leaves beyond is cut off.
+    whole: u64,
     seal: Option<Seal>,
     /// Content that waits for its chunk to be full.
     waiting: Vec<u8>,
@@ -55,41 +57,50 @@ pub(super) struct Writer {
 impl Writer {
     /// Makes a file; sealed, if a store is given.
     pub(super) fn create(path: &Path, store: Option<Arc<Store>>) -> io::Result<Self> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(path)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(path)?;
         let seal = store.map(|store| Seal { store, name: rand::random(), number: 0 });
-        if let Some(seal) = &seal {
-            file.write_all(&MAGIC)?;
-            file.write_all(&seal.name)?;
-        }
-        Ok(Self { file, seal, waiting: Vec::with_capacity(CHUNK) })
+        let head = seal.as_ref().map(|seal| [&MAGIC[..], &seal.name].concat());
+        let mut writer = Self { file, whole: 0, seal, waiting: Vec::with_capacity(CHUNK) };
+        writer.append(&head.unwrap_or_default())?;
+        Ok(writer)
+    }
+
+    /// Writes all of it or nothing: a file that the disk had no room for ends with its last whole part.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes).inspect_err(|_| {
+            // What cannot be cut stays, and readers say that the file is cut short.
+            let _ = self.file.set_len(self.whole);
+        })?;
+        self.whole += bytes.len() as u64;
+        Ok(())
     }
 
     /// A file that is there already, such as a device.
     #[cfg(test)]
     pub(super) fn open_for_test(path: &Path) -> Self {
         let file = OpenOptions::new().write(true).open(path).unwrap();
-        Self { file, seal: None, waiting: Vec::new() }
+        Self { file, whole: 0, seal: None, waiting: Vec::new() }
     }
 
     /// Adds content. What makes no full chunk yet is written at once if the file is plain.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(seal) = &mut self.seal else { return self.file.write_all(bytes) };
+        let Some(seal) = &mut self.seal else { return self.append(bytes) };
         self.waiting.extend_from_slice(bytes);
         // One byte more than a chunk: it is not the last.
+        let mut sealed = Vec::new();
         while self.waiting.len() > CHUNK {
             let rest = self.waiting.split_off(CHUNK);
-            let sealed = seal.seal(&self.waiting, false)?;
+            sealed.extend(seal.seal(&self.waiting, false)?);
             self.waiting = rest;
-            self.file.write_all(&sealed)?;
         }
-        Ok(())
+        self.append(&sealed)
     }
 
     /// Ends the file.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         if let Some(mut seal) = self.seal.take() {
             let sealed = seal.seal(&self.waiting, true)?;
-            self.file.write_all(&sealed)?;
+            self.append(&sealed)?;
         }
         self.file.sync_all()
     }

@@ -183,6 +183,8 @@ pub struct Captures {
     networks: Vec<Network>,
     settings: Mutex<config::Capture>,
     running: Mutex<HashMap<String, Running>>,
+    /// Descriptions of captures that have ended which the disk did not take; tried again whenever somebody looks.
+    unwritten: Mutex<HashMap<String, Description>>,
     /// How many run: what every SIP message asks first.
     count: AtomicUsize,
     /// Told when one has ended.
@@ -220,6 +222,7 @@ impl Captures {
             networks,
             settings: Mutex::new(settings),
             running: Mutex::default(),
+            unwritten: Mutex::default(),
             count: AtomicUsize::new(0),
             ended: Notify::new(),
             metrics: metrics.clone(),
@@ -228,10 +231,23 @@ impl Captures {
         for (name, mut description) in captures.on_disk().map_err(wrong)? {
             if description.end.is_none() {
                 description.end = Some(End::Interrupted);
-                captures.describe(&name, &description).map_err(wrong)?;
+                captures.describe_or_keep(&name, description);
             }
         }
         Ok(captures)
+    }
+
+    /// Writes a description, or keeps it in memory until the disk takes it: a full disk keeps no daemon from starting,
+    /// and a capture that has ended because of it is shown as ended.
+    fn describe_or_keep(&self, name: &str, description: Description) {
+        if let Err(error) = self.describe(name, &description) {
+            warn!(%error, capture = name, "the description of a capture cannot be written; it is kept in memory");
+            self.unwritten().insert(name.to_owned(), description);
+        }
+    }
+
+    fn unwritten(&self) -> MutexGuard<'_, HashMap<String, Description>> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes new limits, for captures that begin from now on.
@@ -306,7 +322,15 @@ impl Captures {
             self.describe(&name, &description)?;
             Ok(writer)
         };
-        let writer = make().map_err(|error| self.file_error(&error))?;
+        let writer = make().map_err(|error| {
+            // Nobody would know of what is left of it, and it takes room.
+            for path in
+                [self.content_path(&name, sealed), self.draft_path(&name), self.description_path(&name)]
+            {
+                let _ = fs::remove_file(path);
+            }
+            self.file_error(&error)
+        })?;
         let (tap, tapped) = Tap::new(self.networks.len());
         let (stop, stopped) = oneshot::channel();
         let progress = Arc::new(Progress { bytes: AtomicU64::new(head.len() as u64), ..Progress::default() });
@@ -370,10 +394,8 @@ impl Captures {
         };
         let (captures, described) = (Arc::clone(&self), name.clone());
         let call = description.call_id.clone();
-        let written = spawn_blocking(move || captures.describe(&described, &description)).await;
-        if let Ok(Err(error)) = written {
-            warn!(%error, capture = name, "the description of a capture cannot be written");
-        }
+        // A task that blocks does not end early; its failure would be that of the whole daemon.
+        let _ = spawn_blocking(move || captures.describe_or_keep(&described, description)).await;
         {
             let mut running = self.running();
             running.remove(&name);
@@ -489,12 +511,16 @@ impl Captures {
     /// # Errors
     /// The directory cannot be read.
     pub fn list(&self) -> Result<Vec<CaptureView>, CaptureError> {
+        self.unwritten().retain(|name, description| self.describe(name, description).is_err());
         let found = self.on_disk().map_err(|error| self.file_error(&error))?;
-        let running = self.running();
+        let (running, unwritten) = (self.running(), self.unwritten());
         let mut views: Vec<CaptureView> = found
             .into_iter()
             .map(|(name, description)| match running.get(&name) {
-                None => view(name, &description),
+                None => {
+                    let description = unwritten.get(&name).unwrap_or(&description);
+                    view(name, description)
+                }
                 Some(one) => {
                     let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
                     let description = Description {
@@ -538,7 +564,9 @@ impl Captures {
         fs::remove_file(self.content_path(name, description.encrypted))
             .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
             .and_then(|()| fs::remove_file(self.description_path(name)))
-            .map_err(|error| self.file_error(&error))
+            .map_err(|error| self.file_error(&error))?;
+        self.unwritten().remove(name);
+        Ok(())
     }
 
     fn known(&self, name: &str) -> Result<Description, CaptureError> {
@@ -561,6 +589,10 @@ impl Captures {
         self.directory.join(format!("{name}.json"))
     }
 
+    fn draft_path(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.draft"))
+    }
+
     /// A name that no other capture has.
     fn new_name(&self, call_id: &str, now: OffsetDateTime) -> String {
         let safe = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_');
@@ -576,11 +608,17 @@ impl Captures {
     }
 
     fn describe(&self, name: &str, description: &Description) -> io::Result<()> {
-        let (path, draft) = (self.description_path(name), self.directory.join(format!("{name}.draft")));
-        let mut options = fs::OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).mode(PRIVATE_FILE).open(&draft)?;
-        serde_json::to_writer(file, description)?;
-        fs::rename(draft, path)
+        let (path, draft) = (self.description_path(name), self.draft_path(name));
+        let write = || -> io::Result<()> {
+            let mut options = fs::OpenOptions::new();
+            let file = options.write(true).create(true).truncate(true).mode(PRIVATE_FILE).open(&draft)?;
+            serde_json::to_writer(file, description)?;
+            fs::rename(&draft, path)
+        };
+        write().inspect_err(|_| {
+            // A full disk gets back what the attempt took.
+            let _ = fs::remove_file(&draft);
+        })
     }
 
     fn on_disk(&self) -> io::Result<Vec<(String, Description)>> {

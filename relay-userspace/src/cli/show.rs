@@ -8,22 +8,25 @@ use crate::{
         CallView, CertificateView, EntryView, FlowView, PhoneView, ReloadedView, ServerView, SetupLinkView,
         StatusView,
     },
-    log::LogView,
+    log::{LogView, escaped},
     provisioning::syslog::SyslogView,
     symptoms::Severity,
 };
 
 /// Columns as wide as their widest cell, two blanks apart.
 fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    // A Call-ID is what a peer says, and the terminal must not obey it.
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| escaped(cell, usize::MAX)).collect()).collect();
     let mut widths: Vec<usize> = header.iter().map(|title| title.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut text = String::new();
     let titles: Vec<String> = header.iter().map(|title| (*title).to_owned()).collect();
-    for row in std::iter::once(&titles).chain(rows) {
+    for row in std::iter::once(&titles).chain(&rows) {
         let line: Vec<String> =
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         text.push_str(line.join("  ").trim_end());

@@ -89,7 +89,8 @@ fn snapshot(core: &Core, networks: &[String]) -> Vec<StoredBinding> {
 
 /// Writes the bindings when they have changed, off the paths of messages.
 pub(super) async fn keep(core: Arc<Core>, networks: Vec<String>) {
-    let mut written = None;
+    // The log says once that it began to fail, and once that it works again.
+    let (mut written, mut failing) = (None, false);
     loop {
         tokio::time::sleep(EVERY).await;
         let changes = core.state().proxy.binding_changes();
@@ -97,10 +98,23 @@ pub(super) async fn keep(core: Arc<Core>, networks: Vec<String>) {
             continue;
         }
         let (store, bindings) = (Arc::clone(&core.store), snapshot(&core, &networks));
-        match tokio::task::spawn_blocking(move || store.put_bindings(&bindings)).await {
-            Ok(Ok(())) => written = Some(changes),
-            Ok(Err(error)) => error!(%error, "the phones' bindings cannot be written"),
-            Err(error) => error!(%error, "the phones' bindings cannot be written"),
+        let done = tokio::task::spawn_blocking(move || store.put_bindings(&bindings)).await;
+        match done.map_err(|error| error.to_string()).and_then(|done| done.map_err(|error| error.to_string()))
+        {
+            Ok(()) => {
+                written = Some(changes);
+                if std::mem::take(&mut failing) {
+                    info!("the phones' bindings are written again");
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    error!(
+                        error,
+                        "the phones' bindings cannot be written; after a restart, calls to a phone wait for its next REGISTER"
+                    );
+                }
+            }
         }
     }
 }

@@ -289,7 +289,8 @@ impl Core {
                     self.feed(|state| state.proxy.unreachable(now, &mut state.plane, hop, step, error))
                 }
                 Event::Disconnected { hop, why, used } => {
-                    debug!(%hop, why, "disconnected");
+                    debug!(%hop, %why, "disconnected");
+                    self.measures.connection_ended(hop.transport, &why);
                     if !used {
                         continue; // no transaction and no binding can know it
                     }

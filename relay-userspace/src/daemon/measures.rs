@@ -13,7 +13,10 @@ use crate::{
     metrics::{Metrics, names, raise},
     net::{NetworkId, Role, Transport},
     proxy::{DropReason, Measure, Outcome},
-    sip::{Hop, transport::Step},
+    sip::{
+        Hop,
+        transport::{Step, Why},
+    },
     upstream::{Health, ServerState},
 };
 
@@ -57,6 +60,9 @@ impl Measures {
         for transport in [Transport::Tcp, Transport::Tls] {
             for step in Step::ALL {
                 metrics.sip_connection_failures.with_label_values(&[transport.as_label(), step.as_label()]);
+            }
+            for reason in Why::LABELS {
+                metrics.sip_connections_ended.with_label_values(&[transport.as_label(), reason]);
             }
         }
         for network in &networks {
@@ -119,6 +125,11 @@ impl Measures {
     pub(super) fn connection_failed(&self, transport: Transport, step: Step) {
         let labels = [transport.as_label(), step.as_label()];
         self.metrics.sip_connection_failures.with_label_values(&labels).inc();
+    }
+
+    /// A connection that was one has ended.
+    pub(super) fn connection_ended(&self, transport: Transport, why: &Why) {
+        self.metrics.sip_connections_ended.with_label_values(&[transport.as_label(), why.as_label()]).inc();
     }
 
     /// Brings the figures of servers and connections up to date, for a scrape.

@@ -66,7 +66,7 @@ pub enum StartError {
     #[error("datapath: {0}")]
     Engine(#[from] EngineError),
     /// The store.
-    #[error("state: {0}")]
+    #[error("state: {0} (key state.directory)")]
     Store(#[from] StoreError),
     /// The directory of captures.
     #[error("captures: {0}")]
@@ -227,10 +227,9 @@ pub async fn run(
     tasks.push(tokio::spawn(Arc::clone(&core).read_rtcp(copies)));
     tasks.push(tokio::spawn(Arc::clone(&core).release_captures()));
     let observed = Arc::clone(&views);
+    let refused = core.measures.metrics.web_refused.clone();
     tasks.push(tokio::spawn(async move {
-        if let Err(error) = admin::serve(listener, observed).await {
-            warn!(%error, "metrics are no longer served");
-        }
+        admin::serve(listener, observed, refused).await;
     }));
     let served = web.clone();
     let (router, tls) = (admin::pages(&web), Arc::clone(&pages_tls));

@@ -26,7 +26,7 @@ use crate::{
         RegistrationView, ReloadedView, Request, Response, ServerView, StatusView,
     },
     datapath::{Carrier, FlowReport},
-    log::{LogView, Topic},
+    log::{LogView, Topic, escaped},
     metrics::raise,
     net::NetworkId,
     provisioning::{
@@ -310,8 +310,8 @@ impl Views {
 
 fn registration(now: Instant, binding: &Binding, network: String) -> RegistrationView {
     RegistrationView {
-        address_of_record: String::from_utf8_lossy(&binding.aor).into_owned(),
-        contact: String::from_utf8_lossy(&binding.contact).into_owned(),
+        address_of_record: escaped(&String::from_utf8_lossy(&binding.aor), usize::MAX),
+        contact: escaped(&String::from_utf8_lossy(&binding.contact), usize::MAX),
         network,
         expires_seconds: binding.expires.saturating_duration_since(now).as_secs(),
         registered_seconds: now.saturating_duration_since(binding.registered).as_secs(),

@@ -3,10 +3,12 @@
 //!
 //! - `topics` says which modules belong to a topic, and makes the filter: pure.
 //! - `files` says which files are due to be compressed or removed, and does it.
+//! - `escape` makes what peers say fit to be shown: pure.
 //! - `writer` is the way to the disk, which may be full.
 //!
 //! Invariant: nobody waits for the disk. Lines that find no room in the queue are counted and lost.
 
+mod escape;
 mod files;
 mod topics;
 mod writer;
@@ -21,6 +23,7 @@ use std::{
     },
 };
 
+pub use escape::escaped;
 use serde::{Deserialize, Serialize};
 pub use topics::Topic;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, WorkerGuard};

@@ -50,7 +50,9 @@ struct Watched<W> {
 
 impl<W: Write> Write for Watched<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.inner.write_all(bytes) {
+        // The last line may have been written in part: it must not make one line with this.
+        let ended = if self.failing { self.inner.write_all(b"\n") } else { Ok(()) };
+        match ended.and_then(|()| self.inner.write_all(bytes)) {
             Ok(()) => {
                 if std::mem::take(&mut self.failing) {
                     eprintln!("branchline: log files are written again");
@@ -88,5 +90,36 @@ mod tests {
             assert_eq!(watched.write(b"a line\n").unwrap(), 7);
             assert_eq!((failures.load(Ordering::Relaxed), watched.failing), (expected, true));
         }
+    }
+
+    /// A disk that takes so many bytes, and then no more until there is room.
+    struct Small {
+        taken: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Small {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let length = bytes.len().min(self.room);
+            self.room -= length;
+            self.taken.extend(&bytes[..length]);
+            if length == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(length) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_first_line_after_a_full_disk_is_a_line_of_its_own() {
+        let small = Small { taken: Vec::new(), room: 8 };
+        let mut watched = Watched { inner: small, failing: false, failures: Arc::default() };
+        watched.write_all(b"one\n").unwrap();
+        watched.write_all(b"two and a half\n").unwrap();
+        watched.inner.room = 100;
+        watched.write_all(b"three\n").unwrap();
+        watched.write_all(b"four\n").unwrap();
+        assert_eq!(String::from_utf8(watched.inner.taken).unwrap(), "one\ntwo \nthree\nfour\n");
     }
 }

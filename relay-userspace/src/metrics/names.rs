@@ -38,6 +38,9 @@ pub const SERVER_ROUND_TRIP: &str = "branchline_server_round_trip_seconds";
 pub const SIP_CONNECTIONS: &str = "branchline_sip_connections";
 /// SIP connections that could not be made or were refused, by transport and step.
 pub const SIP_CONNECTION_FAILURES: &str = "branchline_sip_connection_failures_total";
+/// SIP connections that have ended, by transport and reason: `malformed`, `too_large`, `slow`, `silent` and `unread` are
+/// the peer's doing.
+pub const SIP_CONNECTIONS_ENDED: &str = "branchline_sip_connections_ended_total";
 /// What is wrong at the moment, by kind: how many servers, calls or phones have it.
 pub const SYMPTOMS: &str = "branchline_symptoms";
 /// Session descriptions that the media plane refused.
@@ -125,6 +128,12 @@ pub mod web {
     pub const CONNECTIONS: &str = "connections";
     /// No TLS, or none that was agreed on.
     pub const TLS: &str = "tls";
+    /// A request's head that cannot be read, or is too large.
+    pub const HEAD: &str = "head";
+    /// A connection that has nothing to say, or says it too slowly.
+    pub const SILENT: &str = "silent";
+    /// An answer that is not taken.
+    pub const UNREAD: &str = "unread";
     /// Too many live views.
     pub const LIVE_VIEWS: &str = "live_views";
     /// Classes of status, values of the label `class` of [`super::WEB_REQUESTS`], for metrics that begin at zero.
@@ -140,6 +149,9 @@ pub mod web {
         BODY,
         CONNECTIONS,
         TLS,
+        HEAD,
+        SILENT,
+        UNREAD,
         LIVE_VIEWS,
     ];
 }

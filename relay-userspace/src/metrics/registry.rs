@@ -65,6 +65,8 @@ pub struct Metrics {
     pub sip_connections: IntGaugeVec,
     /// SIP connections that failed: transport, step.
     pub sip_connection_failures: IntCounterVec,
+    /// SIP connections that ended: transport, reason.
+    pub sip_connections_ended: IntCounterVec,
     /// Symptoms: symptom.
     pub symptoms: IntGaugeVec,
     /// Session descriptions refused.
@@ -221,6 +223,11 @@ impl Metrics {
                 names::SIP_CONNECTION_FAILURES,
                 "SIP connections that could not be made or were refused, by the step at which they failed.",
                 &["transport", "step"],
+            )?,
+            sip_connections_ended: counters(
+                names::SIP_CONNECTIONS_ENDED,
+                "SIP connections that have ended, by reason.",
+                &["transport", "reason"],
             )?,
             symptoms: gauges(
                 names::SYMPTOMS,

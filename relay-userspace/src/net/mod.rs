@@ -2,9 +2,12 @@
 
 pub mod dns;
 pub mod netlink;
+mod patient;
 pub mod routes;
 
 use std::fmt;
+
+pub use patient::Patient;
 
 /// One of the appliance's configured networks, by its position in the configuration.
 ///

@@ -15,6 +15,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::log::escaped;
+
 /// Most phones that are remembered: several times a large office.
 const MOST_PHONES: usize = 2000;
 /// Characters of a detail that are kept.
@@ -365,22 +367,6 @@ pub(super) fn unix_ms(time: SystemTime) -> u64 {
 /// What a phone sent, fit to be shown: no control characters, not too long.
 pub(super) fn shown(text: &str) -> String {
     escaped(text, MOST_DETAIL)
-}
-
-/// Text with control characters escaped, cut after `most` characters of it. Beside the ASCII ones, those that turn
-/// the direction of writing are escaped: they could make a terminal show something else than is there.
-pub(super) fn escaped(text: &str, most: usize) -> String {
-    let mut result = String::with_capacity(text.len().min(most));
-    for character in text.chars().take(most) {
-        let turns =
-            matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if character.is_control() || turns || character == '\u{2028}' || character == '\u{2029}' {
-            result.extend(character.escape_unicode());
-        } else {
-            result.push(character);
-        }
-    }
-    result
 }
 
 #[cfg(test)]

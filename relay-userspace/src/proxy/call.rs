@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{measure::Outcome, settings::Settings};
 use crate::{
+    log::escaped,
     net::NetworkId,
     sip::{
         Hop,
@@ -241,13 +242,32 @@ impl Call {
     }
 }
 
-/// What a person would call the party in a From or To value.
+/// What a person would call the party in a From or To value, on one line and without control characters.
 pub(super) fn label(value: &[u8]) -> String {
     /// Longer names are cut: records are kept by the thousand.
     const LABEL: usize = 128;
-    let mut label = NameAddr::parse(value).map_or_else(String::new, |party| party.label());
-    if let Some((at, _)) = label.char_indices().nth(LABEL) {
-        label.truncate(at);
+    let label = NameAddr::parse(value).map_or_else(String::new, |party| party.label());
+    escaped(&label, LABEL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_line_whatever_a_phone_puts_into_it() {
+        let rows: [(&str, &[u8], &str); 4] = [
+            ("a name", b"\"Ann\" <sip:1@a>", "Ann"),
+            (
+                "a folded one that looks like a line of the log",
+                b"\"Ann\r\n ERROR x\" <sip:1@a>",
+                "Ann\\u{d}\\u{a} ERROR x",
+            ),
+            ("a terminal's escape", b"\"\x1b[2J\" <sip:1@a>", "\\u{1b}[2J"),
+            ("none", b"<sip:1@a>", "1"),
+        ];
+        for (description, value, expected) in rows {
+            assert_eq!(label(value), expected, "{description}");
+        }
     }
-    label
 }

@@ -20,7 +20,7 @@ use crate::{
     registrar::{Binding, Pending, Registrar},
     sip::{
         deadlines::Deadlines,
-        transaction::{ClientId, Event, Hop, Incoming, Response, ServerId, Transactions, keyed_hash},
+        transaction::{ClientId, Event, Hop, Incoming, Response, ServerId, Share, Transactions, keyed_hash},
         transport::Step,
         wire::{self, Datagram, Message, Method, Rejected, Reply},
     },
@@ -296,7 +296,8 @@ impl Proxy {
             self.drop(DropReason::Untrusted);
             return self.refuse_stateless(hop, message, 403, wire::default_reason(403));
         }
-        match self.transactions.receive_request(now, hop, message) {
+        let share = if role == Role::Servers { Share::Whole } else { Share::Half };
+        match self.transactions.receive_request(now, hop, message, share) {
             Incoming::New(server) => self.relay_request(now, media, server, hop, message),
             Incoming::AckOfSuccess => self.relay_ack(now, media, hop, message),
             Incoming::Cancel(server, invite) => self.cancel(now, server, invite, message),

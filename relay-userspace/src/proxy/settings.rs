@@ -12,7 +12,7 @@ use crate::{
     net::{NetworkId, Role, Transport},
     registrar,
     sip::{
-        transaction::Timers,
+        transaction::{self, Timers},
         wire::{DEFAULT_PORT, Uri},
     },
 };
@@ -106,14 +106,19 @@ pub struct Limits {
     /// Calls from INVITE to their end.
     pub calls: usize,
     /// Transactions, client and server.
-    pub transactions: usize,
+    pub transactions: transaction::Limits,
     /// Bindings.
     pub bindings: registrar::Limits,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { calls: 10_000, transactions: 100_000, bindings: registrar::Limits::default() }
+        Self {
+            calls: 10_000,
+            // A hundred thousand requests of the usual size, with their copies on the way out, keep about this much.
+            transactions: transaction::Limits { count: 100_000, bytes: 256 << 20 },
+            bindings: registrar::Limits::default(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{Binding, LONGEST, Own, Refusal, Registrar, TOKEN_PARAM, Token, address_of_record, parse_token};
 use crate::{
+    log::escaped,
     net::Transport,
     sip::{
         Hop,
@@ -226,10 +227,10 @@ pub(crate) fn replace_uri(editor: &mut Editor<'_>, address: &NameAddr<'_>, uri: 
     }
 }
 
-/// What a message's User-Agent says, cut to a length that is worth keeping.
+/// What a message's User-Agent says, cut to a length that is worth keeping, without control characters.
 #[must_use]
 pub(crate) fn user_agent(message: &Message) -> Option<String> {
     let value = message.header(HeaderName::UserAgent).or_else(|| message.header(HeaderName::Server))?.value;
     let kept = value.get(..USER_AGENT_BYTES).unwrap_or(value);
-    Some(String::from_utf8_lossy(kept).into_owned())
+    Some(escaped(&String::from_utf8_lossy(kept), USER_AGENT_BYTES))
 }

@@ -7,8 +7,9 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use thiserror::Error;
+use tracing::warn;
 
 use super::{SealError, Secrets};
 
@@ -83,13 +84,26 @@ impl Store {
             .recursive(true)
             .mode(PRIVATE_DIRECTORY)
             .create(directory)
-            .map_err(wrong(directory, "the state directory cannot be made (key state.directory)"))?;
+            .map_err(wrong(directory, "the state directory cannot be made"))?;
         let secrets = Secrets::open(directory)?;
         let path = directory.join(FILE);
         let mut connection = Connection::open(&path).map_err(|error| failed(&path, error))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(PRIVATE_FILE))
             .map_err(wrong(&path, "its permissions cannot be set"))?;
-        prepare(&mut connection, &path)?;
+        match prepare(&mut connection, &path) {
+            Err(StoreError::Database { error, .. }) if has_no_room(&error) => {
+                warn!(%error, path = %path.display(), "there is no room for the database's index: the disk is full; it is kept in memory until the next start");
+                drop(connection);
+                connection = Connection::open(&path).map_err(|error| failed(&path, error))?;
+                // The index of the write-ahead log is then in memory and not in a file beside the database
+                // (SQLite, "Write-Ahead Logging", section 8). Who else wants to open the database has to wait.
+                connection
+                    .pragma_update(None, "locking_mode", "EXCLUSIVE")
+                    .map_err(|error| failed(&path, error))?;
+                prepare(&mut connection, &path)?;
+            }
+            prepared => prepared?,
+        }
         Ok(Self { path, connection: Mutex::new(connection), secrets })
     }
 
@@ -110,6 +124,11 @@ impl Store {
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
     }
+}
+
+/// Whether a disk that is full can be the reason.
+fn has_no_room(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure))
 }
 
 fn failed(path: &Path, error: rusqlite::Error) -> StoreError {

@@ -85,9 +85,11 @@ impl Secrets {
                     .mode(0o600)
                     .open(&path)
                     .map_err(wrong("it cannot be made"))?;
-                file.write_all(&*key)
-                    .and_then(|()| file.sync_all())
-                    .map_err(wrong("it cannot be written"))?;
+                file.write_all(&*key).and_then(|()| file.sync_all()).map_err(|error| {
+                    // Half a key would be in the way of the next start, when the disk may have room.
+                    let _ = fs::remove_file(&path);
+                    wrong("it cannot be written")(error)
+                })?;
                 Zeroizing::new(key.to_vec())
             }
             Err(error) => return Err(wrong("it cannot be read")(error)),

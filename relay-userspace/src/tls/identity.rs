@@ -151,7 +151,9 @@ fn write(path: &Path, mode: u32, text: &str) -> Result<(), TlsError> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(mode);
     let mut file = options.open(path).map_err(wrong(path, "it cannot be made"))?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(wrong(path, "it cannot be written"))
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
+        // Half a file would be in the way of the next start, when the disk may have room.
+        let _ = fs::remove_file(path);
+        wrong(path, "it cannot be written")(error)
+    })
 }

@@ -1,18 +1,25 @@
 //! Diagnostic captures of calls with media, over both datapaths, as tshark reads them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddrV4;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use branchline::capture::CaptureView;
-use branchline::control::FlowView;
+use branchline::control::{CallView, FlowView, StatusView};
+use xtask::demo::appliance::{Appliance, Settings};
+use xtask::lab::baresip::Baresip;
 use xtask::lab::capture::{Checksum, read};
-use xtask::lab::interrupt;
+use xtask::lab::kamailio::Kamailio;
+use xtask::lab::network::{APPLIANCE_OFFICE, SERVER};
+use xtask::lab::traffic::PEER_SIP;
+use xtask::lab::{Lab, Routes, interrupt};
 use xtask::process;
 
-use crate::site::{LIMIT, Site, engine, is_sip};
+use crate::site::{LIMIT, Site, ask, engine, is_sip, settings, to_appliance, turn};
+use crate::transports::{APPLIANCE_TLS, USERS, account};
 
 /// Longer than it takes to capture for a while.
 const TALK: Duration = Duration::from_secs(15);
@@ -161,5 +168,92 @@ fn a_capture_that_is_stopped_gives_the_call_back_to_the_kernel_and_nothing_is_lo
     assert!(flows.iter().all(|flow| flow.lost == 0 && flow.duplicates == 0), "{flows:#?}");
     call.succeed(LIMIT)?;
     assert_eq!(site.metric("branchline_captures_running", &[])?, 0.0);
+    Ok(())
+}
+
+/// Two phones talk by one transport through a server by TCP, while their call is captured; they hang up. What tshark
+/// says of the file's SIP messages: interface, first line, and the comment.
+fn signalling_by(transport: &'static str, port: u16) -> Result<BTreeSet<[String; 3]>> {
+    let _turn = turn();
+    let lab = Lab::create(Routes::None)?;
+    let server = format!("sip:{SERVER}:{PEER_SIP};transport=tcp");
+    let _server =
+        Kamailio::start_with(&lab, &lab.centre, "kamailio", SocketAddrV4::new(SERVER, PEER_SIP), None)?;
+    let appliance = Appliance::start_with(&lab, &Settings { servers: vec![server], ..settings() })?;
+    let proxy = SocketAddrV4::new(APPLIANCE_OFFICE, port);
+    let second = lab.own_host(1)?;
+    let caller = Baresip::start(&lab, &lab.office, &account(&lab, transport, 0), proxy)?;
+    let _called = Baresip::start(&lab, &second, &account(&lab, transport, 1), proxy)?;
+    caller.call(&lab.office, USERS[1])?;
+    let call_id = interrupt::wait_until(LIMIT, "an answered call", || {
+        let calls: Vec<CallView> = ask(&appliance, &lab, "calls")?;
+        Ok(calls.into_iter().find(|call| call.state == "established").map(|call| call.call_id))
+    })?;
+    let started = appliance.ask(&lab, &["capture", "start", "--call-id", &call_id])?;
+    let name = started["name"].as_str().context("no name")?.to_owned();
+    caller.hang_up(&lab.office)?;
+    interrupt::wait_until(LIMIT, "end of the call", || {
+        Ok((ask::<StatusView>(&appliance, &lab, "status")?.calls_active == 0).then_some(()))
+    })?;
+    let capture = interrupt::wait_until(LIMIT, "the capture to end", || {
+        let list: Vec<CaptureView> = serde_json::from_value(appliance.ask(&lab, &["capture", "list"])?)?;
+        Ok(list.into_iter().next().filter(|capture| capture.state == "ended"))
+    })?;
+    assert_eq!((capture.reason.as_deref(), capture.dropped), (Some("ended with the call"), 0));
+    let file = lab.dir().join("saved.pcapng");
+    appliance.ask(&lab, &["capture", "save", &name, file.to_str().context("a path")?])?;
+    for packet in read(&file)? {
+        assert_eq!((packet.ip_checksum, packet.udp_checksum), (Checksum::Good, Checksum::Good), "{packet:?}");
+    }
+    let fields = [
+        "frame.interface_name",
+        "sip.Method",
+        "sip.Status-Line",
+        "frame.comment",
+        "sip.Call-ID",
+        "sip.CSeq.method",
+        "frame.packet_flags_direction",
+    ];
+    let mut arguments = vec!["-Y", "sip", "-T", "fields", "-E", "occurrence=f"];
+    arguments.extend(fields.iter().flat_map(|field| ["-e", *field]));
+    let said = tshark(&file, &arguments)?;
+    let mut seen = BTreeSet::new();
+    let mut ways = BTreeSet::new();
+    for line in said.lines() {
+        let [interface, method, status, comment, found, about, way] =
+            <[&str; 7]>::try_from(line.split('\t').collect::<Vec<_>>())
+                .map_err(|_| anyhow::anyhow!("{line}"))?;
+        assert_eq!(found, call_id, "a message of another call: {line}");
+        if about == "BYE" {
+            let what = if method.is_empty() { status } else { method };
+            seen.insert([interface.to_owned(), what.to_owned(), comment.to_owned()]);
+            ways.insert((interface.to_owned(), what.to_owned(), way.to_owned()));
+        }
+    }
+    assert_eq!(ways.len(), 8, "each of the two came in and went out on each network:\n{said}");
+    Ok(seen)
+}
+
+fn rows(office: &str, centre: &str) -> BTreeSet<[String; 3]> {
+    let row = |network: &str, what: &str, comment: &str| [network, what, comment].map(str::to_owned);
+    [("office", office), ("centre", centre)]
+        .into_iter()
+        .flat_map(|(network, comment)| {
+            [row(network, "BYE", comment), row(network, "SIP/2.0 200 OK", comment)]
+        })
+        .collect()
+}
+
+#[test]
+fn signalling_by_tcp_is_in_the_capture_with_a_word_of_it() -> Result<()> {
+    let seen = signalling_by("tcp", to_appliance(APPLIANCE_OFFICE).port())?;
+    assert_eq!(seen, rows("SIP over TCP, shown as UDP", "SIP over TCP, shown as UDP"));
+    Ok(())
+}
+
+#[test]
+fn signalling_by_tls_is_in_the_capture_in_clear_with_a_word_of_it() -> Result<()> {
+    let seen = signalling_by("tls", APPLIANCE_TLS)?;
+    assert_eq!(seen, rows("SIP over TLS, shown as UDP in clear", "SIP over TCP, shown as UDP"));
     Ok(())
 }

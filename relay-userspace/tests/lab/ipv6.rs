@@ -10,8 +10,8 @@ use xtask::lab::baresip::{Account, Baresip};
 use xtask::lab::capture::fields;
 use xtask::lab::kamailio::Kamailio;
 use xtask::lab::network::{
-    self, APPLIANCE_CENTRE, APPLIANCE_OFFICE, APPLIANCE_OFFICE_IPV6, OUTER, SERVER, TO_OFFICE, add_ipv6,
-    phone, phone_ipv6,
+    APPLIANCE_CENTRE, APPLIANCE_OFFICE, APPLIANCE_OFFICE_IPV6, OUTER, SERVER, TO_OFFICE, add_ipv6, phone,
+    phone_ipv6,
 };
 use xtask::lab::traffic::{APPLIANCE_SIP, PEER_SIP};
 use xtask::lab::{Capture, Lab, Routes, interrupt};
@@ -36,8 +36,8 @@ fn a_call_between_families(settings: Settings, datapath: &str) -> Result<()> {
     );
     let appliance = Appliance::start_with(&lab, &Settings { tables, ..settings })?;
     let _server = Kamailio::start(&lab, SocketAddrV4::new(SERVER, PEER_SIP))?;
-    let office = Capture::start(&lab.office, network::OUTER, "office", lab.dir())?;
-    let centre = Capture::start(&lab.centre, network::OUTER, "centre", lab.dir())?;
+    let office = Capture::start(&lab.office, OUTER, "office", lab.dir())?;
+    let centre = Capture::start(&lab.centre, OUTER, "centre", lab.dir())?;
     let caller = Baresip::start(&lab, &lab.office, &Account::of(0), to_appliance(APPLIANCE_OFFICE))?;
     let modern = Account { address: phone_ipv6(1).into(), ..Account::of(1) };
     let proxy = SocketAddr::from((APPLIANCE_OFFICE_IPV6, APPLIANCE_SIP));

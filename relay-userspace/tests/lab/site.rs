@@ -85,6 +85,12 @@ impl Site {
         Ok(Self { appliance, server, media: Some(media), lab, settings, _turn: turn })
     }
 
+    /// Starts the appliance again, with what the settings are now.
+    pub(crate) fn start_again(&mut self) -> Result<()> {
+        self.appliance = Appliance::start_with(&self.lab, &self.settings)?;
+        Ok(())
+    }
+
     /// What phones and servers have sent and heard so far: office, then centre.
     pub(crate) fn legs(&self) -> [Vec<Leg>; 2] {
         self.media.as_ref().map(|media| [media[0].legs(), media[1].legs()]).unwrap_or_default()

@@ -16,11 +16,11 @@ use xtask::lab::{Capture, Lab, Routes, interrupt};
 
 use crate::site::{LIMIT, ask, settings, turn};
 
-const USERS: [&str; 2] = ["1001", "1002"];
+pub(crate) const USERS: [&str; 2] = ["1001", "1002"];
 /// Sound that a test waits for in each direction: two seconds.
 const ENOUGH: u64 = 100;
 /// The reference's TLS port.
-const APPLIANCE_TLS: u16 = APPLIANCE_SIP + 1;
+pub(crate) const APPLIANCE_TLS: u16 = APPLIANCE_SIP + 1;
 
 struct Case {
     /// The phones' transport.
@@ -31,7 +31,7 @@ struct Case {
     port: u16,
 }
 
-fn account(lab: &Lab, transport: &'static str, index: u8) -> Account {
+pub(crate) fn account(lab: &Lab, transport: &'static str, index: u8) -> Account {
     let authorities = (transport == "tls").then(|| lab.dir().join("state/tls/own.pem"));
     Account { transport, authorities, ..Account::of(index) }
 }

@@ -1,10 +1,16 @@
 //! Passwords: Argon2id (RFC 9106) with a limit on how many are hashed at a time, for each takes 19 MiB.
+//!
+//! That memory is kept and used again: given back each time, it would stay with the allocator once for each thread that
+//! ever hashed, and whoever guesses passwords would decide how much that is.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use argon2::{
-    Argon2,
-    password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString},
+    Algorithm, Argon2, Block, Params, Version,
+    password_hash::{self, Output, ParamsString, PasswordHash, SaltString},
 };
 use thiserror::Error;
 use tokio::{sync::Semaphore, time::timeout};
@@ -69,6 +75,8 @@ pub fn acceptable_password(name: &str, password: &str) -> Result<(), Weak> {
 #[derive(Debug)]
 pub struct Passwords {
     turns: Arc<Semaphore>,
+    /// The memory of hashes that are done, at most one for each turn.
+    rooms: Arc<Mutex<Vec<Room>>>,
     /// Of a password that nobody knows: what is checked for a name that there is not, so that it takes as long.
     nobody: String,
 }
@@ -77,7 +85,8 @@ impl Default for Passwords {
     fn default() -> Self {
         Self {
             turns: Arc::new(Semaphore::new(AT_A_TIME)),
-            nobody: hash(&format!("{:032x}", rand::random::<u128>())),
+            rooms: Arc::default(),
+            nobody: Room::default().hash(&format!("{:032x}", rand::random::<u128>())),
         }
     }
 }
@@ -88,7 +97,7 @@ impl Passwords {
     /// # Errors
     /// Too many at a time.
     pub async fn hash(&self, password: Zeroizing<String>) -> Result<String, Busy> {
-        self.in_turn(move || hash(&password)).await
+        self.in_turn(move |room| room.hash(&password)).await
     }
 
     /// Whether a password has a hash; `None` is that of somebody who is not there, and takes as long.
@@ -100,20 +109,23 @@ impl Passwords {
             return Ok(false);
         }
         let (exists, against) = (known.is_some(), known.unwrap_or_else(|| self.nobody.clone()));
-        let right = self
-            .in_turn(move || {
-                PasswordHash::new(&against)
-                    .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
-            })
-            .await?;
+        let right = self.in_turn(move |room| room.is_right(&password, &against).unwrap_or(false)).await?;
         Ok(exists && right)
     }
 
-    async fn in_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Room) -> T + Send + 'static,
+    ) -> Result<T, Busy> {
         let turn = timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
         let turn = turn.ok().and_then(Result::ok).ok_or(Busy)?;
+        let rooms = Arc::clone(&self.rooms);
         let result = tokio::task::spawn_blocking(move || {
-            let result = work();
+            let free = rooms.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut room = free.unwrap_or_default();
+            let result = work(&mut room);
+            room.0.fill(Block::default());
+            rooms.lock().unwrap_or_else(PoisonError::into_inner).push(room);
             drop(turn);
             result
         });
@@ -121,11 +133,53 @@ impl Passwords {
     }
 }
 
-/// An empty text for what cannot fail with a salt of this length; it verifies nothing.
-fn hash(password: &str) -> String {
-    let salt = SaltString::encode_b64(&rand::random::<[u8; SALT]>());
-    salt.and_then(|salt| Ok(Argon2::default().hash_password(password.as_bytes(), &salt)?.to_string()))
-        .unwrap_or_default()
+/// The memory of one hash at a time.
+#[derive(Debug, Default)]
+struct Room(Vec<Block>);
+
+impl Room {
+    fn output(
+        &mut self,
+        argon: &Argon2<'_>,
+        password: &str,
+        salt: &[u8],
+        length: usize,
+    ) -> password_hash::Result<Output> {
+        self.0.resize(argon.params().block_count(), Block::default());
+        Output::init_with(length, |out| {
+            Ok(argon.hash_password_into_with_memory(password.as_bytes(), salt, out, &mut self.0[..])?)
+        })
+    }
+
+    /// An empty text for what cannot fail with a salt of this length; it verifies nothing.
+    fn hash(&mut self, password: &str) -> String {
+        let bytes = rand::random::<[u8; SALT]>();
+        let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::DEFAULT);
+        let mut hashed = || -> password_hash::Result<String> {
+            let salt = SaltString::encode_b64(&bytes)?;
+            let output = self.output(&argon, password, &bytes, Params::DEFAULT_OUTPUT_LEN)?;
+            let hash = PasswordHash {
+                algorithm: Algorithm::Argon2id.ident(),
+                version: Some(Version::V0x13.into()),
+                params: ParamsString::try_from(argon.params())?,
+                salt: Some(salt.as_salt()),
+                hash: Some(output),
+            };
+            Ok(hash.to_string())
+        };
+        hashed().unwrap_or_default()
+    }
+
+    /// Whether a password has this hash, with its own parameters; outputs are compared in constant time.
+    fn is_right(&mut self, password: &str, against: &str) -> password_hash::Result<bool> {
+        let hash = PasswordHash::new(against)?;
+        let (Some(salt), Some(expected)) = (hash.salt, hash.hash) else { return Ok(false) };
+        let mut bytes = [0; 64];
+        let salt = salt.decode_b64(&mut bytes)?;
+        let version = hash.version.map(Version::try_from).transpose()?.unwrap_or_default();
+        let argon = Argon2::new(Algorithm::try_from(hash.algorithm)?, version, Params::try_from(&hash)?);
+        Ok(self.output(&argon, password, salt, expected.len())? == expected)
+    }
 }
 
 #[cfg(test)]
@@ -134,6 +188,41 @@ mod tests {
 
     fn secret(text: &str) -> Zeroizing<String> {
         Zeroizing::new(text.to_owned())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn many_checks_take_the_memory_of_as_many_as_there_are_at_a_time() {
+        let passwords = Arc::new(Passwords::default());
+        for _ in 0..4 {
+            let checks: Vec<_> = (0..3)
+                .map(|_| {
+                    let passwords = Arc::clone(&passwords);
+                    tokio::spawn(async move { passwords.verify(secret("a guess"), None).await })
+                })
+                .collect();
+            for check in checks {
+                assert_eq!(check.await.unwrap(), Ok(false));
+            }
+        }
+        let rooms = passwords.rooms.lock().unwrap();
+        assert!(rooms.len() <= AT_A_TIME, "{}", rooms.len());
+        for room in rooms.iter() {
+            assert_eq!(room.0.len(), Params::DEFAULT.block_count());
+            assert!(room.0.iter().all(|block| block.as_ref().iter().all(|word| *word == 0)), "wiped");
+        }
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_library() {
+        use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+        let own = Room::default().hash("a password");
+        let parsed = PasswordHash::new(&own).unwrap();
+        Argon2::default().verify_password(b"a password", &parsed).unwrap();
+        let salt = SaltString::encode_b64(b"sixteen bytes...").unwrap();
+        let theirs = Argon2::default().hash_password(b"a password", &salt).unwrap().to_string();
+        assert_eq!(Room::default().is_right("a password", &theirs), Ok(true));
+        assert_eq!(Room::default().is_right("another one", &theirs), Ok(false));
+        assert!(Room::default().is_right("a password", "no hash").is_err());
     }
 
     #[tokio::test]

@@ -98,7 +98,10 @@ pub(super) fn target(method: &Method, uri: &Uri) -> Result<String, Refusal> {
     let decoded = decode(target);
     let path = decode(uri.path());
     // The servers' own reading of a path can differ: what could mean something else anywhere is not passed on.
-    let leads_out = path.split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| segment == b"..");
+    // A segment may have parameters after a semicolon (RFC 3986 section 3.3), which some servers drop before they look.
+    let leads_out = path
+        .split(|byte| matches!(byte, b'/' | b'\\'))
+        .any(|segment| segment.split(|byte| *byte == b';').next() == Some(b".."));
     if leads_out || decoded.iter().any(u8::is_ascii_control) {
         return Err(Refusal::Path);
     }
@@ -204,6 +207,8 @@ mod tests {
             (Method::OPTIONS, "*", Err(Refusal::Method)),
             (Method::DELETE, "/a", Err(Refusal::Method)),
             (Method::GET, "*", Err(Refusal::Path)),
+            (Method::GET, "/a/..;x=1/b", Err(Refusal::Path)),
+            (Method::GET, "/a/%2e.%3b/b", Err(Refusal::Path)),
         ] {
             assert_eq!(target(&method, &uri.parse().unwrap()), expected, "{method} {uri}");
         }

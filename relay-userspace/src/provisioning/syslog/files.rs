@@ -79,7 +79,8 @@ impl Files {
                 0
             }
         };
-        if size > 0 && size + text.len() as u64 > self.file_bytes {
+        let rotated = size > 0 && size + text.len() as u64 > self.file_bytes;
+        if rotated {
             fs::rename(&path, self.directory.join(format!("{phone}.log.1")))?;
         }
         let mut file = OpenOptions::new()
@@ -88,7 +89,10 @@ impl Files {
             .mode(PRIVATE_FILE)
             .custom_flags(libc::O_NOFOLLOW)
             .open(&path)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(text.as_bytes()).inspect_err(|_| {
+            // Half a line would make one with the next, whenever the disk takes that.
+            let _ = file.set_len(if rotated { 0 } else { size });
+        })?;
         self.written += text.len() as u64;
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use syslog_loose::{Protocol, Variant, parse_message};
 
-use crate::{metrics::names, provisioning::phones::escaped};
+use crate::{log::escaped, metrics::names};
 
 /// Characters of a line that are kept: what every receiver should take (RFC 5424 section 6.1).
 const MOST_TEXT: usize = 2048;

@@ -98,6 +98,7 @@ impl Transactions {
         let end = Some(now + self.timers.patience(client.invite, transport));
         self.deadlines.set(Timer::ClientEnd(id, kind), &mut client.end, end);
         self.out.push_back(client.transmit(client.payload.clone()));
+        self.bytes += client.held_bytes();
         self.clients.insert((id, kind), client);
     }
 
@@ -109,7 +110,10 @@ impl Transactions {
             return;
         }
         match client.state {
-            State::Calling => client.cancel = Cancel::Wanted(headers.to_vec()),
+            State::Calling => {
+                self.bytes += headers.len();
+                client.cancel = Cancel::Wanted(headers.to_vec());
+            }
             State::Proceeding => self.send_cancel(now, id.0, headers),
             State::Completed | State::Accepted => {}
         }
@@ -177,12 +181,14 @@ impl Transactions {
         if matches!(client.cancel, Cancel::Wanted(_))
             && let Cancel::Wanted(headers) = std::mem::replace(&mut client.cancel, Cancel::Sent)
         {
+            self.bytes -= headers.len();
             self.send_cancel(now, id, &headers);
         }
     }
 
     fn last_response(&mut self, now: Instant, id: u64, kind: Kind, status: u16, message: &Message) {
         let Some(client) = self.clients.get_mut(&(id, kind)) else { return };
+        self.bytes -= client.held_bytes();
         self.deadlines.set(Timer::ClientRepeat(id, kind), &mut client.repeat, None);
         let wait = if !client.invite {
             client.state = State::Completed;
@@ -201,6 +207,7 @@ impl Transactions {
             Timers::absorbing(self.timers.timeout(), client.hop.transport) // D
         };
         client.payload = Bytes::new();
+        self.bytes += client.held_bytes();
         self.deadlines.set(Timer::ClientEnd(id, kind), &mut client.end, Some(now + wait));
     }
 
@@ -223,6 +230,7 @@ impl Transactions {
     /// The peer of a request cannot be reached.
     pub(super) fn client_unreachable(&mut self, id: u64, kind: Kind) {
         let Some(mut client) = self.clients.remove(&(id, kind)) else { return };
+        self.bytes -= client.held_bytes();
         self.deadlines.set(Timer::ClientRepeat(id, kind), &mut client.repeat, None);
         self.deadlines.set(Timer::ClientEnd(id, kind), &mut client.end, None);
         if kind == Kind::Request {
@@ -234,6 +242,7 @@ impl Transactions {
     /// Timers B, F (no final response), D, K, M (enough of absorbing).
     pub(super) fn client_end(&mut self, _now: Instant, id: u64, kind: Kind) {
         let Some(mut client) = self.clients.remove(&(id, kind)) else { return };
+        self.bytes -= client.held_bytes();
         self.deadlines.set(Timer::ClientRepeat(id, kind), &mut client.repeat, None);
         if kind == Kind::Cancel {
             return;
@@ -260,6 +269,12 @@ impl Client {
             end: None,
             interval: Duration::ZERO,
         }
+    }
+
+    /// Bytes of the messages that are kept.
+    fn held_bytes(&self) -> usize {
+        let cancel = if let Cancel::Wanted(headers) = &self.cancel { headers.len() } else { 0 };
+        self.payload.len() + self.ack.as_ref().map_or(0, Bytes::len) + cancel
     }
 
     pub(super) fn hop(&self) -> Hop {

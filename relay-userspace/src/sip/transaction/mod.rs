@@ -15,6 +15,7 @@ mod tests;
 
 use std::{
     collections::{HashMap, VecDeque},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -174,11 +175,39 @@ enum Timer {
     ClientEnd(u64, Kind),
 }
 
+/// How many transactions there may be, and how much they may keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Server and client transactions together.
+    pub count: usize,
+    /// Bytes of the messages that they keep.
+    pub bytes: usize,
+}
+
+/// What of the limits the peers of an address may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// All: a server speaks for everybody.
+    Whole,
+    /// Half: one phone, or all phones behind one address translator, must leave room for the others.
+    Half,
+}
+
+/// What is kept for requests of one address.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    count: usize,
+    bytes: usize,
+}
+
 /// All transactions of the appliance.
 #[derive(Debug)]
 pub struct Transactions {
     timers: Timers,
-    limit: usize,
+    limits: Limits,
+    /// Bytes that all transactions keep.
+    bytes: usize,
+    by_source: HashMap<IpAddr, Held>,
     secret: [u64; 2],
     next_id: u64,
     servers: HashMap<u64, Server>,
@@ -192,12 +221,14 @@ pub struct Transactions {
 }
 
 impl Transactions {
-    /// None yet. `limit` bounds their number; `secret` makes branches unguessable and differs with each run.
+    /// None yet. `secret` makes branches unguessable and differs with each run.
     #[must_use]
-    pub fn new(timers: Timers, limit: usize, secret: [u64; 2]) -> Self {
+    pub fn new(timers: Timers, limits: Limits, secret: [u64; 2]) -> Self {
         Self {
             timers,
-            limit,
+            limits,
+            bytes: 0,
+            by_source: HashMap::new(),
             secret,
             next_id: 1,
             servers: HashMap::new(),
@@ -231,6 +262,21 @@ impl Transactions {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bytes of the messages that they keep.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether there is no room for a request from this address.
+    fn is_full(&self, source: IpAddr, share: Share) -> bool {
+        let Limits { count, bytes } = self.limits;
+        let held = self.by_source.get(&source).copied().unwrap_or_default();
+        self.len() >= count
+            || self.bytes >= bytes
+            || (share == Share::Half && (held.count >= count / 2 || held.bytes >= bytes / 2))
     }
 
     /// When [`Transactions::handle_timeout`] has to be called.

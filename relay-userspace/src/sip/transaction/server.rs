@@ -1,10 +1,13 @@
 //! Server transactions. RFC 3261 17.2, RFC 6026 7.1.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
-use super::{Event, Hop, Incoming, ServerId, Timer, Timers, Transactions, Transmit};
+use super::{Event, Hop, Incoming, ServerId, Share, Timer, Timers, Transactions, Transmit};
 use crate::sip::wire::{self, Message, Method, Reply};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +43,14 @@ impl Transactions {
     /// Takes a request that came from `source`.
     ///
     /// An INVITE is answered 100 at once: it stops the peer's retransmissions whatever the next hop does, and the
-    /// 200 ms of RFC 3261 17.2.1 would only spare a message.
-    pub fn receive_request(&mut self, now: Instant, source: Hop, message: &Message) -> Incoming {
+    /// 200 ms of RFC 3261 17.2.1 would only spare a message. `share` is what of the limits its sender may take.
+    pub fn receive_request(
+        &mut self,
+        now: Instant,
+        source: Hop,
+        message: &Message,
+        share: Share,
+    ) -> Incoming {
         let method = message.method();
         let mut key = std::mem::take(&mut self.key);
         write_key(&mut key, source, message, method);
@@ -53,26 +62,25 @@ impl Transactions {
                 self.repeat_last(id);
                 Incoming::Absorbed
             }
-            (None, _) if self.len() >= self.limit => Incoming::Full,
+            (None, _) if self.is_full(source.address.ip(), share) => Incoming::Full,
             (None, _) => {
                 let id = self.id();
                 self.server_keys.insert(key.as_slice().into(), id);
-                self.servers.insert(
-                    id,
-                    Server {
-                        state: State::Proceeding,
-                        invite: method == &Method::Invite,
-                        method: method.as_label(),
-                        key: key.as_slice().into(),
-                        reply_to: super::reply_to(source, message),
-                        source,
-                        request: Some(Box::new(message.clone())),
-                        last: None,
-                        repeat: None,
-                        end: None,
-                        interval: self.timers.t1,
-                    },
-                );
+                let server = Server {
+                    state: State::Proceeding,
+                    invite: method == &Method::Invite,
+                    method: method.as_label(),
+                    key: key.as_slice().into(),
+                    reply_to: super::reply_to(source, message),
+                    source,
+                    request: Some(Box::new(message.clone())),
+                    last: None,
+                    repeat: None,
+                    end: None,
+                    interval: self.timers.t1,
+                };
+                self.hold(&server);
+                self.servers.insert(id, server);
                 if method == &Method::Cancel {
                     write_key(&mut key, source, message, &Method::Invite);
                     Incoming::Cancel(ServerId(id), self.server_keys.get(&key[..]).copied().map(ServerId))
@@ -104,6 +112,43 @@ impl Transactions {
 
     /// Sends a response, provisional or final. After a final one only further 2xx to an INVITE still go out.
     pub fn respond(&mut self, now: Instant, id: ServerId, status: u16, payload: Bytes) {
+        let Some((source, before)) = self.weigh(id) else { return };
+        self.send_response(now, id, status, payload);
+        let after = self.weigh(id).map_or(before, |(_, after)| after);
+        self.bytes = self.bytes - before + after;
+        if let Some(held) = self.by_source.get_mut(&source) {
+            held.bytes = held.bytes - before + after;
+        }
+    }
+
+    /// Whose a transaction is, and how many bytes it keeps.
+    fn weigh(&self, id: ServerId) -> Option<(IpAddr, usize)> {
+        self.servers.get(&id.0).map(|server| (server.source.address.ip(), server.held_bytes()))
+    }
+
+    /// Enters what a transaction keeps.
+    fn hold(&mut self, server: &Server) {
+        let bytes = server.held_bytes();
+        self.bytes += bytes;
+        let held = self.by_source.entry(server.source.address.ip()).or_default();
+        held.count += 1;
+        held.bytes += bytes;
+    }
+
+    /// Takes it off again.
+    fn let_go(&mut self, server: &Server) {
+        let (source, bytes) = (server.source.address.ip(), server.held_bytes());
+        self.bytes -= bytes;
+        if let Some(held) = self.by_source.get_mut(&source) {
+            held.count -= 1;
+            held.bytes -= bytes;
+            if held.count == 0 {
+                self.by_source.remove(&source);
+            }
+        }
+    }
+
+    fn send_response(&mut self, now: Instant, id: ServerId, status: u16, payload: Bytes) {
         let Some(server) = self.servers.get_mut(&id.0) else { return };
         let success = server.invite && (200..300).contains(&status);
         match server.state {
@@ -183,12 +228,19 @@ impl Transactions {
         if let Some(mut server) = self.servers.remove(&id) {
             self.deadlines.set(Timer::ServerRepeat(id), &mut server.repeat, None);
             self.server_keys.remove(&server.key);
+            self.let_go(&server);
             self.events.push_back(Event::ServerGone(ServerId(id)));
         }
     }
 }
 
 impl Server {
+    /// Bytes of the messages that are kept.
+    fn held_bytes(&self) -> usize {
+        self.request.as_ref().map_or(0, |request| request.held_bytes())
+            + self.last.as_ref().map_or(0, |(_, payload)| payload.len())
+    }
+
     fn transmit(&self, status: u16, payload: Bytes) -> Transmit {
         Transmit { hop: self.reply_to, payload, method: self.method, status: Some(status) }
     }

@@ -12,6 +12,10 @@ fn hop() -> Hop {
     Hop::udp(NetworkId(0), "192.0.2.11:5060".parse().unwrap())
 }
 
+fn limits(count: usize) -> Limits {
+    Limits { count, bytes: usize::MAX }
+}
+
 fn request(method: &str, branch: &str) -> Message {
     request_to(method, branch, "")
 }
@@ -25,7 +29,7 @@ fn request_to(method: &str, branch: &str, to_tag: &str) -> Message {
 }
 
 fn machine() -> (Transactions, Instant) {
-    (Transactions::new(Timers::default(), 100, [1, 2]), Instant::now())
+    (Transactions::new(Timers::default(), limits(100), [1, 2]), Instant::now())
 }
 
 /// The statuses or methods of what is sent from `from` for `length`, with the time of each in milliseconds.
@@ -145,7 +149,7 @@ fn a_loop_mark_is_read_back_only_from_a_branch_of_ours() {
     let (mut machine, _) = machine();
     let (_, branch) = machine.reserve(42);
     assert_eq!(machine.loop_mark(branch.as_bytes()), Some(42));
-    let other = Transactions::new(Timers::default(), 1, [3, 4]);
+    let other = Transactions::new(Timers::default(), limits(1), [3, 4]);
     assert_eq!(other.loop_mark(branch.as_bytes()), None);
     assert_eq!(machine.loop_mark(b"z9hG4bKother"), None);
 }
@@ -154,8 +158,8 @@ fn a_loop_mark_is_read_back_only_from_a_branch_of_ours() {
 fn an_invite_is_answered_100_and_its_failure_repeated_until_the_ack() {
     let (mut machine, now) = machine();
     let invite = request("INVITE", ";branch=z9hG4bK1");
-    let Incoming::New(id) = machine.receive_request(now, hop(), &invite) else { panic!() };
-    assert!(matches!(machine.receive_request(now, hop(), &invite), Incoming::Absorbed));
+    let Incoming::New(id) = machine.receive_request(now, hop(), &invite, Share::Whole) else { panic!() };
+    assert!(matches!(machine.receive_request(now, hop(), &invite, Share::Whole), Incoming::Absorbed));
     machine.reply(now, id, &Reply::new(486, b"t"));
     machine.reply(now, id, &Reply::new(503, b"t"));
     let seen = play(&mut machine, now, MS(4_000));
@@ -163,8 +167,8 @@ fn an_invite_is_answered_100_and_its_failure_repeated_until_the_ack() {
     assert_eq!(times(&seen, "486"), [0, 500, 1500, 2500, 3500]);
     let ack = request_to("ACK", ";branch=z9hG4bK1", ";tag=t");
     let later = now + MS(4_000);
-    assert!(matches!(machine.receive_request(later, hop(), &ack), Incoming::AckOfFailure));
-    assert!(matches!(machine.receive_request(later, hop(), &invite), Incoming::Absorbed));
+    assert!(matches!(machine.receive_request(later, hop(), &ack, Share::Whole), Incoming::AckOfFailure));
+    assert!(matches!(machine.receive_request(later, hop(), &invite, Share::Whole), Incoming::Absorbed));
     assert_eq!(play(&mut machine, later, MS(5_000)), []);
     assert_eq!(machine.poll_event(), Some(Event::ServerGone(id)));
     assert!(machine.is_empty());
@@ -173,7 +177,8 @@ fn an_invite_is_answered_100_and_its_failure_repeated_until_the_ack() {
 #[test]
 fn an_ack_that_never_comes_ends_with_timer_h() {
     let (mut machine, now) = machine();
-    let Incoming::New(id) = machine.receive_request(now, hop(), &request("INVITE", ";branch=z9hG4bK1"))
+    let Incoming::New(id) =
+        machine.receive_request(now, hop(), &request("INVITE", ";branch=z9hG4bK1"), Share::Whole)
     else {
         panic!()
     };
@@ -187,15 +192,15 @@ fn an_ack_that_never_comes_ends_with_timer_h() {
 fn after_a_success_the_invite_is_absorbed_and_the_ack_goes_on() {
     let (mut machine, now) = machine();
     let invite = request("INVITE", ";branch=z9hG4bK1");
-    let Incoming::New(id) = machine.receive_request(now, hop(), &invite) else { panic!() };
+    let Incoming::New(id) = machine.receive_request(now, hop(), &invite, Share::Whole) else { panic!() };
     for _ in 0..2 {
         machine.respond(now, id, 200, Bytes::from_static(b"200"));
     }
-    assert!(matches!(machine.receive_request(now, hop(), &invite), Incoming::Absorbed));
+    assert!(matches!(machine.receive_request(now, hop(), &invite, Share::Whole), Incoming::Absorbed));
     let same_branch = request_to("ACK", ";branch=z9hG4bK1", ";tag=t");
     let own_branch = request_to("ACK", ";branch=z9hG4bK2", ";tag=t");
     for ack in [same_branch, own_branch] {
-        assert!(matches!(machine.receive_request(now, hop(), &ack), Incoming::AckOfSuccess));
+        assert!(matches!(machine.receive_request(now, hop(), &ack, Share::Whole), Incoming::AckOfSuccess));
     }
     let seen = play(&mut machine, now, MS(32_000));
     assert_eq!(times(&seen, "200"), [0, 0]);
@@ -206,11 +211,11 @@ fn after_a_success_the_invite_is_absorbed_and_the_ack_goes_on() {
 fn a_request_that_came_before_is_answered_as_before() {
     let (mut machine, now) = machine();
     let bye = request("BYE", ";branch=z9hG4bK1");
-    let Incoming::New(id) = machine.receive_request(now, hop(), &bye) else { panic!() };
-    assert!(matches!(machine.receive_request(now, hop(), &bye), Incoming::Absorbed));
+    let Incoming::New(id) = machine.receive_request(now, hop(), &bye, Share::Whole) else { panic!() };
+    assert!(matches!(machine.receive_request(now, hop(), &bye, Share::Whole), Incoming::Absorbed));
     assert_eq!(play(&mut machine, now, MS(0)), []);
     machine.reply(now, id, &Reply::new(200, b"t"));
-    assert!(matches!(machine.receive_request(now, hop(), &bye), Incoming::Absorbed));
+    assert!(matches!(machine.receive_request(now, hop(), &bye, Share::Whole), Incoming::Absorbed));
     assert_eq!(times(&play(&mut machine, now, MS(31_999)), "200"), [0, 0]);
     assert_eq!(machine.len(), 1);
 }
@@ -227,30 +232,87 @@ fn server_transactions_are_told_apart_by_branch_sender_and_method_and_matched_wi
     ];
     for (description, first, first_method, second, second_method, same) in table {
         let (mut machine, now) = machine();
-        machine.receive_request(now, hop(), &request(first_method, first));
-        let incoming = machine.receive_request(now, hop(), &request(second_method, second));
+        machine.receive_request(now, hop(), &request(first_method, first), Share::Whole);
+        let incoming = machine.receive_request(now, hop(), &request(second_method, second), Share::Whole);
         assert_eq!(matches!(incoming, Incoming::Absorbed), same, "{description}");
     }
     let (mut machine, now) = machine();
-    let Incoming::New(invite) = machine.receive_request(now, hop(), &request("INVITE", "")) else { panic!() };
-    let cancel = machine.receive_request(now, hop(), &request("CANCEL", ""));
+    let Incoming::New(invite) = machine.receive_request(now, hop(), &request("INVITE", ""), Share::Whole)
+    else {
+        panic!()
+    };
+    let cancel = machine.receive_request(now, hop(), &request("CANCEL", ""), Share::Whole);
     assert!(matches!(cancel, Incoming::Cancel(_, Some(found)) if found == invite));
     machine.reply(now, invite, &Reply::new(487, b"t"));
-    let ack = machine.receive_request(now, hop(), &request_to("ACK", "", ";tag=t"));
+    let ack = machine.receive_request(now, hop(), &request_to("ACK", "", ";tag=t"), Share::Whole);
     assert!(matches!(ack, Incoming::AckOfFailure));
 }
 
 #[test]
 fn the_number_of_transactions_is_bounded() {
-    let mut machine = Transactions::new(Timers::default(), 2, [1, 2]);
+    let mut machine = Transactions::new(Timers::default(), limits(2), [1, 2]);
     let now = Instant::now();
     for n in 0..2 {
         let request = request("OPTIONS", &format!(";branch=z9hG4bK{n}"));
-        assert!(matches!(machine.receive_request(now, hop(), &request), Incoming::New(_)));
+        assert!(matches!(machine.receive_request(now, hop(), &request, Share::Whole), Incoming::New(_)));
     }
     let request = request("OPTIONS", ";branch=z9hG4bK9");
-    assert!(matches!(machine.receive_request(now, hop(), &request), Incoming::Full));
+    assert!(matches!(machine.receive_request(now, hop(), &request, Share::Whole), Incoming::Full));
     assert_eq!(machine.len(), 2);
+}
+
+/// A request of 40,000 bytes.
+fn large(n: u32) -> Message {
+    let body = "x".repeat(40_000);
+    let small = request("MESSAGE", &format!(";branch=z9hG4bK{n}"));
+    Message::parse(&[small.raw(), body.as_bytes()].concat().into()).unwrap()
+}
+
+#[test]
+fn the_bytes_that_transactions_keep_are_bounded_and_given_back() {
+    let bounded = Limits { count: 100, bytes: 200_000 };
+    let mut machine = Transactions::new(Timers::default(), bounded, [1, 2]);
+    let now = Instant::now();
+    let mut servers = Vec::new();
+    for n in 0.. {
+        match machine.receive_request(now, hop(), &large(n), Share::Whole) {
+            Incoming::New(id) => servers.push(id),
+            Incoming::Full => break,
+            other => panic!("{other:?}"),
+        }
+        let (client, branch) = machine.reserve(7);
+        machine.send_request(now, client, branch, hop(), &Method::Options, large(n).raw().clone());
+    }
+    assert_eq!(servers.len(), 3, "80,000 bytes each");
+    let held = machine.held_bytes();
+    assert!((240_000..250_000).contains(&held), "{held}");
+    // What was answered no longer keeps the request, and there is room again.
+    machine.reply(now, servers[0], &Reply::new(200, b"t"));
+    machine.reply(now, servers[1], &Reply::new(200, b"t"));
+    assert!(machine.held_bytes() < held - 79_000);
+    assert!(matches!(machine.receive_request(now, hop(), &large(9), Share::Whole), Incoming::New(_)));
+    for id in servers {
+        machine.reply(now, id, &Reply::new(200, b"t"));
+    }
+    let last = ServerId(machine.next_id - 1);
+    machine.reply(now, last, &Reply::new(200, b"t"));
+    machine.handle_timeout(now + Timers::default().timeout() + MS(1000));
+    assert_eq!((machine.len(), machine.held_bytes(), machine.by_source.len()), (0, 0, 0));
+}
+
+#[test]
+fn one_phone_leaves_room_for_the_others_and_a_server_need_not() {
+    let mut machine = Transactions::new(Timers::default(), limits(10), [1, 2]);
+    let (now, other) = (Instant::now(), Hop::udp(NetworkId(0), "192.0.2.12:5060".parse().unwrap()));
+    let request = |n: u32| request("OPTIONS", &format!(";branch=z9hG4bK{n}"));
+    let mut take = |n, hop, share| match machine.receive_request(now, hop, &request(n), share) {
+        Incoming::New(_) => true,
+        Incoming::Full => false,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((0..10).filter(|n| take(*n, hop(), Share::Half)).count(), 5);
+    assert!(take(20, other, Share::Half), "another phone has its own half");
+    assert_eq!((30..40).filter(|n| take(*n, hop(), Share::Whole)).count(), 4, "all that is left");
 }
 
 proptest! {
@@ -269,18 +331,19 @@ proptest! {
                 1 => for (_, request) in &sent { machine.receive_response(now, &response(request, 180)); },
                 2 => for (_, request) in &sent { machine.receive_response(now, &response(request, 200)); },
                 3 => for (_, request) in &sent { machine.receive_response(now, &response(request, 500)); },
-                4 => for (id, _) in &sent { machine.cancel(now, *id, b""); },
-                5 => if let Incoming::New(id) = machine.receive_request(now, hop(), &request(method, &format!(";branch=z9hG4bK{wait}"))) { servers.push(id); },
+                4 => for (id, _) in &sent { machine.cancel(now, *id, b"Reason: x\r\n"); },
+                5 => if let Incoming::New(id) = machine.receive_request(now, hop(), &request(method, &format!(";branch=z9hG4bK{wait}")), Share::Whole) { servers.push(id); },
                 6 => for id in &servers { machine.reply(now, *id, &Reply::new(200, b"t")); },
                 _ => for id in &servers { machine.reply(now, *id, &Reply::new(486, b"t")); },
             }
         }
-        for (id, _) in &sent { machine.cancel(now, *id, b""); }
+        for (id, _) in &sent { machine.cancel(now, *id, b"Reason: x\r\n"); }
         for (_, request) in &sent { machine.receive_response(now, &response(request, 487)); }
         for id in &servers { machine.reply(now, *id, &Reply::new(486, b"t")); }
         play(&mut machine, now, MS(120_000));
         prop_assert!(machine.is_empty());
         prop_assert_eq!(machine.poll_timeout(), None);
         prop_assert!(machine.server_keys.is_empty());
+        prop_assert_eq!((machine.held_bytes(), machine.by_source.len()), (0, 0));
     }
 }

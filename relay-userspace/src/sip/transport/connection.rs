@@ -7,15 +7,15 @@ use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
-    sync::mpsc,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{
     framing::{Frame, Framer},
+    queue::{Queue, Waiting},
     socket,
-    streams::{Direction, Event, Shared, Step},
+    streams::{Direction, Event, Shared, Step, Why},
 };
 use crate::{net::Transport, sip::Hop};
 
@@ -68,8 +68,8 @@ pub(super) async fn run(
     hop: Hop,
     id: u64,
     origin: Origin,
-    replies: mpsc::Sender<Bytes>,
-    queue: mpsc::Receiver<Bytes>,
+    replies: Queue,
+    queue: Waiting,
 ) {
     let direction = match origin {
         Origin::Connect => Direction::Connected,
@@ -144,9 +144,9 @@ async fn serve(
     hop: Hop,
     direction: Direction,
     stream: Box<dyn Stream>,
-    replies: &mpsc::Sender<Bytes>,
-    queue: mpsc::Receiver<Bytes>,
-) -> (String, bool) {
+    replies: &Queue,
+    queue: Waiting,
+) -> (Why, bool) {
     shared.tell(Event::Connected { hop, direction }).await;
     let (reader, writer) = tokio::io::split(stream);
     let mut used = direction == Direction::Connected;
@@ -162,20 +162,20 @@ async fn read(
     hop: Hop,
     direction: Direction,
     mut reader: impl AsyncRead + Unpin,
-    replies: &mpsc::Sender<Bytes>,
+    replies: &Queue,
     used: &mut bool,
-) -> String {
+) -> Why {
     let mut framer = Framer::default();
-    // Who connects has something to say.
+    // Who connects has something to say; keep-alives alone are nothing.
     let first = if direction == Direction::Accepted { MESSAGE } else { IDLE };
     let mut deadline = Instant::now() + first;
     loop {
         framer.buffer().reserve(READ);
         match timeout_at(deadline, reader.read_buf(framer.buffer())).await {
-            Err(_) if framer.is_partial() => return "the rest of a message did not come".to_owned(),
-            Err(_) => return "nothing was said for too long".to_owned(),
-            Ok(Ok(0)) => return "the peer closed it".to_owned(),
-            Ok(Err(error)) => return error.to_string(),
+            Err(_) if framer.is_partial() => return Why::Slow,
+            Err(_) => return Why::Silent,
+            Ok(Ok(0)) => return Why::Peer,
+            Ok(Err(error)) => return Why::Broken(error.to_string()),
             Ok(Ok(_)) => {}
         }
         let mut whole = false;
@@ -189,34 +189,80 @@ async fn read(
                 Ok(Some(Frame::Ping)) => {
                     whole = true;
                     // RFC 5626 3.5.1. A peer that pings faster than it reads gets fewer answers.
-                    let _ = replies.try_send(Bytes::from_static(b"\r\n"));
+                    let _ = replies.offer(Bytes::from_static(b"\r\n"));
                 }
                 Ok(None) => break,
-                Err(error) => return error.to_string(),
+                Err(error) => return Why::Framing(error),
             }
         }
-        if framer.is_partial() {
-            // From the first byte of a message on it has its time, whatever dribbles in.
-            if whole || deadline > Instant::now() + MESSAGE {
-                deadline = Instant::now() + MESSAGE;
-            }
-        } else {
-            deadline = Instant::now() + IDLE;
-        }
+        deadline = next_deadline(
+            deadline,
+            Instant::now(),
+            Heard { whole, partial: framer.is_partial(), used: *used },
+        );
     }
 }
 
-async fn write(mut writer: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Bytes>) -> String {
-    while let Some(payload) = queue.recv().await {
+/// What a read has brought.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    /// The end of a message or a keep-alive.
+    whole: bool,
+    /// The beginning of a message without its end.
+    partial: bool,
+    /// Whether anything depends on the connection: a message came, or the appliance made it.
+    used: bool,
+}
+
+/// Until when the next byte has to come.
+fn next_deadline(deadline: Instant, now: Instant, heard: Heard) -> Instant {
+    match heard {
+        // From the first byte of a message on it has its time, whatever dribbles in.
+        Heard { partial: true, whole: true, .. } => now + MESSAGE,
+        Heard { partial: true, .. } => deadline.min(now + MESSAGE),
+        Heard { used: true, .. } => now + IDLE,
+        // Keep-alives alone do not keep a connection that nobody uses.
+        Heard { .. } => deadline,
+    }
+}
+
+async fn write(mut writer: impl AsyncWrite + Unpin, mut queue: Waiting) -> Why {
+    while let Some(payload) = queue.next().await {
         let written = async {
             writer.write_all(&payload).await?;
             writer.flush().await
         };
         match timeout(WRITE, written).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return error.to_string(),
-            Err(_) => return "the peer does not read".to_owned(),
+            Ok(Ok(())) => queue.written(payload.len()),
+            Ok(Err(error)) => return Why::Broken(error.to_string()),
+            Err(_) => return Why::Unread,
         }
     }
-    "the appliance closed it".to_owned()
+    Why::Own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_dribbling_nor_keep_alives_win_time() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let connected = start + MESSAGE;
+        let heard = |whole, partial, used| Heard { whole, partial, used };
+        let rows = [
+            ("the first bytes of a first message", connected, 5, heard(false, true, false), connected),
+            ("more of them", connected, 25, heard(false, true, false), connected),
+            ("a keep-alive before any message", connected, 25, heard(true, false, false), connected),
+            ("a message", connected, 5, heard(true, false, true), at(5) + IDLE),
+            ("a keep-alive after it", at(5) + IDLE, 65, heard(true, false, true), at(65) + IDLE),
+            ("the beginning of another", at(65) + IDLE, 70, heard(false, true, true), at(70) + MESSAGE),
+            ("more of it", at(70) + MESSAGE, 90, heard(false, true, true), at(70) + MESSAGE),
+            ("its end and the beginning of a third", at(100), 95, heard(true, true, true), at(95) + MESSAGE),
+        ];
+        for (description, deadline, now, heard, expected) in rows {
+            assert_eq!(next_deadline(deadline, at(now), heard), expected, "{description}");
+        }
+    }
 }

@@ -80,7 +80,10 @@ impl Framer {
             return Ok(None);
         }
         self.searched = 0;
-        Ok(Some(Frame::Message(self.buffer.split_to(whole).freeze())))
+        // A copy: a message is kept for as long as its transaction, and must not keep the buffer that it was read into.
+        let message = Bytes::copy_from_slice(self.buffer.get(..whole).unwrap_or_default());
+        self.buffer.advance(whole);
+        Ok(Some(Frame::Message(message)))
     }
 
     /// Where the headers end and where the body begins. LF alone ends lines too, as it does in datagrams.

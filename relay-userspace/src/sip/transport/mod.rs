@@ -9,10 +9,11 @@
 
 mod connection;
 mod framing;
+mod queue;
 mod socket;
 mod streams;
 #[cfg(test)]
 mod tests;
 
 pub use framing::{Frame, Framer, FramingError};
-pub use streams::{BindError, Direction, Event, Limits, Listen, Settings, Step, Streams};
+pub use streams::{BindError, Direction, Event, Limits, Listen, Settings, Step, Streams, Why};

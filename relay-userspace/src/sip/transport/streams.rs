@@ -16,6 +16,8 @@ use tracing::{debug, warn};
 
 use super::{
     connection::{self, Origin},
+    framing::FramingError,
+    queue::{self, Queue, Waiting},
     socket,
 };
 use crate::{
@@ -23,8 +25,6 @@ use crate::{
     sip::Hop,
 };
 
-/// Messages that may wait to be written to one connection. A peer that reads nothing for so long is closed.
-const QUEUE: usize = 128;
 /// Messages that may wait for the room above: readers wait with them, and the peers behind TCP's window.
 const EVENTS: usize = 1024;
 /// How long to wait after a connection could not be accepted.
@@ -43,18 +43,21 @@ pub struct Listen {
     pub tls: Option<u16>,
 }
 
-/// How many connections there may be.
+/// How many connections there may be. Those that peers make never take the place of those that the appliance makes:
+/// its way to the servers is not shut by a crowd in the office.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// In all.
-    pub total: usize,
-    /// From one address.
+    /// Made by peers, in all.
+    pub accepted: usize,
+    /// Made by peers from one address.
     pub per_source: usize,
+    /// Made by the appliance.
+    pub connected: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { total: 4096, per_source: 256 }
+        Self { accepted: 4096, per_source: 256, connected: 1024 }
     }
 }
 
@@ -118,6 +121,53 @@ impl Step {
     }
 }
 
+/// Why a connection ended that was one.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Why {
+    /// The peer closed it.
+    #[error("the peer closed it")]
+    Peer,
+    /// The appliance closed it.
+    #[error("the appliance closed it")]
+    Own,
+    /// It broke.
+    #[error("{0}")]
+    Broken(String),
+    /// The end of a message cannot be known.
+    #[error(transparent)]
+    Framing(FramingError),
+    /// The rest of a message did not come in time.
+    #[error("the rest of a message did not come")]
+    Slow,
+    /// Nothing was said for too long.
+    #[error("nothing was said for too long")]
+    Silent,
+    /// What was sent was not taken in time.
+    #[error("the peer does not read")]
+    Unread,
+}
+
+impl Why {
+    /// The names in metrics.
+    pub const LABELS: [&'static str; 8] =
+        ["peer", "own", "broken", "malformed", "too_large", "slow", "silent", "unread"];
+
+    /// The name in metrics.
+    #[must_use]
+    pub fn as_label(&self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Own => "own",
+            Self::Broken(_) => "broken",
+            Self::Framing(FramingError::ContentLength) => "malformed",
+            Self::Framing(FramingError::TooLarge) => "too_large",
+            Self::Slow => "slow",
+            Self::Silent => "silent",
+            Self::Unread => "unread",
+        }
+    }
+}
+
 /// Who opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
@@ -158,7 +208,7 @@ pub enum Event {
         /// Which.
         hop: Hop,
         /// Why.
-        why: String,
+        why: Why,
         /// Whether a message came by it, or the appliance made it: otherwise nothing depends on it.
         used: bool,
     },
@@ -173,15 +223,57 @@ pub enum Event {
     },
 }
 
-pub(super) struct Entry {
+struct Entry {
     id: u64,
-    queue: mpsc::Sender<Bytes>,
+    direction: Direction,
+    queue: Queue,
 }
 
+#[derive(Default)]
 struct Table {
     entries: HashMap<Hop, Entry>,
+    /// Those that peers made, by address, and in all.
     by_source: HashMap<IpAddr, usize>,
+    accepted: usize,
     next_id: u64,
+}
+
+impl Table {
+    fn has_room(&self, hop: Hop, direction: Direction, limits: Limits) -> bool {
+        match direction {
+            Direction::Connected => self.entries.len() - self.accepted < limits.connected,
+            Direction::Accepted => {
+                let held = self.by_source.get(&hop.address.ip()).copied().unwrap_or(0);
+                self.accepted < limits.accepted && held < limits.per_source
+            }
+        }
+    }
+
+    fn insert(&mut self, hop: Hop, direction: Direction, queue: Queue) -> u64 {
+        // A peer that uses its port again before the end of its last connection was noticed.
+        self.remove(hop);
+        self.next_id += 1;
+        self.entries.insert(hop, Entry { id: self.next_id, direction, queue });
+        if direction == Direction::Accepted {
+            self.accepted += 1;
+            *self.by_source.entry(hop.address.ip()).or_default() += 1;
+        }
+        self.next_id
+    }
+
+    fn remove(&mut self, hop: Hop) {
+        let Some(entry) = self.entries.remove(&hop) else { return };
+        if entry.direction == Direction::Accepted {
+            self.accepted -= 1;
+            let source = hop.address.ip();
+            if let Some(held) = self.by_source.get_mut(&source) {
+                *held -= 1;
+                if *held == 0 {
+                    self.by_source.remove(&source);
+                }
+            }
+        }
+    }
 }
 
 /// What all connections share.
@@ -230,7 +322,7 @@ impl Streams {
             server: RwLock::new(Arc::clone(&settings.server)),
             settings,
             names: RwLock::default(),
-            table: Mutex::new(Table { entries: HashMap::new(), by_source: HashMap::new(), next_id: 0 }),
+            table: Mutex::default(),
             events,
         });
         let mut listeners = JoinSet::new();
@@ -245,7 +337,7 @@ impl Streams {
     pub fn send(&self, hop: Hop, payload: Bytes) {
         let table = self.shared.table();
         if let Some(entry) = table.entries.get(&hop) {
-            if let Err(mpsc::error::TrySendError::Full(_)) = entry.queue.try_send(payload) {
+            if entry.queue.offer(payload).is_err() {
                 debug!(%hop, "a peer does not read; the message is lost");
             }
             return;
@@ -333,41 +425,27 @@ impl Shared {
     }
 
     /// Enters a connection; `None` when there are too many.
-    fn enter(&self, hop: Hop) -> Option<(u64, mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>)> {
+    fn enter(&self, hop: Hop, direction: Direction) -> Option<(u64, Queue, Waiting)> {
         let mut table = self.table();
-        let source = hop.address.ip();
-        let limits = self.settings.limits;
-        let held = table.by_source.get(&source).copied().unwrap_or(0);
-        if table.entries.len() >= limits.total || held >= limits.per_source {
+        if !table.has_room(hop, direction, self.settings.limits) {
             return None;
         }
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        table.next_id += 1;
-        let id = table.next_id;
-        if table.entries.insert(hop, Entry { id, queue: sender.clone() }).is_none() {
-            *table.by_source.entry(source).or_default() += 1;
-        }
-        Some((id, sender, receiver))
+        let (queue, waiting) = queue::queue();
+        let id = table.insert(hop, direction, queue.clone());
+        Some((id, queue, waiting))
     }
 
     /// Takes a connection out of the table, unless another has its name by now.
     pub(super) fn leave(&self, hop: Hop, id: u64) {
         let mut table = self.table();
         if table.entries.get(&hop).is_some_and(|entry| entry.id == id) {
-            table.entries.remove(&hop);
-            let source = hop.address.ip();
-            if let Some(held) = table.by_source.get_mut(&source) {
-                *held -= 1;
-                if *held == 0 {
-                    table.by_source.remove(&source);
-                }
-            }
+            table.remove(hop);
         }
     }
 
     fn open(self: &Arc<Self>, hop: Hop, payload: Bytes) {
         let shared = Arc::clone(self);
-        let Some((id, sender, queue)) = self.enter(hop) else {
+        let Some((id, queue, waiting)) = self.enter(hop, Direction::Connected) else {
             tokio::spawn(async move {
                 let error = "there are as many connections as may be".to_owned();
                 shared.tell(Event::Unreachable { hop, step: Step::Limit, error }).await;
@@ -375,8 +453,8 @@ impl Shared {
             return;
         };
         // The queue is new and has room.
-        let _ = sender.try_send(payload);
-        tokio::spawn(connection::run(shared, hop, id, Origin::Connect, sender, queue));
+        let _ = queue.offer(payload);
+        tokio::spawn(connection::run(shared, hop, id, Origin::Connect, queue, waiting));
     }
 
     async fn accept(self: Arc<Self>, network: NetworkId, transport: Transport, listener: TcpListener) {
@@ -390,12 +468,12 @@ impl Shared {
                 }
             };
             let hop = Hop { network, transport, address };
-            let Some((id, sender, queue)) = self.enter(hop) else {
+            let Some((id, queue, waiting)) = self.enter(hop, Direction::Accepted) else {
                 let error = "there are as many connections as may be".to_owned();
                 self.tell(Event::Refused { hop, step: Step::Limit, error }).await;
                 continue;
             };
-            tokio::spawn(connection::run(Arc::clone(&self), hop, id, Origin::Accept(stream), sender, queue));
+            tokio::spawn(connection::run(Arc::clone(&self), hop, id, Origin::Accept(stream), queue, waiting));
         }
     }
 }

@@ -202,7 +202,7 @@ async fn a_connection_carries_messages_both_ways_and_is_used_again() {
     drop(peer);
     match bed.next().await {
         Event::Disconnected { hop: ended, why, used: true } => {
-            assert_eq!((ended, why.as_str()), (hop, "the peer closed it"));
+            assert_eq!((ended, why), (hop, Why::Peer));
         }
         other => panic!("{other:?}"),
     }
@@ -272,12 +272,18 @@ async fn tls_comes_about_only_after_the_certificate_was_trusted() {
 
 #[tokio::test]
 async fn a_peer_that_sends_nonsense_or_too_many_connections_is_turned_away() {
-    let mut bed = bed(Limits { total: 2, per_source: 2 });
+    let mut bed = bed(Limits { accepted: 2, per_source: 2, connected: 1 });
     let mut bad = TcpStream::connect(bed.tcp).await.unwrap();
     bad.write_all(b"A\r\nContent-Length: x\r\n\r\n").await.unwrap();
     assert!(matches!(bed.next().await, Event::Connected { .. }));
     match bed.next().await {
-        Event::Disconnected { why, used: false, .. } => assert_eq!(why, "a Content-Length cannot be read"),
+        Event::Disconnected { why, used: false, .. } => {
+            assert_eq!(why, Why::Framing(FramingError::ContentLength));
+            assert_eq!(
+                (why.as_label(), why.to_string().as_str()),
+                ("malformed", "a Content-Length cannot be read")
+            );
+        }
         other => panic!("{other:?}"),
     }
     let _first = TcpStream::connect(bed.tcp).await.unwrap();
@@ -288,6 +294,28 @@ async fn a_peer_that_sends_nonsense_or_too_many_connections_is_turned_away() {
     let mut third = TcpStream::connect(bed.tcp).await.unwrap();
     assert!(matches!(bed.next().await, Event::Refused { step: Step::Limit, .. }));
     assert_eq!(timeout(LIMIT, third.read(&mut [0; 1])).await.unwrap().unwrap_or(0), 0, "it is closed");
+
+    // The crowd does not shut the appliance's own way out, which has a limit of its own.
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let hop = to(Transport::Tcp, server.local_addr().unwrap());
+    bed.streams.send(hop, Bytes::from_static(b"out"));
+    match bed.next().await {
+        Event::Connected { hop: made, direction: Direction::Connected } => assert_eq!(made, hop),
+        other => panic!("{other:?}"),
+    }
+    let second = to(Transport::Tcp, SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
+    bed.streams.send(second, Bytes::from_static(b"out"));
+    assert!(matches!(bed.next().await, Event::Unreachable { step: Step::Limit, .. }));
+}
+
+#[test]
+fn a_message_that_is_kept_does_not_keep_the_buffer_that_it_was_read_into() {
+    let mut framer = Framer::default();
+    framer.buffer().reserve(64 << 10);
+    framer.buffer().extend_from_slice(OPTIONS.repeat(2).as_bytes());
+    let Some(Frame::Message(first)) = framer.frame().unwrap() else { panic!() };
+    let Some(Frame::Message(_second)) = framer.frame().unwrap() else { panic!() };
+    assert_eq!(first.try_into_mut().unwrap().capacity(), OPTIONS.len());
 }
 
 #[tokio::test]

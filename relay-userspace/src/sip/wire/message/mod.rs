@@ -151,6 +151,12 @@ impl Message {
         &self.raw
     }
 
+    /// Bytes of memory that it takes, its index included.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.raw.len() + self.lines.capacity() * size_of::<Line>()
+    }
+
     /// Request or response.
     #[must_use]
     pub fn start(&self) -> &StartLine {
