@@ -15,7 +15,7 @@ use aya_ebpf::{
 use aya_log_ebpf::info;
 use relay_ebpf::{
     Flow, FlowStats, LocalAddresses, NextHop, PortEntry, Reason,
-    headers::PROTOCOL_UDP,
+    headers::{Ipv6Address, PROTOCOL_UDP},
     relay::{Environment, Way, Wire},
     tables::{IPV6_SOCKETS, Latency, RTCP_COPY, RtcpCopy, port_index},
 };
@@ -115,12 +115,12 @@ impl Environment for XdpEnvironment {
     }
 
     #[inline(always)]
-    fn flow(&self, slot: u32) -> Option<&Flow> {
+    fn flow(&self, slot: u32) -> Option<&'static Flow> {
         FLOWS.get(slot)
     }
 
     #[inline(always)]
-    fn next_hop(&self, index: u32) -> Option<&NextHop> {
+    fn next_hop(&self, index: u32) -> Option<&'static NextHop> {
         NEXT_HOPS.get(index)
     }
 
@@ -205,7 +205,7 @@ pub fn steer(ctx: &SkLookupContext) {
             AF_INET => (local.place((*ctx.lookup).local_ip4.to_ne_bytes()), 0),
             AF_INET6 => {
                 let [a, b, c, d] = (*ctx.lookup).local_ip6;
-                (local.place_ipv6(joined(a, b, c, d)), IPV6_SOCKETS)
+                (local.place_ipv6(&Ipv6Address::new(joined(a, b, c, d))), IPV6_SOCKETS)
             }
             _ => return,
         }

@@ -94,6 +94,50 @@ impl Ipv4 {
     }
 }
 
+/// An IPv6 address as it stands on the wire, in halves that are read and written as words: sixteen bytes in one piece
+/// would be copied byte by byte.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
+#[repr(C)]
+pub struct Ipv6Address {
+    /// The network's half.
+    pub high: [u8; 8],
+    /// The interface's half.
+    pub low: [u8; 8],
+}
+
+impl Ipv6Address {
+    /// From its octets.
+    #[must_use]
+    pub const fn new(octets: [u8; 16]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = octets;
+        Self { high: [a, b, c, d, e, f, g, h], low: [i, j, k, l, m, n, o, p] }
+    }
+
+    /// Whether this is the same address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is(&self, other: &Self) -> bool {
+        u64::from_ne_bytes(self.high) == u64::from_ne_bytes(other.high)
+            && u64::from_ne_bytes(self.low) == u64::from_ne_bytes(other.low)
+    }
+
+    /// Whether this is `::`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_unspecified(&self) -> bool {
+        u64::from_ne_bytes(self.high) | u64::from_ne_bytes(self.low) == 0
+    }
+
+    /// Becomes another address.
+    #[inline(always)]
+    pub const fn set(&mut self, other: &Self) {
+        self.high = other.high;
+        self.low = other.low;
+    }
+}
+
 /// An IPv6 header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -107,9 +151,9 @@ pub struct Ipv6 {
     /// Hop limit.
     pub hop_limit: u8,
     /// Source address.
-    pub source: [u8; 16],
+    pub source: Ipv6Address,
     /// Destination address.
-    pub destination: [u8; 16],
+    pub destination: Ipv6Address,
 }
 
 impl Ipv6 {

@@ -24,8 +24,7 @@ use crate::{
     rtp::{Payload, PayloadStart, RTP_LENGTH, RtpHeader, classify},
     stats::FlowStats,
     tables::{
-        Flow, FlowKind, FlowState, LocalAddresses, NextHop, PortEntry, RTCP_COPY, halves, is_sampled,
-        port_index,
+        Flow, FlowKind, FlowState, LocalAddresses, NextHop, PortEntry, RTCP_COPY, is_sampled, port_index,
     },
 };
 
@@ -55,10 +54,10 @@ pub trait Environment {
     fn local_addresses(&self) -> Option<&LocalAddresses>;
     /// The port entry at an index of [`port_index`].
     fn port(&self, index: u32) -> Option<PortEntry>;
-    /// The flow in a slot.
-    fn flow(&self, slot: u32) -> Option<&Flow>;
+    /// The flow in a slot. The tables outlive every packet, and borrowing from them leaves the frame to be written.
+    fn flow(&self, slot: u32) -> Option<&'static Flow>;
     /// A next hop.
-    fn next_hop(&self, index: u32) -> Option<&NextHop>;
+    fn next_hop(&self, index: u32) -> Option<&'static NextHop>;
     /// Changes a flow's statistics.
     fn with_stats(&self, index: u32, change: impl FnOnce(&mut FlowStats));
     /// The monotonic clock in nanoseconds. Reading it costs more than the rewrite: once a packet.
@@ -89,6 +88,13 @@ pub trait Headers: Wire + Copy {
     /// Bytes of the IP header.
     const IP_LENGTH: usize;
 
+    /// The place of its destination among our own addresses.
+    ///
+    /// # Errors
+    /// The reason why it is no UDP packet for one of them that can be looked at further.
+    fn place(&self, local: Option<&LocalAddresses>) -> Result<u32, Reason>;
+    /// Why a packet that is too short for these headers at `ip` is not for us.
+    fn short_packet<E: Environment>(env: &E, ip: usize) -> Reason;
     /// The UDP header.
     fn udp(&self) -> &Udp;
     /// Bytes of the packet by the IP header.
@@ -99,8 +105,9 @@ pub trait Headers: Wire + Copy {
     fn class(&self) -> u8;
     /// Time to live, or hop limit.
     fn hops(&self) -> u8;
-    /// The headers as they leave in the same family.
-    fn rewritten(&self, flow: &Flow) -> Self;
+    /// Makes them what they leave as in the same family. Touches only what changes: on the kernel's byte-aligned view
+    /// of a packet everything else would be copied byte by byte.
+    fn rewrite(&mut self, flow: &Flow);
     /// The headers as they leave in the other family.
     fn translated(&self, flow: &Flow) -> Self::Other;
 }
@@ -113,13 +120,13 @@ pub trait Headers: Wire + Copy {
 pub fn relay<E: Environment>(env: &mut E) -> Result<Way, Reason> {
     let ethernet: &Ethernet = env.read(0).ok_or(Reason::Truncated)?;
     match ethernet.ethertype {
-        ETHERTYPE_IPV4 => relay_ipv4::<ETHERNET_LENGTH, E>(env),
-        ETHERTYPE_IPV6 => relay_ipv6::<ETHERNET_LENGTH, E>(env),
+        ETHERTYPE_IPV4 => carry::<ETHERNET_LENGTH, Ipv4Udp, E>(env),
+        ETHERTYPE_IPV6 => carry::<ETHERNET_LENGTH, Ipv6Udp, E>(env),
         ETHERTYPE_VLAN => {
             let tag: &VlanTag = env.read(ETHERNET_LENGTH).ok_or(Reason::Truncated)?;
             match tag.ethertype {
-                ETHERTYPE_IPV4 => relay_ipv4::<TAGGED, E>(env),
-                ETHERTYPE_IPV6 => relay_ipv6::<TAGGED, E>(env),
+                ETHERTYPE_IPV4 => carry::<TAGGED, Ipv4Udp, E>(env),
+                ETHERTYPE_IPV6 => carry::<TAGGED, Ipv6Udp, E>(env),
                 ETHERTYPE_VLAN | ETHERTYPE_QINQ => Err(Reason::StackedVlan),
                 _ => Err(Reason::NotIp),
             }
@@ -129,49 +136,11 @@ pub fn relay<E: Environment>(env: &mut E) -> Result<Way, Reason> {
     }
 }
 
-/// The same for a packet whose IPv4 header stands at `IP`.
+/// The same for a packet whose IP header stands at `IP`.
 #[inline(always)]
-fn relay_ipv4<const IP: usize, E: Environment>(env: &mut E) -> Result<Way, Reason> {
-    let Some(headers) = env.read::<Ipv4Udp>(IP) else {
-        return Err(short_packet(env.read::<Ipv4>(IP)));
-    };
-    if headers.ip.version_and_length != IPV4_WITHOUT_OPTIONS {
-        return Err(other_header(headers.ip.version_and_length));
-    }
-    if headers.ip.protocol != PROTOCOL_UDP {
-        return Err(Reason::NotUdp);
-    }
-    let places = env.local_addresses().ok_or(Reason::NoFlow)?;
-    let place = places.place(headers.ip.destination).ok_or(Reason::NoFlow)?;
-    if headers.ip.is_fragment() {
-        return Err(Reason::Fragment);
-    }
-    carry::<IP, Ipv4Udp, E>(env, place)
-}
-
-/// The same for a packet whose IPv6 header stands at `IP`.
-#[inline(always)]
-fn relay_ipv6<const IP: usize, E: Environment>(env: &mut E) -> Result<Way, Reason> {
-    let Some(ip) = env.read::<Ipv6>(IP) else { return Err(Reason::Truncated) };
-    if ip.version() != IPV6_VERSION {
-        return Err(Reason::NotIp);
-    }
-    let places = env.local_addresses().ok_or(Reason::NoFlow)?;
-    let place = places.place_ipv6(ip.destination).ok_or(Reason::NoFlow)?;
-    if ip.next_header != PROTOCOL_UDP {
-        return Err(match ip.next_header {
-            IPV6_FRAGMENT => Reason::Fragment,
-            extension if IPV6_EXTENSIONS.contains(&extension) => Reason::IpOptions,
-            _ => Reason::NotUdp,
-        });
-    }
-    carry::<IP, Ipv6Udp, E>(env, place)
-}
-
-/// The same for UDP to one of our own addresses.
-#[inline(always)]
-fn carry<const IP: usize, H: Headers, E: Environment>(env: &mut E, place: u32) -> Result<Way, Reason> {
-    let headers: &H = env.read(IP).ok_or(Reason::Truncated)?;
+fn carry<const IP: usize, H: Headers, E: Environment>(env: &mut E) -> Result<Way, Reason> {
+    let Some(headers) = env.read::<H>(IP) else { return Err(H::short_packet(env, IP)) };
+    let place = headers.place(env.local_addresses())?;
     let udp = headers.udp();
     let entry = env.port(port_index(place, udp.destination)).ok_or(Reason::NoFlow)?;
     if entry.generation == 0 {
@@ -229,8 +198,6 @@ fn carry<const IP: usize, H: Headers, E: Environment>(env: &mut E, place: u32) -
         return Err(Reason::ExceedsMtu);
     }
 
-    let way = Way { interface: hop.interface, device: hop.device };
-    let tag = (hop.tagged != 0).then_some(hop.tag);
     let now_ns = env.now_ns();
     let dscp = headers.class() >> crate::headers::DSCP_SHIFT;
     env.with_stats(flow.stats, |stats| {
@@ -242,36 +209,57 @@ fn carry<const IP: usize, H: Headers, E: Environment>(env: &mut E, place: u32) -
         env.copy_rtcp(payload, payload_length.min(RTCP_COPY), flow.stats, now_ns);
     }
 
-    let ethernet =
-        Ethernet { destination: destination.address(), source: source.address(), ethertype: ETHERTYPE_VLAN };
-    if leaves_as_ipv6 == H::IPV6 {
-        let rewritten = headers.rewritten(flow);
-        put::<IP, H, H, E>(env, ethernet, tag, &rewritten)?;
+    let same_family = leaves_as_ipv6 == H::IPV6;
+    let (is_tagged, control) = (hop.tagged != 0, hop.tag);
+    if same_family && is_tagged == (IP == TAGGED) {
+        // The way that almost every packet goes: nothing moves.
+        env.write::<H>(IP).ok_or(Reason::Truncated)?.rewrite(flow);
+        if is_tagged {
+            env.write::<VlanTag>(ETHERNET_LENGTH).ok_or(Reason::Truncated)?.control = control;
+        }
+        let ethernet: &mut Ethernet = env.write(0).ok_or(Reason::Truncated)?;
+        ethernet.destination = destination.address();
+        ethernet.source = source.address();
     } else {
-        let translated = headers.translated(flow);
-        put::<IP, H, H::Other, E>(env, ethernet, tag, &translated)?;
+        let ethernet = Ethernet {
+            destination: destination.address(),
+            source: source.address(),
+            ethertype: ETHERTYPE_VLAN,
+        };
+        let came = (IP + size_of::<H>()) as i32;
+        let tag = is_tagged.then_some(control);
+        if same_family {
+            let mut rewritten = *headers;
+            rewritten.rewrite(flow);
+            put(env, came, ethernet, tag, rewritten)?;
+        } else {
+            put(env, came, ethernet, tag, headers.translated(flow))?;
+        }
     }
     if is_sampled(now_ns) {
         env.sample(env.now_ns().wrapping_sub(now_ns));
     }
-    Ok(way)
+    Ok(Way { interface: hop.interface, device: hop.device })
 }
 
-/// Puts the headers that a packet leaves with in the place of those that it came with.
+/// Puts the headers that a packet leaves with in the place of those that it came with, which were `came` bytes.
+///
+/// Inlined, though it is long: headers that went through memory here would lie on the stack as the kernel does not
+/// want them aligned there.
 #[inline(always)]
-fn put<const IP: usize, H: Headers, O: Headers, E: Environment>(
+fn put<O: Headers, E: Environment>(
     env: &mut E,
+    came: i32,
     ethernet: Ethernet,
     tag: Option<[u8; 2]>,
-    headers: &O,
+    headers: O,
 ) -> Result<(), Reason> {
-    let came = (IP + size_of::<H>()) as i32;
     let Some(control) = tag else {
         let leaves = (ETHERNET_LENGTH + size_of::<O>()) as i32;
         if leaves != came && !env.resize(leaves - came) {
             return Err(Reason::SendFailed);
         }
-        *env.write::<O>(ETHERNET_LENGTH).ok_or(Reason::Truncated)? = *headers;
+        *env.write::<O>(ETHERNET_LENGTH).ok_or(Reason::Truncated)? = headers;
         *env.write::<Ethernet>(0).ok_or(Reason::Truncated)? =
             Ethernet { ethertype: O::ETHERTYPE, ..ethernet };
         return Ok(());
@@ -280,7 +268,7 @@ fn put<const IP: usize, H: Headers, O: Headers, E: Environment>(
     if leaves != came && !env.resize(leaves - came) {
         return Err(Reason::SendFailed);
     }
-    *env.write::<O>(TAGGED).ok_or(Reason::Truncated)? = *headers;
+    *env.write::<O>(TAGGED).ok_or(Reason::Truncated)? = headers;
     *env.write::<VlanTag>(ETHERNET_LENGTH).ok_or(Reason::Truncated)? =
         VlanTag { control, ethertype: O::ETHERTYPE };
     *env.write::<Ethernet>(0).ok_or(Reason::Truncated)? = ethernet;
@@ -348,6 +336,30 @@ impl Headers for Ipv4Udp {
     const IP_LENGTH: usize = IPV4_LENGTH;
 
     #[inline(always)]
+    fn place(&self, local: Option<&LocalAddresses>) -> Result<u32, Reason> {
+        if self.ip.version_and_length != IPV4_WITHOUT_OPTIONS {
+            return Err(other_header(self.ip.version_and_length));
+        }
+        if self.ip.protocol != PROTOCOL_UDP {
+            return Err(Reason::NotUdp);
+        }
+        let place = local.and_then(|local| local.place(self.ip.destination)).ok_or(Reason::NoFlow)?;
+        if self.ip.is_fragment() {
+            return Err(Reason::Fragment);
+        }
+        Ok(place)
+    }
+
+    #[inline(always)]
+    fn short_packet<E: Environment>(env: &E, ip: usize) -> Reason {
+        match env.read::<Ipv4>(ip) {
+            Some(ip) if ip.version_and_length != IPV4_WITHOUT_OPTIONS => other_header(ip.version_and_length),
+            Some(ip) if ip.protocol != PROTOCOL_UDP => Reason::NotUdp,
+            _ => Reason::Truncated,
+        }
+    }
+
+    #[inline(always)]
     fn udp(&self) -> &Udp {
         &self.udp
     }
@@ -373,21 +385,18 @@ impl Headers for Ipv4Udp {
     }
 
     #[inline(always)]
-    fn rewritten(&self, flow: &Flow) -> Self {
-        let mut new = *self;
-        new.ip.source = flow.out_source_address;
-        new.ip.destination = flow.out_destination_address;
-        new.ip.ttl = self.ip.ttl.wrapping_sub(1);
-        new.ip.type_of_service = marked(flow, self.ip.type_of_service);
+    fn rewrite(&mut self, flow: &Flow) {
+        let ip = &mut self.ip;
+        let (class, ttl) = (marked(flow, ip.type_of_service), ip.ttl.wrapping_sub(1));
         let changed = Delta::NONE
-            .word(
-                [self.ip.version_and_length, self.ip.type_of_service],
-                [new.ip.version_and_length, new.ip.type_of_service],
-            )
-            .word([self.ip.ttl, self.ip.protocol], [new.ip.ttl, new.ip.protocol]);
-        new.ip.checksum = flow.ip_delta.and(changed).apply(self.ip.checksum);
-        new.udp = redirected(&self.udp, flow);
-        new
+            .word([ip.version_and_length, ip.type_of_service], [ip.version_and_length, class])
+            .word([ip.ttl, ip.protocol], [ttl, ip.protocol]);
+        ip.checksum = flow.ip_delta.and(changed).apply(ip.checksum);
+        ip.type_of_service = class;
+        ip.ttl = ttl;
+        ip.source = flow.out_source_address;
+        ip.destination = flow.out_destination_address;
+        redirect(&mut self.udp, flow);
     }
 
     #[inline(always)]
@@ -413,6 +422,29 @@ impl Headers for Ipv6Udp {
     const IP_LENGTH: usize = IPV6_LENGTH;
 
     #[inline(always)]
+    fn place(&self, local: Option<&LocalAddresses>) -> Result<u32, Reason> {
+        if self.ip.version() != IPV6_VERSION {
+            return Err(Reason::NotIp);
+        }
+        let place = local.and_then(|local| local.place_ipv6(&self.ip.destination)).ok_or(Reason::NoFlow)?;
+        match self.ip.next_header {
+            PROTOCOL_UDP => Ok(place),
+            IPV6_FRAGMENT => Err(Reason::Fragment),
+            extension if IPV6_EXTENSIONS.contains(&extension) => Err(Reason::IpOptions),
+            _ => Err(Reason::NotUdp),
+        }
+    }
+
+    #[inline(always)]
+    fn short_packet<E: Environment>(env: &E, ip: usize) -> Reason {
+        match env.read::<Ipv6>(ip) {
+            Some(ip) if ip.version() != IPV6_VERSION => Reason::NotIp,
+            Some(ip) if ip.next_header != PROTOCOL_UDP => Reason::NotUdp,
+            _ => Reason::Truncated,
+        }
+    }
+
+    #[inline(always)]
     fn udp(&self) -> &Udp {
         &self.udp
     }
@@ -424,7 +456,7 @@ impl Headers for Ipv6Udp {
 
     #[inline(always)]
     fn comes_from(&self, flow: &Flow) -> bool {
-        halves(self.ip.source) == halves(flow.source_ipv6) && self.udp.source == flow.source_port
+        self.ip.source.is(&flow.source_ipv6) && self.udp.source == flow.source_port
     }
 
     #[inline(always)]
@@ -438,16 +470,13 @@ impl Headers for Ipv6Udp {
     }
 
     #[inline(always)]
-    fn rewritten(&self, flow: &Flow) -> Self {
-        let class = marked(flow, self.ip.traffic_class());
-        let ip = Ipv6 {
-            version_class_label: self.ip.with_class(class),
-            hop_limit: self.ip.hop_limit.wrapping_sub(1),
-            source: flow.out_source_ipv6,
-            destination: flow.out_destination_ipv6,
-            ..self.ip
-        };
-        Self { ip, udp: redirected(&self.udp, flow) }
+    fn rewrite(&mut self, flow: &Flow) {
+        let ip = &mut self.ip;
+        ip.version_class_label = ip.with_class(marked(flow, ip.traffic_class()));
+        ip.hop_limit = ip.hop_limit.wrapping_sub(1);
+        ip.source.set(&flow.out_source_ipv6);
+        ip.destination.set(&flow.out_destination_ipv6);
+        redirect(&mut self.udp, flow);
     }
 
     #[inline(always)]
@@ -482,25 +511,20 @@ const fn marked(flow: &Flow, class: u8) -> u8 {
     if flow.flags & Flow::KEEP_DSCP == 0 { flow.type_of_service | class & ECN_BITS } else { class }
 }
 
-/// The UDP header as it leaves.
+/// Makes a UDP header what it leaves as.
 #[inline(always)]
-const fn redirected(udp: &Udp, flow: &Flow) -> Udp {
-    Udp {
-        source: flow.out_source_port,
-        destination: flow.out_destination_port,
-        length: udp.length,
-        checksum: flow.udp_delta.apply_udp(udp.checksum),
-    }
+fn redirect(udp: &mut Udp, flow: &Flow) {
+    udp.source = flow.out_source_port;
+    udp.destination = flow.out_destination_port;
+    udp.checksum = flow.udp_delta.apply_udp(udp.checksum);
 }
 
-/// Why a packet too short for IPv4 and UDP is not for us.
+/// The UDP header as it leaves.
 #[inline(always)]
-fn short_packet(ip: Option<&Ipv4>) -> Reason {
-    match ip {
-        Some(ip) if ip.version_and_length != IPV4_WITHOUT_OPTIONS => other_header(ip.version_and_length),
-        Some(ip) if ip.protocol != PROTOCOL_UDP => Reason::NotUdp,
-        _ => Reason::Truncated,
-    }
+fn redirected(udp: &Udp, flow: &Flow) -> Udp {
+    let mut new = *udp;
+    redirect(&mut new, flow);
+    new
 }
 
 /// What a first byte says that is not that of IPv4 without options.

@@ -16,7 +16,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::checksum::Delta;
+use crate::{checksum::Delta, headers::Ipv6Address};
 
 /// Version of every layout in this module and of [`crate::FlowStats`]; part of the path of pinned maps.
 pub const LAYOUT_VERSION: u32 = 2;
@@ -44,7 +44,7 @@ pub struct LocalAddresses {
     /// The IPv4 addresses; unused places hold 0.0.0.0, whose ports never have flows.
     pub ipv4: [[u8; 4]; MAX_LOCAL_ADDRESSES],
     /// The IPv6 addresses; unused places hold `::`.
-    pub ipv6: [[u8; 16]; MAX_LOCAL_ADDRESSES],
+    pub ipv6: [Ipv6Address; MAX_LOCAL_ADDRESSES],
     /// The place of the first IPv6 address.
     pub first_ipv6: u32,
     /// Fills the record to a multiple of eight; zero.
@@ -75,29 +75,20 @@ impl LocalAddresses {
     /// The place of an IPv6 address.
     #[inline(always)]
     #[must_use]
-    pub fn place_ipv6(&self, address: [u8; 16]) -> Option<u32> {
-        let wanted = halves(address);
+    pub fn place_ipv6(&self, address: &Ipv6Address) -> Option<u32> {
         let mut place = 0;
         while place < MAX_LOCAL_ADDRESSES {
-            let candidate = halves(self.ipv6[place]);
-            if candidate == [0, 0] {
+            let candidate = &self.ipv6[place];
+            if candidate.is_unspecified() {
                 return None;
             }
-            if candidate == wanted {
+            if candidate.is(address) {
                 return Some(self.first_ipv6 + place as u32);
             }
             place += 1;
         }
         None
     }
-}
-
-/// An address as two words, to be compared.
-#[inline(always)]
-#[must_use]
-pub const fn halves(address: [u8; 16]) -> [u64; 2] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
-    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
 }
 
 /// The index of an address's port in the table of ports.
@@ -187,11 +178,11 @@ pub struct Flow {
     /// Fills the cache line; zero.
     pub padding: [u8; 16],
     /// The source address that packets must have, where the local address is IPv6.
-    pub source_ipv6: [u8; 16],
+    pub source_ipv6: Ipv6Address,
     /// The source address that packets leave with, if they leave as IPv6.
-    pub out_source_ipv6: [u8; 16],
+    pub out_source_ipv6: Ipv6Address,
     /// The address that they then go to.
-    pub out_destination_ipv6: [u8; 16],
+    pub out_destination_ipv6: Ipv6Address,
     /// Fills the second cache line; zero.
     pub padding_ipv6: [u8; 16],
 }
@@ -226,8 +217,9 @@ impl Flow {
 
     /// The same for packets that arrive at an IPv6 address.
     #[must_use]
-    pub const fn with_deltas_ipv6(mut self, local_address: [u8; 16], local_port: [u8; 2]) -> Self {
-        let arrives = Delta::NONE.less(self.source_ipv6).less(local_address);
+    pub const fn with_deltas_ipv6(mut self, local_address: Ipv6Address, local_port: [u8; 2]) -> Self {
+        let (source, local) = (self.source_ipv6, local_address);
+        let arrives = Delta::NONE.less(source.high).less(source.low).less(local.high).less(local.low);
         let leaves = self.leaves();
         self.ip_delta = if self.leaves_as_ipv6() { Delta::NONE } else { leaves.folded() };
         self.udp_delta = arrives.and(leaves).and(self.ports(local_port)).folded();
@@ -236,7 +228,8 @@ impl Flow {
 
     const fn leaves(&self) -> Delta {
         if self.leaves_as_ipv6() {
-            Delta::NONE.more(self.out_source_ipv6).more(self.out_destination_ipv6)
+            let (from, to) = (self.out_source_ipv6, self.out_destination_ipv6);
+            Delta::NONE.more(from.high).more(from.low).more(to.high).more(to.low)
         } else {
             Delta::NONE.more(self.out_source_address).more(self.out_destination_address)
         }

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use proptest::prelude::*;
 use relay_ebpf::{
     Flow, FlowStats, LocalAddresses, NextHop, PortEntry, Reason,
-    headers::Ipv4Udp,
+    headers::{Ipv4Udp, Ipv6Address},
     relay::{Environment, Headers as _, Way, Wire, relay},
     tables::port_index,
 };
@@ -21,8 +21,8 @@ const FAMILIES: [Families; 4] = [Families::V4ToV4, Families::V6ToV6, Families::V
 struct Bench {
     frame: Vec<u8>,
     local: LocalAddresses,
-    flow: Flow,
-    next_hop: NextHop,
+    flow: &'static Flow,
+    next_hop: &'static NextHop,
     stats: RefCell<FlowStats>,
     clock: Cell<u64>,
     rtcp: RefCell<Vec<Vec<u8>>>,
@@ -33,13 +33,14 @@ impl Bench {
         let mut local = LocalAddresses::default();
         local.ipv4[0] = OUTSIDE;
         local.ipv4[1] = INSIDE;
-        local.ipv6[0] = INSIDE_IPV6;
+        local.ipv6[0] = Ipv6Address::new(INSIDE_IPV6);
         local.first_ipv6 = 2;
         Self {
             frame,
             local,
-            flow,
-            next_hop,
+            // As the kernel's tables do, they outlive the packet.
+            flow: Box::leak(Box::new(flow)),
+            next_hop: Box::leak(Box::new(next_hop)),
             stats: RefCell::default(),
             clock: Cell::new(1_000_000),
             rtcp: RefCell::default(),
@@ -72,11 +73,11 @@ impl Environment for Bench {
         let ours = [1, 2].map(|place| port_index(place, INSIDE_PORT.to_be_bytes()));
         Some(if ours.contains(&index) { PortEntry { slot: 0, generation: 1 } } else { PortEntry::default() })
     }
-    fn flow(&self, slot: u32) -> Option<&Flow> {
-        (slot == 0).then_some(&self.flow)
+    fn flow(&self, slot: u32) -> Option<&'static Flow> {
+        (slot == 0).then_some(self.flow)
     }
-    fn next_hop(&self, index: u32) -> Option<&NextHop> {
-        (index == 0).then_some(&self.next_hop)
+    fn next_hop(&self, index: u32) -> Option<&'static NextHop> {
+        (index == 0).then_some(self.next_hop)
     }
     fn with_stats(&self, _index: u32, change: impl FnOnce(&mut FlowStats)) {
         change(&mut self.stats.borrow_mut());
@@ -208,7 +209,8 @@ proptest! {
         }
         .with_deltas(SERVER, SERVER_PORT.to_be_bytes());
         let headers: Ipv4Udp = *there.read(14).unwrap();
-        let mut rewritten = headers.rewritten(&back);
+        let mut rewritten = headers;
+        rewritten.rewrite(&back);
         rewritten.ip.ttl += 2;
         let original: Ipv4Udp = *Bench::new(sent.frame(), flow(), next_hop()).read(14).unwrap();
         rewritten.ip.checksum = original.ip.checksum;

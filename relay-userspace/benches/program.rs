@@ -14,7 +14,9 @@ use std::{
 };
 
 use branchline::datapath::kernel::{bed::TestBed, programs::FLOOR};
-use relay_ebpf::{Flow, FlowKind, FlowState, NextHop, stats::clock_ticks, tables::Link};
+use relay_ebpf::{
+    Flow, FlowKind, FlowState, NextHop, headers::Ipv6Address, stats::clock_ticks, tables::Link,
+};
 
 const ROUNDS: usize = 15;
 const REPEAT: u32 = 1_000_000;
@@ -151,16 +153,18 @@ fn flow(local: SocketAddr, to: IpAddr, stats: u32) -> Flow {
         out_source_port: SOURCE_PORT.to_be_bytes(),
         out_destination_address: LOCAL.octets(),
         out_destination_port: local.port().to_be_bytes(),
-        source_ipv6: SOURCE_IPV6.octets(),
-        out_source_ipv6: SOURCE_IPV6.octets(),
-        out_destination_ipv6: LOCAL_IPV6.octets(),
+        source_ipv6: Ipv6Address::new(SOURCE_IPV6.octets()),
+        out_source_ipv6: Ipv6Address::new(SOURCE_IPV6.octets()),
+        out_destination_ipv6: Ipv6Address::new(LOCAL_IPV6.octets()),
         clock_ticks: clock_ticks(8000),
         stats,
         ..Flow::default()
     };
     match local.ip() {
         IpAddr::V4(address) => flow.with_deltas(address.octets(), local.port().to_be_bytes()),
-        IpAddr::V6(address) => flow.with_deltas_ipv6(address.octets(), local.port().to_be_bytes()),
+        IpAddr::V6(address) => {
+            flow.with_deltas_ipv6(Ipv6Address::new(address.octets()), local.port().to_be_bytes())
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use etherparse::{
     EtherType, IpFragOffset, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, SingleVlanHeader, UdpHeader,
     VlanId,
 };
-use relay_ebpf::{Flow, FlowKind, FlowState, NextHop, Reason, stats::clock_ticks, tables::Link};
+use relay_ebpf::{
+    Flow, FlowKind, FlowState, NextHop, Reason, headers::Ipv6Address, stats::clock_ticks, tables::Link,
+};
 
 pub const PHONE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -89,14 +91,14 @@ impl Families {
     /// The flow from the phone to the server.
     pub fn flow(self) -> Flow {
         let both = Flow {
-            source_ipv6: PHONE_IPV6,
-            out_source_ipv6: OUTSIDE_IPV6,
-            out_destination_ipv6: SERVER_IPV6,
+            source_ipv6: Ipv6Address::new(PHONE_IPV6),
+            out_source_ipv6: Ipv6Address::new(OUTSIDE_IPV6),
+            out_destination_ipv6: Ipv6Address::new(SERVER_IPV6),
             flags: if self.leaves_as_ipv6() { Flow::LEAVES_AS_IPV6 } else { 0 },
             ..flow()
         };
         if self.comes_as_ipv6() {
-            both.with_deltas_ipv6(INSIDE_IPV6, INSIDE_PORT.to_be_bytes())
+            both.with_deltas_ipv6(Ipv6Address::new(INSIDE_IPV6), INSIDE_PORT.to_be_bytes())
         } else {
             both.with_deltas(INSIDE, INSIDE_PORT.to_be_bytes())
         }

@@ -10,7 +10,7 @@ use std::{
 
 use rustls::ServerConfig;
 use sd_notify::NotifyState;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::{
     net::UdpSocket,
@@ -337,11 +337,14 @@ async fn stop_signal() -> io::Result<&'static str> {
 fn bind_sip(ready: &Ready<'_>, dscp: Dscp) -> Result<UdpSocket, StartError> {
     let bound = ready.bound();
     let bind = || -> io::Result<UdpSocket> {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        let socket = Socket::new(Domain::for_address(bound), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
         // Best effort: without privilege the kernel's own limit holds.
         let _ = socket.set_recv_buffer_size(RECEIVE_QUEUE);
-        socket.set_tos_v4(u32::from(dscp.type_of_service()))?;
+        if bound.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        dscp.mark(SockRef::from(&socket), bound.ip())?;
         socket.bind(&bound.into())?;
         UdpSocket::from_std(socket.into())
     };

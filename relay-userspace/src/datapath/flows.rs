@@ -24,7 +24,7 @@ use std::{
 use ipnet::IpNet;
 use relay_ebpf::{
     Flow, FlowKind, FlowState, FlowStats, Reason,
-    headers::{IPV4_LENGTH, IPV6_LENGTH, UDP_LENGTH},
+    headers::{IPV4_LENGTH, IPV6_LENGTH, Ipv6Address, UDP_LENGTH},
     relay::accept,
     rtp::{Payload, RTP_LENGTH, RtpHeader, classify},
     stats::clock_ticks,
@@ -538,7 +538,9 @@ impl Flows {
                             let port = local.port().to_be_bytes();
                             flow = match local.ip() {
                                 IpAddr::V4(local) => flow.with_deltas(local.octets(), port),
-                                IpAddr::V6(local) => flow.with_deltas_ipv6(local.octets(), port),
+                                IpAddr::V6(local) => {
+                                    flow.with_deltas_ipv6(Ipv6Address::new(local.octets()), port)
+                                }
                             };
                         }
                         None => {
@@ -721,7 +723,7 @@ fn kernel_flow(spec: &FlowSpec, last: &FlowSpec, stats: u32, carrier: UserspaceO
     match last.out_source.ip() {
         IpAddr::V4(address) => flow.out_source_address = address.octets(),
         IpAddr::V6(address) => {
-            flow.out_source_ipv6 = address.octets();
+            flow.out_source_ipv6 = Ipv6Address::new(address.octets());
             flow.flags |= Flow::LEAVES_AS_IPV6;
         }
     }
@@ -732,7 +734,7 @@ fn set_source(flow: &mut Flow, source: SocketAddr) {
     flow.source_port = source.port().to_be_bytes();
     match source.ip() {
         IpAddr::V4(address) => flow.source_address = address.octets(),
-        IpAddr::V6(address) => flow.source_ipv6 = address.octets(),
+        IpAddr::V6(address) => flow.source_ipv6 = Ipv6Address::new(address.octets()),
     }
 }
 
@@ -740,7 +742,7 @@ fn set_destination(flow: &mut Flow, destination: SocketAddr) {
     flow.out_destination_port = destination.port().to_be_bytes();
     match destination.ip() {
         IpAddr::V4(address) => flow.out_destination_address = address.octets(),
-        IpAddr::V6(address) => flow.out_destination_ipv6 = address.octets(),
+        IpAddr::V6(address) => flow.out_destination_ipv6 = Ipv6Address::new(address.octets()),
     }
 }
 

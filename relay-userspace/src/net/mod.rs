@@ -5,9 +5,10 @@ pub mod netlink;
 mod patient;
 pub mod routes;
 
-use std::fmt;
+use std::{fmt, io, net::IpAddr};
 
 pub use patient::Patient;
+use socket2::SockRef;
 
 /// One of the appliance's configured networks, by its position in the configuration.
 ///
@@ -141,6 +142,15 @@ impl Dscp {
     #[must_use]
     pub const fn value(self) -> u8 {
         self.0
+    }
+
+    /// Marks what leaves a socket that has an address of this family.
+    ///
+    /// # Errors
+    /// That of `setsockopt`.
+    pub fn mark(self, socket: SockRef<'_>, own: IpAddr) -> io::Result<()> {
+        let class = u32::from(self.type_of_service());
+        if own.is_ipv6() { socket.set_tclass_v6(class) } else { socket.set_tos_v4(class) }
     }
 }
 

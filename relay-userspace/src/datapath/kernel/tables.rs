@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use relay_ebpf::headers::Ipv6Address;
 use relay_ebpf::{Flow, LocalAddresses, NextHop, PortEntry, tables::port_index};
 use zerocopy::IntoBytes as _;
 
@@ -80,7 +81,7 @@ impl KernelTables {
         });
         let ipv6 = addresses.iter().filter_map(|address| match address {
             IpAddr::V4(_) => None,
-            IpAddr::V6(address) => Some(address.octets()),
+            IpAddr::V6(address) => Some(Ipv6Address::new(address.octets())),
         });
         record.first_ipv6 = ipv4.clone().count() as u32;
         record.ipv4.iter_mut().zip(ipv4).for_each(|(place, address)| *place = address);
@@ -94,7 +95,7 @@ impl KernelTables {
     pub(in super::super) fn place(&self, address: SocketAddr) -> Option<u32> {
         match address.ip() {
             IpAddr::V4(address) => self.addresses.place(address.octets()),
-            IpAddr::V6(address) => self.addresses.place_ipv6(address.octets()),
+            IpAddr::V6(address) => self.addresses.place_ipv6(&Ipv6Address::new(address.octets())),
         }
     }
 

@@ -9,7 +9,8 @@ use std::{
 };
 
 use relay_ebpf::headers::{
-    IPV4_LENGTH, IPV4_WITHOUT_OPTIONS, Ipv4, Ipv4Udp, Ipv6, Ipv6Udp, PROTOCOL_UDP, UDP_LENGTH, Udp,
+    IPV4_LENGTH, IPV4_WITHOUT_OPTIONS, Ipv4, Ipv4Udp, Ipv6, Ipv6Address, Ipv6Udp, PROTOCOL_UDP, UDP_LENGTH,
+    Udp,
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket, task::yield_now};
@@ -203,10 +204,10 @@ fn headers_ipv6(source: &SocketAddrV6, destination: &SocketAddrV6, class: u8, pa
         payload_length: udp.length,
         next_header: PROTOCOL_UDP,
         hop_limit: TTL,
-        source: source.ip().octets(),
-        destination: destination.ip().octets(),
+        source: Ipv6Address::new(source.ip().octets()),
+        destination: Ipv6Address::new(destination.ip().octets()),
     };
-    udp.checksum = udp_checksum(&[&ip.source, &ip.destination], &udp, payload);
+    udp.checksum = udp_checksum(&[ip.source.as_bytes(), ip.destination.as_bytes()], &udp, payload);
     Ipv6Udp { ip: Ipv6 { version_class_label: ip.with_class(class), ..ip }, udp }
 }
 

@@ -20,12 +20,6 @@ const KEEPALIVE_TIMES: u32 = 4;
 /// What is sent must be acknowledged within this time, or the connection is given up.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
-/// Marks what leaves a socket of an address's family.
-fn mark(socket: SockRef<'_>, own: IpAddr, dscp: Dscp) -> io::Result<()> {
-    let class = u32::from(dscp.type_of_service());
-    if own.is_ipv6() { socket.set_tclass_v6(class) } else { socket.set_tos_v4(class) }
-}
-
 /// A listener.
 pub(super) fn listen(address: SocketAddr, dscp: Dscp) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -35,7 +29,7 @@ pub(super) fn listen(address: SocketAddr, dscp: Dscp) -> io::Result<TcpListener>
         socket.set_only_v6(true)?;
     }
     // Answers to a SYN carry the listener's mark.
-    mark(SockRef::from(&socket), address.ip(), dscp)?;
+    dscp.mark(SockRef::from(&socket), address.ip())?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
@@ -44,7 +38,7 @@ pub(super) fn listen(address: SocketAddr, dscp: Dscp) -> io::Result<TcpListener>
 /// Settings of a connection that was accepted.
 pub(super) fn prepare(stream: &TcpStream, dscp: Dscp) -> io::Result<()> {
     let socket = SockRef::from(stream);
-    mark(SockRef::from(stream), stream.local_addr()?.ip(), dscp)?;
+    dscp.mark(SockRef::from(stream), stream.local_addr()?.ip())?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
     socket.set_tcp_keepalive(
@@ -58,7 +52,7 @@ pub(super) fn prepare(stream: &TcpStream, dscp: Dscp) -> io::Result<()> {
 /// A connection from one of the appliance's addresses.
 pub(super) async fn connect(own: IpAddr, peer: SocketAddr, dscp: Dscp) -> io::Result<TcpStream> {
     let socket = if own.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    mark(SockRef::from(&socket), own, dscp)?;
+    dscp.mark(SockRef::from(&socket), own)?;
     socket.bind(SocketAddr::new(own, 0))?;
     let stream = socket.connect(peer).await?;
     prepare(&stream, dscp)?;
