@@ -16,7 +16,7 @@ use aya_log_ebpf::info;
 use relay_ebpf::{
     Flow, FlowStats, LocalAddresses, NextHop, PortEntry, Reason,
     headers::{Ipv6Address, PROTOCOL_UDP},
-    relay::{Environment, Way, Wire},
+    relay::{Change, Environment, Way, Wire},
     tables::{IPV6_SOCKETS, Latency, RTCP_COPY, RtcpCopy, port_index},
 };
 
@@ -125,12 +125,12 @@ impl Environment for XdpEnvironment {
     }
 
     #[inline(always)]
-    fn with_stats(&self, index: u32, change: impl FnOnce(&mut FlowStats)) {
+    fn change_stats(&self, index: u32, change: impl Change) {
         if let Some(stats) = STATS.get_ptr_mut(index) {
             // SAFETY: the pointer is into the map, whose value has this layout and no invalid bytes. A
             // flow's packets come to one CPU, so there is one writer; should the interface's queues be
             // reassigned, a count may be off by a packet, which is the price of not locking.
-            change(unsafe { &mut *stats });
+            change.apply(unsafe { &mut *stats });
         }
     }
 

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use relay_ebpf::{
     Flow, FlowStats, LocalAddresses, NextHop, PortEntry, Reason,
     headers::{Ipv4Udp, Ipv6Address},
-    relay::{Environment, Headers as _, Way, Wire, relay},
+    relay::{Change, Environment, Headers as _, Way, Wire, relay},
     tables::port_index,
 };
 use rows::*;
@@ -79,8 +79,8 @@ impl Environment for Bench {
     fn next_hop(&self, index: u32) -> Option<&'static NextHop> {
         (index == 0).then_some(self.next_hop)
     }
-    fn with_stats(&self, _index: u32, change: impl FnOnce(&mut FlowStats)) {
-        change(&mut self.stats.borrow_mut());
+    fn change_stats(&self, _index: u32, change: impl Change) {
+        change.apply(&mut self.stats.borrow_mut());
     }
     fn now_ns(&self) -> u64 {
         self.clock.replace(self.clock.get() + 20_000_000)
