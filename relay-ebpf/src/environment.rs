@@ -14,7 +14,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::info;
 use relay_ebpf::{
-    Flow, FlowStats, LocalAddresses, NextHop, PortEntry, Reason,
+    Flow, LocalAddresses, NextHop, PortEntry, Reason,
     headers::{Ipv6Address, PROTOCOL_UDP},
     relay::{Change, Environment, Way, Wire},
     tables::{IPV6_SOCKETS, Latency, RTCP_COPY, RtcpCopy, port_index},
@@ -204,8 +204,11 @@ pub fn steer(ctx: &SkLookupContext) {
         match family {
             AF_INET => (local.place((*ctx.lookup).local_ip4.to_ne_bytes()), 0),
             AF_INET6 => {
-                let [a, b, c, d] = (*ctx.lookup).local_ip6;
-                (local.place_ipv6(&Ipv6Address::new(joined(a, b, c, d))), IPV6_SOCKETS)
+                // The kernel lets programs read these words one by one only.
+                let words = &raw const (*ctx.lookup).local_ip6;
+                let word = |index| ptr::read_volatile(words.cast::<u32>().add(index));
+                let address = joined(word(0), word(1), word(2), word(3));
+                (local.place_ipv6(&Ipv6Address::new(address)), IPV6_SOCKETS)
             }
             _ => return,
         }

@@ -27,16 +27,24 @@ const TTL: u8 = 64;
 
 /// The sockets that packets of a family are steered to, one for each core.
 pub(crate) fn bind_steered(family: Domain, count: usize) -> io::Result<Vec<std::net::UdpSocket>> {
-    // On the loopback address nobody outside can reach the socket by its own port.
-    let loopback: IpAddr =
-        if family == Domain::IPV6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
+    // On the loopback address nobody outside can reach the socket by its own port. Some hosts have none of IPv6;
+    // what came to that port would be told from a flow's packets by its destination.
+    let (loopback, otherwise): (IpAddr, IpAddr) = if family == Domain::IPV6 {
+        (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::UNSPECIFIED.into())
+    } else {
+        (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::UNSPECIFIED.into())
+    };
     (0..count)
         .map(|_| {
             let socket = Socket::new(family, Type::DGRAM, Some(Protocol::UDP))?;
             socket.set_nonblocking(true)?;
             // Best effort: without privilege the kernel's own limit holds.
             let _ = socket.set_recv_buffer_size(RECEIVE_QUEUE);
-            socket.bind(&SocketAddr::from((loopback, 0)).into())?;
+            if family == Domain::IPV6 {
+                socket.set_only_v6(true)?;
+            }
+            let at = |address| SockAddr::from(SocketAddr::new(address, 0));
+            socket.bind(&at(loopback)).or_else(|_| socket.bind(&at(otherwise)))?;
             ReceiveBatch::prepare(&socket, family)?;
             Ok(socket.into())
         })
