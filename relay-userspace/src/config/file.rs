@@ -648,7 +648,7 @@ servers = ["10.62.0.10:5060"]
                 "no address",
                 "address = \"10.61.0.1\"",
                 "address = \"10.61.0\"",
-                "line 6, key network.address: invalid IPv4",
+                "line 6, key network.address: invalid IP address",
             ),
             (
                 "bad ports",
@@ -677,10 +677,10 @@ servers = ["10.62.0.10:5060"]
                 "line 14, key upstream.servers: \"10.62.0\" is not a SIP server: \"10.62.0\" is neither an address nor a domain name",
             ),
             (
-                "an IPv6 server",
+                "half an IPv6 address",
                 "10.62.0.10:5060",
-                "[fd00::1]:5060",
-                "line 14, key upstream.servers: \"[fd00::1]:5060\" is not a SIP server: fd00::1 is an IPv6 address",
+                "[fd00::1:5060",
+                "line 14, key upstream.servers: \"[fd00::1:5060\" is not a SIP server",
             ),
             (
                 "a DSCP of 64",

@@ -156,6 +156,34 @@ pub(super) fn check_shared_addresses(networks: &[Ready<'_>]) -> Result<(), Misfi
     Ok(())
 }
 
+/// What others are told is of the family of the appliance's address on their network, and servers are reached by it.
+pub(super) fn check_families(config: &Config, networks: &[Ready<'_>]) -> Result<(), Misfit> {
+    for ready in networks {
+        let advertised = ready.advertised();
+        if advertised.is_ipv4() != ready.address.is_ipv4() {
+            let message =
+                format!("{advertised} is of another family than {}, which it stands for", ready.address);
+            return Err(Misfit::of(ready, "network.advertised", message));
+        }
+    }
+    let Some(ready) = networks.iter().find(|ready| ready.network.role == Role::Servers) else {
+        return Ok(());
+    };
+    for server in config.upstream.servers.as_ref() {
+        if let ServerHost::Ip(ip) = &server.host
+            && ip.is_ipv4() != ready.address.is_ipv4()
+        {
+            let message = format!(
+                "{server} is of another family than {}, the appliance's address on network {:?}: give the server, or \
+                 that network (network.address), an address of the other's family",
+                ready.address, ready.network.name
+            );
+            return Err(Misfit { network: None, key: "upstream.servers", message });
+        }
+    }
+    Ok(())
+}
+
 /// Phones and servers have to be told apart by where they are.
 fn check_apart(config: &Config, networks: &[Ready<'_>], host: &Host) -> Result<(), Misfit> {
     let of_phones = || networks.iter().filter(|ready| ready.network.role == Role::Phones);
@@ -330,6 +358,7 @@ pub(super) fn check(config: &Config, running: &Config, host: &Host, examine: Exa
     if differs("network") || differs("upstream.servers") {
         let networks = find_addresses(config, host)?;
         check_shared_addresses(&networks)?;
+        check_families(config, &networks)?;
         // A running appliance that overlaps is told so by a symptom; it may go on.
         if changed
             .iter()

@@ -131,6 +131,7 @@ pub async fn run(
     let misfit = |misfit: fits::Misfit| StartError::misfit(config, &misfit);
     let networks = fits::find_addresses(config, &here).map_err(misfit)?;
     fits::check_shared_addresses(&networks).map_err(misfit)?;
+    fits::check_families(config, &networks).map_err(misfit)?;
     let store = Arc::new(Store::open(&config.state.directory)?);
     let listener = admin::bind(config.admin.listen).await.map_err(StartError::Listener)?;
     let pages = admin::bind_tls(config.web.listen, "web.listen").await.map_err(StartError::Listener)?;
@@ -344,7 +345,7 @@ fn bind_sip(ready: &Ready<'_>, dscp: Dscp) -> Result<UdpSocket, StartError> {
         if bound.is_ipv6() {
             socket.set_only_v6(true)?;
         }
-        dscp.mark(SockRef::from(&socket), bound.ip())?;
+        dscp.mark(&SockRef::from(&socket), bound.ip())?;
         socket.bind(&bound.into())?;
         UdpSocket::from_std(socket.into())
     };

@@ -31,6 +31,26 @@ impl fmt::Display for NetworkId {
     }
 }
 
+/// A family of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+impl Family {
+    /// That of an address.
+    #[must_use]
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::Ipv4,
+            IpAddr::V6(_) => Self::Ipv6,
+        }
+    }
+}
+
 /// What carries SIP messages between two hosts (RFC 3261 section 18).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -148,7 +168,7 @@ impl Dscp {
     ///
     /// # Errors
     /// That of `setsockopt`.
-    pub fn mark(self, socket: SockRef<'_>, own: IpAddr) -> io::Result<()> {
+    pub fn mark(self, socket: &SockRef<'_>, own: IpAddr) -> io::Result<()> {
         let class = u32::from(self.type_of_service());
         if own.is_ipv6() { socket.set_tclass_v6(class) } else { socket.set_tos_v4(class) }
     }

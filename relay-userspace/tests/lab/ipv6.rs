@@ -75,7 +75,8 @@ fn a_call_between_families(settings: Settings, datapath: &str) -> Result<()> {
         .map(|packet| packet.dscp)
         .collect();
     assert!(old.len() as u64 > ENOUGH && old.iter().all(|dscp| *dscp == 46), "{old:?}");
-    let filter = format!("ipv6.src == {APPLIANCE_OFFICE_IPV6} && ipv6.dst == {} && udp && !icmpv6", phone_ipv6(1));
+    let filter =
+        format!("ipv6.src == {APPLIANCE_OFFICE_IPV6} && ipv6.dst == {} && udp && !icmpv6", phone_ipv6(1));
     let wanted = ["udp.srcport", "ipv6.tclass.dscp", "udp.checksum.status", "ipv6.hlim"];
     let (mut sound, mut signalling) = (0, 0);
     for row in fields(&file, &filter, &wanted)? {

@@ -83,7 +83,7 @@ pub(super) fn choices(present: Vec<(String, Vec<IpNet>)>, chosen: &[&str]) -> Ve
         .into_iter()
         .map(|(name, nets)| {
             let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
-            let addresses = if nets.is_empty() { "no IPv4 address".to_owned() } else { nets.join(", ") };
+            let addresses = if nets.is_empty() { "no address".to_owned() } else { nets.join(", ") };
             Interface { name, addresses }
         })
         .collect();
