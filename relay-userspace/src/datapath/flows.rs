@@ -9,10 +9,11 @@
 //! What one direction learns, the other uses: packets go to where the other party's packets come from
 //! (symmetric RTP, RFC 4961), unless policy says that only the session description counts.
 //!
-//! A server that leads a call between two phones of the office back to the office makes a second leg of it here, and
-//! the first leg's packets go to an address of the appliance's own. Once the sources along the way are learned, the
-//! legs are *joined*: the kernel's record of the flow at which packets arrive has them leave as those of the last one,
-//! and the flows in between count what the first one counts.
+//! Legs of a call that a server leads back to the office are *joined* (`joined`) once the sources along the way are
+//! learned: the kernel's record of the flow at which packets arrive has them leave as those of the last leg, and the flows
+//! in between count what the first one counts.
+
+mod joined;
 
 use std::{
     collections::HashMap,
@@ -32,6 +33,8 @@ use relay_ebpf::{
 use thiserror::Error;
 use zerocopy::FromBytes;
 
+use joined::{Joined, Onward};
+
 use super::{
     flow::{Carrier, FlowReport, FlowSpec, RefusedSource, UserspaceReason},
     kernel::next_hops::NextHops,
@@ -43,8 +46,6 @@ use crate::net::{Latching, NetworkId};
 
 /// Refused sources that a flow remembers; more are only counted.
 const REMEMBERED_REFUSALS: usize = 8;
-/// Legs of a call that are joined behind the first; a call that is led back more often goes through userspace.
-const MAX_JOINED: usize = 3;
 /// The word of [`FlowStats`] at which the userspace relay's own counters begin: packets, then bytes.
 const RELAYED_WORD: usize = std::mem::offset_of!(FlowStats, relayed_packets) / 8;
 
@@ -136,26 +137,6 @@ impl Totals {
             expected: stats.expected(),
         };
     }
-}
-
-/// The leg that carries this one's packets.
-#[derive(Debug, Clone, Copy)]
-struct Joined {
-    /// The flow at which they arrive.
-    with: SocketAddr,
-    /// Its statistics when they were joined.
-    since: FlowStats,
-}
-
-/// How packets leave, after all legs of the call in this host.
-#[derive(Debug, Clone, Default)]
-struct Onward {
-    /// The further flows that they pass, in order.
-    through: Vec<SocketAddr>,
-    /// The last of them; the flow itself where there is none.
-    last: Option<FlowSpec>,
-    /// Where they go.
-    destination: Option<SocketAddr>,
 }
 
 /// A flow's place in the kernel's tables.
@@ -415,91 +396,6 @@ impl Flows {
         {
             self.publish_chain(now, pair);
         }
-    }
-
-    /// Writes a flow, and those whose packets come to it from other legs in this host.
-    fn publish_chain(&mut self, now: Instant, local: SocketAddr) {
-        let mut next = Some(local);
-        for _ in 0..=MAX_JOINED {
-            let Some(local) = next else { return };
-            self.publish(now, local);
-            next = self.before(local);
-        }
-    }
-
-    /// The flow of this host whose packets come to this one.
-    fn before(&self, local: SocketAddr) -> Option<SocketAddr> {
-        let entry = self.entries.get(&local)?;
-        if let Some(joined) = entry.joined {
-            return Some(joined.with);
-        }
-        let heard = entry.learned.map(|(source, _)| source).or(entry.spec.signalled)?;
-        let before = self.entries.get(&heard)?.spec.out_source;
-        (before != local && self.entries.contains_key(&before)).then_some(before)
-    }
-
-    /// How packets that a flow has let in leave: through which other legs in this host, and where to. Nowhere, if one
-    /// of these would not let them through as they are.
-    fn onward(&self, local: SocketAddr) -> Onward {
-        let mut onward = Onward { destination: self.destination(local), ..Onward::default() };
-        let Some(first) = self.entries.get(&local) else { return onward };
-        let mut leaves_from = first.spec.out_source;
-        let mut dscp = first.spec.dscp;
-        while let Some(next) = onward.destination.filter(|to| self.is_own(*to)) {
-            onward.destination = None;
-            let fits = |entry: &&Entry| {
-                entry.spec.kind == first.spec.kind
-                    && entry.learned.is_some_and(|(source, _)| source == leaves_from)
-                    && !self.taps.contains_key(&next)
-                    && !self.is_forced([entry.spec.signalled, entry.spec.destination])
-            };
-            let Some(entry) = self.entries.get(&next).filter(fits) else { return onward };
-            if next == local || onward.through.contains(&next) || onward.through.len() == MAX_JOINED {
-                return onward;
-            }
-            dscp = entry.spec.dscp.or(dscp);
-            leaves_from = entry.spec.out_source;
-            onward.through.push(next);
-            onward.last = Some(FlowSpec { dscp, ..entry.spec.clone() });
-            onward.destination = self.destination(next);
-        }
-        onward
-    }
-
-    /// From now on the kernel takes a flow's packets through these legs, and no others.
-    fn join(&mut self, local: SocketAddr, through: &[SocketAddr]) {
-        let Some(entry) = self.entries.get_mut(&local) else { return };
-        let before = std::mem::replace(&mut entry.through, through.to_vec());
-        let since = self.stats.read(entry.stats);
-        for left in before.iter().filter(|leg| !through.contains(leg)) {
-            self.settle(*left);
-        }
-        for leg in through.iter().filter(|leg| !before.contains(leg)) {
-            self.settle(*leg);
-            if let Some(entry) = self.entries.get_mut(leg) {
-                entry.joined = Some(Joined { with: local, since });
-            }
-        }
-    }
-
-    /// A leg that was joined counts by itself again, from what it has come to.
-    fn settle(&mut self, leg: SocketAddr) {
-        let Some(entry) = self.entries.get(&leg) else { return };
-        let (place, stats) = (entry.stats, self.statistics(entry));
-        if entry.joined.is_some() {
-            self.stats.write(place, stats);
-        }
-        if let Some(entry) = self.entries.get_mut(&leg) {
-            entry.joined = None;
-        }
-    }
-
-    /// What a flow has counted, on its own and with the leg that it is joined with.
-    fn statistics(&self, entry: &Entry) -> FlowStats {
-        let own = self.stats.read(entry.stats);
-        let with =
-            entry.joined.and_then(|joined| Some((self.entries.get(&joined.with)?.stats, joined.since)));
-        with.map_or(own, |(with, since)| own.joined_with(&self.stats.read(with), &since))
     }
 
     fn is_own(&self, address: SocketAddr) -> bool {

@@ -27,7 +27,7 @@ fn with_one_interface_a_call_goes_back_out_of_it_in_the_kernel() -> Result<()> {
     let (called_host, server_host) = (lab.own_host(1)?, lab.own_host(2)?);
     let server = SocketAddrV4::new(phone(2), PEER_SIP);
     let settings = Settings {
-        centre: (TO_OFFICE.to_owned(), TO_SERVER),
+        centre: (TO_OFFICE.to_owned(), TO_SERVER.into()),
         servers: vec![server.to_string()],
         ..settings()
     };

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::ui::Step;
 use crate::workspace;
 
 /// Where the daemon answers `/metrics`, `/healthz` and `/readyz`, inside the branch's namespace.
-pub const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9460);
+pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9460);
 /// Loading the programs and attaching them takes well under a second; a busy machine takes longer.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -53,7 +53,7 @@ pub struct Settings {
     /// The interface to the office.
     pub office_interface: String,
     /// The interface to the servers, and the address on it.
-    pub centre: (String, Ipv4Addr),
+    pub centre: (String, IpAddr),
     /// Further keys of both networks, a line each.
     pub networks: String,
     /// Further keys of the table `datapath`, a line each.
@@ -76,7 +76,7 @@ impl Settings {
             program,
             launcher: Vec::new(),
             office_interface: TO_OFFICE.to_owned(),
-            centre: (TO_CENTRE.to_owned(), APPLIANCE_CENTRE),
+            centre: (TO_CENTRE.to_owned(), APPLIANCE_CENTRE.into()),
             networks: String::new(),
             datapath: format!("force_userspace = [\"{}/32\"]\n", Role::Userspace.phone()),
             servers: vec![format!("{SERVER}:{PEER_SIP}")],

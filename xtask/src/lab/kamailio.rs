@@ -1,7 +1,7 @@
 //! Kamailio as the central server: a real registrar and proxy that knows nothing of the laboratory.
 
 use std::fs;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl Kamailio {
     ///
     /// # Errors
     /// It does not start; the message has the end of its log.
-    pub fn start(lab: &Lab, listen: SocketAddrV4) -> Result<Self> {
+    pub fn start(lab: &Lab, listen: impl Into<SocketAddr>) -> Result<Self> {
         Self::start_with(lab, &lab.centre, "kamailio", listen, None)
     }
 
@@ -49,9 +49,10 @@ impl Kamailio {
         lab: &Lab,
         host: &Namespace,
         name: &str,
-        listen: SocketAddrV4,
+        listen: impl Into<SocketAddr>,
         certificate: Option<&Certificate>,
     ) -> Result<Self> {
+        let listen = listen.into();
         let template = workspace::root().join("xtask/scenarios/kamailio.cfg");
         let text =
             fs::read_to_string(&template).with_context(|| format!("cannot read {}", template.display()))?;
@@ -59,7 +60,7 @@ impl Kamailio {
         fs::create_dir_all(&dir)?;
         let config = dir.join("kamailio.cfg");
         let path = |path: Option<&PathBuf>| path.map_or_else(String::new, |path| path.display().to_string());
-        let tls = SocketAddrV4::new(*listen.ip(), listen.port() + 1);
+        let tls = SocketAddr::new(listen.ip(), listen.port() + 1);
         let text = text
             .replace("tls:TLS_LISTEN", &format!("tls:{tls}"))
             .replace("\"CERTIFICATE\"", &format!("\"{}\"", path(certificate.map(|it| &it.chain))))

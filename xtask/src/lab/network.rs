@@ -16,6 +16,10 @@ pub const APPLIANCE_OFFICE: Ipv4Addr = Ipv4Addr::new(10, 61, 0, 1);
 pub const APPLIANCE_OFFICE_IPV6: Ipv6Addr = Ipv6Addr::new(0xFD61, 0, 0, 0, 0, 0, 0, 1);
 /// The appliance's address towards the centre.
 pub const APPLIANCE_CENTRE: Ipv4Addr = Ipv4Addr::new(10, 62, 0, 1);
+/// The appliance's IPv6 address towards the centre.
+pub const APPLIANCE_CENTRE_IPV6: Ipv6Addr = Ipv6Addr::new(0xFD62, 0, 0, 0, 0, 0, 0, 1);
+/// The central server's IPv6 address.
+pub const SERVER_IPV6: Ipv6Addr = Ipv6Addr::new(0xFD62, 0, 0, 0, 0, 0, 0, 0x10);
 /// The central server's address.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 62, 0, 10);
 /// The address of a second central server.
@@ -152,7 +156,10 @@ pub fn phone_ipv6(index: u8) -> Ipv6Addr {
 /// # Errors
 /// The kernel lacks IPv6.
 pub fn add_ipv6(namespace: &Namespace, address: Ipv6Addr, interface: &str) -> Result<()> {
-    namespace.set(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "0")?;
+    // What a host sends to itself goes by its loopback interface.
+    for interface in ["lo", interface] {
+        namespace.set(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "0")?;
+    }
     namespace.ip(&["address", "add", &format!("{address}/64"), "dev", interface, "nodad"]).map(drop)
 }
 
