@@ -2,7 +2,10 @@
 
 use relay_ebpf::{
     checksum::Delta,
-    headers::{ETHERNET_LENGTH, Ipv4Udp},
+    headers::{
+        ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, Ethernet, Ipv4Udp, Ipv6Udp,
+        VLAN_LENGTH, VlanTag,
+    },
     relay::Environment,
     rtp::RtpHeader,
 };
@@ -10,18 +13,45 @@ use relay_ebpf::{
 /// Timestamp units of a 20 ms packet at 8 kHz.
 const FRAME_TICKS: u32 = 160;
 
-/// Advances sequence number and timestamp, and gives back the hop that the relay took from the TTL.
+/// Advances sequence number and timestamp, and gives back the hop that the relay took from TTL or hop limit.
 ///
 /// The UDP checksum is left alone, which the relay neither checks nor needs.
 #[inline(always)]
 pub fn step<E: Environment>(env: &mut E) -> Option<()> {
-    let headers: &mut Ipv4Udp = env.write(ETHERNET_LENGTH)?;
+    const TAGGED: usize = ETHERNET_LENGTH + VLAN_LENGTH;
+    let ethernet: &Ethernet = env.read(0)?;
+    match ethernet.ethertype {
+        ETHERTYPE_IPV4 => step_ipv4::<ETHERNET_LENGTH, E>(env),
+        ETHERTYPE_IPV6 => step_ipv6::<ETHERNET_LENGTH, E>(env),
+        ETHERTYPE_VLAN => match env.read::<VlanTag>(ETHERNET_LENGTH)?.ethertype {
+            ETHERTYPE_IPV4 => step_ipv4::<TAGGED, E>(env),
+            ETHERTYPE_IPV6 => step_ipv6::<TAGGED, E>(env),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn step_ipv4<const IP: usize, E: Environment>(env: &mut E) -> Option<()> {
+    let headers: &mut Ipv4Udp = env.write(IP)?;
     let ttl = headers.ip.ttl;
     headers.ip.ttl = ttl.wrapping_add(1);
     headers.ip.checksum = Delta::NONE
         .word([ttl, headers.ip.protocol], [headers.ip.ttl, headers.ip.protocol])
         .apply(headers.ip.checksum);
-    let rtp: &mut RtpHeader = env.write(ETHERNET_LENGTH + size_of::<Ipv4Udp>())?;
+    advance(env.write(IP + size_of::<Ipv4Udp>())?)
+}
+
+#[inline(always)]
+fn step_ipv6<const IP: usize, E: Environment>(env: &mut E) -> Option<()> {
+    let headers: &mut Ipv6Udp = env.write(IP)?;
+    headers.ip.hop_limit = headers.ip.hop_limit.wrapping_add(1);
+    advance(env.write(IP + size_of::<Ipv6Udp>())?)
+}
+
+#[inline(always)]
+fn advance(rtp: &mut RtpHeader) -> Option<()> {
     rtp.sequence = u16::from_be_bytes(rtp.sequence).wrapping_add(1).to_be_bytes();
     rtp.timestamp = u32::from_be_bytes(rtp.timestamp).wrapping_add(FRAME_TICKS).to_be_bytes();
     Some(())

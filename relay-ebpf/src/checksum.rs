@@ -41,11 +41,30 @@ impl Delta {
         Self(self.0 + (!u16::from_ne_bytes(old)) as u32 + u16::from_ne_bytes(new) as u32)
     }
 
-    /// Adds the change of an IPv4 address, both given as on the wire.
+    /// Adds the words of an address that was not there before, given as on the wire.
     #[inline(always)]
     #[must_use]
-    pub const fn address(self, old: [u8; 4], new: [u8; 4]) -> Self {
-        self.word([old[0], old[1]], [new[0], new[1]]).word([old[2], old[3]], [new[2], new[3]])
+    pub const fn more<const N: usize>(mut self, new: [u8; N]) -> Self {
+        const { assert!(N.is_multiple_of(2), "whole words") };
+        let mut at = 0;
+        while at < N {
+            self.0 += u16::from_ne_bytes([new[at], new[at + 1]]) as u32;
+            at += 2;
+        }
+        self
+    }
+
+    /// Takes the words of an address away, given as on the wire.
+    #[inline(always)]
+    #[must_use]
+    pub const fn less<const N: usize>(mut self, old: [u8; N]) -> Self {
+        const { assert!(N.is_multiple_of(2), "whole words") };
+        let mut at = 0;
+        while at < N {
+            self.0 += (!u16::from_ne_bytes([old[at], old[at + 1]])) as u32;
+            at += 2;
+        }
+        self
     }
 
     /// Adds two changes.
@@ -60,6 +79,13 @@ impl Delta {
     #[must_use]
     pub const fn folded(self) -> Self {
         Self(fold(self.0) as u32)
+    }
+
+    /// The checksum over words that were added to nothing.
+    #[inline(always)]
+    #[must_use]
+    pub const fn checksum(self) -> [u8; 2] {
+        (!fold(self.0)).to_ne_bytes()
     }
 
     /// The checksum after the change (RFC 1624 equation 3); `checksum` and the result as on the wire.
@@ -140,8 +166,8 @@ mod tests {
         ) {
             // 0xFFFF and 0x0000 are one number to RFC 1624; UDP keeps them apart.
             prop_assume!(checksum != [0xFF, 0xFF]);
-            let there = Delta::NONE.address(old, new).apply(checksum);
-            prop_assert_eq!(Delta::NONE.address(new, old).apply(there), checksum);
+            let there = Delta::NONE.less(old).more(new).apply(checksum);
+            prop_assert_eq!(Delta::NONE.less(new).more(old).apply(there), checksum);
         }
 
         #[test]

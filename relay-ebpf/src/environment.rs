@@ -6,15 +6,18 @@ use core::{hint, ptr};
 use aya_ebpf::{
     EbpfContext as _,
     bindings::xdp_action,
-    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns, generated::bpf_xdp_load_bytes},
+    helpers::{
+        bpf_get_smp_processor_id, bpf_ktime_get_ns,
+        generated::{bpf_xdp_adjust_head, bpf_xdp_load_bytes},
+    },
     programs::{SkLookupContext, XdpContext},
 };
 use aya_log_ebpf::info;
 use relay_ebpf::{
-    Flow, FlowStats, LocalAddresses, NextHop, PortEntry, Reason,
-    headers::PROTOCOL_UDP,
-    relay::{Environment, Way, Wire},
-    tables::{Latency, RTCP_COPY, RtcpCopy, port_index},
+    Flow, LocalAddresses, NextHop, PortEntry, Reason,
+    headers::{Ipv6Address, PROTOCOL_UDP},
+    relay::{Change, Environment, Way, Wire},
+    tables::{IPV6_SOCKETS, Latency, RTCP_COPY, RtcpCopy, port_index},
 };
 
 use crate::maps::{
@@ -23,6 +26,8 @@ use crate::maps::{
 
 /// `AF_INET` as `bpf_sk_lookup` gives it.
 const AF_INET: u32 = 2;
+/// `AF_INET6` likewise.
+const AF_INET6: u32 = 10;
 
 /// One packet and the maps.
 pub struct XdpEnvironment {
@@ -89,6 +94,12 @@ impl Environment for XdpEnvironment {
     }
 
     #[inline(always)]
+    fn resize(&mut self, by: i32) -> bool {
+        // SAFETY: the context is this program's own. What was borrowed of the frame before is gone: `&mut self`.
+        unsafe { bpf_xdp_adjust_head(self.ctx.as_ptr().cast(), -by) == 0 }
+    }
+
+    #[inline(always)]
     fn local_addresses(&self) -> Option<&LocalAddresses> {
         LOCAL.get(0)
     }
@@ -104,22 +115,22 @@ impl Environment for XdpEnvironment {
     }
 
     #[inline(always)]
-    fn flow(&self, slot: u32) -> Option<&Flow> {
+    fn flow(&self, slot: u32) -> Option<&'static Flow> {
         FLOWS.get(slot)
     }
 
     #[inline(always)]
-    fn next_hop(&self, index: u32) -> Option<&NextHop> {
+    fn next_hop(&self, index: u32) -> Option<&'static NextHop> {
         NEXT_HOPS.get(index)
     }
 
     #[inline(always)]
-    fn with_stats(&self, index: u32, change: impl FnOnce(&mut FlowStats)) {
+    fn change_stats(&self, index: u32, change: impl Change) {
         if let Some(stats) = STATS.get_ptr_mut(index) {
             // SAFETY: the pointer is into the map, whose value has this layout and no invalid bytes. A
             // flow's packets come to one CPU, so there is one writer; should the interface's queues be
             // reassigned, a count may be off by a packet, which is the price of not locking.
-            change(unsafe { &mut *stats });
+            change.apply(unsafe { &mut *stats });
         }
     }
 
@@ -180,22 +191,45 @@ const fn split(word: u64) -> [u32; 2] {
 #[inline(always)]
 pub fn steer(ctx: &SkLookupContext) {
     // SAFETY: the kernel hands a valid context to the program.
-    let (family, protocol, address, port) = unsafe {
+    let (family, protocol, port) = unsafe {
         let lookup = ctx.lookup;
-        ((*lookup).family, (*lookup).protocol, (*lookup).local_ip4, (*lookup).local_port)
+        ((*lookup).family, (*lookup).protocol, (*lookup).local_port)
     };
-    if family != AF_INET || protocol != u32::from(PROTOCOL_UDP) {
+    if protocol != u32::from(PROTOCOL_UDP) {
         return;
     }
-    let Some(place) = LOCAL.get(0).and_then(|local| local.place(address.to_ne_bytes())) else { return };
+    let Some(local) = LOCAL.get(0) else { return };
+    // SAFETY: as above; the fields of either family are there, and zero in the other.
+    let (place, first) = unsafe {
+        match family {
+            AF_INET => (local.place((*ctx.lookup).local_ip4.to_ne_bytes()), 0),
+            AF_INET6 => {
+                // The kernel lets programs read these words one by one only.
+                let words = &raw const (*ctx.lookup).local_ip6;
+                let word = |index| ptr::read_volatile(words.cast::<u32>().add(index));
+                let address = joined(word(0), word(1), word(2), word(3));
+                (local.place_ipv6(&Ipv6Address::new(address)), IPV6_SOCKETS)
+            }
+            _ => return,
+        }
+    };
+    let Some(place) = place else { return };
     let Some(entry) = PORT_ENTRIES.get(port_index(place, (port as u16).to_be_bytes())) else { return };
     if entry.generation == 0 {
         return;
     }
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    if RELAY_SOCKETS.redirect_sk_lookup(ctx, cpu, 0).is_err() {
+    if cpu >= IPV6_SOCKETS || RELAY_SOCKETS.redirect_sk_lookup(ctx, first + cpu, 0).is_err() {
         // Fewer sockets than CPUs; without any, the packet goes the way of all others.
-        let _ = RELAY_SOCKETS.redirect_sk_lookup(ctx, 0, 0);
+        let _ = RELAY_SOCKETS.redirect_sk_lookup(ctx, first, 0);
     }
+}
+
+/// An address of four words, each as it stands in memory.
+#[inline(always)]
+const fn joined(a: u32, b: u32, c: u32, d: u32) -> [u8; 16] {
+    let words = [a.to_ne_bytes(), b.to_ne_bytes(), c.to_ne_bytes(), d.to_ne_bytes()];
+    let [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]] = words;
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
 }

@@ -7,7 +7,8 @@
 //!
 //! A packet is read in this order, and each way out has a name in [`Reason`]:
 //!
-//! 1. [`headers`]: Ethernet, at most one 802.1Q tag, IPv4 without options, UDP, all as byte arrays.
+//! 1. [`headers`]: Ethernet, at most one 802.1Q tag, IPv4 without options or IPv6 without extensions, UDP, all as
+//!    byte arrays.
 //! 2. [`tables`]: the destination's address and port lead to a slot, the slot to a [`Flow`]; a generation
 //!    on both sides keeps a late packet from meeting a slot that was given to another call.
 //! 3. [`rtp`]: RTP, RTCP, STUN and DTLS are told apart by their first bytes (RFC 7983, RFC 5761).

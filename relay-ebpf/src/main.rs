@@ -30,6 +30,7 @@ use crate::environment::XdpEnvironment;
 
 /// Forwards, passes or drops one packet.
 #[xdp]
+#[inline(always)]
 pub fn branchline_relay(ctx: XdpContext) -> u32 {
     relay_packet(XdpEnvironment::new(ctx))
 }
@@ -75,6 +76,7 @@ pub fn branchline_bench_step(ctx: XdpContext) -> u32 {
 /// The relay on a stream that advances: `BPF_PROG_TEST_RUN` repeats one packet, which would be a stream of
 /// duplicates.
 #[xdp]
+#[inline(always)]
 pub fn branchline_bench_relay(ctx: XdpContext) -> u32 {
     let mut env = XdpEnvironment::new(ctx);
     if bench::step(&mut env).is_none() {

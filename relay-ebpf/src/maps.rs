@@ -7,15 +7,13 @@ use aya_ebpf::{
 use relay_ebpf::{
     Flow, FlowStats, LocalAddresses, NextHop, PortEntry,
     reason::REASONS,
-    tables::{DEFAULT_FLOWS, Latency, MAX_INTERFACES, MAX_NEXT_HOPS, PORTS},
+    tables::{DEFAULT_FLOWS, Latency, MAX_INTERFACES, MAX_NEXT_HOPS, MAX_RELAY_SOCKETS, PORTS},
 };
 
 /// Bytes of the ring of RTCP copies: some 1,500 packets between two looks of the daemon.
 const RTCP_RING: u32 = 1 << 18;
 /// The kernel's flag for arrays that a process may map into its memory (`linux/bpf.h`).
 const BPF_F_MMAPABLE: u32 = 1 << 10;
-/// Sockets that a packet can be steered to.
-const MAX_RELAY_SOCKETS: u32 = 64;
 
 /// The daemon maps the shared tables into its memory: it installs a flow and reads its statistics
 /// without a system call.

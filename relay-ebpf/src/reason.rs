@@ -53,9 +53,9 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Neither IPv4 nor a single 802.1Q tag with IPv4 behind it: ARP, IPv6 and the like.
-    NotIpv4 = 0, Passed, "not_ipv4";
-    /// IPv4, but not UDP.
+    /// Neither IPv4 nor IPv6, nor a single 802.1Q tag with one of them behind it: ARP and the like.
+    NotIp = 0, Passed, "not_ip";
+    /// IP, but not UDP.
     NotUdp = 1, Passed, "not_udp";
     /// UDP to an address or port that has no flow: SIP, DNS, DHCP and everything else of this host.
     NoFlow = 2, Passed, "no_flow";
@@ -63,9 +63,9 @@ reasons! {
     StackedVlan = 3, Passed, "stacked_vlan";
     /// The frame ends before its headers do, or before the length that they state.
     Truncated = 4, Passed, "truncated";
-    /// The lengths in the IPv4 and UDP headers contradict each other.
+    /// The lengths in the IP and UDP headers contradict each other.
     BadLength = 5, Passed, "bad_length";
-    /// The IPv4 header carries options.
+    /// The IPv4 header carries options, or extensions follow the IPv6 header.
     IpOptions = 6, Passed, "ip_options";
     /// A fragment of a larger packet, which only the stack can put together.
     Fragment = 7, Passed, "fragment";
@@ -97,6 +97,8 @@ reasons! {
     SendFailed = 20, Dropped, "send_failed";
     /// The flow has learned nothing yet, and policy does not allow this source.
     SourceRefused = 21, Dropped, "source_refused";
+    /// A UDP checksum of zero where IPv6 wants one; the userspace relay computes it.
+    NoChecksum = 22, Passed, "no_checksum";
 }
 
 /// How many reasons there are: the length of the kernel's array of counters.

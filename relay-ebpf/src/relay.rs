@@ -6,15 +6,19 @@
 //! one that is not from the flow's source changes nothing but the counter of such packets.
 //!
 //! The rewrite follows RFC 1812 in what a forwarder owes a packet (TTL, incremental checksum) and RFC 2474
-//! and RFC 3168 in the type-of-service byte: DSCP is set, ECN is kept.
+//! and RFC 3168 in the type-of-service byte: DSCP is set, ECN is kept. A packet that leaves as the other family, or with
+//! a tag that it came without, gets new headers and as much more or less room in front (RFC 7915 for what a header of one
+//! family becomes in the other). A UDP checksum covers the same in both families but for the addresses, so it is changed
+//! by increments too; one of zero is for userspace where IPv6 wants one (RFC 8200 section 8.1).
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::{
     checksum::Delta,
     headers::{
-        ECN_BITS, ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet, IPV4_LENGTH,
-        IPV4_WITHOUT_OPTIONS, Ipv4, Ipv4Udp, PROTOCOL_UDP, UDP_LENGTH, VLAN_LENGTH, VlanTag,
+        ECN_BITS, ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet,
+        IPV4_LENGTH, IPV4_WITHOUT_OPTIONS, IPV6_EXTENSIONS, IPV6_FRAGMENT, IPV6_LENGTH, IPV6_VERSION, Ipv4,
+        Ipv4Udp, Ipv6, Ipv6Udp, PROTOCOL_UDP, UDP_LENGTH, Udp, VLAN_LENGTH, VlanTag,
     },
     reason::Reason,
     rtp::{Payload, PayloadStart, RTP_LENGTH, RtpHeader, classify},
@@ -26,6 +30,10 @@ use crate::{
 
 /// The first version nibble of IPv4, whatever the header's length.
 const IPV4_VERSION: u8 = 4;
+/// The "don't fragment" bit: a packet with it needs no identification (RFC 6864 section 4).
+const DONT_FRAGMENT: [u8; 2] = [0x40, 0];
+/// Where IP stands behind a tag.
+const TAGGED: usize = ETHERNET_LENGTH + VLAN_LENGTH;
 
 /// A type that can be borrowed from any bytes of its size.
 pub trait Wire: FromBytes + IntoBytes + KnownLayout + Immutable + Unaligned {}
@@ -39,16 +47,19 @@ pub trait Environment {
     fn read<T: Wire>(&self, offset: usize) -> Option<&T>;
     /// The same, to be changed.
     fn write<T: Wire>(&mut self, offset: usize) -> Option<&mut T>;
+    /// Makes the frame longer in front by so many bytes, whose content means nothing, or shorter; false and nothing
+    /// changed if there is no room.
+    fn resize(&mut self, by: i32) -> bool;
     /// The appliance's own addresses.
     fn local_addresses(&self) -> Option<&LocalAddresses>;
     /// The port entry at an index of [`port_index`].
     fn port(&self, index: u32) -> Option<PortEntry>;
-    /// The flow in a slot.
-    fn flow(&self, slot: u32) -> Option<&Flow>;
+    /// The flow in a slot. The tables outlive every packet, and borrowing from them leaves the frame to be written.
+    fn flow(&self, slot: u32) -> Option<&'static Flow>;
     /// A next hop.
-    fn next_hop(&self, index: u32) -> Option<&NextHop>;
+    fn next_hop(&self, index: u32) -> Option<&'static NextHop>;
     /// Changes a flow's statistics.
-    fn with_stats(&self, index: u32, change: impl FnOnce(&mut FlowStats));
+    fn change_stats(&self, index: u32, change: impl Change);
     /// The monotonic clock in nanoseconds. Reading it costs more than the rewrite: once a packet.
     fn now_ns(&self) -> u64;
     /// Notes how long the program took for a sampled packet.
@@ -60,10 +71,45 @@ pub trait Environment {
 /// How a packet leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Way {
-    /// The interface by which it leaves, as the kernel numbers interfaces.
+    /// The interface by which it leaves, as the kernel numbers interfaces; or [`NextHop::ALWAYS_REDIRECT`].
     pub interface: u32,
     /// That interface's place in the map of devices.
     pub device: u32,
+}
+
+/// An IP header of either family with UDP behind it.
+pub trait Headers: Wire + Copy {
+    /// The headers of the other family.
+    type Other: Headers;
+    /// Whether this is IPv6.
+    const IPV6: bool;
+    /// The ethertype in front of it.
+    const ETHERTYPE: [u8; 2];
+    /// Bytes of the IP header.
+    const IP_LENGTH: usize;
+
+    /// The place of its destination among our own addresses.
+    ///
+    /// # Errors
+    /// The reason why it is no UDP packet for one of them that can be looked at further.
+    fn place(&self, local: Option<&LocalAddresses>) -> Result<u32, Reason>;
+    /// Why a packet that is too short for these headers at `ip` is not for us.
+    fn short_packet<E: Environment>(env: &E, ip: usize) -> Reason;
+    /// The UDP header.
+    fn udp(&self) -> &Udp;
+    /// Bytes of the packet by the IP header.
+    fn total_length(&self) -> usize;
+    /// Whether the packet comes from a flow's source.
+    fn comes_from(&self, flow: &Flow) -> bool;
+    /// DSCP and ECN.
+    fn class(&self) -> u8;
+    /// Time to live, or hop limit.
+    fn hops(&self) -> u8;
+    /// Makes them what they leave as in the same family. Touches only what changes: on the kernel's byte-aligned view
+    /// of a packet everything else would be copied byte by byte.
+    fn rewrite(&mut self, flow: &Flow);
+    /// The headers as they leave in the other family.
+    fn translated(&self, flow: &Flow) -> Self::Other;
 }
 
 /// Decides on one packet, and rewrites it if it is to be forwarded.
@@ -74,38 +120,29 @@ pub struct Way {
 pub fn relay<E: Environment>(env: &mut E) -> Result<Way, Reason> {
     let ethernet: &Ethernet = env.read(0).ok_or(Reason::Truncated)?;
     match ethernet.ethertype {
-        ETHERTYPE_IPV4 => relay_ipv4::<ETHERNET_LENGTH, E>(env),
+        ETHERTYPE_IPV4 => carry::<ETHERNET_LENGTH, Ipv4Udp, E>(env),
+        ETHERTYPE_IPV6 => carry::<ETHERNET_LENGTH, Ipv6Udp, E>(env),
         ETHERTYPE_VLAN => {
             let tag: &VlanTag = env.read(ETHERNET_LENGTH).ok_or(Reason::Truncated)?;
             match tag.ethertype {
-                ETHERTYPE_IPV4 => relay_ipv4::<{ ETHERNET_LENGTH + VLAN_LENGTH }, E>(env),
+                ETHERTYPE_IPV4 => carry::<TAGGED, Ipv4Udp, E>(env),
+                ETHERTYPE_IPV6 => carry::<TAGGED, Ipv6Udp, E>(env),
                 ETHERTYPE_VLAN | ETHERTYPE_QINQ => Err(Reason::StackedVlan),
-                _ => Err(Reason::NotIpv4),
+                _ => Err(Reason::NotIp),
             }
         }
         ETHERTYPE_QINQ => Err(Reason::StackedVlan),
-        _ => Err(Reason::NotIpv4),
+        _ => Err(Reason::NotIp),
     }
 }
 
-/// The same for a packet whose IPv4 header stands at `IP`.
+/// The same for a packet whose IP header stands at `IP`.
 #[inline(always)]
-fn relay_ipv4<const IP: usize, E: Environment>(env: &mut E) -> Result<Way, Reason> {
-    let Some(headers) = env.read::<Ipv4Udp>(IP) else {
-        return Err(short_packet(env.read::<Ipv4>(IP)));
-    };
-    if headers.ip.version_and_length != IPV4_WITHOUT_OPTIONS {
-        return Err(other_header(headers.ip.version_and_length));
-    }
-    if headers.ip.protocol != PROTOCOL_UDP {
-        return Err(Reason::NotUdp);
-    }
-    let places = env.local_addresses().ok_or(Reason::NoFlow)?;
-    let place = places.place(headers.ip.destination).ok_or(Reason::NoFlow)?;
-    if headers.ip.is_fragment() {
-        return Err(Reason::Fragment);
-    }
-    let entry = env.port(port_index(place, headers.udp.destination)).ok_or(Reason::NoFlow)?;
+fn carry<const IP: usize, H: Headers, E: Environment>(env: &mut E) -> Result<Way, Reason> {
+    let Some(headers) = env.read::<H>(IP) else { return Err(H::short_packet(env, IP)) };
+    let place = headers.place(env.local_addresses())?;
+    let udp = headers.udp();
+    let entry = env.port(port_index(place, udp.destination)).ok_or(Reason::NoFlow)?;
     if entry.generation == 0 {
         return Err(Reason::NoFlow);
     }
@@ -121,29 +158,32 @@ fn relay_ipv4<const IP: usize, E: Environment>(env: &mut E) -> Result<Way, Reaso
             return Err(Reason::Userspace);
         }
     }
-    if headers.ip.source != flow.source_address || headers.udp.source != flow.source_port {
-        env.with_stats(flow.stats, |stats| stats.wrong_source = stats.wrong_source.wrapping_add(1));
+    if !headers.comes_from(flow) {
+        env.change_stats(flow.stats, FromStranger);
         return Err(Reason::WrongSource);
     }
     if flow.state == FlowState::Blocked as u8 {
         // Whoever is put on hold and goes on sending is still there.
-        let now_ns = env.now_ns();
-        env.with_stats(flow.stats, |stats| stats.last_seen_ns = now_ns);
+        env.change_stats(flow.stats, Seen { now_ns: env.now_ns() });
         return Err(Reason::Blocked);
     }
 
-    let total_length = usize::from(u16::from_be_bytes(headers.ip.total_length));
-    let udp_length = usize::from(u16::from_be_bytes(headers.udp.length));
-    if total_length != udp_length + IPV4_LENGTH || udp_length < UDP_LENGTH {
+    let total_length = headers.total_length();
+    let udp_length = usize::from(u16::from_be_bytes(udp.length));
+    if total_length != udp_length + H::IP_LENGTH || udp_length < UDP_LENGTH {
         return Err(Reason::BadLength);
     }
     if env.length() < IP + total_length {
         return Err(Reason::Truncated);
     }
-    if headers.ip.ttl <= 1 {
+    if headers.hops() <= 1 {
         return Err(Reason::TtlExpired);
     }
-    let payload = IP + IPV4_LENGTH + UDP_LENGTH;
+    let leaves_as_ipv6 = flow.leaves_as_ipv6();
+    if (H::IPV6 || leaves_as_ipv6) && udp.checksum == [0, 0] {
+        return Err(Reason::NoChecksum);
+    }
+    let payload = IP + H::IP_LENGTH + UDP_LENGTH;
     let payload_length = udp_length - UDP_LENGTH;
     let content = recognise(env, flow.kind, payload, payload_length)?;
 
@@ -152,54 +192,143 @@ fn relay_ipv4<const IP: usize, E: Environment>(env: &mut E) -> Result<Way, Reaso
     if destination.tail() == 0 {
         return Err(Reason::NextHopUnknown);
     }
-    if total_length > usize::from(source.tail()) {
+    let leaving_length = udp_length + if leaves_as_ipv6 { IPV6_LENGTH } else { IPV4_LENGTH };
+    if leaving_length > usize::from(source.tail()) {
         return Err(Reason::ExceedsMtu);
     }
 
-    let way = Way { interface: hop.interface, device: hop.device };
     let now_ns = env.now_ns();
-    let dscp = headers.ip.dscp();
-    env.with_stats(flow.stats, |stats| {
-        stats.kernel_packets = stats.kernel_packets.wrapping_add(1);
-        stats.kernel_bytes = stats.kernel_bytes.wrapping_add(total_length as u64);
-        record(env, stats, content, payload, dscp, now_ns, flow.clock_ticks);
-    });
+    let dscp = headers.class() >> crate::headers::DSCP_SHIFT;
+    let clock_ticks = flow.clock_ticks;
+    let forwarded = Forwarded { env, content, payload, total_length, dscp, now_ns, clock_ticks };
+    env.change_stats(flow.stats, forwarded);
     if let Payload::Rtcp = content {
         env.copy_rtcp(payload, payload_length.min(RTCP_COPY), flow.stats, now_ns);
     }
 
-    let rewritten = rewrite(headers, flow);
-    *env.write::<Ipv4Udp>(IP).ok_or(Reason::Truncated)? = rewritten;
-    let ethernet: &mut Ethernet = env.write(0).ok_or(Reason::Truncated)?;
-    ethernet.destination = destination.address();
-    ethernet.source = source.address();
+    let same_family = leaves_as_ipv6 == H::IPV6;
+    let (is_tagged, control) = (hop.tagged != 0, hop.tag);
+    if same_family && is_tagged == (IP == TAGGED) {
+        // The way that almost every packet goes: nothing moves.
+        env.write::<H>(IP).ok_or(Reason::Truncated)?.rewrite(flow);
+        if is_tagged {
+            env.write::<VlanTag>(ETHERNET_LENGTH).ok_or(Reason::Truncated)?.control = control;
+        }
+        let ethernet: &mut Ethernet = env.write(0).ok_or(Reason::Truncated)?;
+        ethernet.destination = destination.address();
+        ethernet.source = source.address();
+    } else {
+        let ethernet = Ethernet {
+            destination: destination.address(),
+            source: source.address(),
+            ethertype: ETHERTYPE_VLAN,
+        };
+        let came = (IP + size_of::<H>()) as i32;
+        let tag = is_tagged.then_some(control);
+        if same_family {
+            let mut rewritten = *headers;
+            rewritten.rewrite(flow);
+            put(env, came, ethernet, tag, rewritten)?;
+        } else {
+            put(env, came, ethernet, tag, headers.translated(flow))?;
+        }
+    }
     if is_sampled(now_ns) {
         env.sample(env.now_ns().wrapping_sub(now_ns));
     }
-    Ok(way)
+    Ok(Way { interface: hop.interface, device: hop.device })
 }
 
-/// Counts one packet, whichever datapath carries it.
+/// Puts the headers that a packet leaves with in the place of those that it came with, which were `came` bytes.
+///
+/// Inlined, though it is long: headers that went through memory here would lie on the stack as the kernel does not
+/// want them aligned there.
 #[inline(always)]
-fn record<E: Environment>(
-    env: &E,
-    stats: &mut FlowStats,
+fn put<O: Headers, E: Environment>(
+    env: &mut E,
+    came: i32,
+    ethernet: Ethernet,
+    tag: Option<[u8; 2]>,
+    headers: O,
+) -> Result<(), Reason> {
+    let Some(control) = tag else {
+        let leaves = (ETHERNET_LENGTH + size_of::<O>()) as i32;
+        if leaves != came && !env.resize(leaves - came) {
+            return Err(Reason::SendFailed);
+        }
+        *env.write::<O>(ETHERNET_LENGTH).ok_or(Reason::Truncated)? = headers;
+        *env.write::<Ethernet>(0).ok_or(Reason::Truncated)? =
+            Ethernet { ethertype: O::ETHERTYPE, ..ethernet };
+        return Ok(());
+    };
+    let leaves = (TAGGED + size_of::<O>()) as i32;
+    if leaves != came && !env.resize(leaves - came) {
+        return Err(Reason::SendFailed);
+    }
+    *env.write::<O>(TAGGED).ok_or(Reason::Truncated)? = headers;
+    *env.write::<VlanTag>(ETHERNET_LENGTH).ok_or(Reason::Truncated)? =
+        VlanTag { control, ethertype: O::ETHERTYPE };
+    *env.write::<Ethernet>(0).ok_or(Reason::Truncated)? = ethernet;
+    Ok(())
+}
+
+/// A change of a flow's statistics. Not a closure, for one cannot be told to be inlined, and a call with all that it
+/// captures takes longer than the counting.
+pub trait Change {
+    /// Changes them.
+    fn apply(self, stats: &mut FlowStats);
+}
+
+/// A packet came from another source than the flow's.
+struct FromStranger;
+
+impl Change for FromStranger {
+    #[inline(always)]
+    fn apply(self, stats: &mut FlowStats) {
+        stats.wrong_source = stats.wrong_source.wrapping_add(1);
+    }
+}
+
+/// A packet came that goes nowhere.
+struct Seen {
+    now_ns: u64,
+}
+
+impl Change for Seen {
+    #[inline(always)]
+    fn apply(self, stats: &mut FlowStats) {
+        stats.last_seen_ns = self.now_ns;
+    }
+}
+
+/// A packet is forwarded.
+struct Forwarded<'a, E> {
+    env: &'a E,
     content: Payload,
+    /// Where its payload begins.
     payload: usize,
+    total_length: usize,
     dscp: u8,
     now_ns: u64,
     clock_ticks: u32,
-) {
-    stats.last_seen_ns = now_ns;
-    stats.dscp = dscp;
-    match content {
-        Payload::Rtp => {
-            if let Some(header) = env.read::<RtpHeader>(payload) {
-                stats.record_rtp(header, now_ns, clock_ticks);
+}
+
+impl<E: Environment> Change for Forwarded<'_, E> {
+    #[inline(always)]
+    fn apply(self, stats: &mut FlowStats) {
+        stats.kernel_packets = stats.kernel_packets.wrapping_add(1);
+        stats.kernel_bytes = stats.kernel_bytes.wrapping_add(self.total_length as u64);
+        stats.last_seen_ns = self.now_ns;
+        stats.dscp = self.dscp;
+        match self.content {
+            Payload::Rtp => {
+                if let Some(header) = self.env.read::<RtpHeader>(self.payload) {
+                    stats.record_rtp(header, self.now_ns, self.clock_ticks);
+                }
             }
+            Payload::Rtcp => stats.rtcp_packets = stats.rtcp_packets.wrapping_add(1),
+            Payload::Stun | Payload::Dtls | Payload::Other => {}
         }
-        Payload::Rtcp => stats.rtcp_packets = stats.rtcp_packets.wrapping_add(1),
-        Payload::Stun | Payload::Dtls | Payload::Other => {}
     }
 }
 
@@ -233,40 +362,202 @@ pub fn accept(kind: u8, content: Payload, length: usize) -> Result<Payload, Reas
     }
 }
 
-/// The headers as they leave: new addresses and ports, DSCP set, TTL decremented, both checksums kept
-/// right.
-#[inline(always)]
-#[must_use]
-pub fn rewrite(headers: &Ipv4Udp, flow: &Flow) -> Ipv4Udp {
-    let mut new = *headers;
-    new.ip.source = flow.out_source_address;
-    new.ip.destination = flow.out_destination_address;
-    new.ip.ttl = headers.ip.ttl.wrapping_sub(1);
-    if flow.flags & Flow::KEEP_DSCP == 0 {
-        new.ip.type_of_service = flow.type_of_service | headers.ip.type_of_service & ECN_BITS;
-    }
-    let changed = Delta::NONE
-        .word(
-            [headers.ip.version_and_length, headers.ip.type_of_service],
-            [new.ip.version_and_length, new.ip.type_of_service],
-        )
-        .word([headers.ip.ttl, headers.ip.protocol], [new.ip.ttl, new.ip.protocol]);
-    new.ip.checksum = flow.ip_delta.and(changed).apply(headers.ip.checksum);
+impl Headers for Ipv4Udp {
+    type Other = Ipv6Udp;
+    const IPV6: bool = false;
+    const ETHERTYPE: [u8; 2] = ETHERTYPE_IPV4;
+    const IP_LENGTH: usize = IPV4_LENGTH;
 
-    new.udp.source = flow.out_source_port;
-    new.udp.destination = flow.out_destination_port;
-    new.udp.checksum = flow.udp_delta.apply_udp(headers.udp.checksum);
-    new
+    #[inline(always)]
+    fn place(&self, local: Option<&LocalAddresses>) -> Result<u32, Reason> {
+        if self.ip.version_and_length != IPV4_WITHOUT_OPTIONS {
+            return Err(other_header(self.ip.version_and_length));
+        }
+        if self.ip.protocol != PROTOCOL_UDP {
+            return Err(Reason::NotUdp);
+        }
+        let place = local.and_then(|local| local.place(self.ip.destination)).ok_or(Reason::NoFlow)?;
+        if self.ip.is_fragment() {
+            return Err(Reason::Fragment);
+        }
+        Ok(place)
+    }
+
+    #[inline(always)]
+    fn short_packet<E: Environment>(env: &E, ip: usize) -> Reason {
+        match env.read::<Ipv4>(ip) {
+            Some(ip) if ip.version_and_length != IPV4_WITHOUT_OPTIONS => other_header(ip.version_and_length),
+            Some(ip) if ip.protocol != PROTOCOL_UDP => Reason::NotUdp,
+            _ => Reason::Truncated,
+        }
+    }
+
+    #[inline(always)]
+    fn udp(&self) -> &Udp {
+        &self.udp
+    }
+
+    #[inline(always)]
+    fn total_length(&self) -> usize {
+        usize::from(u16::from_be_bytes(self.ip.total_length))
+    }
+
+    #[inline(always)]
+    fn comes_from(&self, flow: &Flow) -> bool {
+        self.ip.source == flow.source_address && self.udp.source == flow.source_port
+    }
+
+    #[inline(always)]
+    fn class(&self) -> u8 {
+        self.ip.type_of_service
+    }
+
+    #[inline(always)]
+    fn hops(&self) -> u8 {
+        self.ip.ttl
+    }
+
+    #[inline(always)]
+    fn rewrite(&mut self, flow: &Flow) {
+        let ip = &mut self.ip;
+        let (class, ttl) = (marked(flow, ip.type_of_service), ip.ttl.wrapping_sub(1));
+        let changed = Delta::NONE
+            .word([ip.version_and_length, ip.type_of_service], [ip.version_and_length, class])
+            .word([ip.ttl, ip.protocol], [ttl, ip.protocol]);
+        ip.checksum = flow.ip_delta.and(changed).apply(ip.checksum);
+        ip.type_of_service = class;
+        ip.ttl = ttl;
+        ip.source = flow.out_source_address;
+        ip.destination = flow.out_destination_address;
+        redirect(&mut self.udp, flow);
+    }
+
+    #[inline(always)]
+    fn translated(&self, flow: &Flow) -> Ipv6Udp {
+        let ip = Ipv6 {
+            version_class_label: [0; 4],
+            payload_length: self.udp.length,
+            next_header: PROTOCOL_UDP,
+            hop_limit: self.ip.ttl.wrapping_sub(1),
+            source: flow.out_source_ipv6,
+            destination: flow.out_destination_ipv6,
+        };
+        let class = marked(flow, self.ip.type_of_service);
+        let ip = Ipv6 { version_class_label: ip.with_class(class), ..ip };
+        Ipv6Udp { ip, udp: redirected(&self.udp, flow) }
+    }
 }
 
-/// Why a packet too short for IPv4 and UDP is not for us.
-#[inline(always)]
-fn short_packet(ip: Option<&Ipv4>) -> Reason {
-    match ip {
-        Some(ip) if ip.version_and_length != IPV4_WITHOUT_OPTIONS => other_header(ip.version_and_length),
-        Some(ip) if ip.protocol != PROTOCOL_UDP => Reason::NotUdp,
-        _ => Reason::Truncated,
+impl Headers for Ipv6Udp {
+    type Other = Ipv4Udp;
+    const IPV6: bool = true;
+    const ETHERTYPE: [u8; 2] = ETHERTYPE_IPV6;
+    const IP_LENGTH: usize = IPV6_LENGTH;
+
+    #[inline(always)]
+    fn place(&self, local: Option<&LocalAddresses>) -> Result<u32, Reason> {
+        if self.ip.version() != IPV6_VERSION {
+            return Err(Reason::NotIp);
+        }
+        let place = local.and_then(|local| local.place_ipv6(&self.ip.destination)).ok_or(Reason::NoFlow)?;
+        match self.ip.next_header {
+            PROTOCOL_UDP => Ok(place),
+            IPV6_FRAGMENT => Err(Reason::Fragment),
+            extension if IPV6_EXTENSIONS.contains(&extension) => Err(Reason::IpOptions),
+            _ => Err(Reason::NotUdp),
+        }
     }
+
+    #[inline(always)]
+    fn short_packet<E: Environment>(env: &E, ip: usize) -> Reason {
+        match env.read::<Ipv6>(ip) {
+            Some(ip) if ip.version() != IPV6_VERSION => Reason::NotIp,
+            Some(ip) if ip.next_header != PROTOCOL_UDP => Reason::NotUdp,
+            _ => Reason::Truncated,
+        }
+    }
+
+    #[inline(always)]
+    fn udp(&self) -> &Udp {
+        &self.udp
+    }
+
+    #[inline(always)]
+    fn total_length(&self) -> usize {
+        usize::from(u16::from_be_bytes(self.ip.payload_length)) + IPV6_LENGTH
+    }
+
+    #[inline(always)]
+    fn comes_from(&self, flow: &Flow) -> bool {
+        self.ip.source.is(&flow.source_ipv6) && self.udp.source == flow.source_port
+    }
+
+    #[inline(always)]
+    fn class(&self) -> u8 {
+        self.ip.traffic_class()
+    }
+
+    #[inline(always)]
+    fn hops(&self) -> u8 {
+        self.ip.hop_limit
+    }
+
+    #[inline(always)]
+    fn rewrite(&mut self, flow: &Flow) {
+        let ip = &mut self.ip;
+        ip.version_class_label = ip.with_class(marked(flow, ip.traffic_class()));
+        ip.hop_limit = ip.hop_limit.wrapping_sub(1);
+        ip.source.set(&flow.out_source_ipv6);
+        ip.destination.set(&flow.out_destination_ipv6);
+        redirect(&mut self.udp, flow);
+    }
+
+    #[inline(always)]
+    fn translated(&self, flow: &Flow) -> Ipv4Udp {
+        let total = u16::from_be_bytes(self.udp.length).wrapping_add(IPV4_LENGTH as u16);
+        let mut ip = Ipv4 {
+            version_and_length: IPV4_WITHOUT_OPTIONS,
+            type_of_service: marked(flow, self.ip.traffic_class()),
+            total_length: total.to_be_bytes(),
+            identification: [0; 2],
+            fragment: DONT_FRAGMENT,
+            ttl: self.ip.hop_limit.wrapping_sub(1),
+            protocol: PROTOCOL_UDP,
+            checksum: [0; 2],
+            source: flow.out_source_address,
+            destination: flow.out_destination_address,
+        };
+        ip.checksum = flow
+            .ip_delta
+            .more([ip.version_and_length, ip.type_of_service])
+            .more(ip.total_length)
+            .more(ip.fragment)
+            .more([ip.ttl, ip.protocol])
+            .checksum();
+        Ipv4Udp { ip, udp: redirected(&self.udp, flow) }
+    }
+}
+
+/// The type-of-service byte as a flow's packets leave with it.
+#[inline(always)]
+const fn marked(flow: &Flow, class: u8) -> u8 {
+    if flow.flags & Flow::KEEP_DSCP == 0 { flow.type_of_service | class & ECN_BITS } else { class }
+}
+
+/// Makes a UDP header what it leaves as.
+#[inline(always)]
+fn redirect(udp: &mut Udp, flow: &Flow) {
+    udp.source = flow.out_source_port;
+    udp.destination = flow.out_destination_port;
+    udp.checksum = flow.udp_delta.apply_udp(udp.checksum);
+}
+
+/// The UDP header as it leaves.
+#[inline(always)]
+fn redirected(udp: &Udp, flow: &Flow) -> Udp {
+    let mut new = *udp;
+    redirect(&mut new, flow);
+    new
 }
 
 /// What a first byte says that is not that of IPv4 without options.
@@ -274,7 +565,7 @@ fn short_packet(ip: Option<&Ipv4>) -> Reason {
 const fn other_header(version_and_length: u8) -> Reason {
     const WORDS: u8 = IPV4_WITHOUT_OPTIONS & 0x0F;
     if version_and_length >> 4 != IPV4_VERSION {
-        Reason::NotIpv4
+        Reason::NotIp
     } else if version_and_length & 0x0F < WORDS {
         Reason::BadLength
     } else {

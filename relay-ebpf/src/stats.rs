@@ -30,7 +30,7 @@ const PAYLOAD_TYPE_MASK: u8 = 0x7F;
 pub struct FlowStats {
     /// Packets that the kernel forwarded.
     pub kernel_packets: u64,
-    /// Bytes that the kernel forwarded, IPv4 headers included.
+    /// Bytes that the kernel forwarded, IP headers included.
     pub kernel_bytes: u64,
     /// When the last packet arrived, on the kernel's monotonic clock, in nanoseconds.
     pub last_seen_ns: u64,
@@ -59,7 +59,7 @@ pub struct FlowStats {
 
     /// Packets that the userspace relay sent on.
     pub relayed_packets: u64,
-    /// Bytes that the userspace relay sent on, IPv4 headers included.
+    /// Bytes that the userspace relay sent on, IP headers included.
     pub relayed_bytes: u64,
     /// Packets lost from sources that this stream has left behind.
     lost_before: u64,
@@ -207,7 +207,7 @@ impl FlowStats {
         if self.received == 0 {
             return self.expected_before;
         }
-        self.expected_before + self.highest.wrapping_sub(self.base) as u64 + 1
+        self.expected_before.wrapping_add(self.highest.wrapping_sub(self.base) as u64 + 1)
     }
 
     /// Packets that never arrived, over all sources.
@@ -217,7 +217,34 @@ impl FlowStats {
             return self.lost_before;
         }
         let expected = self.highest.wrapping_sub(self.base) as u64 + 1;
-        self.lost_before + expected.saturating_sub(self.received as u64)
+        self.lost_before.wrapping_add(expected.saturating_sub(self.received as u64))
+    }
+
+    /// These statistics, and all that another flow has counted since `then`: for a flow whose packets are counted
+    /// where they arrived first, and not again on it. The stream's state is that flow's.
+    #[must_use]
+    pub const fn joined_with(&self, now: &Self, then: &Self) -> Self {
+        const fn more(own: u64, now: u64, then: u64) -> u64 {
+            own.wrapping_add(now.wrapping_sub(then))
+        }
+        const fn more32(own: u32, now: u32, then: u32) -> u32 {
+            own.wrapping_add(now.wrapping_sub(then))
+        }
+        Self {
+            kernel_packets: more(self.kernel_packets, now.kernel_packets, then.kernel_packets),
+            kernel_bytes: more(self.kernel_bytes, now.kernel_bytes, then.kernel_bytes),
+            relayed_packets: self.relayed_packets,
+            relayed_bytes: self.relayed_bytes,
+            // What is left behind makes up for what the two counted apart, so that the sums come out right.
+            lost_before: more(now.lost_before, self.lost(), then.lost()),
+            expected_before: more(now.expected_before, self.expected(), then.expected()),
+            duplicates: more32(self.duplicates, now.duplicates, then.duplicates),
+            reordered: more32(self.reordered, now.reordered, then.reordered),
+            restarts: more32(self.restarts, now.restarts, then.restarts),
+            rtcp_packets: more32(self.rtcp_packets, now.rtcp_packets, then.rtcp_packets),
+            wrong_source: self.wrong_source,
+            ..*now
+        }
     }
 
     /// Whether any RTP packet was counted.

@@ -16,10 +16,10 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::checksum::Delta;
+use crate::{checksum::Delta, headers::Ipv6Address};
 
 /// Version of every layout in this module and of [`crate::FlowStats`]; part of the path of pinned maps.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 /// Local media addresses that the kernel looks for: each takes 512 KiB of port entries.
 pub const MAX_LOCAL_ADDRESSES: usize = 16;
 /// Ports of an address.
@@ -27,31 +27,63 @@ pub const PORTS: u32 = 1 << 16;
 /// Flows that the kernel holds unless configured otherwise: 10,000 calls of four flows, and as many more
 /// resting or being changed.
 pub const DEFAULT_FLOWS: u32 = 1 << 16;
+/// Sockets that a packet can be steered to: one for each CPU and family.
+pub const MAX_RELAY_SOCKETS: u32 = 128;
+/// The place of the first of those for IPv6, behind as many for IPv4.
+pub const IPV6_SOCKETS: u32 = MAX_RELAY_SOCKETS / 2;
 /// Next hops: neighbours that media goes to. On one office network there are hundreds at most.
 pub const MAX_NEXT_HOPS: u32 = 4096;
 /// Interfaces that a packet can leave by.
 pub const MAX_INTERFACES: u32 = 64;
 
-/// The appliance's own media addresses, in the order of their places in the table of ports.
+/// The appliance's own media addresses. Places in the table of ports are counted through: first the IPv4 addresses,
+/// then the IPv6 ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
-pub struct LocalAddresses(pub [[u8; 4]; MAX_LOCAL_ADDRESSES]);
+pub struct LocalAddresses {
+    /// The IPv4 addresses; unused places hold 0.0.0.0, whose ports never have flows.
+    pub ipv4: [[u8; 4]; MAX_LOCAL_ADDRESSES],
+    /// The IPv6 addresses; unused places hold `::`.
+    pub ipv6: [Ipv6Address; MAX_LOCAL_ADDRESSES],
+    /// The place of the first IPv6 address.
+    pub first_ipv6: u32,
+    /// Fills the record to a multiple of eight; zero.
+    pub padding: [u8; 4],
+}
 
 impl LocalAddresses {
-    /// The place of an address. Unused places hold 0.0.0.0, whose ports never have flows.
+    /// The place of an IPv4 address.
     #[inline(always)]
     #[must_use]
     pub fn place(&self, address: [u8; 4]) -> Option<u32> {
         let wanted = u32::from_ne_bytes(address);
         let mut place = 0;
         while place < MAX_LOCAL_ADDRESSES {
-            let candidate = u32::from_ne_bytes(self.0[place]);
+            let candidate = u32::from_ne_bytes(self.ipv4[place]);
             if candidate == wanted {
                 return Some(place as u32);
             }
             // The list has no gaps: most appliances have two addresses, and stop here.
             if candidate == 0 {
                 return None;
+            }
+            place += 1;
+        }
+        None
+    }
+
+    /// The place of an IPv6 address.
+    #[inline(always)]
+    #[must_use]
+    pub fn place_ipv6(&self, address: &Ipv6Address) -> Option<u32> {
+        let mut place = 0;
+        while place < MAX_LOCAL_ADDRESSES {
+            let candidate = &self.ipv6[place];
+            if candidate.is_unspecified() {
+                return None;
+            }
+            if candidate.is(address) {
+                return Some(self.first_ipv6 + place as u32);
             }
             place += 1;
         }
@@ -102,7 +134,7 @@ pub enum FlowKind {
     Opaque = 3,
 }
 
-/// One direction of one media stream, in one cache line.
+/// One direction of one media stream, in one cache line if it is IPv4 on both sides, and two if not.
 ///
 /// `local` is where packets of this flow arrive, `source` where they must come from; they leave from
 /// `out_source` to `out_destination`.
@@ -117,9 +149,9 @@ pub struct Flow {
     pub kind: u8,
     /// DSCP to set, as it stands in the type-of-service byte: ECN bits zero.
     pub type_of_service: u8,
-    /// [`Flow::KEEP_DSCP`] or zero.
+    /// [`Flow::KEEP_DSCP`] and [`Flow::LEAVES_AS_IPV6`], or zero.
     pub flags: u8,
-    /// The source address that packets must have.
+    /// The source address that packets must have. Unused where the local address is IPv6; so for each.
     pub source_address: [u8; 4],
     /// The source port that packets must have.
     pub source_port: [u8; 2],
@@ -145,27 +177,67 @@ pub struct Flow {
     pub udp_delta: Delta,
     /// Fills the cache line; zero.
     pub padding: [u8; 16],
+    /// The source address that packets must have, where the local address is IPv6.
+    pub source_ipv6: Ipv6Address,
+    /// The source address that packets leave with, if they leave as IPv6.
+    pub out_source_ipv6: Ipv6Address,
+    /// The address that they then go to.
+    pub out_destination_ipv6: Ipv6Address,
+    /// Fills the second cache line; zero.
+    pub padding_ipv6: [u8; 16],
 }
 
-const _: () = assert!(size_of::<Flow>() == 64);
+const _: () = assert!(size_of::<Flow>() == 128);
 
 impl Flow {
     /// Flag: DSCP leaves as it arrived.
     pub const KEEP_DSCP: u8 = 1;
 
-    /// The changes that this flow's rewrite makes to the two checksums, for packets that arrive at
-    /// `local_address` and `local_port`.
+    /// Flag: packets leave as IPv6; as IPv4 otherwise.
+    pub const LEAVES_AS_IPV6: u8 = 2;
+
+    /// Whether packets leave as IPv6.
+    #[inline(always)]
+    #[must_use]
+    pub const fn leaves_as_ipv6(&self) -> bool {
+        self.flags & Self::LEAVES_AS_IPV6 != 0
+    }
+
+    /// The changes that this flow's rewrite makes to the two checksums, for packets that arrive at this IPv4 address
+    /// and port.
     #[must_use]
     pub const fn with_deltas(mut self, local_address: [u8; 4], local_port: [u8; 2]) -> Self {
-        let addresses = Delta::NONE
-            .address(self.source_address, self.out_source_address)
-            .address(local_address, self.out_destination_address);
-        let ports = Delta::NONE
-            .word(self.source_port, self.out_source_port)
-            .word(local_port, self.out_destination_port);
-        self.ip_delta = addresses.folded();
-        self.udp_delta = addresses.and(ports).folded();
+        let arrives = Delta::NONE.less(self.source_address).less(local_address);
+        let addresses = arrives.and(self.leaves());
+        // A header of the other family is made anew, not changed.
+        self.ip_delta = if self.leaves_as_ipv6() { Delta::NONE } else { addresses.folded() };
+        self.udp_delta = addresses.and(self.ports(local_port)).folded();
         self
+    }
+
+    /// The same for packets that arrive at an IPv6 address.
+    #[must_use]
+    pub const fn with_deltas_ipv6(mut self, local_address: Ipv6Address, local_port: [u8; 2]) -> Self {
+        let (source, local) = (self.source_ipv6, local_address);
+        let arrives = Delta::NONE.less(source.high).less(source.low).less(local.high).less(local.low);
+        let leaves = self.leaves();
+        self.ip_delta = if self.leaves_as_ipv6() { Delta::NONE } else { leaves.folded() };
+        self.udp_delta = arrives.and(leaves).and(self.ports(local_port)).folded();
+        self
+    }
+
+    const fn leaves(&self) -> Delta {
+        if self.leaves_as_ipv6() {
+            let (from, to) = (self.out_source_ipv6, self.out_destination_ipv6);
+            Delta::NONE.more(from.high).more(from.low).more(to.high).more(to.low)
+        } else {
+            Delta::NONE.more(self.out_source_address).more(self.out_destination_address)
+        }
+    }
+
+    const fn ports(&self, local_port: [u8; 2]) -> Delta {
+        let source = Delta::NONE.word(self.source_port, self.out_source_port);
+        source.word(local_port, self.out_destination_port)
     }
 }
 
@@ -179,15 +251,25 @@ pub struct NextHop {
     pub destination: Link,
     /// The interface's hardware address, and its MTU as the tail.
     pub source: Link,
-    /// Index of the interface by which packets leave, as the kernel numbers interfaces.
+    /// Index of the interface by which packets leave, as the kernel numbers interfaces; a packet that came by it is
+    /// turned back. [`NextHop::ALWAYS_REDIRECT`] where the driver cannot do that.
     pub interface: u32,
     /// Its place in the map of devices.
     pub device: u32,
+    /// The 802.1Q tag that packets leave with: priority, drop eligible, VLAN id.
+    pub tag: [u8; 2],
+    /// 1 if they leave with that tag, 0 if without any.
+    pub tagged: u8,
     /// Fills the record; zero.
-    pub padding: [u8; 8],
+    pub padding: [u8; 5],
 }
 
 const _: () = assert!(size_of::<NextHop>() == 32);
+
+impl NextHop {
+    /// In place of an interface: no packet came by it, so that all are redirected.
+    pub const ALWAYS_REDIRECT: u32 = 0;
+}
 
 /// A hardware address and 16 bits more, in one word that is read and written whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]

@@ -9,17 +9,20 @@ use std::cell::{Cell, RefCell};
 use proptest::prelude::*;
 use relay_ebpf::{
     Flow, FlowStats, LocalAddresses, NextHop, PortEntry, Reason,
-    relay::{Environment, Way, Wire, relay},
+    headers::{Ipv4Udp, Ipv6Address},
+    relay::{Change, Environment, Headers as _, Way, Wire, relay},
     tables::port_index,
 };
 use rows::*;
+
+const FAMILIES: [Families; 4] = [Families::V4ToV4, Families::V6ToV6, Families::V4ToV6, Families::V6ToV4];
 
 /// A frame in a vector and tables of one entry.
 struct Bench {
     frame: Vec<u8>,
     local: LocalAddresses,
-    flow: Flow,
-    next_hop: NextHop,
+    flow: &'static Flow,
+    next_hop: &'static NextHop,
     stats: RefCell<FlowStats>,
     clock: Cell<u64>,
     rtcp: RefCell<Vec<Vec<u8>>>,
@@ -28,13 +31,16 @@ struct Bench {
 impl Bench {
     fn new(frame: Vec<u8>, flow: Flow, next_hop: NextHop) -> Self {
         let mut local = LocalAddresses::default();
-        local.0[0] = OUTSIDE;
-        local.0[1] = INSIDE;
+        local.ipv4[0] = OUTSIDE;
+        local.ipv4[1] = INSIDE;
+        local.ipv6[0] = Ipv6Address::new(INSIDE_IPV6);
+        local.first_ipv6 = 2;
         Self {
             frame,
             local,
-            flow,
-            next_hop,
+            // As the kernel's tables do, they outlive the packet.
+            flow: Box::leak(Box::new(flow)),
+            next_hop: Box::leak(Box::new(next_hop)),
             stats: RefCell::default(),
             clock: Cell::new(1_000_000),
             rtcp: RefCell::default(),
@@ -52,21 +58,29 @@ impl Environment for Bench {
     fn write<T: Wire>(&mut self, offset: usize) -> Option<&mut T> {
         T::mut_from_prefix(self.frame.get_mut(offset..)?).ok().map(|(header, _)| header)
     }
+    fn resize(&mut self, by: i32) -> bool {
+        if by < 0 {
+            self.frame.drain(..by.unsigned_abs() as usize);
+        } else {
+            self.frame.splice(0..0, vec![0xA5; by as usize]);
+        }
+        true
+    }
     fn local_addresses(&self) -> Option<&LocalAddresses> {
         Some(&self.local)
     }
     fn port(&self, index: u32) -> Option<PortEntry> {
-        let ours = port_index(1, INSIDE_PORT.to_be_bytes());
-        Some(if index == ours { PortEntry { slot: 0, generation: 1 } } else { PortEntry::default() })
+        let ours = [1, 2].map(|place| port_index(place, INSIDE_PORT.to_be_bytes()));
+        Some(if ours.contains(&index) { PortEntry { slot: 0, generation: 1 } } else { PortEntry::default() })
     }
-    fn flow(&self, slot: u32) -> Option<&Flow> {
-        (slot == 0).then_some(&self.flow)
+    fn flow(&self, slot: u32) -> Option<&'static Flow> {
+        (slot == 0).then_some(self.flow)
     }
-    fn next_hop(&self, index: u32) -> Option<&NextHop> {
-        (index == 0).then_some(&self.next_hop)
+    fn next_hop(&self, index: u32) -> Option<&'static NextHop> {
+        (index == 0).then_some(self.next_hop)
     }
-    fn with_stats(&self, _index: u32, change: impl FnOnce(&mut FlowStats)) {
-        change(&mut self.stats.borrow_mut());
+    fn change_stats(&self, _index: u32, change: impl Change) {
+        change.apply(&mut self.stats.borrow_mut());
     }
     fn now_ns(&self) -> u64 {
         self.clock.replace(self.clock.get() + 20_000_000)
@@ -148,23 +162,29 @@ proptest! {
     fn a_rewritten_packet_equals_one_built_with_the_new_addresses(
         payload in prop::collection::vec(any::<u8>(), 12..300),
         dscp in 0u8..64, ecn in 0u8..4, ttl in 2u8.., identification in any::<u16>(),
-        vlan in any::<bool>(), zero_checksum in any::<bool>(),
+        families in prop::sample::select(&FAMILIES), came in any::<bool>(), leaves in any::<bool>(),
+        zero_checksum in any::<bool>(),
     ) {
-        let sent = sent().with(|s| {
+        let sent = families.sent().with(|s| {
             s.payload = payload;
             s.payload[0] = 0x80;
             s.ip.dscp = dscp.try_into().unwrap();
             s.ip.ecn = ecn.try_into().unwrap();
             s.ip.time_to_live = ttl;
             s.ip.identification = identification;
-            s.zero_checksum = zero_checksum;
-            s.vlan = vlan.then(|| etherparse::SingleVlanHeader {
-                ether_type: etherparse::EtherType::IPV4, ..Default::default()
-            });
+            if let Some(ip) = &mut s.ipv6 {
+                ip.hop_limit = ttl;
+                ip.traffic_class = dscp << 2 | ecn;
+            }
+            s.zero_checksum = zero_checksum && families == Families::V4ToV4;
+            s.vlan = came.then(|| tag(7));
         });
-        let mut bench = Bench::new(sent.frame(), flow(), next_hop());
+        let tagged = leaves.then(|| tag(9));
+        let control = tagged.as_ref().map_or([0; 2], |tag| [tag.to_bytes()[0], tag.to_bytes()[1]]);
+        let hop = NextHop { tag: control, tagged: leaves.into(), ..next_hop() };
+        let mut bench = Bench::new(sent.frame(), families.flow(), hop);
         prop_assert!(relay(&mut bench).is_ok());
-        prop_assert_eq!(bench.frame, sent.forwarded());
+        prop_assert_eq!(bench.frame, sent.forwarded_as(families, tagged));
     }
 
     /// There and back: the flow of the other direction turns the packet into the one that was sent, but
@@ -188,17 +208,18 @@ proptest! {
             ..flow()
         }
         .with_deltas(SERVER, SERVER_PORT.to_be_bytes());
-        let headers = *there.read(14).unwrap();
-        let mut rewritten = relay_ebpf::relay::rewrite(&headers, &back);
+        let headers: Ipv4Udp = *there.read(14).unwrap();
+        let mut rewritten = headers;
+        rewritten.rewrite(&back);
         rewritten.ip.ttl += 2;
-        let original: relay_ebpf::headers::Ipv4Udp =
-            *Bench::new(sent.frame(), flow(), next_hop()).read(14).unwrap();
+        let original: Ipv4Udp = *Bench::new(sent.frame(), flow(), next_hop()).read(14).unwrap();
         rewritten.ip.checksum = original.ip.checksum;
         prop_assert_eq!(rewritten, original);
     }
 
     #[test]
     fn any_bytes_are_refused_or_forwarded_and_refused_ones_are_unchanged(
+        families in prop::sample::select(&FAMILIES),
         frame in prop::collection::vec(any::<u8>(), 0..120),
         cut in prop::option::of(0usize..214),
         flips in prop::collection::vec((0usize..54, any::<u8>()), 0..4),
@@ -207,7 +228,7 @@ proptest! {
         let frame = match cut {
             None => frame,
             Some(cut) => {
-                let mut frame = sent().frame();
+                let mut frame = families.sent().frame();
                 for (at, value) in flips {
                     frame[at] = value;
                 }
@@ -215,9 +236,8 @@ proptest! {
                 frame
             }
         };
-        let mut bench = Bench::new(frame.clone(), flow(), next_hop());
+        let mut bench = Bench::new(frame.clone(), families.flow(), next_hop());
         let way = relay(&mut bench);
-        prop_assert_eq!(bench.frame.len(), frame.len());
         if way.is_err() {
             prop_assert_eq!(bench.frame, frame);
         }

@@ -2,106 +2,131 @@
 //! `XDP_TX`, interleaved, with median and spread. Run by `cargo xtask bench program`; needs root.
 //!
 //! The packet is a 20 ms G.711 packet of a flow that maps back onto itself, because a test run hands each
-//! repeat the bytes that the last one left. So that the stream also advances (sequence number and
-//! timestamp, without which it would be a stream of duplicates and take the short way), a step in front of
-//! the relay makes each packet the next one; the step alone is timed too. Every repeat is shown to have
-//! been forwarded by the flow's own counter, or the bench refuses to report.
+//! repeat the bytes that the last one left; between families two flows map onto each other, so that the row is
+//! the mean of both directions. So that the stream also advances (sequence number and timestamp, without which
+//! it would be a stream of duplicates and take the short way), a step in front of the relay makes each packet
+//! the next one; the step alone is timed too. Every repeat is shown to have been forwarded by the flows' own
+//! counters, or the bench refuses to report.
 
-use std::{net::SocketAddrV4, time::Duration};
-
-use branchline::datapath::kernel::{
-    bed::TestBed,
-    programs::{FLOOR, RELAY},
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
 };
-use relay_ebpf::{Flow, FlowKind, FlowState, NextHop, stats::clock_ticks, tables::Link};
+
+use branchline::datapath::kernel::{bed::TestBed, programs::FLOOR};
+use relay_ebpf::{
+    Flow, FlowKind, FlowState, NextHop, headers::Ipv6Address, stats::clock_ticks, tables::Link,
+};
 
 const ROUNDS: usize = 15;
 const REPEAT: u32 = 1_000_000;
-/// The relay alone takes one from the TTL each time, so it cannot be repeated for longer.
-const REPEAT_ALONE: u32 = 250;
-const RUNS_ALONE: u32 = 400;
 const XDP_TX: u32 = 3;
 const STEP: &str = "branchline_bench_step";
 const STEPPED: &str = "branchline_bench_relay";
 
-const SOURCE: [u8; 4] = [10, 61, 0, 11];
-const LOCAL: [u8; 4] = [10, 61, 0, 1];
+const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 61, 0, 11);
+const LOCAL: Ipv4Addr = Ipv4Addr::new(10, 61, 0, 1);
+const SOURCE_IPV6: Ipv6Addr = Ipv6Addr::new(0xFD61, 0, 0, 0, 0, 0, 0, 0x11);
+const LOCAL_IPV6: Ipv6Addr = Ipv6Addr::new(0xFD61, 0, 0, 0, 0, 0, 0, 1);
+const SOURCE_PORT: u16 = 4000;
+/// The port of a flow whose packets come back to itself.
 const PORT: u16 = 16_384;
+/// The port of two flows, one of each family, whose packets come back to the other.
+const CROSSED: u16 = 16_386;
+/// A tag with priority 5.
+const TAG: [u8; 2] = [0xA0, 100];
+
+/// What is timed.
+struct Row {
+    name: &'static str,
+    program: &'static str,
+    frame: Vec<u8>,
+    /// The flows that share the packets; none for programs that forward nothing.
+    stats: &'static [u32],
+    tagged: bool,
+}
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut bed = TestBed::new(vec![LOCAL.into()], 1024)?;
-    bed.set_next_hop(
-        0,
-        NextHop {
-            destination: Link::new([2, 0, 0, 0, 0, 1], 1),
-            source: Link::new([2, 0, 0, 0, 0, 2], 1500),
-            interface: 1,
-            ..NextHop::default()
-        },
-    );
-    bed.set_flow(SocketAddrV4::new(LOCAL.into(), PORT), mirror())?;
-    let frame = frame();
+    let mut bed = TestBed::new(vec![LOCAL.into(), LOCAL_IPV6.into()], 1024)?;
+    let flows = [
+        (SocketAddr::from((LOCAL, PORT)), IpAddr::V4(LOCAL)),
+        (SocketAddr::from((LOCAL_IPV6, PORT)), IpAddr::V6(LOCAL_IPV6)),
+        (SocketAddr::from((LOCAL, CROSSED)), IpAddr::V6(LOCAL_IPV6)),
+        (SocketAddr::from((LOCAL_IPV6, CROSSED)), IpAddr::V4(LOCAL)),
+    ];
+    for (stats, (local, to)) in (0u32..).zip(flows) {
+        bed.set_flow(local, flow(local, to, stats))?;
+    }
+    let row = |name, program, frame: fn(u16) -> Vec<u8>, port, stats| Row {
+        name,
+        program,
+        frame: frame(port),
+        stats,
+        tagged: false,
+    };
+    let tagged = |name, frame: Vec<u8>, stats| {
+        let frame = [&frame[..12], &[0x81, 0, TAG[0], TAG[1]], &frame[12..]].concat();
+        Row { name, program: STEPPED, frame, stats, tagged: true }
+    };
+    let rows = [
+        row("floor: a program that returns XDP_TX", FLOOR, ipv4, PORT, &[]),
+        row("step to the stream's next packet, and XDP_TX", STEP, ipv4, PORT, &[]),
+        row("step and relay, IPv4", STEPPED, ipv4, PORT, &[0]),
+        row("step and relay, IPv6", STEPPED, ipv6, PORT, &[1]),
+        row("step and relay, IPv4 to IPv6 and back", STEPPED, ipv4, CROSSED, &[2, 3]),
+        tagged("step and relay, IPv4 with a tag", ipv4(PORT), &[0]),
+        tagged("step and relay, IPv4 to IPv6 and back with a tag", ipv4(CROSSED), &[2, 3]),
+    ];
 
-    let (mut floor, mut step, mut stepped, mut alone) = (vec![], vec![], vec![], vec![]);
+    let mut times = vec![Vec::new(); rows.len()];
     for round in 0..=ROUNDS {
         eprint!("\rround {round} of {ROUNDS} ");
-        let times = [
-            timed(&mut bed, FLOOR, &frame, REPEAT)?,
-            timed(&mut bed, STEP, &frame, REPEAT)?,
-            counted(&mut bed, STEPPED, &frame, REPEAT, 1)?,
-            counted(&mut bed, RELAY, &frame, REPEAT_ALONE, RUNS_ALONE)?,
-        ];
-        // The first round warms up.
-        if round > 0 {
-            for (list, time) in [&mut floor, &mut step, &mut stepped, &mut alone].into_iter().zip(times) {
+        for (row, list) in rows.iter().zip(&mut times) {
+            let time = timed(&mut bed, row)?;
+            // The first round warms up.
+            if round > 0 {
                 list.push(time);
             }
         }
     }
     eprintln!();
-    let ratios: Vec<f64> = stepped.iter().zip(&floor).map(|(relay, floor)| relay / floor).collect();
-    println!("{:<52} {:>8} {:>8} {:>8}", "ns per packet over interleaved rounds", "median", "min", "max");
-    for (name, list) in [
-        ("floor: a program that returns XDP_TX", &floor),
-        ("step to the stream's next packet, and XDP_TX", &step),
-        ("step and relay with statistics, in order", &stepped),
-        ("relay with statistics, duplicates (no step)", &alone),
-        ("step and relay, times the floor of the same round", &ratios),
-    ] {
+    println!(
+        "{:<52} {:>8} {:>8} {:>8} {:>8}",
+        "ns per packet over interleaved rounds", "median", "min", "max", "x floor"
+    );
+    for (row, list) in rows.iter().zip(&times) {
         let (median, min, max) = spread(list);
-        println!("{name:<52} {median:>8.1} {min:>8.1} {max:>8.1}");
+        let ratios: Vec<f64> = list.iter().zip(&times[0]).map(|(time, floor)| time / floor).collect();
+        println!("{:<52} {median:>8.1} {min:>8.1} {max:>8.1} {:>8.1}", row.name, spread(&ratios).0);
     }
-    println!("rounds {ROUNDS}, repeats {REPEAT}; every repeat was forwarded: the flow's own counter says so");
+    println!("rounds {ROUNDS}, repeats {REPEAT}; every repeat was forwarded: the flows' own counters say so");
     Ok(())
 }
 
-fn timed(bed: &mut TestBed, program: &'static str, frame: &[u8], repeat: u32) -> Result<f64, String> {
-    let run = bed.run(program, frame, repeat).map_err(|error| error.to_string())?;
-    if run.action != XDP_TX {
-        return Err(format!("{program} returned {}, not XDP_TX: nothing was measured", run.action));
+fn next_hop(tagged: bool) -> NextHop {
+    NextHop {
+        destination: Link::new([2, 0, 0, 0, 0, 1], 1),
+        source: Link::new([2, 0, 0, 0, 0, 2], 1500),
+        interface: 1,
+        tag: TAG,
+        tagged: tagged.into(),
+        ..NextHop::default()
     }
-    Ok(nanoseconds(run.duration))
 }
 
-/// The same, and the flow must have forwarded every repeat.
-fn counted(
-    bed: &mut TestBed,
-    program: &'static str,
-    frame: &[u8],
-    repeat: u32,
-    runs: u32,
-) -> Result<f64, String> {
-    bed.clear_stats(0);
-    let mut times = Vec::new();
-    for _ in 0..runs {
-        times.push(timed(bed, program, frame, repeat)?);
+/// Times a row; its flows must have forwarded every repeat.
+fn timed(bed: &mut TestBed, row: &Row) -> Result<f64, String> {
+    bed.set_next_hop(0, next_hop(row.tagged));
+    row.stats.iter().for_each(|stats| bed.clear_stats(*stats));
+    let run = bed.run(row.program, &row.frame, REPEAT).map_err(|error| error.to_string())?;
+    if run.action != XDP_TX {
+        return Err(format!("{}: {} returned {}: nothing was measured", row.name, row.program, run.action));
     }
-    let forwarded = bed.stats(0).kernel_packets;
-    let expected = u64::from(repeat) * u64::from(runs);
-    if forwarded != expected {
-        return Err(format!("{program}: {forwarded} of {expected} packets took the forwarding path"));
+    let forwarded: u64 = row.stats.iter().map(|stats| bed.stats(*stats).kernel_packets).sum();
+    if !row.stats.is_empty() && forwarded != u64::from(REPEAT) {
+        return Err(format!("{}: {forwarded} of {REPEAT} packets took the forwarding path", row.name));
     }
-    Ok(spread(&times).0)
+    Ok(nanoseconds(run.duration))
 }
 
 fn nanoseconds(duration: Duration) -> f64 {
@@ -114,34 +139,59 @@ fn spread(list: &[f64]) -> (f64, f64, f64) {
     (sorted[sorted.len() / 2], sorted[0], sorted[sorted.len() - 1])
 }
 
-/// A flow whose packets leave as they came.
-fn mirror() -> Flow {
-    Flow {
+/// A flow at an address, whose packets leave to an address of the appliance and seem to come from the phone.
+fn flow(local: SocketAddr, to: IpAddr, stats: u32) -> Flow {
+    let flow = Flow {
         generation: 1,
         state: FlowState::Forwarding as u8,
         kind: FlowKind::Rtp as u8,
         type_of_service: 46 << 2,
-        source_address: SOURCE,
-        source_port: 4000u16.to_be_bytes(),
-        out_source_address: SOURCE,
-        out_source_port: 4000u16.to_be_bytes(),
-        out_destination_address: LOCAL,
-        out_destination_port: PORT.to_be_bytes(),
+        flags: if to.is_ipv6() { Flow::LEAVES_AS_IPV6 } else { 0 },
+        source_address: SOURCE.octets(),
+        source_port: SOURCE_PORT.to_be_bytes(),
+        out_source_address: SOURCE.octets(),
+        out_source_port: SOURCE_PORT.to_be_bytes(),
+        out_destination_address: LOCAL.octets(),
+        out_destination_port: local.port().to_be_bytes(),
+        source_ipv6: Ipv6Address::new(SOURCE_IPV6.octets()),
+        out_source_ipv6: Ipv6Address::new(SOURCE_IPV6.octets()),
+        out_destination_ipv6: Ipv6Address::new(LOCAL_IPV6.octets()),
         clock_ticks: clock_ticks(8000),
+        stats,
         ..Flow::default()
+    };
+    match local.ip() {
+        IpAddr::V4(address) => flow.with_deltas(address.octets(), local.port().to_be_bytes()),
+        IpAddr::V6(address) => {
+            flow.with_deltas_ipv6(Ipv6Address::new(address.octets()), local.port().to_be_bytes())
+        }
     }
-    .with_deltas(LOCAL, PORT.to_be_bytes())
+}
+
+fn rtp() -> Vec<u8> {
+    let mut rtp = vec![0x80, 0, 0, 1, 0, 0, 0, 160, 1, 2, 3, 4];
+    rtp.resize(172, 0xD5);
+    rtp
 }
 
 /// 20 ms of G.711 with a TTL that the step can still raise by one.
-fn frame() -> Vec<u8> {
-    let mut rtp = vec![0x80, 0, 0, 1, 0, 0, 0, 160, 1, 2, 3, 4];
-    rtp.resize(172, 0xD5);
+fn ipv4(port: u16) -> Vec<u8> {
     let mut frame = Vec::new();
     etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
-        .ipv4(SOURCE, LOCAL, 254)
-        .udp(4000, PORT)
-        .write(&mut frame, &rtp)
+        .ipv4(SOURCE.octets(), LOCAL.octets(), 254)
+        .udp(SOURCE_PORT, port)
+        .write(&mut frame, &rtp())
+        .map(|()| frame)
+        .unwrap_or_default()
+}
+
+/// The same over IPv6.
+fn ipv6(port: u16) -> Vec<u8> {
+    let mut frame = Vec::new();
+    etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
+        .ipv6(SOURCE_IPV6.octets(), LOCAL_IPV6.octets(), 254)
+        .udp(SOURCE_PORT, port)
+        .write(&mut frame, &rtp())
         .map(|()| frame)
         .unwrap_or_default()
 }

@@ -4,8 +4,13 @@
 //! program by `BPF_PROG_TEST_RUN`. What is expected is built by etherparse, which computes every checksum
 //! anew and shares no code with the core.
 
-use etherparse::{EtherType, IpFragOffset, IpNumber, Ipv4Header, SingleVlanHeader, UdpHeader, VlanId};
-use relay_ebpf::{Flow, FlowKind, FlowState, NextHop, Reason, stats::clock_ticks, tables::Link};
+use etherparse::{
+    EtherType, IpFragOffset, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, SingleVlanHeader, UdpHeader,
+    VlanId,
+};
+use relay_ebpf::{
+    Flow, FlowKind, FlowState, NextHop, Reason, headers::Ipv6Address, stats::clock_ticks, tables::Link,
+};
 
 pub const PHONE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -14,6 +19,10 @@ pub const PHONE: [u8; 4] = [10, 61, 0, 11];
 pub const INSIDE: [u8; 4] = [10, 61, 0, 1];
 pub const OUTSIDE: [u8; 4] = [10, 62, 0, 1];
 pub const SERVER: [u8; 4] = [10, 62, 0, 10];
+pub const PHONE_IPV6: [u8; 16] = [0xFD, 0x61, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x11];
+pub const INSIDE_IPV6: [u8; 16] = [0xFD, 0x61, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+pub const OUTSIDE_IPV6: [u8; 16] = [0xFD, 0x62, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+pub const SERVER_IPV6: [u8; 16] = [0xFD, 0x62, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10];
 pub const PHONE_PORT: u16 = 4000;
 pub const INSIDE_PORT: u16 = 16_384;
 pub const OUTSIDE_PORT: u16 = 16_400;
@@ -61,6 +70,58 @@ pub fn flow() -> Flow {
     .with_deltas(INSIDE, INSIDE_PORT.to_be_bytes())
 }
 
+/// Which families a flow's packets come and leave as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Families {
+    V4ToV4,
+    V6ToV6,
+    V4ToV6,
+    V6ToV4,
+}
+
+impl Families {
+    pub fn comes_as_ipv6(self) -> bool {
+        matches!(self, Self::V6ToV6 | Self::V6ToV4)
+    }
+
+    pub fn leaves_as_ipv6(self) -> bool {
+        matches!(self, Self::V6ToV6 | Self::V4ToV6)
+    }
+
+    /// The flow from the phone to the server.
+    pub fn flow(self) -> Flow {
+        let both = Flow {
+            source_ipv6: Ipv6Address::new(PHONE_IPV6),
+            out_source_ipv6: Ipv6Address::new(OUTSIDE_IPV6),
+            out_destination_ipv6: Ipv6Address::new(SERVER_IPV6),
+            flags: if self.leaves_as_ipv6() { Flow::LEAVES_AS_IPV6 } else { 0 },
+            ..flow()
+        };
+        if self.comes_as_ipv6() {
+            both.with_deltas_ipv6(Ipv6Address::new(INSIDE_IPV6), INSIDE_PORT.to_be_bytes())
+        } else {
+            both.with_deltas(INSIDE, INSIDE_PORT.to_be_bytes())
+        }
+    }
+
+    /// The ordinary frame.
+    pub fn sent(self) -> Sent {
+        sent().with(|s| s.ipv6 = self.comes_as_ipv6().then(ipv6))
+    }
+}
+
+/// The ordinary IPv6 header: traffic class 0, and a flow label.
+pub fn ipv6() -> Ipv6Header {
+    Ipv6Header {
+        flow_label: Ipv6FlowLabel::try_new(0xA_BCDE).unwrap(),
+        next_header: IpNumber::UDP,
+        hop_limit: 64,
+        source: PHONE_IPV6,
+        destination: INSIDE_IPV6,
+        ..Ipv6Header::default()
+    }
+}
+
 /// The way to the server.
 pub fn next_hop() -> NextHop {
     NextHop {
@@ -76,6 +137,8 @@ pub fn next_hop() -> NextHop {
 pub struct Sent {
     pub vlan: Option<SingleVlanHeader>,
     pub ip: Ipv4Header,
+    /// In place of `ip`.
+    pub ipv6: Option<Ipv6Header>,
     pub udp: UdpHeader,
     pub payload: Vec<u8>,
     pub zero_checksum: bool,
@@ -89,6 +152,7 @@ pub fn sent() -> Sent {
     Sent {
         vlan: None,
         ip,
+        ipv6: None,
         udp: UdpHeader { source_port: PHONE_PORT, destination_port: INSIDE_PORT, length: 0, checksum: 0 },
         payload: rtp(172),
         zero_checksum: false,
@@ -114,13 +178,35 @@ impl Sent {
         self.build(PHONE_MAC, OUR_MAC)
     }
 
-    /// The frame as the flow sends it on.
+    /// The frame as the flow sends it on, without a tag.
     pub fn forwarded(&self) -> Vec<u8> {
+        self.forwarded_as(Families::V4ToV4, None)
+    }
+
+    /// The frame as a flow between families sends it on.
+    pub fn forwarded_as(&self, families: Families, tag: Option<SingleVlanHeader>) -> Vec<u8> {
         let mut out = self.clone();
+        out.vlan = tag;
+        out.ip = match &self.ipv6 {
+            None => self.ip.clone(),
+            Some(ip) => Ipv4Header {
+                ecn: (ip.traffic_class & 3).try_into().unwrap(),
+                dont_fragment: true,
+                ..Ipv4Header::new(0, ip.hop_limit, IpNumber::UDP, PHONE, INSIDE).unwrap()
+            },
+        };
         out.ip.source = OUTSIDE;
         out.ip.destination = SERVER;
         out.ip.time_to_live -= 1;
         out.ip.dscp = 46.try_into().unwrap();
+        out.ipv6 = families.leaves_as_ipv6().then(|| Ipv6Header {
+            traffic_class: EF | out.ip.ecn.value(),
+            flow_label: self.ipv6.as_ref().map(|ip| ip.flow_label).unwrap_or_default(),
+            hop_limit: out.ip.time_to_live,
+            source: OUTSIDE_IPV6,
+            destination: SERVER_IPV6,
+            ..ipv6()
+        });
         out.udp.source_port = OUTSIDE_PORT;
         out.udp.destination_port = SERVER_PORT;
         out.build(OUR_MAC, SERVER_MAC)
@@ -129,28 +215,37 @@ impl Sent {
     fn build(&self, source: [u8; 6], destination: [u8; 6]) -> Vec<u8> {
         let mut udp = self.udp.clone();
         udp.length = (8 + self.payload.len()) as u16;
-        let mut ip = self.ip.clone();
-        ip.set_payload_len(usize::from(udp.length)).unwrap();
-        ip.header_checksum = ip.calc_header_checksum();
-        udp.checksum =
-            if self.zero_checksum { 0 } else { udp.calc_checksum_ipv4(&ip, &self.payload).unwrap() };
+        let (ethertype, ip, checksum) = match &self.ipv6 {
+            None => {
+                let mut ip = self.ip.clone();
+                ip.set_payload_len(usize::from(udp.length)).unwrap();
+                ip.header_checksum = ip.calc_header_checksum();
+                let checksum = udp.calc_checksum_ipv4(&ip, &self.payload).unwrap();
+                ([0x08, 0x00], ip.to_bytes().to_vec(), checksum)
+            }
+            Some(ip) => {
+                let ip = Ipv6Header { payload_length: udp.length, ..ip.clone() };
+                let checksum = udp.calc_checksum_ipv6(&ip, &self.payload).unwrap();
+                ([0x86, 0xDD], ip.to_bytes().to_vec(), checksum)
+            }
+        };
+        udp.checksum = if self.zero_checksum { 0 } else { checksum };
         let mut frame = Vec::new();
         frame.extend(destination);
         frame.extend(source);
         if let Some(vlan) = &self.vlan {
             frame.extend([0x81, 0x00]);
-            frame.extend(vlan.to_bytes());
-        } else {
-            frame.extend([0x08, 0x00]);
+            frame.extend(&vlan.to_bytes()[..2]);
         }
-        frame.extend(ip.to_bytes());
+        frame.extend(ethertype);
+        frame.extend(ip);
         frame.extend(udp.to_bytes());
         frame.extend(&self.payload);
         frame
     }
 }
 
-fn tag(id: u16) -> SingleVlanHeader {
+pub fn tag(id: u16) -> SingleVlanHeader {
     SingleVlanHeader {
         pcp: 5.try_into().unwrap(),
         drop_eligible_indicator: false,
@@ -161,6 +256,126 @@ fn tag(id: u16) -> SingleVlanHeader {
 
 /// Every row.
 pub fn rows() -> Vec<Row> {
+    [ipv4_rows(), family_rows(), tag_rows()].into_iter().flatten().collect()
+}
+
+/// Packets from and to IPv6.
+fn family_rows() -> Vec<Row> {
+    let forwarded = |description, families: Families, sent: Sent| Row {
+        description,
+        frame: sent.frame(),
+        flow: families.flow(),
+        next_hop: next_hop(),
+        verdict: Verdict::Forwarded(sent.forwarded_as(families, None)),
+    };
+    let refused = |description, families: Families, frame: Vec<u8>, reason| Row {
+        description,
+        frame,
+        flow: families.flow(),
+        next_hop: next_hop(),
+        verdict: Verdict::Refused(reason),
+    };
+    let v6 = Families::V6ToV6;
+    let changed = |offset: usize, value: &[u8]| {
+        let mut frame = v6.sent().frame();
+        frame[offset..offset + value.len()].copy_from_slice(value);
+        frame
+    };
+    let with_ip = |change: fn(&mut Ipv6Header)| v6.sent().with(|s| change(s.ipv6.as_mut().unwrap()));
+    let long = |families: Families, payload: usize| families.sent().with(|s| s.payload = rtp(payload));
+    vec![
+        forwarded("IPv6", v6, v6.sent()),
+        forwarded("IPv4 to IPv6", Families::V4ToV6, Families::V4ToV6.sent()),
+        forwarded("IPv6 to IPv4", Families::V6ToV4, Families::V6ToV4.sent()),
+        forwarded("IPv6, DSCP is replaced and ECN kept", v6, with_ip(|ip| ip.traffic_class = 0x2B)),
+        forwarded(
+            "IPv4 to IPv6, ECN is kept",
+            Families::V4ToV6,
+            Families::V4ToV6.sent().with(|s| s.ip.ecn = 2.try_into().unwrap()),
+        ),
+        forwarded(
+            "IPv6 to IPv4, ECN is kept",
+            Families::V6ToV4,
+            Families::V6ToV4.sent().with(|s| s.ipv6.as_mut().unwrap().traffic_class = 0xFF),
+        ),
+        forwarded("IPv6 of odd length", v6, long(v6, 13)),
+        forwarded("IPv4 to IPv6 of odd length", Families::V4ToV6, long(Families::V4ToV6, 13)),
+        forwarded("IPv6 to IPv4 of odd length", Families::V6ToV4, long(Families::V6ToV4, 13)),
+        forwarded("IPv4 to IPv6, as long as the MTU", Families::V4ToV6, long(Families::V4ToV6, 1452)),
+        refused(
+            "IPv4 to IPv6, longer than the MTU",
+            Families::V4ToV6,
+            long(Families::V4ToV6, 1453).frame(),
+            Reason::ExceedsMtu,
+        ),
+        forwarded("IPv6 to IPv4, as long as the MTU", Families::V6ToV4, long(Families::V6ToV4, 1472)),
+        refused("IPv6, longer than the MTU", v6, long(v6, 1453).frame(), Reason::ExceedsMtu),
+        refused(
+            "IPv4 without a UDP checksum to IPv6",
+            Families::V4ToV6,
+            Families::V4ToV6.sent().with(|s| s.zero_checksum = true).frame(),
+            Reason::NoChecksum,
+        ),
+        refused(
+            "IPv6 without a UDP checksum",
+            v6,
+            v6.sent().with(|s| s.zero_checksum = true).frame(),
+            Reason::NoChecksum,
+        ),
+        refused("IPv6, a hop limit of 1", v6, with_ip(|ip| ip.hop_limit = 1).frame(), Reason::TtlExpired),
+        refused("IPv6, TCP", v6, changed(20, &[6]), Reason::NotUdp),
+        refused("ICMPv6", v6, changed(20, &[58]), Reason::NotUdp),
+        refused("IPv6, hop-by-hop options", v6, changed(20, &[0]), Reason::IpOptions),
+        refused("IPv6, a routing header", v6, changed(20, &[43]), Reason::IpOptions),
+        refused("IPv6, destination options", v6, changed(20, &[60]), Reason::IpOptions),
+        refused("IPv6, a fragment", v6, changed(20, &[44]), Reason::Fragment),
+        refused("IPv6 for another address", v6, changed(53, &[9]), Reason::NoFlow),
+        refused("IPv6, neighbour discovery", v6, changed(38, &[0xFF, 2]), Reason::NoFlow),
+        refused("IPv6 from another address", v6, changed(37, &[9]), Reason::WrongSource),
+        refused("IPv6 from an address whose first half differs", v6, changed(23, &[9]), Reason::WrongSource),
+        refused("IPv6 from another port", v6, changed(55, &[9]), Reason::WrongSource),
+        refused("IPv6, a UDP length that exceeds the packet's", v6, changed(58, &[0xFF]), Reason::BadLength),
+        refused("IPv6, a jumbogram", v6, changed(18, &[0, 0]), Reason::BadLength),
+        refused("IPv6, cut inside its header", v6, v6.sent().frame()[..50].to_vec(), Reason::Truncated),
+        refused("IPv6, cut inside the UDP header", v6, v6.sent().frame()[..60].to_vec(), Reason::Truncated),
+        refused("IPv6, cut inside the payload", v6, v6.sent().frame()[..100].to_vec(), Reason::Truncated),
+        refused("IPv6, not RTP", v6, changed(62, &[0x40]), Reason::NotRtp),
+    ]
+}
+
+/// Packets that come and leave with an 802.1Q tag, or without.
+fn tag_rows() -> Vec<Row> {
+    let row = |description, families: Families, came: Option<u16>, leaves: Option<u16>| {
+        let sent = families.sent().with(|s| s.vlan = came.map(tag));
+        let leaves = leaves.map(tag);
+        let control = leaves.as_ref().map_or([0; 2], |tag| [tag.to_bytes()[0], tag.to_bytes()[1]]);
+        Row {
+            description,
+            frame: sent.frame(),
+            flow: families.flow(),
+            next_hop: NextHop { tag: control, tagged: leaves.is_some().into(), ..next_hop() },
+            verdict: Verdict::Forwarded(sent.forwarded_as(families, leaves)),
+        }
+    };
+    vec![
+        row("a tag is put on", Families::V4ToV4, None, Some(100)),
+        row("a tag is kept", Families::V4ToV4, Some(100), Some(100)),
+        row("a tag is changed", Families::V4ToV4, Some(100), Some(200)),
+        row("a priority tag is taken off", Families::V4ToV4, Some(0), None),
+        row("IPv6, a tag is put on", Families::V6ToV6, None, Some(100)),
+        row("IPv6, a tag is taken off", Families::V6ToV6, Some(100), None),
+        row("IPv6, a tag is changed", Families::V6ToV6, Some(100), Some(4094)),
+        row("IPv4 to IPv6, a tag is put on", Families::V4ToV6, None, Some(100)),
+        row("IPv4 to IPv6, a tag is taken off", Families::V4ToV6, Some(100), None),
+        row("IPv4 to IPv6, a tag is changed", Families::V4ToV6, Some(100), Some(200)),
+        row("IPv6 to IPv4, a tag is put on", Families::V6ToV4, None, Some(100)),
+        row("IPv6 to IPv4, a tag is taken off", Families::V6ToV4, Some(100), None),
+        row("IPv6 to IPv4, a tag is changed", Families::V6ToV4, Some(100), Some(200)),
+    ]
+}
+
+/// Packets of IPv4 without a tag on the way out.
+fn ipv4_rows() -> Vec<Row> {
     let forwarded = |description, sent: Sent| Row {
         description,
         frame: sent.frame(),
@@ -199,7 +414,7 @@ pub fn rows() -> Vec<Row> {
         forwarded("a G.711 packet of 60 ms", sent().with(|s| s.payload = rtp(492))),
         forwarded("as long as the MTU", sent().with(|s| s.payload = rtp(1472))),
         forwarded("an empty receiver report on the RTP port", sent().with(|s| s.payload = rtcp.clone())),
-        forwarded("one VLAN tag is kept", sent().with(|s| s.vlan = Some(tag(100)))),
+        forwarded("a VLAN tag is taken off", sent().with(|s| s.vlan = Some(tag(100)))),
         forwarded("a TTL of 2 leaves as 1", sent().with(|s| s.ip.time_to_live = 2)),
         Row {
             description: "a frame padded to Ethernet's minimum is forwarded with its padding",
@@ -229,16 +444,16 @@ pub fn rows() -> Vec<Row> {
             flow: Flow { flags: Flow::KEEP_DSCP, type_of_service: 0, ..flow() },
             ..forwarded("", sent().with(|s| s.ip.dscp = 46.try_into().unwrap()))
         },
-        refused("ARP", changed(12, &[0x08, 0x06]), Reason::NotIpv4),
-        refused("IPv6", changed(12, &[0x86, 0xDD]), Reason::NotIpv4),
-        refused("an IPv6 header behind IPv4's ethertype", changed(14, &[0x60]), Reason::NotIpv4),
+        refused("ARP", changed(12, &[0x08, 0x06]), Reason::NotIp),
+        refused("an IPv4 header behind IPv6's ethertype", changed(12, &[0x86, 0xDD]), Reason::NotIp),
+        refused("an IPv6 header behind IPv4's ethertype", changed(14, &[0x60]), Reason::NotIp),
         refused("a header length below five words", changed(14, &[0x44]), Reason::BadLength),
         refused("IPv4 options", changed(14, &[0x46]), Reason::IpOptions),
         refused("TCP", changed(23, &[6]), Reason::NotUdp),
         refused("ICMP", changed(23, &[1]), Reason::NotUdp),
         refused("two VLAN tags", changed(12, &[0x81, 0, 0, 1, 0x81, 0, 0, 2, 8, 0]), Reason::StackedVlan),
         refused("an 802.1ad tag", changed(12, &[0x88, 0xA8]), Reason::StackedVlan),
-        refused("a VLAN tag with ARP behind it", changed(12, &[0x81, 0, 0, 1, 8, 6]), Reason::NotIpv4),
+        refused("a VLAN tag with ARP behind it", changed(12, &[0x81, 0, 0, 1, 8, 6]), Reason::NotIp),
         refused("half an Ethernet header and a bit", sent().frame()[..20].to_vec(), Reason::Truncated),
         refused("cut inside the UDP header", sent().frame()[..38].to_vec(), Reason::Truncated),
         refused("cut inside the payload", sent().frame()[..100].to_vec(), Reason::Truncated),

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::{
     capture::{CaptureError, CaptureView, Part, Wanted},
@@ -141,7 +141,7 @@ pub trait Appliance: Send + Sync + 'static {
     fn capture_part(&self, name: &str, number: u64) -> Result<Part, CaptureError>;
 
     /// The host's interfaces with their IPv4 addresses, but for loopback. Waits for the kernel.
-    fn interfaces(&self) -> Vec<(String, Vec<Ipv4Net>)>;
+    fn interfaces(&self) -> Vec<(String, Vec<IpNet>)>;
 
     /// Whether this host has what a configuration, whose text is given, asks of it beyond what the running one does:
     /// interfaces, addresses, ports, certificates. Waits for the kernel.

@@ -158,7 +158,7 @@ fn capabilities() -> Vec<Finding> {
 }
 
 fn load() -> Result<Programs, String> {
-    Programs::load(Options { addresses: vec![Ipv4Addr::LOCALHOST], flows: 64, log: KernelLog::Off })
+    Programs::load(Options { addresses: vec![Ipv4Addr::LOCALHOST.into()], flows: 64, log: KernelLog::Off })
         .map_err(|error| error.to_string())
 }
 
@@ -189,7 +189,7 @@ async fn network(
     if let Some(config) = config {
         for server in config.upstream.servers.as_ref() {
             let Host::Ip(std::net::IpAddr::V4(ip)) = server.host else { continue };
-            findings.push(match netlink.route(ip).await {
+            findings.push(match netlink.route(ip.into()).await {
                 Ok(Some(route)) => {
                     let by = links
                         .iter()

@@ -85,10 +85,11 @@ pub struct Network {
     pub role: Role,
     /// The interface by which its packets come and go.
     pub interface: String,
-    /// The appliance's address on it; the interface's first IPv4 address if none is given.
-    pub address: Option<Ipv4Addr>,
+    /// The appliance's address on it; the interface's first IPv4 address if none is given, or its first IPv6 address
+    /// that is not link-local where it has no other.
+    pub address: Option<IpAddr>,
     /// The address that the other parties are told, where an address translator stands in between.
-    pub advertised: Option<Ipv4Addr>,
+    pub advertised: Option<IpAddr>,
     /// The SIP port for UDP.
     #[serde(default = "default_sip_port")]
     pub sip_port: u16,
@@ -647,7 +648,7 @@ servers = ["10.62.0.10:5060"]
                 "no address",
                 "address = \"10.61.0.1\"",
                 "address = \"10.61.0\"",
-                "line 6, key network.address: invalid IPv4",
+                "line 6, key network.address: invalid IP address",
             ),
             (
                 "bad ports",
@@ -676,10 +677,10 @@ servers = ["10.62.0.10:5060"]
                 "line 14, key upstream.servers: \"10.62.0\" is not a SIP server: \"10.62.0\" is neither an address nor a domain name",
             ),
             (
-                "an IPv6 server",
+                "half an IPv6 address",
                 "10.62.0.10:5060",
-                "[fd00::1]:5060",
-                "line 14, key upstream.servers: \"[fd00::1]:5060\" is not a SIP server: fd00::1 is an IPv6 address",
+                "[fd00::1:5060",
+                "line 14, key upstream.servers: \"[fd00::1:5060\" is not a SIP server",
             ),
             (
                 "a DSCP of 64",

@@ -190,7 +190,7 @@ impl TryFrom<String> for ServerUri {
         }
         let (host, port) = if let Ok(address) = place.parse::<SocketAddr>() {
             (Host::Ip(address.ip()), Some(address.port()))
-        } else if let Ok(ip) = place.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        } else if let Ok(ip) = within_brackets(place).unwrap_or(place).parse::<IpAddr>() {
             (Host::Ip(ip), None)
         } else {
             let (name, port) = match place.split_once(':') {
@@ -208,13 +208,15 @@ impl TryFrom<String> for ServerUri {
             return Err(wrong("the port must be 1 to 65535"));
         }
         match host {
-            Host::Ip(IpAddr::V6(ip)) => {
-                Err(wrong(&format!("{ip} is an IPv6 address; this version carries IPv4")))
-            }
             Host::Ip(ip) if ip.is_unspecified() || ip.is_multicast() => Err(wrong("it cannot be sent to")),
             host => Ok(Self { host, port, transport }),
         }
     }
+}
+
+/// What stands between square brackets, as an IPv6 address does in a URI (RFC 3986 section 3.2.2).
+fn within_brackets(text: &str) -> Option<&str> {
+    text.strip_prefix('[')?.strip_suffix(']')
 }
 
 /// The beginning of a URL.
@@ -371,7 +373,7 @@ mod tests {
             ("sip:example.com;lr", "parameter \"lr\" means nothing here"),
             ("sips:example.com;transport=udp", "sips does not go over UDP"),
             ("0.0.0.0:5060", "it cannot be sent to"),
-            ("[fd00::1]:5060", "fd00::1 is an IPv6 address"),
+            ("[::]:5060", "it cannot be sent to"),
             ("exa mple.com", "neither an address nor a domain name"),
         ];
         for (text, expected) in rows {

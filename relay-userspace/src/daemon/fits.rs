@@ -15,7 +15,7 @@ use std::{
     path::Path,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::settings::Ready;
 use crate::{
@@ -46,24 +46,28 @@ impl Host {
         Ok(Self { links: netlink.links().await?, addresses: netlink.addresses().await? })
     }
 
-    /// Interfaces with their IPv4 addresses, but for loopback.
-    pub(super) fn interfaces(&self) -> Vec<(String, Vec<Ipv4Net>)> {
+    /// Interfaces with their addresses, but for loopback.
+    pub(super) fn interfaces(&self) -> Vec<(String, Vec<IpNet>)> {
         let shown = self.links.iter().filter(|link| link.name != LOOPBACK);
         shown.map(|link| (link.name.clone(), self.nets(link.index).collect())).collect()
     }
 
     /// An interface's addresses with their subnets.
-    fn nets(&self, interface: u32) -> impl Iterator<Item = Ipv4Net> {
-        self.addresses.iter().filter(move |address| address.interface == interface).filter_map(|address| {
-            match address.ip {
-                IpAddr::V4(ip) => Ipv4Net::new(ip, address.prefix).ok(),
-                IpAddr::V6(_) => None,
-            }
-        })
+    ///
+    /// IPv4 first. Link-local ones are left out: what others are told has to mean the same everywhere.
+    fn nets(&self, interface: u32) -> impl Iterator<Item = IpNet> {
+        let own = move |ipv6: bool| {
+            self.addresses
+                .iter()
+                .filter(move |address| address.interface == interface && address.ip.is_ipv6() == ipv6)
+                .filter(|address| !matches!(address.ip, IpAddr::V6(ip) if ip.is_unicast_link_local()))
+                .filter_map(|address| IpNet::new(address.ip, address.prefix).ok())
+        };
+        own(false).chain(own(true))
     }
 
     /// The subnet of a network's address.
-    fn net(&self, ready: &Ready<'_>) -> Option<Ipv4Net> {
+    fn net(&self, ready: &Ready<'_>) -> Option<IpNet> {
         let link = self.links.iter().find(|link| link.name == ready.network.interface)?;
         self.nets(link.index).find(|net| net.addr() == ready.address)
     }
@@ -104,10 +108,10 @@ pub(super) fn find_addresses<'a>(config: &'a Config, host: &Host) -> Result<Vec<
                 let message = format!("interface {interface} does not exist; there are {}", names.join(", "));
                 wrong("network.interface", message)
             })?;
-            let own: Vec<Ipv4Addr> = host.nets(link.index).map(|net| net.addr()).collect();
+            let own: Vec<IpAddr> = host.nets(link.index).map(|net| net.addr()).collect();
             let address = match network.address {
                 None => *own.first().ok_or_else(|| {
-                    let message = format!("interface {interface} has no IPv4 address; give it one first");
+                    let message = format!("interface {interface} has no address; give it one first");
                     wrong("network.interface", message)
                 })?,
                 Some(address) if own.contains(&address) => address,
@@ -152,6 +156,34 @@ pub(super) fn check_shared_addresses(networks: &[Ready<'_>]) -> Result<(), Misfi
     Ok(())
 }
 
+/// What others are told is of the family of the appliance's address on their network, and servers are reached by it.
+pub(super) fn check_families(config: &Config, networks: &[Ready<'_>]) -> Result<(), Misfit> {
+    for ready in networks {
+        let advertised = ready.advertised();
+        if advertised.is_ipv4() != ready.address.is_ipv4() {
+            let message =
+                format!("{advertised} is of another family than {}, which it stands for", ready.address);
+            return Err(Misfit::of(ready, "network.advertised", message));
+        }
+    }
+    let Some(ready) = networks.iter().find(|ready| ready.network.role == Role::Servers) else {
+        return Ok(());
+    };
+    for server in config.upstream.servers.as_ref() {
+        if let ServerHost::Ip(ip) = &server.host
+            && ip.is_ipv4() != ready.address.is_ipv4()
+        {
+            let message = format!(
+                "{server} is of another family than {}, the appliance's address on network {:?}: give the server, or \
+                 that network (network.address), an address of the other's family",
+                ready.address, ready.network.name
+            );
+            return Err(Misfit { network: None, key: "upstream.servers", message });
+        }
+    }
+    Ok(())
+}
+
 /// Phones and servers have to be told apart by where they are.
 fn check_apart(config: &Config, networks: &[Ready<'_>], host: &Host) -> Result<(), Misfit> {
     let of_phones = || networks.iter().filter(|ready| ready.network.role == Role::Phones);
@@ -184,7 +216,7 @@ fn check_apart(config: &Config, networks: &[Ready<'_>], host: &Host) -> Result<(
         .map(|ready| ready.network.interface.as_str())
         .collect();
     for server in config.upstream.servers.as_ref() {
-        let ServerHost::Ip(IpAddr::V4(ip)) = &server.host else { continue };
+        let ServerHost::Ip(ip) = &server.host else { continue };
         let wrong = |message| Misfit { network: None, key: "upstream.servers", message };
         if networks.iter().any(|ready| ready.address == *ip && Some(ready.network.sip_port) == server.port) {
             return Err(wrong(format!("{server} is this appliance itself")));
@@ -319,13 +351,14 @@ pub(super) fn check(config: &Config, running: &Config, host: &Host, examine: Exa
         // Where a running network's address went is not asked: its ports alone tell.
         let networks: Vec<Ready<'_>> = running
             .networks()
-            .map(|(id, network)| Ready { id, network, address: Ipv4Addr::UNSPECIFIED })
+            .map(|(id, network)| Ready { id, network, address: Ipv4Addr::UNSPECIFIED.into() })
             .collect();
         ports(running, &networks).into_iter().map(|(_, _, by, address)| (by, address.port())).collect()
     };
     if differs("network") || differs("upstream.servers") {
         let networks = find_addresses(config, host)?;
         check_shared_addresses(&networks)?;
+        check_families(config, &networks)?;
         // A running appliance that overlaps is told so by a symptom; it may go on.
         if changed
             .iter()

@@ -18,7 +18,7 @@ use tracing::debug;
 use super::core::Core;
 use crate::{
     config::{Host, ServerUri},
-    net::{Transport, dns::resolver},
+    net::{Family, Transport, dns::resolver},
     upstream::{Resolution, SrvRecord, order},
 };
 
@@ -28,20 +28,24 @@ const MOST_TARGETS: usize = 8;
 /// Resolves a server's name and tells the proxy. Boxed: what the proxy then wants done may be to resolve again.
 pub(super) fn resolve(core: Arc<Core>, server: ServerUri, dns: Vec<IpAddr>) -> BoxFuture<'static, ()> {
     Box::pin(async move {
-        let result = match &server.host {
-            Host::Ip(_) => return,
-            Host::Name(name) => look_up(&server, name, &dns).await,
-        };
+        let Host::Name(name) = &server.host else { return };
+        let family = core.state().proxy.server_family();
+        let result = look_up(&server, name, &dns, family).await;
         debug!(%server, ?result, "name resolved");
         core.resolved(&server, result).await;
     })
 }
 
-async fn look_up(server: &ServerUri, name: &str, dns: &[IpAddr]) -> Result<Resolution, String> {
+async fn look_up(
+    server: &ServerUri,
+    name: &str,
+    dns: &[IpAddr],
+    family: Family,
+) -> Result<Resolution, String> {
     let resolver =
         resolver(dns).map_err(|error| format!("the system's servers of DNS are not known: {error}"))?;
     if let Some(port) = server.port {
-        let (addresses, ttl) = addresses(&resolver, name, port).await?;
+        let (addresses, ttl) = addresses(&resolver, name, port, family).await?;
         return Ok(Resolution { addresses, ttl });
     }
     let service = match server.transport {
@@ -53,7 +57,8 @@ async fn look_up(server: &ServerUri, name: &str, dns: &[IpAddr]) -> Result<Resol
         Ok(found) => found,
         // RFC 3263 section 4.2: without SRV records the name itself is looked up.
         Err(error) if error.is_no_records_found() || error.is_nx_domain() => {
-            let (addresses, ttl) = addresses(&resolver, name, server.transport.default_port()).await?;
+            let port = server.transport.default_port();
+            let (addresses, ttl) = addresses(&resolver, name, port, family).await?;
             return Ok(Resolution { addresses, ttl });
         }
         Err(error) => return Err(format!("{service}.{name}: {error}")),
@@ -75,7 +80,7 @@ async fn look_up(server: &ServerUri, name: &str, dns: &[IpAddr]) -> Result<Resol
     let mut resolution = Resolution { addresses: Vec::new(), ttl };
     let mut trouble = None;
     for target in targets.into_iter().take(MOST_TARGETS) {
-        match addresses(&resolver, &target.host, target.port).await {
+        match addresses(&resolver, &target.host, target.port, family).await {
             Ok((found, its_ttl)) => {
                 resolution.addresses.extend(found);
                 ttl = ttl.min(its_ttl);
@@ -95,13 +100,20 @@ async fn addresses(
     resolver: &TokioResolver,
     name: &str,
     port: u16,
+    family: Family,
 ) -> Result<(Vec<SocketAddr>, Duration), String> {
+    // The servers are reached from one address, and so by its family.
+    let records = match family {
+        Family::Ipv4 => RecordType::A,
+        Family::Ipv6 => RecordType::AAAA,
+    };
     let found = resolver
-        .lookup(format!("{}.", name.trim_end_matches('.')), RecordType::A)
+        .lookup(format!("{}.", name.trim_end_matches('.')), records)
         .await
         .map_err(|error| format!("{name}: {error}"))?;
     let ips = found.answers().iter().filter_map(|record| match &record.data {
         RData::A(ip) => Some(IpAddr::V4(ip.0)),
+        RData::AAAA(ip) => Some(IpAddr::V6(ip.0)),
         _ => None,
     });
     let addresses: Vec<SocketAddr> = ips.map(|ip| SocketAddr::new(ip, port)).collect();

@@ -40,7 +40,7 @@ const CERTIFICATES: Duration = Duration::from_secs(5);
 pub(super) struct Office<'a> {
     pub(super) name: &'a str,
     pub(super) interface: &'a str,
-    pub(super) address: Ipv4Addr,
+    pub(super) address: IpAddr,
 }
 
 /// What runs.
@@ -70,7 +70,11 @@ pub(super) fn start(
     let (mut responders, mut clocks, mut receivers) = (Vec::new(), Vec::new(), Vec::new());
     if config.dhcp.enabled {
         for office in offices {
-            let settings = dhcp_settings(config, office);
+            let IpAddr::V4(address) = office.address else {
+                info!(network = office.name, "has an IPv6 address: no DHCPINFORM there, which is IPv4's");
+                continue;
+            };
+            let settings = dhcp_settings(config, address);
             let service = dhcp::Service::bind(office.interface, settings);
             responders.push(service.map_err(|error| failed("dhcp", office, error.to_string()))?);
             info!(network = office.name, "answers DHCPINFORM");
@@ -163,7 +167,7 @@ fn bind_relay(
 
 fn relay_tls(config: &Config, offices: &[Office<'_>], trust: &Arc<Trust>) -> Result<relay::Tls, String> {
     let (state, settings) = (&config.state.directory, &config.tls);
-    let addresses: Vec<IpAddr> = offices.iter().map(|office| office.address.into()).collect();
+    let addresses: Vec<IpAddr> = offices.iter().map(|office| office.address).collect();
     let shown = Identity::open(
         state,
         settings.certificate.as_deref(),
@@ -202,14 +206,14 @@ fn credentials(settings: &config::Provisioning) -> Result<Option<Credentials>, S
     Ok(Some(Credentials { user: user.clone(), password }))
 }
 
-fn dhcp_settings(config: &Config, office: &Office<'_>) -> dhcp::Settings {
-    let own = || format!("http://{}:{}", office.address, config.provisioning.http_port);
+fn dhcp_settings(config: &Config, address: Ipv4Addr) -> dhcp::Settings {
+    let own = || format!("http://{address}:{}", config.provisioning.http_port);
     dhcp::Settings {
-        address: office.address,
+        address,
         option: config.dhcp.option,
         url: config.dhcp.url.clone().unwrap_or_else(own),
-        tftp_server: config.dhcp.tftp_server.clone().unwrap_or_else(|| office.address.to_string()),
-        time_server: config.clock.enabled.then_some(office.address),
+        tftp_server: config.dhcp.tftp_server.clone().unwrap_or_else(|| address.to_string()),
+        time_server: config.clock.enabled.then_some(address),
     }
 }
 
@@ -268,7 +272,7 @@ async fn watch_neighbours(phones: Arc<Inventory>) {
         for neighbour in neighbours {
             let Some(hardware) = neighbour.address.map(HardwareAddress) else { continue };
             if hardware.is_a_host() {
-                phones.neighbour(now, IpAddr::V4(neighbour.ip), hardware);
+                phones.neighbour(now, neighbour.ip, hardware);
             }
         }
     }

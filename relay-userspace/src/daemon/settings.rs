@@ -1,7 +1,7 @@
 //! From the configuration to what each room is told: values only, nothing is opened here.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -23,7 +23,7 @@ use crate::{
 pub(super) struct Ready<'a> {
     pub(super) id: NetworkId,
     pub(super) network: &'a Network,
-    pub(super) address: Ipv4Addr,
+    pub(super) address: IpAddr,
 }
 
 impl Ready<'_> {
@@ -31,7 +31,7 @@ impl Ready<'_> {
         SocketAddr::from((self.address, self.network.sip_port))
     }
 
-    pub(super) fn advertised(&self) -> Ipv4Addr {
+    pub(super) fn advertised(&self) -> IpAddr {
         self.network.advertised.unwrap_or(self.address)
     }
 }
@@ -40,8 +40,8 @@ impl Ready<'_> {
 pub(super) fn engine_settings(config: &Config, networks: &[Ready<'_>]) -> EngineSettings {
     let mut addresses: Vec<IpAddr> = Vec::new();
     for ready in networks {
-        if !addresses.contains(&IpAddr::V4(ready.address)) {
-            addresses.push(IpAddr::V4(ready.address));
+        if !addresses.contains(&ready.address) {
+            addresses.push(ready.address);
         }
     }
     EngineSettings {
@@ -63,8 +63,8 @@ pub(super) fn media_settings(config: &Config, networks: &[Ready<'_>]) -> MediaSe
             .iter()
             .map(|ready| MediaNetwork {
                 name: ready.network.name.clone(),
-                address: ready.address.into(),
-                advertised: ready.advertised().into(),
+                address: ready.address,
+                advertised: ready.advertised(),
                 ports: ready.network.media_ports.range(),
                 latching: ready.network.latching,
                 rtp_dscp: marks.rtp,
@@ -91,7 +91,7 @@ pub(super) fn stream_settings(
             .iter()
             .map(|ready| transport::Listen {
                 network: ready.id,
-                address: ready.address.into(),
+                address: ready.address,
                 tcp: ready.network.port(Transport::Tcp),
                 tls: ready.network.port(Transport::Tls),
             })
@@ -112,8 +112,8 @@ pub(super) fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::
             id: ready.id,
             name: ready.network.name.clone(),
             role: ready.network.role,
-            bound: ready.address.into(),
-            advertised: ready.advertised().into(),
+            bound: ready.address,
+            advertised: ready.advertised(),
             ports: proxy::Ports {
                 udp: ready.network.sip_port,
                 tcp: ready.network.port(Transport::Tcp),

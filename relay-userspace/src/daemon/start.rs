@@ -10,7 +10,7 @@ use std::{
 
 use rustls::ServerConfig;
 use sd_notify::NotifyState;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::{
     net::UdpSocket,
@@ -131,6 +131,7 @@ pub async fn run(
     let misfit = |misfit: fits::Misfit| StartError::misfit(config, &misfit);
     let networks = fits::find_addresses(config, &here).map_err(misfit)?;
     fits::check_shared_addresses(&networks).map_err(misfit)?;
+    fits::check_families(config, &networks).map_err(misfit)?;
     let store = Arc::new(Store::open(&config.state.directory)?);
     let listener = admin::bind(config.admin.listen).await.map_err(StartError::Listener)?;
     let pages = admin::bind_tls(config.web.listen, "web.listen").await.map_err(StartError::Listener)?;
@@ -337,11 +338,14 @@ async fn stop_signal() -> io::Result<&'static str> {
 fn bind_sip(ready: &Ready<'_>, dscp: Dscp) -> Result<UdpSocket, StartError> {
     let bound = ready.bound();
     let bind = || -> io::Result<UdpSocket> {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        let socket = Socket::new(Domain::for_address(bound), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
         // Best effort: without privilege the kernel's own limit holds.
         let _ = socket.set_recv_buffer_size(RECEIVE_QUEUE);
-        socket.set_tos_v4(u32::from(dscp.type_of_service()))?;
+        if bound.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        dscp.mark(&SockRef::from(&socket), bound.ip())?;
         socket.bind(&bound.into())?;
         UdpSocket::from_std(socket.into())
     };
@@ -377,7 +381,7 @@ fn offices<'a>(networks: &'a [Ready<'a>]) -> Vec<Office<'a>> {
 async fn own_addresses(networks: &[Ready<'_>]) -> Result<Vec<IpAddr>, StartError> {
     let mut addresses: Vec<IpAddr> = Vec::new();
     for ready in networks {
-        addresses.extend([IpAddr::V4(ready.address), IpAddr::V4(ready.advertised())]);
+        addresses.extend([ready.address, ready.advertised()]);
     }
     if networks.is_empty() {
         let own = netlink::connect()?.addresses().await?.into_iter().map(|address| address.ip);
@@ -399,7 +403,7 @@ fn captures(
         let port = |transport| ready.network.port(transport).unwrap_or(udp);
         capture::Network {
             name: ready.network.name.clone(),
-            address: ready.address.into(),
+            address: ready.address,
             ports: [udp, port(Transport::Tcp), port(Transport::Tls)],
         }
     });

@@ -9,7 +9,7 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use relay_ebpf::FlowKind;
 use tracing::{debug, info};
 use zeroize::Zeroizing;
@@ -272,6 +272,9 @@ impl Views {
             datapath: flow.carrier.label().to_owned(),
             reason: match &flow.carrier {
                 Carrier::Kernel => None,
+                Carrier::Joined { with } => {
+                    Some(format!("in one pass with another leg of the call, from {with}"))
+                }
                 Carrier::Learning => Some("no packet from an allowed source yet".to_owned()),
                 Carrier::AwaitingNextHop { why } => Some(why.clone()),
                 Carrier::Userspace { reason } => Some(reason.explanation().to_owned()),
@@ -472,7 +475,7 @@ impl Appliance for Views {
         self.core.captures.part(name, number)
     }
 
-    fn interfaces(&self) -> Vec<(String, Vec<Ipv4Net>)> {
+    fn interfaces(&self) -> Vec<(String, Vec<IpNet>)> {
         self.reloader.host().map(|host| host.interfaces()).unwrap_or_default()
     }
 

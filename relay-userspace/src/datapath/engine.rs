@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     num::NonZero,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Instant,
@@ -11,6 +11,7 @@ use std::{
 
 use ipnet::IpNet;
 use relay_ebpf::{Reason, tables::Latency};
+use socket2::Domain;
 use thiserror::Error;
 use tokio::{sync::Notify, sync::mpsc, task::JoinHandle};
 use tracing::{info, warn};
@@ -140,24 +141,24 @@ impl Engine {
     }
 
     async fn start_kernel(settings: &Settings, rtcp: mpsc::Sender<RtcpPacket>) -> Result<Self, EngineError> {
-        let addresses: Vec<Ipv4Addr> = settings
-            .addresses
-            .iter()
-            .filter_map(|address| match address {
-                IpAddr::V4(address) => Some(*address),
-                IpAddr::V6(_) => None,
-            })
-            .collect();
-        let mut programs =
-            Programs::load(Options { addresses, flows: settings.flows, log: settings.kernel_log })?;
+        let mut programs = Programs::load(Options {
+            addresses: settings.addresses.clone(),
+            flows: settings.flows,
+            log: settings.kernel_log,
+        })?;
         let (stats, tables) = programs.tables()?;
         let flows = Flows::new(stats, Some(tables), settings.force_userspace.clone());
         let shared = shared(flows, rtcp);
 
         // Load, fill, steer, and only then attach: no packet meets a half-made datapath.
-        let sockets = bind_steered(std::thread::available_parallelism().map_or(1, NonZero::get))
-            .map_err(EngineError::Sockets)?;
-        programs.steer_to(&sockets)?;
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let mut sockets = bind_steered(Domain::IPV4, cores).map_err(EngineError::Sockets)?;
+        // A host without IPv6 has no such sockets, and needs none.
+        let with_ipv6 = settings.addresses.iter().any(IpAddr::is_ipv6);
+        let ipv6 =
+            if with_ipv6 { bind_steered(Domain::IPV6, cores).map_err(EngineError::Sockets)? } else { vec![] };
+        programs.steer_to(&sockets, &ipv6)?;
+        sockets.extend(ipv6);
         let sockets = SteeredSockets::start(sockets, &shared).map_err(EngineError::Sockets)?;
         let mut tasks = vec![watch_rtcp(&mut programs, &shared)?];
         if settings.kernel_log != KernelLog::Off {
@@ -366,16 +367,15 @@ fn watch_rtcp(programs: &mut Programs, shared: &Shared) -> Result<JoinHandle<()>
                 let Ok((copy, _)) = relay_ebpf::tables::RtcpCopy::read_from_prefix(&item) else { continue };
                 let length = (copy.length as usize).min(copy.payload.len());
                 let flows = flows.lock().unwrap_or_else(PoisonError::into_inner);
-                let Some(local) = flows.local_of_stats(copy.stats) else { continue };
-                let Some(pair) = flows.report(local).map(|report| report.spec.out_source) else { continue };
-                drop(flows);
-                // A full queue loses the copy; the packet itself is long on its way.
-                let _ = sender.try_send(RtcpPacket {
-                    local,
-                    pair,
-                    arrived_ns: copy.arrived_ns,
-                    payload: copy.payload[..length].to_vec(),
-                });
+                for (local, pair) in flows.counted_at(copy.stats) {
+                    // A full queue loses the copy; the packet itself is long on its way.
+                    let _ = sender.try_send(RtcpPacket {
+                        local,
+                        pair,
+                        arrived_ns: copy.arrived_ns,
+                        payload: copy.payload[..length].to_vec(),
+                    });
+                }
             }
             ready.clear_ready();
         }

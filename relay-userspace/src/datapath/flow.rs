@@ -44,10 +44,10 @@ pub enum UserspaceReason {
     Forced,
     /// Its call is being captured: the copies are made in userspace.
     Captured,
-    /// An address is not IPv4.
-    NotIpv4,
-    /// Its packets come from, or go to, one of the appliance's own media addresses: they stay within this host,
-    /// where the kernel program does not see them.
+    /// The other party's address is of another family than the network towards it, which cannot be sent to.
+    OtherFamily,
+    /// Its packets come from, or go to, one of the appliance's own media addresses, and the legs there cannot be
+    /// joined: one of them has not learned its source, is on hold, is captured, or carries something else.
     OwnAddress,
     /// The kernel's table of next hops is full.
     NextHopTableFull,
@@ -61,8 +61,12 @@ impl UserspaceReason {
             Self::NoKernelDatapath => "the kernel datapath is off or not to be had (see `branchline doctor`)",
             Self::Forced => "an address of this flow is listed in datapath.force_userspace",
             Self::Captured => "being captured: userspace carries it until the capture ends",
-            Self::NotIpv4 => "the kernel datapath carries IPv4 only",
-            Self::OwnAddress => "the other end is an address of this host: another leg of the call",
+            Self::OtherFamily => {
+                "the other party's address is not of its network's family: it cannot be reached"
+            }
+            Self::OwnAddress => {
+                "the other end is another leg of the call in this host, which the kernel does not carry"
+            }
             Self::NextHopTableFull => "the kernel's next-hop table is full",
         }
     }
@@ -74,6 +78,12 @@ impl UserspaceReason {
 pub enum Carrier {
     /// The kernel program.
     Kernel,
+    /// The kernel program, in one pass with another leg of the call: its packets come from one of the appliance's
+    /// own addresses, and go straight from where they first arrived to where this flow sends them.
+    Joined {
+        /// The flow at which they arrive.
+        with: SocketAddr,
+    },
     /// Nobody yet has sent: userspace relays and learns.
     Learning,
     /// The kernel program would, but passes packets up until the next hop is known.
@@ -95,7 +105,7 @@ impl Carrier {
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {
-            Self::Kernel => "kernel",
+            Self::Kernel | Self::Joined { .. } => "kernel",
             Self::Learning => "learning",
             Self::AwaitingNextHop { .. } => "awaiting_next_hop",
             Self::Userspace { .. } => "userspace",

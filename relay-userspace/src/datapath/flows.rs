@@ -8,10 +8,16 @@
 //!
 //! What one direction learns, the other uses: packets go to where the other party's packets come from
 //! (symmetric RTP, RFC 4961), unless policy says that only the session description counts.
+//!
+//! Legs of a call that a server leads back to the office are *joined* (`joined`) once the sources along the way are
+//! learned: the kernel's record of the flow at which packets arrive has them leave as those of the last leg, and the flows
+//! in between count what the first one counts.
+
+mod joined;
 
 use std::{
     collections::HashMap,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     ops::AddAssign,
     time::Instant,
 };
@@ -19,13 +25,15 @@ use std::{
 use ipnet::IpNet;
 use relay_ebpf::{
     Flow, FlowKind, FlowState, FlowStats, Reason,
-    headers::{IPV4_LENGTH, UDP_LENGTH},
+    headers::{IPV4_LENGTH, IPV6_LENGTH, Ipv6Address, UDP_LENGTH},
     relay::accept,
     rtp::{Payload, RTP_LENGTH, RtpHeader, classify},
     stats::clock_ticks,
 };
 use thiserror::Error;
 use zerocopy::FromBytes;
+
+use joined::{Joined, Onward};
 
 use super::{
     flow::{Carrier, FlowReport, FlowSpec, RefusedSource, UserspaceReason},
@@ -136,7 +144,7 @@ impl Totals {
 struct Published {
     slot: u32,
     place: u32,
-    hop: Option<Ipv4Addr>,
+    hop: Option<IpAddr>,
 }
 
 struct Entry {
@@ -147,6 +155,9 @@ struct Entry {
     /// The source before signalling opened learning again.
     previous: Option<SocketAddr>,
     published: Option<Published>,
+    /// The further legs that the kernel takes its packets through.
+    through: Vec<SocketAddr>,
+    joined: Option<Joined>,
     refused: Vec<RefusedSource>,
     refused_packets: u64,
 }
@@ -230,6 +241,8 @@ impl Flows {
                         learned: None,
                         previous: None,
                         published: None,
+                        through: Vec::new(),
+                        joined: None,
                         refused: Vec::new(),
                         refused_packets: 0,
                     },
@@ -242,9 +255,15 @@ impl Flows {
 
     /// Removes a flow. Packets that come later belong to nobody.
     pub(super) fn remove(&mut self, now: Instant, local: SocketAddr) -> Option<FlowReport> {
+        self.join(local, &[]);
+        self.settle(local);
+        let before = self.before(local);
         let report = self.report(local)?;
         let entry = self.entries.remove(&local)?;
         self.taps.remove(&local);
+        if let Some(before) = before {
+            self.publish_chain(now, before);
+        }
         if let (Some(kernel), Some(published)) = (&mut self.kernel, entry.published) {
             kernel.unpublish(now, published.place, local.port(), published.slot);
             if let Some(hop) = published.hop {
@@ -264,7 +283,7 @@ impl Flows {
         // A closed one would never be released: that has been done.
         if self.entries.contains_key(&local) && !has_one && !tap.is_closed() {
             self.taps.insert(local, tap.clone());
-            self.publish(now, local);
+            self.publish_chain(now, local);
         }
     }
 
@@ -274,7 +293,7 @@ impl Flows {
             self.taps.iter().filter(|(_, tap)| tap.is_closed()).map(|(local, _)| *local).collect();
         for local in closed {
             self.taps.remove(&local);
-            self.publish(now, local);
+            self.publish_chain(now, local);
         }
     }
 
@@ -330,9 +349,12 @@ impl Flows {
             }
         }
 
-        // The kernel counts what it forwards, and nothing that it passes up.
+        // The kernel counts what it forwards, and nothing that it passes up. What comes from a leg that this flow is
+        // joined with was counted there.
         let ticks = clock_ticks(entry.spec.clock_rate);
-        self.stats.change(entry.stats, |stats| count(stats, arrival, content, ticks));
+        if entry.joined.is_none() {
+            self.stats.change(entry.stats, |stats| count(stats, arrival, content, ticks));
+        }
         let (stats, out_source, dscp) = (entry.stats, entry.spec.out_source, entry.spec.dscp);
         if learned_now {
             self.publish_with_pair(now, arrival.local);
@@ -348,7 +370,9 @@ impl Flows {
     /// Charges a packet of `payload` bytes that was sent on.
     pub(super) fn sent(&mut self, stats: u32, payload: usize) {
         let before = self.stats.read(stats);
-        let bytes = (payload + UDP_LENGTH + IPV4_LENGTH) as u64;
+        let local = self.owners.get(&stats);
+        let ip = if local.is_some_and(SocketAddr::is_ipv6) { IPV6_LENGTH } else { IPV4_LENGTH };
+        let bytes = (payload + UDP_LENGTH + ip) as u64;
         self.stats.store_word(stats, RELAYED_WORD, before.relayed_packets.wrapping_add(1));
         self.stats.store_word(stats, RELAYED_WORD + 1, before.relayed_bytes.wrapping_add(bytes));
     }
@@ -365,49 +389,64 @@ impl Flows {
 
     /// Writes a flow and the one of the other direction to the kernel's tables.
     fn publish_with_pair(&mut self, now: Instant, local: SocketAddr) {
-        self.publish(now, local);
+        self.publish_chain(now, local);
         if let Some(pair) = self.entries.get(&local).map(|entry| entry.spec.out_source)
             && pair != local
             && self.entries.contains_key(&pair)
         {
-            self.publish(now, pair);
+            self.publish_chain(now, pair);
         }
+    }
+
+    fn is_own(&self, address: SocketAddr) -> bool {
+        self.kernel.as_ref().is_some_and(|kernel| kernel.place(address).is_some())
+    }
+
+    fn is_forced(&self, addresses: impl IntoIterator<Item = Option<SocketAddr>>) -> bool {
+        let forced =
+            |address: SocketAddr| self.force_userspace.iter().any(|prefix| prefix.contains(&address.ip()));
+        addresses.into_iter().flatten().any(forced)
     }
 
     /// Decides who carries a flow, and writes it to the kernel's tables if they have a part in it.
     fn publish(&mut self, now: Instant, local: SocketAddr) {
-        let destination = self.destination(local);
+        let onward = self.onward(local);
         let Some(entry) = self.entries.get(&local) else { return };
         let (spec, learned) = (entry.spec.clone(), entry.learned.map(|(source, _)| source));
         let (stats, old) = (entry.stats, entry.published);
-        let mut carrier = self.choose(&spec, learned, destination);
+        let mut carrier = self.choose(&spec, learned, &onward);
+        let Onward { through, last, destination } = onward;
+        let last = last.as_ref().unwrap_or(&spec);
         let mut published = None;
-        if let (Some(kernel), SocketAddr::V4(local4)) = (&mut self.kernel, local)
+        if let Some(kernel) = &mut self.kernel
             && let Some(place) = kernel.place(local)
         {
             let mut hop = None;
-            let mut flow = kernel_flow(&spec, local4, stats, carrier);
-            if let (UserspaceOr::Kernel, Some(SocketAddr::V4(source)), Some(SocketAddr::V4(to))) =
-                (carrier, learned, destination)
-            {
-                match self.next_hops.acquire(kernel, *to.ip()) {
-                    Some(index) => {
-                        hop = Some(*to.ip());
-                        flow.next_hop = index;
-                        flow.source_address = source.ip().octets();
-                        flow.source_port = source.port().to_be_bytes();
-                        flow.out_destination_address = to.ip().octets();
-                        flow.out_destination_port = to.port().to_be_bytes();
-                        flow = flow.with_deltas(local4.ip().octets(), local4.port().to_be_bytes());
-                    }
-                    None => {
-                        carrier = UserspaceOr::Userspace(UserspaceReason::NextHopTableFull);
-                        flow.state = FlowState::Userspace as u8;
+            let mut flow = kernel_flow(&spec, last, stats, carrier);
+            match (carrier, learned, destination) {
+                (UserspaceOr::Kernel, Some(source), Some(to)) => {
+                    match self.next_hops.acquire(kernel, to.ip()) {
+                        Some(index) => {
+                            hop = Some(to.ip());
+                            flow.next_hop = index;
+                            set_source(&mut flow, source);
+                            set_destination(&mut flow, to);
+                            let port = local.port().to_be_bytes();
+                            flow = match local.ip() {
+                                IpAddr::V4(local) => flow.with_deltas(local.octets(), port),
+                                IpAddr::V6(local) => {
+                                    flow.with_deltas_ipv6(Ipv6Address::new(local.octets()), port)
+                                }
+                            };
+                        }
+                        None => {
+                            carrier = UserspaceOr::Userspace(UserspaceReason::NextHopTableFull);
+                            flow.state = FlowState::Userspace as u8;
+                        }
                     }
                 }
-            } else if let (UserspaceOr::Blocked, Some(SocketAddr::V4(source))) = (carrier, learned) {
-                flow.source_address = source.ip().octets();
-                flow.source_port = source.port().to_be_bytes();
+                (UserspaceOr::Blocked, Some(source), _) => set_source(&mut flow, source),
+                _ => {}
             }
             self.generation = self.generation.checked_add(1).unwrap_or(1);
             flow.generation = self.generation;
@@ -421,37 +460,25 @@ impl Flows {
             entry.carrier = carrier;
             entry.published = published;
         }
+        self.join(local, if carrier == UserspaceOr::Kernel { &through } else { &[] });
     }
 
     /// Who carries a flow.
-    fn choose(
-        &self,
-        spec: &FlowSpec,
-        learned: Option<SocketAddr>,
-        destination: Option<SocketAddr>,
-    ) -> UserspaceOr {
-        let addresses = [spec.signalled, learned, destination, spec.destination];
-        let forced = addresses
-            .iter()
-            .flatten()
-            .any(|address| self.force_userspace.iter().any(|prefix| prefix.contains(&address.ip())));
-        let own = |address: &&SocketAddr| {
-            self.kernel.as_ref().is_some_and(|kernel| kernel.place(**address).is_some())
-        };
-        let known = addresses.iter().flatten().chain([&spec.local, &spec.out_source]);
-        if learned.is_none() {
-            UserspaceOr::Learning
-        } else if destination.is_none() {
-            UserspaceOr::Blocked
-        } else if self.kernel.is_none() {
+    fn choose(&self, spec: &FlowSpec, learned: Option<SocketAddr>, onward: &Onward) -> UserspaceOr {
+        let Some(source) = learned else { return UserspaceOr::Learning };
+        let Some(destination) = self.destination(spec.local) else { return UserspaceOr::Blocked };
+        let addresses = [spec.signalled, learned, Some(destination), onward.destination, spec.destination];
+        let leaves_from = onward.last.as_ref().map_or(spec.out_source, |last| last.out_source);
+        let leaves_to = onward.destination.unwrap_or(destination);
+        if self.kernel.is_none() {
             UserspaceOr::Userspace(UserspaceReason::NoKernelDatapath)
-        } else if known.clone().any(SocketAddr::is_ipv6) {
-            UserspaceOr::Userspace(UserspaceReason::NotIpv4)
+        } else if leaves_from.is_ipv6() != leaves_to.is_ipv6() {
+            UserspaceOr::Userspace(UserspaceReason::OtherFamily)
         } else if self.taps.contains_key(&spec.local) {
             UserspaceOr::Userspace(UserspaceReason::Captured)
-        } else if forced {
+        } else if self.is_forced(addresses) {
             UserspaceOr::Userspace(UserspaceReason::Forced)
-        } else if addresses.iter().flatten().any(|address| own(&address)) {
+        } else if self.is_own(source) || onward.destination.is_none() {
             UserspaceOr::Userspace(UserspaceReason::OwnAddress)
         } else {
             UserspaceOr::Kernel
@@ -461,23 +488,26 @@ impl Flows {
     /// A flow as it stands.
     pub(super) fn report(&self, local: SocketAddr) -> Option<FlowReport> {
         let entry = self.entries.get(&local)?;
-        let carrier = match entry.carrier {
+        // Its packets are carried as those of the flow that it is joined with.
+        let with = entry.joined.map(|joined| joined.with);
+        let carried = with.and_then(|with| self.entries.get(&with)).unwrap_or(entry);
+        let hop = carried.published.and_then(|published| published.hop);
+        let carrier = match carried.carrier {
             UserspaceOr::Learning => Carrier::Learning,
             UserspaceOr::Blocked => Carrier::Blocked,
             UserspaceOr::Userspace(reason) => Carrier::Userspace { reason },
-            UserspaceOr::Kernel => {
-                match entry.published.and_then(|p| p.hop).and_then(|hop| self.next_hops.missing(hop)) {
-                    None => Carrier::Kernel,
-                    Some(why) => Carrier::AwaitingNextHop { why },
-                }
-            }
+            UserspaceOr::Kernel => match (hop.and_then(|hop| self.next_hops.missing(hop)), with) {
+                (Some(why), _) => Carrier::AwaitingNextHop { why },
+                (None, Some(with)) => Carrier::Joined { with },
+                (None, None) => Carrier::Kernel,
+            },
         };
         Some(FlowReport {
             spec: entry.spec.clone(),
             carrier,
             learned: entry.learned,
             destination: self.destination(local),
-            stats: self.stats.read(entry.stats),
+            stats: self.statistics(entry),
             refused: entry.refused.clone(),
             refused_packets: entry.refused_packets,
         })
@@ -502,14 +532,18 @@ impl Flows {
     pub(super) fn totals(&self) -> HashMap<NetworkId, Totals> {
         let mut totals = self.ended.clone();
         for entry in self.entries.values() {
-            totals.entry(entry.spec.from).or_default().add(&self.stats.read(entry.stats));
+            totals.entry(entry.spec.from).or_default().add(&self.statistics(entry));
         }
         totals
     }
 
-    /// The flow that a place in the statistics belongs to; for copies of RTCP packets.
-    pub(super) fn local_of_stats(&self, stats: u32) -> Option<SocketAddr> {
-        self.owners.get(&stats).copied()
+    /// The flows whose packets are counted at a place in the statistics, each with that of the other direction; for
+    /// copies of RTCP packets.
+    pub(super) fn counted_at(&self, stats: u32) -> impl Iterator<Item = (SocketAddr, SocketAddr)> {
+        let first = self.owners.get(&stats).copied();
+        let joined = first.and_then(|local| self.entries.get(&local)).into_iter();
+        let all = first.into_iter().chain(joined.flat_map(|entry| entry.through.iter().copied()));
+        all.filter_map(|local| Some((local, self.entries.get(&local)?.spec.out_source)))
     }
 
     /// Whether flows want next hops looked up.
@@ -564,28 +598,47 @@ fn count(stats: &mut FlowStats, arrival: &Arrival<'_>, content: Payload, ticks: 
     }
 }
 
-/// The kernel's record of a flow, but for what depends on a learned source.
-fn kernel_flow(spec: &FlowSpec, local: SocketAddrV4, stats: u32, carrier: UserspaceOr) -> Flow {
+/// The kernel's record of a flow whose packets leave as those of `last`, but for what depends on a learned source.
+fn kernel_flow(spec: &FlowSpec, last: &FlowSpec, stats: u32, carrier: UserspaceOr) -> Flow {
     let state = match carrier {
         UserspaceOr::Learning => FlowState::Learning,
         UserspaceOr::Kernel => FlowState::Forwarding,
         UserspaceOr::Blocked => FlowState::Blocked,
         UserspaceOr::Userspace(_) => FlowState::Userspace,
     };
-    let (out_address, out_port) = match spec.out_source {
-        SocketAddr::V4(out) => (*out.ip(), out.port()),
-        SocketAddr::V6(_) => (*local.ip(), 0),
-    };
-    Flow {
+    let mut flow = Flow {
         state: state as u8,
         kind: spec.kind as u8,
-        type_of_service: spec.dscp.map_or(0, |dscp| dscp.type_of_service()),
-        flags: if spec.dscp.is_none() { Flow::KEEP_DSCP } else { 0 },
-        out_source_address: out_address.octets(),
-        out_source_port: out_port.to_be_bytes(),
+        type_of_service: last.dscp.map_or(0, |dscp| dscp.type_of_service()),
+        flags: if last.dscp.is_none() { Flow::KEEP_DSCP } else { 0 },
+        out_source_port: last.out_source.port().to_be_bytes(),
         stats,
         clock_ticks: clock_ticks(spec.clock_rate),
         ..Flow::default()
+    };
+    match last.out_source.ip() {
+        IpAddr::V4(address) => flow.out_source_address = address.octets(),
+        IpAddr::V6(address) => {
+            flow.out_source_ipv6 = Ipv6Address::new(address.octets());
+            flow.flags |= Flow::LEAVES_AS_IPV6;
+        }
+    }
+    flow
+}
+
+fn set_source(flow: &mut Flow, source: SocketAddr) {
+    flow.source_port = source.port().to_be_bytes();
+    match source.ip() {
+        IpAddr::V4(address) => flow.source_address = address.octets(),
+        IpAddr::V6(address) => flow.source_ipv6 = Ipv6Address::new(address.octets()),
+    }
+}
+
+fn set_destination(flow: &mut Flow, destination: SocketAddr) {
+    flow.out_destination_port = destination.port().to_be_bytes();
+    match destination.ip() {
+        IpAddr::V4(address) => flow.out_destination_address = address.octets(),
+        IpAddr::V6(address) => flow.out_destination_ipv6 = Ipv6Address::new(address.octets()),
     }
 }
 

@@ -525,6 +525,7 @@ impl Sessions {
             description.media.iter().zip(wishes).any(|(media, remote)| {
                 remote.is_none() && !media.is_disabled() && media.connection.is_none()
             });
+        rewriter.set_origin_family(network.advertised);
         if !foreign {
             rewriter.set_connection(Target::Session, network.advertised);
         }

@@ -5,9 +5,10 @@ pub mod netlink;
 mod patient;
 pub mod routes;
 
-use std::fmt;
+use std::{fmt, io, net::IpAddr};
 
 pub use patient::Patient;
+use socket2::SockRef;
 
 /// One of the appliance's configured networks, by its position in the configuration.
 ///
@@ -27,6 +28,26 @@ impl NetworkId {
 impl fmt::Display for NetworkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "network #{}", self.0)
+    }
+}
+
+/// A family of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+impl Family {
+    /// That of an address.
+    #[must_use]
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::Ipv4,
+            IpAddr::V6(_) => Self::Ipv6,
+        }
     }
 }
 
@@ -141,6 +162,15 @@ impl Dscp {
     #[must_use]
     pub const fn value(self) -> u8 {
         self.0
+    }
+
+    /// Marks what leaves a socket that has an address of this family.
+    ///
+    /// # Errors
+    /// That of `setsockopt`.
+    pub fn mark(self, socket: &SockRef<'_>, own: IpAddr) -> io::Result<()> {
+        let class = u32::from(self.type_of_service());
+        if own.is_ipv6() { socket.set_tclass_v6(class) } else { socket.set_tos_v4(class) }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A thin driver: it turns rtnetlink's messages into the few facts that other rooms need.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use netlink_packet_core::NetlinkPayload;
@@ -67,7 +67,7 @@ pub struct Route {
     /// The interface by which packets leave.
     pub interface: u32,
     /// The neighbour that they go to: a gateway, or the address itself.
-    pub neighbour: Ipv4Addr,
+    pub neighbour: IpAddr,
     /// Whether the address is this host's own.
     pub local: bool,
 }
@@ -78,7 +78,7 @@ pub struct Neighbour {
     /// The interface that it is behind.
     pub interface: u32,
     /// Its address.
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     /// Its hardware address, if it is known and usable.
     pub address: Option<[u8; 6]>,
     /// Whether its address was known but has not been confirmed for a while.
@@ -126,12 +126,13 @@ pub fn connect() -> Result<Handle, Error> {
     Ok(Handle { handle })
 }
 
-/// Subscribes to changes of interfaces, IPv4 routes and neighbours, within a tokio runtime.
+/// Subscribes to changes of interfaces, routes and neighbours, within a tokio runtime.
 ///
 /// # Errors
 /// If there is no such socket.
 pub fn subscribe() -> Result<mpsc::Receiver<News>, Error> {
-    let groups = [MulticastGroup::Link, MulticastGroup::Neigh, MulticastGroup::Ipv4Route];
+    let groups =
+        [MulticastGroup::Link, MulticastGroup::Neigh, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
     let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(&groups)?;
     let (sender, news) = mpsc::channel(NEWS_QUEUE);
     tokio::spawn(connection);
@@ -213,12 +214,15 @@ impl Handle {
             .collect())
     }
 
-    /// The way to an IPv4 address, as the kernel would choose it now.
+    /// The way to an address, as the kernel would choose it now.
     ///
     /// # Errors
     /// If there is none, or the kernel refuses to say.
-    pub async fn route(&self, to: Ipv4Addr) -> Result<Option<Route>, Error> {
-        let request = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, 32).build();
+    pub async fn route(&self, to: IpAddr) -> Result<Option<Route>, Error> {
+        let request = match to {
+            IpAddr::V4(to) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, 32).build(),
+            IpAddr::V6(to) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(to, 128).build(),
+        };
         let answer: Option<RouteMessage> = self.handle.route().get(request).execute().try_next().await?;
         Ok(answer.and_then(|message| route(&message, to)))
     }
@@ -248,7 +252,7 @@ impl Handle {
             .collect())
     }
 
-    /// All IPv4 neighbours.
+    /// All neighbours.
     ///
     /// # Errors
     /// If the kernel refuses to say.
@@ -261,10 +265,10 @@ impl Handle {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub async fn probe(&self, interface: u32, ip: Ipv4Addr) -> Result<(), Error> {
+    pub async fn probe(&self, interface: u32, ip: IpAddr) -> Result<(), Error> {
         self.handle
             .neighbours()
-            .add(interface, IpAddr::V4(ip))
+            .add(interface, ip)
             .state(NeighbourState::None)
             .flags(NeighbourFlags::Use)
             .replace()
@@ -324,13 +328,14 @@ fn kind_name(kind: &InfoKind) -> String {
     kind.to_string()
 }
 
-fn route(message: &RouteMessage, to: Ipv4Addr) -> Option<Route> {
+fn route(message: &RouteMessage, to: IpAddr) -> Option<Route> {
     let mut interface = None;
     let mut neighbour = to;
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Oif(index) => interface = Some(*index),
-            RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => neighbour = *gateway,
+            RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => neighbour = IpAddr::V4(*gateway),
+            RouteAttribute::Gateway(RouteAddress::Inet6(gateway)) => neighbour = IpAddr::V6(*gateway),
             _ => {}
         }
     }
@@ -338,13 +343,14 @@ fn route(message: &RouteMessage, to: Ipv4Addr) -> Option<Route> {
 }
 
 fn neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
-    if message.header.family != AddressFamily::Inet {
+    if !matches!(message.header.family, AddressFamily::Inet | AddressFamily::Inet6) {
         return None;
     }
     let (mut ip, mut address) = (None, None);
     for attribute in &message.attributes {
         match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(destination)) => ip = Some(*destination),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(to)) => ip = Some(IpAddr::V4(*to)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(to)) => ip = Some(IpAddr::V6(*to)),
             NeighbourAttribute::LinkLayerAddress(bytes) => address = bytes.as_slice().try_into().ok(),
             _ => {}
         }

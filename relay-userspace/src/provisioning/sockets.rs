@@ -1,10 +1,6 @@
 //! UDP sockets of services on well-known ports, each on one interface only.
 
-use std::{
-    io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, time::Duration};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
@@ -28,7 +24,7 @@ pub struct BindError {
     /// The interface.
     pub interface: String,
     /// Address and port.
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// What the system said.
     pub error: io::Error,
     /// What to do.
@@ -45,16 +41,20 @@ pub(super) enum Sharing {
 }
 
 /// Binds a port on one interface.
-pub(super) fn bind(interface: &str, address: SocketAddrV4, sharing: Sharing) -> Result<UdpSocket, BindError> {
+pub(super) fn bind(interface: &str, address: SocketAddr, sharing: Sharing) -> Result<UdpSocket, BindError> {
     let make = |interface: &str, shared: bool| -> io::Result<Socket> {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
         socket.bind_device(Some(interface.as_bytes()))?;
         socket.set_reuse_address(shared)?;
-        socket.set_broadcast(*address.ip() == Ipv4Addr::UNSPECIFIED)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        } else {
+            socket.set_broadcast(address.ip().is_unspecified())?;
+        }
         // Best effort: without privilege the kernel's own limit holds.
         let _ = socket.set_recv_buffer_size(QUEUE);
-        socket.bind(&SocketAddr::V4(address).into())?;
+        socket.bind(&address.into())?;
         Ok(socket)
     };
     let made = match (make(interface, false), sharing) {
@@ -94,7 +94,7 @@ pub(super) fn bind(interface: &str, address: SocketAddrV4, sharing: Sharing) -> 
 pub(super) async fn serve(
     socket: &UdpSocket,
     buffer: &mut [u8],
-    mut handle: impl FnMut(SocketAddrV4, &[u8]) -> Option<(SocketAddrV4, Vec<u8>)>,
+    mut handle: impl FnMut(SocketAddr, &[u8]) -> Option<(SocketAddr, Vec<u8>)>,
 ) {
     loop {
         if socket.readable().await.is_err() {
@@ -104,10 +104,9 @@ pub(super) async fn serve(
         for _ in 0..TURN {
             // An ICMP error for something that was sent earlier comes out here too; it ends nothing.
             let Ok((length, source)) = socket.try_recv_from(buffer) else { break };
-            let SocketAddr::V4(source) = source else { continue };
             if let Some((destination, payload)) = handle(source, buffer.get(..length).unwrap_or_default()) {
                 // An answer that cannot be sent is as good as lost on the way: the phone asks again.
-                let _ = socket.try_send_to(&payload, SocketAddr::V4(destination));
+                let _ = socket.try_send_to(&payload, destination);
             }
         }
         yield_now().await;

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     config::Host,
     media::MediaRelay,
+    net::Family,
     registrar,
     sip::{
         Hop,
@@ -52,6 +53,14 @@ impl Proxy {
     #[must_use]
     pub fn server_names(&self) -> std::collections::HashMap<std::net::SocketAddr, String> {
         self.upstream.names()
+    }
+
+    /// By which family of addresses the servers are reached: that of the appliance's own on their network.
+    #[must_use]
+    pub fn server_family(&self) -> Family {
+        self.settings
+            .network(self.settings.upstream.network)
+            .map_or(Family::Ipv4, |own| Family::of(own.bound))
     }
 
     /// What a server's name resolved to, or why it did not.

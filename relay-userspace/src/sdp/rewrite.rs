@@ -1,6 +1,9 @@
 //! Editing a description: addresses, ports and single lines are replaced, all else is copied.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use super::parse::{Connection, Session};
 use crate::splice::{self, Splices};
@@ -52,7 +55,7 @@ impl<'s, 'a> Rewriter<'s, 'a> {
     }
 
     /// Sets every connection address there is, at session and at media level, to `address`. An address of zeros
-    /// stays, in either family: it is a hold, and turning it into a real address would resume the call (RFC 2543
+    /// stays one: it is a hold, and turning it into a real address would resume the call (RFC 2543
     /// B.5, RFC 6337 5.3).
     pub fn set_all_connections(&mut self, address: IpAddr) {
         self.set_connection(Target::Session, address);
@@ -81,8 +84,30 @@ impl<'s, 'a> Rewriter<'s, 'a> {
     }
 
     fn set(&mut self, connection: &Connection<'a>, address: IpAddr) {
-        if !connection.address.is_hold() {
-            self.replace(connection.raw, format_args!("{}", Written(address)));
+        let hold = connection.address.ip().filter(IpAddr::is_unspecified);
+        match hold {
+            None => self.replace(connection.raw, format_args!("{}", Written(address))),
+            // In the family that the reader knows.
+            Some(zeros) if zeros.is_ipv4() != address.is_ipv4() => {
+                let zeros = match address {
+                    IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                    IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+                };
+                self.replace(connection.raw, format_args!("{}", Written(zeros)));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Sets the address of the `o=` line if it is of the other family than `address`: some parties take the family
+    /// of the whole description from it. Otherwise it stays: it names a session, not a place (RFC 4566 5.2).
+    pub fn set_origin_family(&mut self, address: IpAddr) {
+        let Some(origin) = self.session.origin else { return };
+        let other = if address.is_ipv4() { &b" IN IP6 "[..] } else { &b" IN IP4 "[..] };
+        if let Some(at) = memchr::memmem::find(origin, other)
+            && let Some(place) = origin.get(at + 1..)
+        {
+            self.replace(place, format_args!("{}", Written(address)));
         }
     }
 

@@ -99,9 +99,14 @@ fn descriptions_come_out_as_the_table_says() {
              m=video 0 RTP/AVP 34\r\nc=IN IP4 198.51.100.1\r\n",
         ),
         (
-            "another address family is replaced with its type",
-            "v=0\r\nc=IN IP6 2001:db8::1\r\nm=audio 5004 RTP/AVP 0\r\n",
-            "v=0\r\nc=IN IP4 198.51.100.1\r\nm=audio 16384 RTP/AVP 0\r\n",
+            "another address family is replaced with its type, in the origin too",
+            "v=0\r\no=a 1 1 IN IP6 2001:db8::1\r\nc=IN IP6 2001:db8::1\r\nm=audio 5004 RTP/AVP 0\r\n",
+            "v=0\r\no=a 1 1 IN IP4 198.51.100.1\r\nc=IN IP4 198.51.100.1\r\nm=audio 16384 RTP/AVP 0\r\n",
+        ),
+        (
+            "the hold address of another family becomes this one's",
+            "v=0\r\nc=IN IP6 ::\r\nm=audio 5004 RTP/AVP 0\r\n",
+            "v=0\r\nc=IN IP4 0.0.0.0\r\nm=audio 16384 RTP/AVP 0\r\n",
         ),
         (
             "a host name is replaced",
@@ -126,6 +131,7 @@ fn descriptions_come_out_as_the_table_says() {
     for (description, before, after) in table {
         let session = Session::parse(before.as_bytes()).unwrap_or_else(|e| panic!("{description}: {e}"));
         let mut rewriter = Rewriter::new(&session);
+        rewriter.set_origin_family(relay());
         rewriter.set_all_connections(relay());
         rewriter.set_port(0, 16384);
         rewriter.ice(Ice::Remove);

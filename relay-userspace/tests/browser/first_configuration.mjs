@@ -52,7 +52,7 @@ await refused("what a newcomer does wrong is told at its field, and nothing is w
 
   await servers().selectOption(EMPTY);
   await apply();
-  await wrong("Interface to the servers", "has no IPv4 address");
+  await wrong("Interface to the servers", "has no address");
 
   await servers().selectOption(OVERLAPPING);
   await apply();

@@ -177,7 +177,8 @@ fn signalling_by(transport: &'static str, port: u16) -> Result<BTreeSet<[String;
     let _turn = turn();
     let lab = Lab::create(Routes::None)?;
     let server = format!("sip:{SERVER}:{PEER_SIP};transport=tcp");
-    let _server = Kamailio::start_with(&lab, "kamailio", SocketAddrV4::new(SERVER, PEER_SIP), None)?;
+    let _server =
+        Kamailio::start_with(&lab, &lab.centre, "kamailio", SocketAddrV4::new(SERVER, PEER_SIP), None)?;
     let appliance = Appliance::start_with(&lab, &Settings { servers: vec![server], ..settings() })?;
     let proxy = SocketAddrV4::new(APPLIANCE_OFFICE, port);
     let second = lab.own_host(1)?;

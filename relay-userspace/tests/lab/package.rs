@@ -79,8 +79,15 @@ fn the_package_is_installed_configured_called_through_upgraded_and_removed() -> 
     let first = dist::run()?;
     let second = dist::pack(Some(NEXT_VERSION))?;
     let lab = Lab::create(Routes::None)?;
-    let mut server = Kamailio::start_with(&lab, "kamailio-one", SocketAddrV4::new(SERVER, PEER_SIP), None)?;
-    let other = Kamailio::start_with(&lab, "kamailio-two", SocketAddrV4::new(SECOND_SERVER, PEER_SIP), None)?;
+    let mut server =
+        Kamailio::start_with(&lab, &lab.centre, "kamailio-one", SocketAddrV4::new(SERVER, PEER_SIP), None)?;
+    let other = Kamailio::start_with(
+        &lab,
+        &lab.centre,
+        "kamailio-two",
+        SocketAddrV4::new(SECOND_SERVER, PEER_SIP),
+        None,
+    )?;
     let files = lab.dir().join("files");
     std::fs::create_dir_all(&files)?;
     std::fs::write(files.join("0004f2aabbcc.cfg"), "<APPLICATION CONFIG_FILES=\"sip.cfg\"/>\n")?;

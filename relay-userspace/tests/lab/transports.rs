@@ -56,6 +56,7 @@ fn talk(case: &Case) -> Result<()> {
     };
     let _server = Kamailio::start_with(
         &lab,
+        &lab.centre,
         "kamailio",
         SocketAddrV4::new(SERVER, PEER_SIP),
         Some(&certificate(&lab)?),

@@ -55,9 +55,15 @@ fn a_call_outlives_its_server_and_the_next_goes_by_the_other() -> Result<()> {
     let _turn = turn();
     let lab = Lab::create(Routes::None)?;
     let _dns = dns(&lab)?;
-    let mut first = Kamailio::start_with(&lab, "kamailio-one", SocketAddrV4::new(SERVER, PEER_SIP), None)?;
-    let second =
-        Kamailio::start_with(&lab, "kamailio-two", SocketAddrV4::new(SECOND_SERVER, PEER_SIP), None)?;
+    let mut first =
+        Kamailio::start_with(&lab, &lab.centre, "kamailio-one", SocketAddrV4::new(SERVER, PEER_SIP), None)?;
+    let second = Kamailio::start_with(
+        &lab,
+        &lab.centre,
+        "kamailio-two",
+        SocketAddrV4::new(SECOND_SERVER, PEER_SIP),
+        None,
+    )?;
     let settings = Settings {
         servers: vec!["sip:lab.example".to_owned()],
         upstream: format!("dns = [\"{SERVER}\"]\nprobe_seconds = 1\nrecovery_seconds = 5\n"),

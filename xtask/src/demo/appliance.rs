@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::ui::Step;
 use crate::workspace;
 
 /// Where the daemon answers `/metrics`, `/healthz` and `/readyz`, inside the branch's namespace.
-pub const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9460);
+pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9460);
 /// Loading the programs and attaching them takes well under a second; a busy machine takes longer.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -52,6 +52,8 @@ pub struct Settings {
     pub launcher: Vec<String>,
     /// The interface to the office.
     pub office_interface: String,
+    /// The interface to the servers, and the address on it.
+    pub centre: (String, IpAddr),
     /// Further keys of both networks, a line each.
     pub networks: String,
     /// Further keys of the table `datapath`, a line each.
@@ -74,6 +76,7 @@ impl Settings {
             program,
             launcher: Vec::new(),
             office_interface: TO_OFFICE.to_owned(),
+            centre: (TO_CENTRE.to_owned(), APPLIANCE_CENTRE.into()),
             networks: String::new(),
             datapath: format!("force_userspace = [\"{}/32\"]\n", Role::Userspace.phone()),
             servers: vec![format!("{SERVER}:{PEER_SIP}")],
@@ -86,12 +89,13 @@ impl Settings {
     /// The configuration file's text, with its control socket in `dir`.
     #[must_use]
     pub fn configuration(&self, dir: &Path) -> String {
+        let (centre_interface, centre_address) = &self.centre;
         let Self { office_interface, networks, datapath, tables, servers, upstream, .. } = self;
         format!(
             "[[network]]\nname = \"office\"\nrole = \"phones\"\ninterface = \"{office_interface}\"\n\
              address = \"{APPLIANCE_OFFICE}\"\n{networks}\n\
-             [[network]]\nname = \"centre\"\nrole = \"servers\"\ninterface = \"{TO_CENTRE}\"\n\
-             address = \"{APPLIANCE_CENTRE}\"\n{networks}\n\
+             [[network]]\nname = \"centre\"\nrole = \"servers\"\ninterface = \"{centre_interface}\"\n\
+             address = \"{centre_address}\"\n{networks}\n\
              [upstream]\nservers = {servers:?}\n{upstream}\n\
              [datapath]\n{datapath}\n{}{tables}",
             self.places(dir)

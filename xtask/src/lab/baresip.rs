@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub struct Account {
     /// Its user.
     pub user: String,
     /// Its address; SIP is at port 5060.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its media ports.
     pub ports: std::ops::RangeInclusive<u16>,
     /// Frequency of the tone that it plays, in hertz.
@@ -51,7 +51,7 @@ impl Account {
         let first = 20_000 + PORTS * u16::from(index);
         let user = (1001 + u16::from(index)).to_string();
         Self {
-            address: phone(index),
+            address: phone(index).into(),
             ports: first..=first + PORTS - 1,
             tone: 400 + 100 * u16::from(index),
             transport: "udp",
@@ -67,7 +67,7 @@ impl Account {
 #[derive(Debug)]
 pub struct Baresip {
     running: Running,
-    address: Ipv4Addr,
+    address: IpAddr,
 }
 
 impl Baresip {
@@ -75,7 +75,13 @@ impl Baresip {
     ///
     /// # Errors
     /// It does not start, or is not registered in time; the message has the end of its log.
-    pub fn start(lab: &Lab, host: &Namespace, account: &Account, proxy: SocketAddrV4) -> Result<Self> {
+    pub fn start(
+        lab: &Lab,
+        host: &Namespace,
+        account: &Account,
+        proxy: impl Into<SocketAddr>,
+    ) -> Result<Self> {
+        let proxy = proxy.into();
         let Account { user, address, ports, tone, transport, authorities, password, expires } = account;
         let trust = authorities.as_ref().map_or_else(String::new, |file| {
             format!("sip_cafile {}\nsip_verify_server yes\n", file.display())
@@ -83,15 +89,17 @@ impl Baresip {
         let dir = lab.dir().join(format!("baresip-{user}"));
         fs::create_dir_all(&dir)?;
         let config = format!(
-            "poll_method epoll\nsip_listen {address}:5060\ncall_local_timeout 120\ncall_max_calls 4\n\
+            "poll_method epoll\nsip_listen {}\ncall_local_timeout 120\ncall_max_calls 4\n\
              audio_source ausine,{tone}\naudio_player aubridge,nobody\naudio_alert aubridge,nobody\n\
              ausrc_channels 2\nauplay_channels 1\nausrc_srate 48000\n\
              {trust}rtp_tos 0\nrtp_ports {}-{}\nrtcp_mux no\nrtp_stats yes\n\
              module_path {MODULES}\n\
              module g711.so\nmodule ausine.so\nmodule aubridge.so\nmodule_tmp uuid.so\nmodule_tmp account.so\n\
-             module_app menu.so\nmodule_app ctrl_tcp.so\nctrl_tcp_listen {address}:{CONTROL}\n",
+             module_app menu.so\nmodule_app ctrl_tcp.so\nctrl_tcp_listen {}\n",
+            SocketAddr::new(*address, 5060),
             ports.start(),
-            ports.end()
+            ports.end(),
+            SocketAddr::new(*address, CONTROL),
         );
         fs::write(dir.join("config"), config)?;
         fs::write(
@@ -103,7 +111,7 @@ impl Baresip {
         )?;
         fs::write(dir.join("contacts"), "")?;
         let mut command = host.command("baresip");
-        command.arg("-4").arg("-f").arg(&dir);
+        command.arg(if address.is_ipv6() { "-6" } else { "-4" }).arg("-f").arg(&dir);
         let mut running = Running::start(&mut command, &format!("baresip-{user}"), lab.dir())?;
         running.wait_for("200 OK", LIMIT).with_context(|| format!("{user} does not register"))?;
         Ok(Self { running, address: *address })

@@ -1,12 +1,13 @@
 //! Kamailio as the central server: a real registrar and proxy that knows nothing of the laboratory.
 
 use std::fs;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::netns::Namespace;
 use super::network::Lab;
 use super::running::Running;
 use crate::workspace;
@@ -36,20 +37,22 @@ impl Kamailio {
     ///
     /// # Errors
     /// It does not start; the message has the end of its log.
-    pub fn start(lab: &Lab, listen: SocketAddrV4) -> Result<Self> {
-        Self::start_with(lab, "kamailio", listen, None)
+    pub fn start(lab: &Lab, listen: impl Into<SocketAddr>) -> Result<Self> {
+        Self::start_with(lab, &lab.centre, "kamailio", listen, None)
     }
 
-    /// Starts one of several under a name of its own, with TLS on the next port if it gets a certificate.
+    /// Starts one of several in a host and under a name of its own, with TLS on the next port if it gets a certificate.
     ///
     /// # Errors
     /// It does not start; the message has the end of its log.
     pub fn start_with(
         lab: &Lab,
+        host: &Namespace,
         name: &str,
-        listen: SocketAddrV4,
+        listen: impl Into<SocketAddr>,
         certificate: Option<&Certificate>,
     ) -> Result<Self> {
+        let listen = listen.into();
         let template = workspace::root().join("xtask/scenarios/kamailio.cfg");
         let text =
             fs::read_to_string(&template).with_context(|| format!("cannot read {}", template.display()))?;
@@ -57,7 +60,7 @@ impl Kamailio {
         fs::create_dir_all(&dir)?;
         let config = dir.join("kamailio.cfg");
         let path = |path: Option<&PathBuf>| path.map_or_else(String::new, |path| path.display().to_string());
-        let tls = SocketAddrV4::new(*listen.ip(), listen.port() + 1);
+        let tls = SocketAddr::new(listen.ip(), listen.port() + 1);
         let text = text
             .replace("tls:TLS_LISTEN", &format!("tls:{tls}"))
             .replace("\"CERTIFICATE\"", &format!("\"{}\"", path(certificate.map(|it| &it.chain))))
@@ -66,7 +69,7 @@ impl Kamailio {
             .replace("tcp:LISTEN", &format!("tcp:{listen}"))
             .replace("\"REALM\"", &format!("\"{REALM}\""));
         fs::write(&config, text)?;
-        let mut command = lab.centre.command("kamailio");
+        let mut command = host.command("kamailio");
         // In the foreground, its log to standard error, its files in the laboratory's directory.
         command.arg("-f").arg(&config).args(["-DD", "-E"]);
         command.arg("-w").arg(&dir).arg("-Y").arg(&dir);
@@ -74,7 +77,7 @@ impl Kamailio {
             command.arg("-A").arg("WITH_TLS");
         }
         let mut running = Running::start(&mut command, name, lab.dir())?;
-        lab.centre.wait_for_udp(listen, START_LIMIT).with_context(|| running.last_words())?;
+        host.wait_for_udp(listen, START_LIMIT).with_context(|| running.last_words())?;
         running.still_runs()?;
         Ok(Self { running })
     }

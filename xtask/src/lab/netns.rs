@@ -1,7 +1,7 @@
 //! Network namespaces with names that tell whose they are: `bl-<pid>-<run>-<place>`.
 
 use std::fs::{self, File};
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -95,12 +95,18 @@ impl Namespace {
     ///
     /// # Errors
     /// Nobody has within the limit.
-    pub fn wait_for_udp(&self, address: SocketAddrV4, limit: Duration) -> Result<()> {
-        let [a, b, c, d] = address.ip().octets();
-        let local = format!(": {d:02X}{c:02X}{b:02X}{a:02X}:{:04X} ", address.port());
+    pub fn wait_for_udp(&self, address: impl Into<SocketAddr>, limit: Duration) -> Result<()> {
+        let address = address.into();
+        // `/proc/net` is that of the process, not of the thread; addresses stand there in words of the machine's order.
+        let (file, octets) = match address.ip() {
+            IpAddr::V4(ip) => ("/proc/thread-self/net/udp", ip.octets().to_vec()),
+            IpAddr::V6(ip) => ("/proc/thread-self/net/udp6", ip.octets().to_vec()),
+        };
+        let words = octets.as_chunks::<4>().0.iter();
+        let ip: String = words.map(|word| format!("{:08X}", u32::from_ne_bytes(*word))).collect();
+        let local = format!(": {ip}:{:04X} ", address.port());
         interrupt::wait_until(limit, &format!("program on UDP {address}"), || {
-            // `/proc/net` is that of the process, not of the thread.
-            let sockets = self.enter(|| fs::read_to_string("/proc/thread-self/net/udp"))??;
+            let sockets = self.enter(move || fs::read_to_string(file))??;
             Ok(sockets.contains(&local).then_some(()))
         })
     }

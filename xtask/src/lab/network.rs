@@ -1,7 +1,7 @@
 //! The three namespaces, their addresses, and the wires between them.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,8 +12,14 @@ use crate::workspace;
 
 /// The appliance's address in the office.
 pub const APPLIANCE_OFFICE: Ipv4Addr = Ipv4Addr::new(10, 61, 0, 1);
+/// The appliance's IPv6 address in the office.
+pub const APPLIANCE_OFFICE_IPV6: Ipv6Addr = Ipv6Addr::new(0xFD61, 0, 0, 0, 0, 0, 0, 1);
 /// The appliance's address towards the centre.
 pub const APPLIANCE_CENTRE: Ipv4Addr = Ipv4Addr::new(10, 62, 0, 1);
+/// The appliance's IPv6 address towards the centre.
+pub const APPLIANCE_CENTRE_IPV6: Ipv6Addr = Ipv6Addr::new(0xFD62, 0, 0, 0, 0, 0, 0, 1);
+/// The central server's IPv6 address.
+pub const SERVER_IPV6: Ipv6Addr = Ipv6Addr::new(0xFD62, 0, 0, 0, 0, 0, 0, 0x10);
 /// The central server's address.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 62, 0, 10);
 /// The address of a second central server.
@@ -137,6 +143,24 @@ impl Lab {
         }
         Ok(())
     }
+}
+
+/// The IPv6 address of a phone.
+#[must_use]
+pub fn phone_ipv6(index: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xFD61, 0, 0, 0, 0, 0, 0, 0x11 + u16::from(index))
+}
+
+/// Gives an interface an IPv6 address that can be used at once: nobody else in the laboratory has it.
+///
+/// # Errors
+/// The kernel lacks IPv6.
+pub fn add_ipv6(namespace: &Namespace, address: Ipv6Addr, interface: &str) -> Result<()> {
+    // What a host sends to itself goes by its loopback interface.
+    for interface in ["lo", interface] {
+        namespace.set(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "0")?;
+    }
+    namespace.ip(&["address", "add", &format!("{address}/64"), "dev", interface, "nodad"]).map(drop)
 }
 
 /// The address of a phone.

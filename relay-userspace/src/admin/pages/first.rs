@@ -10,7 +10,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Redirect, Response},
 };
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::{
     frame::{Frame, PageError, show_as},
@@ -78,12 +78,12 @@ pub(super) struct Interface {
 }
 
 /// The interfaces to choose from. One that was chosen and is gone stays, so that the error has something to be about.
-pub(super) fn choices(present: Vec<(String, Vec<Ipv4Net>)>, chosen: &[&str]) -> Vec<Interface> {
+pub(super) fn choices(present: Vec<(String, Vec<IpNet>)>, chosen: &[&str]) -> Vec<Interface> {
     let mut choices: Vec<Interface> = present
         .into_iter()
         .map(|(name, nets)| {
             let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
-            let addresses = if nets.is_empty() { "no IPv4 address".to_owned() } else { nets.join(", ") };
+            let addresses = if nets.is_empty() { "no address".to_owned() } else { nets.join(", ") };
             Interface { name, addresses }
         })
         .collect();

@@ -460,7 +460,12 @@ pub(super) static NETWORK: &[Described] = &[
         Choice(&[("phones", "phones"), ("servers", "servers"), ("gateway", "gateway")]),
     ),
     field("interface", "Interface", "By which its packets come and go.", Text("eth0")),
-    field("address", "Address", "Empty: the interface's first IPv4 address.", Text("192.168.10.1")),
+    field(
+        "address",
+        "Address",
+        "IPv4 or IPv6. Empty: the interface's first, IPv4 before IPv6.",
+        Text("192.168.10.1"),
+    ),
     field(
         "advertised",
         "Advertised address",

@@ -18,7 +18,7 @@ use axum::{
 };
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::{
     admin::{
@@ -257,7 +257,7 @@ impl Appliance for Pretended {
         self.captures.part(name, number)
     }
 
-    fn interfaces(&self) -> Vec<(String, Vec<Ipv4Net>)> {
+    fn interfaces(&self) -> Vec<(String, Vec<IpNet>)> {
         vec![("eth0".to_owned(), vec!["10.62.0.1/24".parse().unwrap()]), ("eth1".to_owned(), Vec::new())]
     }
 

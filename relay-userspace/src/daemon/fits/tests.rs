@@ -8,7 +8,8 @@ fn parse(text: &str) -> Config {
     Config::parse(Path::new("branchline.toml"), text).unwrap()
 }
 
-/// `eth0` in the office, `eth1` to the centre, `eth2` with the office's subnet, `eth3` without an address.
+/// `eth0` in the office, `eth1` to the centre, `eth2` with the office's subnet, `eth3` without an address that means
+/// the same everywhere, `eth4` with IPv6 alone.
 fn host() -> Host {
     let link = |index: u32, name: &str| Link {
         index,
@@ -20,14 +21,26 @@ fn host() -> Host {
         xdp: netlink::Attached::Nothing,
     };
     let address = |interface, ip: [u8; 4], prefix| InterfaceAddress { interface, ip: ip.into(), prefix };
+    let ipv6 = |interface, ip: &str| InterfaceAddress { interface, ip: ip.parse().unwrap(), prefix: 64 };
     Host {
-        links: vec![link(1, "lo"), link(2, "eth0"), link(3, "eth1"), link(4, "eth2"), link(5, "eth3")],
+        links: vec![
+            link(1, "lo"),
+            link(2, "eth0"),
+            link(3, "eth1"),
+            link(4, "eth2"),
+            link(5, "eth3"),
+            link(6, "eth4"),
+        ],
         addresses: vec![
             address(1, [127, 0, 0, 1], 8),
             address(2, [10, 61, 0, 1], 24),
             address(2, [10, 61, 0, 2], 24),
             address(3, [10, 62, 0, 1], 24),
             address(4, [10, 61, 0, 200], 25),
+            ipv6(3, "fe80::1"),
+            ipv6(3, "fd62::1"),
+            ipv6(5, "fe80::2"),
+            ipv6(6, "fd64::1"),
         ],
     }
 }
@@ -39,7 +52,10 @@ fn misfit(text: &str) -> Option<Misfit> {
         Ok(networks) => networks,
         Err(misfit) => return Some(misfit),
     };
-    check_shared_addresses(&networks).and_then(|()| check_apart(&config, &networks, &host)).err()
+    check_shared_addresses(&networks)
+        .and_then(|()| check_families(&config, &networks))
+        .and_then(|()| check_apart(&config, &networks, &host))
+        .err()
 }
 
 #[test]
@@ -47,7 +63,7 @@ fn what_the_host_does_not_have_is_told_at_the_networks_key() {
     let with = |from: &str, to: &str| [OFFICE, CENTRE, SERVERS].concat().replacen(from, to, 1);
     /// Network, key and message.
     type Expected = Option<(Option<u16>, &'static str, &'static str)>;
-    let rows: [(&str, String, Expected); 12] = [
+    let rows: [(&str, String, Expected); 18] = [
         ("as it should be", with("", ""), None),
         (
             "no such interface",
@@ -55,13 +71,13 @@ fn what_the_host_does_not_have_is_told_at_the_networks_key() {
             Some((
                 Some(1),
                 "network.interface",
-                "interface wan7 does not exist; there are lo, eth0, eth1, eth2, eth3",
+                "interface wan7 does not exist; there are lo, eth0, eth1, eth2, eth3, eth4",
             )),
         ),
         (
             "an interface without an address",
             with("\"eth1\"", "\"eth3\""),
-            Some((Some(1), "network.interface", "interface eth3 has no IPv4 address; give it one first")),
+            Some((Some(1), "network.interface", "interface eth3 has no address; give it one first")),
         ),
         ("the interface's second address", with("\"eth0\"\n", "\"eth0\"\naddress = \"10.61.0.2\"\n"), None),
         (
@@ -79,7 +95,7 @@ fn what_the_host_does_not_have_is_told_at_the_networks_key() {
             Some((
                 Some(1),
                 "network.address",
-                "10.61.0.1 is not an address of interface eth1; it has 10.62.0.1",
+                "10.61.0.1 is not an address of interface eth1; it has 10.62.0.1, fd62::1",
             )),
         ),
         (
@@ -113,6 +129,55 @@ fn what_the_host_does_not_have_is_told_at_the_networks_key() {
         ),
         ("another program on the appliance as the server", with("10.62.0.10:5060", "10.62.0.1:5060"), None),
         ("a server by name", with("10.62.0.10:5060", "sip.example.com"), None),
+        (
+            "an IPv6 server from an IPv6 address",
+            with("\"eth1\"\n", "\"eth1\"\naddress = \"fd62::1\"\n").replace("10.62.0.10", "[fd62::10]"),
+            None,
+        ),
+        (
+            "an IPv6 server by an interface with IPv6 alone",
+            with("\"eth1\"", "\"eth4\"").replace("10.62.0.10", "[fd64::10]"),
+            None,
+        ),
+        (
+            "an IPv6 server from an IPv4 address",
+            with("10.62.0.10:5060", "[fd62::10]:5060"),
+            Some((
+                None,
+                "upstream.servers",
+                "sip:[fd62::10]:5060 is of another family than 10.62.0.1, the appliance's address on network \
+                 \"centre\": give the server, or that network (network.address), an address of the other's family",
+            )),
+        ),
+        (
+            "an IPv6 server among the phones",
+            with("\"eth0\"", "\"eth4\"")
+                .replace("\"eth1\"\n", "\"eth1\"\naddress = \"fd62::1\"\n")
+                .replace("10.62.0.10", "[fd64::10]"),
+            Some((
+                None,
+                "upstream.servers",
+                "sip:[fd64::10]:5060 is among the phones: fd64::/64 is the subnet of network \"office\", by eth4",
+            )),
+        ),
+        (
+            "an address of another family is told to others",
+            with("\"eth1\"\n", "\"eth1\"\nadvertised = \"2001:db8::1\"\n"),
+            Some((
+                Some(1),
+                "network.advertised",
+                "2001:db8::1 is of another family than 10.62.0.1, which it stands for",
+            )),
+        ),
+        (
+            "a link-local address",
+            with("\"eth1\"\n", "\"eth1\"\naddress = \"fe80::1\"\n"),
+            Some((
+                Some(1),
+                "network.address",
+                "fe80::1 is not an address of interface eth1; it has 10.62.0.1, fd62::1",
+            )),
+        ),
     ];
     for (description, text, expected) in rows {
         let expected = expected.map(|(network, key, message)| Misfit {
@@ -132,7 +197,7 @@ fn a_misfit_is_told_with_the_line_of_its_network() {
     let error = misfit.in_file(Path::new("branchline.toml"), &text, &config);
     assert_eq!(
         error.to_string(),
-        "branchline.toml, line 7, key network.interface: interface wan7 does not exist; there are lo, eth0, eth1, eth2, eth3"
+        "branchline.toml, line 7, key network.interface: interface wan7 does not exist; there are lo, eth0, eth1, eth2, eth3, eth4"
     );
 }
 

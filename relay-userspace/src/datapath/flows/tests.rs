@@ -7,7 +7,7 @@ use relay_ebpf::{
     tables::{MAX_NEXT_HOPS, PORTS},
 };
 
-use super::*;
+use super::{super::kernel::next_hops::Resolution, *};
 use crate::net::Dscp;
 
 const INSIDE: &str = "10.61.0.1:16384";
@@ -322,21 +322,170 @@ fn a_full_table_refuses_the_flow_and_an_unknown_address_is_named() {
     assert_eq!(error, InstallError::NotLocal { address: at("10.9.9.9:1") });
 }
 
-#[test]
-fn what_comes_from_or_goes_to_the_appliance_itself_is_carried_and_counted_in_userspace() {
-    let (mut flows, now) = (flows_with(&[]), Instant::now());
-    let own = "10.62.0.1:16500";
-    flows.install(now, spec(INSIDE, Some(PHONE), OUTSIDE, Some(own), Latching::Signalled)).unwrap();
-    flows.install(now, spec(OUTSIDE, Some(own), INSIDE, Some(PHONE), Latching::Signalled)).unwrap();
-    for (local, source) in [(INSIDE, PHONE), (OUTSIDE, own)] {
-        for sequence in 1..=3 {
-            packet(&mut flows, now + Duration::from_secs(sequence.into()), local, source, &rtp(sequence))
-                .unwrap();
-        }
-        let report = flows.report(at(local)).unwrap();
-        assert_eq!(report.carrier, Carrier::Userspace { reason: UserspaceReason::OwnAddress }, "{local}");
-        assert_eq!(report.stats.expected(), 3, "{local}");
+/// The second leg of a call that a server leads back: where it arrives, where it leaves, and the other phone.
+const BACK: &str = "10.62.0.1:16500";
+const BACK_INSIDE: &str = "10.61.0.1:16500";
+const OTHER_PHONE: &str = "10.61.0.12:5000";
+
+/// A call between two phones that a server leads back to where it came from.
+fn led_back(flows: &mut Flows, now: Instant) {
+    let signalled = Latching::Signalled;
+    flows.install(now, spec(INSIDE, Some(PHONE), OUTSIDE, Some(BACK), signalled)).unwrap();
+    flows.install(now, spec(OUTSIDE, Some(BACK), INSIDE, Some(PHONE), signalled)).unwrap();
+    flows.install(now, spec(BACK, Some(OUTSIDE), BACK_INSIDE, Some(OTHER_PHONE), signalled)).unwrap();
+    flows.install(now, spec(BACK_INSIDE, Some(OTHER_PHONE), BACK, Some(OUTSIDE), signalled)).unwrap();
+}
+
+/// A phone's packet on its way through both legs in userspace, as the host's own stack leads it.
+fn through_both(flows: &mut Flows, now: Instant, local: &str, phone: &str, sequence: u16) {
+    let departure = packet(flows, now, local, phone, &rtp(sequence)).unwrap();
+    flows.sent(departure.stats, 172);
+    let (source, next) = (departure.source.to_string(), departure.destination.to_string());
+    let departure = packet(flows, now, &next, &source, &rtp(sequence)).unwrap();
+    flows.sent(departure.stats, 172);
+}
+
+/// Counts a packet as the kernel program does.
+fn forwarded(flows: &Flows, local: &str, sequence: u16) {
+    let flow = flows.kernel.as_ref().unwrap().flow_behind(at(local)).unwrap();
+    flows.stats.change(flow.stats, |stats| {
+        stats.kernel_packets += 1;
+        let header = rtp(sequence);
+        let (header, _) = RtpHeader::ref_from_prefix(&header).unwrap();
+        stats.record_rtp(header, 5, clock_ticks(8000));
+    });
+}
+
+/// Netlink has told the way to every phone.
+fn know_the_way(flows: &mut Flows) {
+    let (next_hops, tables) = flows.next_hops().unwrap();
+    for to in next_hops.destinations() {
+        let resolution = Resolution { interface: 3, device: 0, source: [1; 6], mtu: 1500, neighbour: [2; 6] };
+        next_hops.resolved(tables, to, Ok(resolution));
     }
+}
+
+fn carrier(flows: &Flows, local: &str) -> Carrier {
+    flows.report(at(local)).unwrap().carrier
+}
+
+#[test]
+fn the_legs_of_a_call_that_a_server_leads_back_are_joined_once_their_sources_are_known() {
+    let (mut flows, now) = (flows_with(&[]), Instant::now());
+    led_back(&mut flows, now);
+    packet(&mut flows, now, INSIDE, PHONE, &rtp(1)).unwrap();
+    let reason = UserspaceReason::OwnAddress;
+    assert_eq!(
+        carrier(&flows, INSIDE),
+        Carrier::Userspace { reason },
+        "the second leg has heard nothing yet"
+    );
+    packet(&mut flows, now, BACK, OUTSIDE, &rtp(1)).unwrap();
+    let expected = (
+        FlowState::Forwarding as u8,
+        [10, 61, 0, 11],
+        4000u16.to_be_bytes(),
+        [10, 61, 0, 12],
+        5000u16.to_be_bytes(),
+    );
+    assert_eq!(state(&flows, INSIDE), Some(expected), "from one phone straight to the other");
+    let flow = flows.kernel.as_ref().unwrap().flow_behind(at(INSIDE)).unwrap();
+    assert_eq!((flow.out_source_address, flow.out_source_port), ([10, 61, 0, 1], 16500u16.to_be_bytes()));
+
+    through_both(&mut flows, now, BACK_INSIDE, OTHER_PHONE, 1);
+    know_the_way(&mut flows);
+    assert_eq!(carrier(&flows, INSIDE), Carrier::Kernel);
+    assert_eq!(carrier(&flows, BACK), Carrier::Joined { with: at(INSIDE) });
+    assert_eq!(carrier(&flows, BACK_INSIDE), Carrier::Kernel);
+    assert_eq!(carrier(&flows, OUTSIDE), Carrier::Joined { with: at(BACK_INSIDE) });
+}
+
+#[test]
+fn joined_legs_count_the_same_packets_and_go_on_with_them_when_they_part() {
+    let (mut flows, now) = (flows_with(&[]), Instant::now());
+    led_back(&mut flows, now);
+    through_both(&mut flows, now, INSIDE, PHONE, 1);
+    for sequence in [2, 3, 5] {
+        forwarded(&flows, INSIDE, sequence);
+    }
+    let counts = |flows: &Flows, local: &str| {
+        let stats = flows.report(at(local)).unwrap().stats;
+        (stats.kernel_packets, stats.relayed_packets, stats.expected(), stats.lost())
+    };
+    assert_eq!(counts(&flows, INSIDE), (3, 1, 5, 1));
+    assert_eq!(counts(&flows, BACK), (3, 1, 5, 1));
+    assert_eq!(flows.counted_at(0).map(|(local, _)| local).collect::<Vec<_>>(), [at(INSIDE), at(BACK)]);
+    // A packet that the kernel passed up after all is counted once on each.
+    through_both(&mut flows, now, INSIDE, PHONE, 6);
+    assert_eq!(counts(&flows, INSIDE), (3, 2, 6, 1));
+    assert_eq!(counts(&flows, BACK), (3, 2, 6, 1));
+    assert_eq!(flows.totals()[&NetworkId(0)].kernel_packets, 6);
+
+    // The server has the second leg play something else: the first leg's packets go its own way.
+    let server = spec(BACK, Some(SERVER), BACK_INSIDE, Some(OTHER_PHONE), Latching::Signalled);
+    flows.install(now, server).unwrap();
+    assert_eq!(counts(&flows, BACK), (3, 2, 6, 1));
+    let reason = UserspaceReason::OwnAddress;
+    assert_eq!(flows.report(at(INSIDE)).unwrap().carrier, Carrier::Userspace { reason });
+    assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Userspace as u8);
+    packet(&mut flows, now, BACK, SERVER, &rtp(7)).unwrap();
+    assert_eq!(counts(&flows, BACK), (3, 2, 7, 1));
+    assert_eq!(counts(&flows, INSIDE), (3, 2, 6, 1));
+    assert_eq!(flows.totals()[&NetworkId(0)].kernel_packets, 6);
+}
+
+#[test]
+fn legs_are_not_joined_past_one_that_would_not_let_their_packets_through() {
+    type Change = fn(&mut Flows, Instant);
+    let rows: [(&str, Change); 5] = [
+        ("the second leg is on hold", |flows, now| {
+            let hold = spec(BACK, Some(OUTSIDE), BACK_INSIDE, None, Latching::Signalled);
+            flows.install(now, hold).unwrap();
+        }),
+        ("the second leg is captured", |flows, now| {
+            let (tap, tapped) = Tap::new(2);
+            flows.attach_tap(now, at(BACK), &tap);
+            std::mem::forget(tapped);
+        }),
+        ("the second leg is gone", |flows, now| {
+            flows.remove(now, at(BACK)).unwrap();
+        }),
+        ("the second leg carries something else", |flows, now| {
+            let fax = spec(BACK, Some(OUTSIDE), BACK_INSIDE, Some(OTHER_PHONE), Latching::Signalled);
+            flows.install(now, FlowSpec { kind: FlowKind::Opaque, ..fax }).unwrap();
+        }),
+        ("the second leg leads to the first again", |flows, now| {
+            let circle = spec(BACK, Some(OUTSIDE), OUTSIDE, Some(INSIDE), Latching::Signalled);
+            flows.install(now, circle).unwrap();
+        }),
+    ];
+    for (description, change) in rows {
+        let (mut flows, now) = (flows_with(&[]), Instant::now());
+        led_back(&mut flows, now);
+        through_both(&mut flows, now, INSIDE, PHONE, 1);
+        assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Forwarding as u8, "{description}");
+        change(&mut flows, now);
+        let reason = UserspaceReason::OwnAddress;
+        let carrier = flows.report(at(INSIDE)).unwrap().carrier;
+        assert_eq!(carrier, Carrier::Userspace { reason }, "{description}");
+        assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Userspace as u8, "{description}");
+        assert!(flows.entries[&at(INSIDE)].through.is_empty(), "{description}");
+        assert!(flows.entries.values().all(|entry| entry.joined.is_none()), "{description}");
+    }
+}
+
+#[test]
+fn a_first_leg_that_ends_leaves_the_second_with_its_counts() {
+    let (mut flows, now) = (flows_with(&[]), Instant::now());
+    led_back(&mut flows, now);
+    through_both(&mut flows, now, INSIDE, PHONE, 1);
+    forwarded(&flows, INSIDE, 2);
+    assert_eq!(flows.remove(now, at(INSIDE)).unwrap().stats.expected(), 2);
+    let report = flows.report(at(BACK)).unwrap();
+    let reason = UserspaceReason::OwnAddress;
+    assert_eq!((report.carrier, report.stats.expected()), (Carrier::Userspace { reason }, 2));
+    assert_eq!(flows.remove(now, at(BACK)).unwrap().stats.kernel_packets, 1);
+    assert_eq!(flows.totals()[&NetworkId(0)].kernel_packets, 2);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! interface. For the packet rows and for the program bench.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -30,7 +30,7 @@ pub enum BedError {
     Run(#[from] ProgramError),
     /// The flow cannot be placed.
     #[error("{0} is not one of the test bed's addresses, or there is no room")]
-    Place(SocketAddrV4),
+    Place(SocketAddr),
 }
 
 /// What became of a frame.
@@ -57,7 +57,7 @@ impl TestBed {
     ///
     /// # Errors
     /// What the kernel refused.
-    pub fn new(addresses: Vec<Ipv4Addr>, flows: u32) -> Result<Self, BedError> {
+    pub fn new(addresses: Vec<IpAddr>, flows: u32) -> Result<Self, BedError> {
         let mut programs = Programs::load(Options { addresses, flows, log: KernelLog::Off })?;
         programs.load_bench()?;
         let (stats, tables) = programs.tables()?;
@@ -68,8 +68,8 @@ impl TestBed {
     ///
     /// # Errors
     /// If there is no place for it.
-    pub fn set_flow(&mut self, local: SocketAddrV4, flow: Flow) -> Result<(), BedError> {
-        let place = self.tables.place(SocketAddr::V4(local)).ok_or(BedError::Place(local))?;
+    pub fn set_flow(&mut self, local: SocketAddr, flow: Flow) -> Result<(), BedError> {
+        let place = self.tables.place(local).ok_or(BedError::Place(local))?;
         self.tables.publish(Instant::now(), place, local.port(), flow, None).ok_or(BedError::Place(local))?;
         Ok(())
     }
@@ -78,8 +78,8 @@ impl TestBed {
     ///
     /// # Errors
     /// If there is no place for it.
-    pub fn set_stale_flow(&mut self, local: SocketAddrV4, flow: Flow) -> Result<(), BedError> {
-        let place = self.tables.place(SocketAddr::V4(local)).ok_or(BedError::Place(local))?;
+    pub fn set_stale_flow(&mut self, local: SocketAddr, flow: Flow) -> Result<(), BedError> {
+        let place = self.tables.place(local).ok_or(BedError::Place(local))?;
         let slot = self
             .tables
             .publish(Instant::now(), place, local.port(), flow, None)

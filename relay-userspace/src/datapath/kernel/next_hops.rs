@@ -7,7 +7,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
 use relay_ebpf::{
@@ -20,7 +20,7 @@ use super::tables::KernelTables;
 /// What netlink says about the way to an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Resolution {
-    /// The interface by which packets leave.
+    /// The interface by which packets leave, or [`NextHop::ALWAYS_REDIRECT`].
     pub interface: u32,
     /// Its place in the map of devices.
     pub device: u32,
@@ -42,9 +42,9 @@ struct Hop {
 /// All next hops in use.
 #[derive(Debug)]
 pub(in super::super) struct NextHops {
-    hops: HashMap<Ipv4Addr, Hop>,
+    hops: HashMap<IpAddr, Hop>,
     free: VecDeque<u32>,
-    unresolved: Vec<Ipv4Addr>,
+    unresolved: Vec<IpAddr>,
 }
 
 impl Default for NextHops {
@@ -55,7 +55,7 @@ impl Default for NextHops {
 
 impl NextHops {
     /// The index of the way to an address, for one more flow; none if there are too many ways.
-    pub(in super::super) fn acquire(&mut self, tables: &KernelTables, to: Ipv4Addr) -> Option<u32> {
+    pub(in super::super) fn acquire(&mut self, tables: &KernelTables, to: IpAddr) -> Option<u32> {
         if let Some(hop) = self.hops.get_mut(&to) {
             hop.flows += 1;
             return Some(hop.index);
@@ -72,7 +72,7 @@ impl NextHops {
     }
 
     /// One flow less goes there.
-    pub(in super::super) fn release(&mut self, tables: &KernelTables, to: Ipv4Addr) {
+    pub(in super::super) fn release(&mut self, tables: &KernelTables, to: IpAddr) {
         let Some(hop) = self.hops.get_mut(&to) else { return };
         hop.flows = hop.flows.saturating_sub(1);
         // Servers and phones are called again: a way that is known is kept while there is room.
@@ -81,7 +81,7 @@ impl NextHops {
         }
     }
 
-    fn forget(&mut self, tables: &KernelTables, to: Ipv4Addr) {
+    fn forget(&mut self, tables: &KernelTables, to: IpAddr) {
         if let Some(hop) = self.hops.remove(&to) {
             tables.write_hop(hop.index, NextHop::default());
             self.free.push_back(hop.index);
@@ -89,7 +89,7 @@ impl NextHops {
     }
 
     /// What keeps the kernel from using the way to an address; none if nothing does.
-    pub(in super::super) fn missing(&self, to: Ipv4Addr) -> Option<String> {
+    pub(in super::super) fn missing(&self, to: IpAddr) -> Option<String> {
         self.hops.get(&to).and_then(|hop| hop.resolution.as_ref().err().cloned())
     }
 
@@ -99,18 +99,18 @@ impl NextHops {
     }
 
     /// The addresses to look up since the last call.
-    pub(super) fn take_unresolved(&mut self) -> Vec<Ipv4Addr> {
+    pub(super) fn take_unresolved(&mut self) -> Vec<IpAddr> {
         std::mem::take(&mut self.unresolved)
     }
 
     /// All addresses that media goes to.
-    pub(super) fn destinations(&self) -> Vec<Ipv4Addr> {
+    pub(in super::super) fn destinations(&self) -> Vec<IpAddr> {
         self.hops.keys().copied().collect()
     }
 
     /// Whether the kernel must stop using a way before it learns of another: true if another interface
     /// is to be used, which cannot be changed in one store.
-    pub(super) fn must_pause(&self, to: Ipv4Addr, new: &Result<Resolution, String>) -> bool {
+    pub(super) fn must_pause(&self, to: IpAddr, new: &Result<Resolution, String>) -> bool {
         let Some(Ok(old)) = self.hops.get(&to).map(|hop| &hop.resolution) else { return false };
         new.as_ref().is_ok_and(|new| {
             (new.interface, new.device, new.source, new.mtu)
@@ -122,7 +122,7 @@ impl NextHops {
     pub(in super::super) fn resolved(
         &mut self,
         tables: &KernelTables,
-        to: Ipv4Addr,
+        to: IpAddr,
         new: Result<Resolution, String>,
     ) {
         let Some(hop) = self.hops.get_mut(&to) else { return };

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    net::Ipv4Addr,
+    net::IpAddr,
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
@@ -15,7 +15,10 @@ use aya::{
 use relay_ebpf::{
     Flow, FlowStats, LocalAddresses, NextHop, PortEntry,
     reason::{REASONS, Reason},
-    tables::{LATENCY_BUCKETS, Latency, MAX_INTERFACES, MAX_LOCAL_ADDRESSES, MAX_NEXT_HOPS, PORTS},
+    tables::{
+        IPV6_SOCKETS, LATENCY_BUCKETS, Latency, MAX_INTERFACES, MAX_LOCAL_ADDRESSES, MAX_NEXT_HOPS,
+        MAX_RELAY_SOCKETS, PORTS,
+    },
 };
 use thiserror::Error;
 
@@ -41,7 +44,7 @@ pub enum KernelLog {
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The appliance's media addresses.
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
     /// How many flows there can be at a time.
     pub flows: u32,
     /// Whether the programs log.
@@ -93,7 +96,7 @@ pub enum ProgramsError {
     Missing(&'static str),
     /// Too many addresses.
     #[error(
-        "{wanted} media addresses are configured; the kernel datapath looks for {MAX_LOCAL_ADDRESSES} at most"
+        "{wanted} media addresses of one family are configured; the kernel datapath looks for {MAX_LOCAL_ADDRESSES} at most"
     )]
     Addresses {
         /// How many are configured.
@@ -127,8 +130,10 @@ impl Programs {
     /// # Errors
     /// What the kernel refused.
     pub fn load(options: Options) -> Result<Self, ProgramsError> {
-        if options.addresses.len() > MAX_LOCAL_ADDRESSES {
-            return Err(ProgramsError::Addresses { wanted: options.addresses.len() });
+        let ipv4 = options.addresses.iter().filter(|address| address.is_ipv4()).count();
+        let wanted = ipv4.max(options.addresses.len() - ipv4);
+        if wanted > MAX_LOCAL_ADDRESSES {
+            return Err(ProgramsError::Addresses { wanted });
         }
         let level: u8 = match options.log {
             KernelLog::Off => 0,
@@ -225,17 +230,18 @@ impl Programs {
         Ok(total)
     }
 
-    /// Steers packets for media ports to these sockets, by the CPU that they arrive on. The steering
+    /// Steers packets for media ports to these sockets of either family, by the CPU that they arrive on. The steering
     /// lasts as long as this value.
     ///
     /// # Errors
     /// What the kernel refused.
-    pub fn steer_to<S: std::os::fd::AsRawFd>(&mut self, sockets: &[S]) -> Result<(), ProgramsError> {
+    pub fn steer_to<S: std::os::fd::AsRawFd>(&mut self, ipv4: &[S], ipv6: &[S]) -> Result<(), ProgramsError> {
         let wrap = |error| ProgramsError::Program { program: STEER, error };
         let map = self.ebpf.map_mut("RELAY_SOCKETS").ok_or(ProgramsError::Missing("RELAY_SOCKETS"))?;
         let mut map =
             SockMap::try_from(map).map_err(|error| ProgramsError::Map { map: "RELAY_SOCKETS", error })?;
-        for (index, socket) in (0u32..).zip(sockets) {
+        let places = (0..IPV6_SOCKETS).zip(ipv4).chain((IPV6_SOCKETS..MAX_RELAY_SOCKETS).zip(ipv6));
+        for (index, socket) in places {
             map.set(index, socket, 0).map_err(|error| ProgramsError::Map { map: "RELAY_SOCKETS", error })?;
         }
         let program: &mut SkLookup =

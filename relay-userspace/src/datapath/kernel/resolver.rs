@@ -6,11 +6,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::Ipv4Addr,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use relay_ebpf::NextHop;
 use tokio::{
     sync::{Notify, mpsc},
     time::{MissedTickBehavior, interval, sleep},
@@ -29,12 +30,15 @@ const REFRESH: Duration = Duration::from_secs(10);
 /// How long the kernel program may still use a way that was just taken from it.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// The kind of a virtual wire between two namespaces, as netlink names it.
+const VETH: &str = "veth";
+
 /// What is known of the network around.
 #[derive(Debug, Default)]
 struct View {
     links: HashMap<u32, Link>,
-    neighbours: HashMap<(u32, Ipv4Addr), Neighbour>,
-    routes: HashMap<Ipv4Addr, Result<Route, String>>,
+    neighbours: HashMap<(u32, IpAddr), Neighbour>,
+    routes: HashMap<IpAddr, Result<Route, String>>,
     /// Interfaces that packets can be sent out of: their places in the map of devices.
     devices: HashMap<u32, u32>,
 }
@@ -91,7 +95,7 @@ impl View {
     }
 
     /// The way to an address, or what is missing.
-    fn resolve(&self, to: Ipv4Addr) -> Result<Resolution, String> {
+    fn resolve(&self, to: IpAddr) -> Result<Resolution, String> {
         let route = match self.routes.get(&to) {
             Some(Ok(route)) => route,
             Some(Err(error)) => return Err(format!("no route to {to}: {error}")),
@@ -112,10 +116,16 @@ impl View {
             return Err(format!("{name} is down"));
         }
         let neighbour = self.neighbours.get(&(link.index, route.neighbour)).and_then(|known| known.address);
-        let neighbour =
-            neighbour.ok_or_else(|| format!("{} on {name} has not answered ARP yet", route.neighbour))?;
+        let neighbour = neighbour.ok_or_else(|| {
+            let asked = if route.neighbour.is_ipv4() { "ARP" } else { "neighbour discovery" };
+            format!("{} on {name} has not answered {asked} yet", route.neighbour)
+        })?;
         let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
-        Ok(Resolution { interface: link.index, device: *device, source, mtu, neighbour })
+        // A veth's other end is not woken for what XDP turns back on this one, unless it runs XDP itself; it is
+        // for what is redirected.
+        let turns_back = link.kind.as_deref() != Some(VETH);
+        let interface = if turns_back { link.index } else { NextHop::ALWAYS_REDIRECT };
+        Ok(Resolution { interface, device: *device, source, mtu, neighbour })
     }
 }
 
@@ -220,7 +230,7 @@ async fn look_up(netlink: &Handle, view: &mut View, flows: &Mutex<Flows>) -> Res
 }
 
 /// Finds the route to an address, and probes the neighbour there unless it is known and fresh.
-async fn find(netlink: &Handle, view: &mut View, to: Ipv4Addr) {
+async fn find(netlink: &Handle, view: &mut View, to: IpAddr) {
     let route = match netlink.route(to).await {
         Ok(Some(route)) => Ok(route),
         Ok(None) => Err("the kernel names no interface".to_owned()),
@@ -271,14 +281,16 @@ fn with<T>(flows: &Mutex<Flows>, work: impl FnOnce(&mut Flows) -> T) -> T {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::{
         datapath::shared::SharedArray,
         net::netlink::{self, Attached},
     };
 
-    const TO: Ipv4Addr = Ipv4Addr::new(10, 62, 0, 10);
-    const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 62, 0, 254);
+    const TO: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 62, 0, 10));
+    const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 62, 0, 254));
 
     fn view() -> View {
         let link = Link {
@@ -329,7 +341,11 @@ mod tests {
     #[test]
     fn a_way_is_resolved_through_the_gateway() {
         let expected = Resolution { interface: 3, device: 1, source: [2; 6], mtu: 1500, neighbour: [4; 6] };
-        assert_eq!(view().resolve(TO), Ok(expected));
+        assert_eq!(view().resolve(TO), Ok(expected.clone()));
+        let mut wire = view();
+        wire.links.get_mut(&3).unwrap().kind = Some("veth".to_owned());
+        let redirected = Resolution { interface: NextHop::ALWAYS_REDIRECT, ..expected };
+        assert_eq!(wire.resolve(TO), Ok(redirected), "a veth does not turn packets back");
     }
 
     #[test]

@@ -2,14 +2,12 @@
 
 use std::{
     collections::VecDeque,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
-use relay_ebpf::{
-    Flow, LocalAddresses, NextHop, PortEntry,
-    tables::{MAX_LOCAL_ADDRESSES, port_index},
-};
+use relay_ebpf::headers::Ipv6Address;
+use relay_ebpf::{Flow, LocalAddresses, NextHop, PortEntry, tables::port_index};
 use zerocopy::IntoBytes as _;
 
 use super::super::shared::SharedArray;
@@ -70,16 +68,24 @@ pub(in super::super) struct KernelTables {
 impl KernelTables {
     /// Over these arrays; `local` gets the addresses that the programs are to look for.
     pub(in super::super) fn new(
-        addresses: &[Ipv4Addr],
+        addresses: &[IpAddr],
         local: &SharedArray<LocalAddresses>,
         ports: SharedArray<PortEntry>,
         flows: SharedArray<Flow>,
         next_hops: SharedArray<NextHop>,
     ) -> Self {
         let mut record = LocalAddresses::default();
-        for (place, address) in record.0.iter_mut().zip(addresses.iter().take(MAX_LOCAL_ADDRESSES)) {
-            *place = address.octets();
-        }
+        let ipv4 = addresses.iter().filter_map(|address| match address {
+            IpAddr::V4(address) => Some(address.octets()),
+            IpAddr::V6(_) => None,
+        });
+        let ipv6 = addresses.iter().filter_map(|address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(Ipv6Address::new(address.octets())),
+        });
+        record.first_ipv6 = ipv4.clone().count() as u32;
+        record.ipv4.iter_mut().zip(ipv4).for_each(|(place, address)| *place = address);
+        record.ipv6.iter_mut().zip(ipv6).for_each(|(place, address)| *place = address);
         local.write(0, record);
         let slots = Slots::new(flows.length());
         Self { addresses: record, ports, flows, next_hops, slots }
@@ -89,7 +95,7 @@ impl KernelTables {
     pub(in super::super) fn place(&self, address: SocketAddr) -> Option<u32> {
         match address.ip() {
             IpAddr::V4(address) => self.addresses.place(address.octets()),
-            IpAddr::V6(_) => None,
+            IpAddr::V6(address) => self.addresses.place_ipv6(&Ipv6Address::new(address.octets())),
         }
     }
 

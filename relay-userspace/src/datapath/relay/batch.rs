@@ -8,10 +8,12 @@
 use std::{
     io,
     mem::{self, MaybeUninit},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::{AsRawFd, BorrowedFd},
     ptr,
 };
+
+use socket2::Domain;
 
 /// Datagrams in a batch.
 pub(crate) const BATCH: usize = 32;
@@ -44,13 +46,13 @@ struct Control([u8; CONTROL]);
 pub(crate) struct ReceiveBatch {
     payloads: Vec<u8>,
     controls: Vec<Control>,
-    sources: Vec<libc::sockaddr_in>,
+    sources: Vec<libc::sockaddr_storage>,
 }
 
 impl ReceiveBatch {
     pub(crate) fn new() -> Self {
-        // SAFETY: an all-zero sockaddr_in is a valid value.
-        let source: libc::sockaddr_in = unsafe { mem::zeroed() };
+        // SAFETY: an all-zero sockaddr_storage is a valid value.
+        let source: libc::sockaddr_storage = unsafe { mem::zeroed() };
         Self {
             payloads: vec![0; BATCH * DATAGRAM],
             controls: vec![Control([0; CONTROL]); BATCH],
@@ -62,12 +64,13 @@ impl ReceiveBatch {
     ///
     /// # Errors
     /// That of `setsockopt`.
-    pub(crate) fn prepare(socket: &impl AsRawFd) -> io::Result<()> {
-        for (level, option) in [
-            (libc::IPPROTO_IP, libc::IP_RECVTOS),
-            (libc::IPPROTO_IP, libc::IP_RECVORIGDSTADDR),
-            (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS),
-        ] {
+    pub(crate) fn prepare(socket: &impl AsRawFd, family: Domain) -> io::Result<()> {
+        let ip = if family == Domain::IPV6 {
+            [(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS), (libc::IPPROTO_IPV6, libc::IPV6_RECVORIGDSTADDR)]
+        } else {
+            [(libc::IPPROTO_IP, libc::IP_RECVTOS), (libc::IPPROTO_IP, libc::IP_RECVORIGDSTADDR)]
+        };
+        for (level, option) in ip.into_iter().chain([(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS)]) {
             let on: libc::c_int = 1;
             // SAFETY: the pointer and the length are those of `on`.
             let result = unsafe {
@@ -104,7 +107,7 @@ impl ReceiveBatch {
             // SAFETY: an all-zero mmsghdr is a valid value.
             let mut message: libc::mmsghdr = unsafe { mem::zeroed() };
             message.msg_hdr.msg_name = (&raw mut self.sources[index]).cast();
-            message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             message.msg_hdr.msg_iov = vector;
             message.msg_hdr.msg_iovlen = 1;
             message.msg_hdr.msg_control = self.controls[index].0.as_mut_ptr().cast();
@@ -129,11 +132,12 @@ impl ReceiveBatch {
             let message = unsafe { message.assume_init_ref() };
             let told = control_messages(&message.msg_hdr);
             let Some(local) = told.destination.or(local) else { continue };
+            let Some(source) = address(&self.sources[index]) else { continue };
             let start = index * DATAGRAM;
             let length = (message.msg_len as usize).min(DATAGRAM);
             received.push(Received {
                 local,
-                source: address(&self.sources[index]),
+                source,
                 type_of_service: told.type_of_service,
                 stamp_ns: told.stamp_ns,
                 payload: &self.payloads[start..start + length],
@@ -160,9 +164,16 @@ fn control_messages(header: &libc::msghdr) -> Told {
             let data = libc::CMSG_DATA(next);
             match ((*next).cmsg_level, (*next).cmsg_type) {
                 (libc::IPPROTO_IP, libc::IP_ORIGDSTADDR) => {
-                    told.destination = Some(address(&ptr::read_unaligned(data.cast())));
+                    told.destination = Some(ipv4(&ptr::read_unaligned(data.cast())));
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_ORIGDSTADDR) => {
+                    told.destination = Some(ipv6(&ptr::read_unaligned(data.cast())));
                 }
                 (libc::IPPROTO_IP, libc::IP_TOS) => told.type_of_service = *data,
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                    let class: libc::c_int = ptr::read_unaligned(data.cast());
+                    told.type_of_service = class as u8;
+                }
                 (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
                     let time: libc::timespec = ptr::read_unaligned(data.cast());
                     told.stamp_ns = Some(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64);
@@ -175,9 +186,28 @@ fn control_messages(header: &libc::msghdr) -> Told {
     told
 }
 
-fn address(address: &libc::sockaddr_in) -> SocketAddr {
+/// An address of either family; none of another.
+fn address(address: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    let address = ptr::from_ref(address);
+    // SAFETY: a sockaddr_storage is large enough and aligned for either, and the family says which it holds.
+    unsafe {
+        match libc::c_int::from((*address).ss_family) {
+            libc::AF_INET => Some(ipv4(&*address.cast())),
+            libc::AF_INET6 => Some(ipv6(&*address.cast())),
+            _ => None,
+        }
+    }
+}
+
+fn ipv4(address: &libc::sockaddr_in) -> SocketAddr {
     let ip = Ipv4Addr::from(address.sin_addr.s_addr.to_ne_bytes());
     SocketAddr::V4(SocketAddrV4::new(ip, u16::from_be(address.sin_port)))
+}
+
+/// Without scope and flow label, which name no party.
+fn ipv6(address: &libc::sockaddr_in6) -> SocketAddr {
+    let ip = Ipv6Addr::from(address.sin6_addr.s6_addr);
+    SocketAddr::V6(SocketAddrV6::new(ip, u16::from_be(address.sin6_port), 0, 0))
 }
 
 #[cfg(test)]
@@ -188,10 +218,17 @@ mod tests {
 
     #[test]
     fn a_batch_tells_payload_source_destination_type_of_service_and_time() {
-        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
-        ReceiveBatch::prepare(&receiver).unwrap();
-        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket2::SockRef::from(&sender).set_tos_v4(0xB8).unwrap();
+        for (family, address) in [(Domain::IPV4, "127.0.0.1:0"), (Domain::IPV6, "[::1]:0")] {
+            a_batch_tells_everything(family, address);
+        }
+    }
+
+    fn a_batch_tells_everything(family: Domain, address: &str) {
+        let receiver = UdpSocket::bind(address).unwrap();
+        ReceiveBatch::prepare(&receiver, family).unwrap();
+        let sender = UdpSocket::bind(address).unwrap();
+        let socket = socket2::SockRef::from(&sender);
+        if family == Domain::IPV6 { socket.set_tclass_v6(0xB8) } else { socket.set_tos_v4(0xB8) }.unwrap();
         let to = receiver.local_addr().unwrap();
         sender.send_to(b"one", to).unwrap();
         sender.send_to(b"", to).unwrap();

@@ -58,7 +58,10 @@ impl PortSockets {
         }
         let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
-        ReceiveBatch::prepare(&socket)?;
+        if local.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        ReceiveBatch::prepare(&socket, Domain::for_address(local))?;
         socket.bind(&local.into())?;
         let socket = Arc::new(UdpSocket::from_std(socket.into())?);
         let task = tokio::spawn(serve(Arc::clone(&socket), local, Arc::clone(&self.ports), shared.clone()));
@@ -111,8 +114,11 @@ fn send(ports: &RwLock<HashMap<SocketAddr, Port>>, departure: &Departure, payloa
     // The socket keeps what it was last told: a stream's packets mostly have one value, so most of them
     // need no system call for it. Packets leave a port from one task only, the other direction's.
     let wanted = departure.type_of_service;
-    if port.type_of_service.load(Ordering::Relaxed) != wanted && socket.set_tos_v4(u32::from(wanted)).is_ok()
-    {
+    let tell = || match departure.source {
+        SocketAddr::V4(_) => socket.set_tos_v4(u32::from(wanted)),
+        SocketAddr::V6(_) => socket.set_tclass_v6(u32::from(wanted)),
+    };
+    if port.type_of_service.load(Ordering::Relaxed) != wanted && tell().is_ok() {
         port.type_of_service.store(wanted, Ordering::Relaxed);
     }
     socket.send_to(payload, &departure.destination.into()).is_ok()
@@ -127,7 +133,7 @@ mod tests {
     #[tokio::test]
     async fn each_packet_leaves_with_its_own_type_of_service() {
         let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        ReceiveBatch::prepare(&receiver).unwrap();
+        ReceiveBatch::prepare(&receiver, Domain::IPV4).unwrap();
         let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.set_nonblocking(true).unwrap();
         let source = sender.local_addr().unwrap();

@@ -3,12 +3,15 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::AsFd as _,
     sync::Arc,
 };
 
-use relay_ebpf::headers::{IPV4_LENGTH, IPV4_WITHOUT_OPTIONS, Ipv4, Ipv4Udp, PROTOCOL_UDP, UDP_LENGTH, Udp};
+use relay_ebpf::headers::{
+    IPV4_LENGTH, IPV4_WITHOUT_OPTIONS, Ipv4, Ipv4Udp, Ipv6, Ipv6Address, Ipv6Udp, PROTOCOL_UDP, UDP_LENGTH,
+    Udp,
+};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket, task::yield_now};
 use tracing::{debug, warn};
@@ -22,17 +25,27 @@ const RECEIVE_QUEUE: usize = 8 << 20;
 /// The time to live of what userspace sends (RFC 1340's recommended default).
 const TTL: u8 = 64;
 
-/// The sockets that packets are steered to, one for each core.
-pub(crate) fn bind_steered(count: usize) -> io::Result<Vec<std::net::UdpSocket>> {
+/// The sockets that packets of a family are steered to, one for each core.
+pub(crate) fn bind_steered(family: Domain, count: usize) -> io::Result<Vec<std::net::UdpSocket>> {
+    // On the loopback address nobody outside can reach the socket by its own port. Some hosts have none of IPv6;
+    // what came to that port would be told from a flow's packets by its destination.
+    let (loopback, otherwise): (IpAddr, IpAddr) = if family == Domain::IPV6 {
+        (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::UNSPECIFIED.into())
+    } else {
+        (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::UNSPECIFIED.into())
+    };
     (0..count)
         .map(|_| {
-            let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+            let socket = Socket::new(family, Type::DGRAM, Some(Protocol::UDP))?;
             socket.set_nonblocking(true)?;
             // Best effort: without privilege the kernel's own limit holds.
             let _ = socket.set_recv_buffer_size(RECEIVE_QUEUE);
-            // On the loopback address nobody outside can reach the socket by its own port.
-            socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
-            ReceiveBatch::prepare(&socket)?;
+            if family == Domain::IPV6 {
+                socket.set_only_v6(true)?;
+            }
+            let at = |address| SockAddr::from(SocketAddr::new(address, 0));
+            socket.bind(&at(loopback)).or_else(|_| socket.bind(&at(otherwise)))?;
+            ReceiveBatch::prepare(&socket, family)?;
             Ok(socket.into())
         })
         .collect()
@@ -95,29 +108,38 @@ async fn serve(socket: UdpSocket, raw: Arc<RawSender>, shared: Shared) {
 /// Sends UDP packets from any of this host's addresses and ports.
 #[derive(Debug)]
 struct RawSender {
-    socket: Socket,
+    ipv4: Socket,
+    /// None on a host without IPv6.
+    ipv6: Option<Socket>,
 }
 
 impl RawSender {
     fn new() -> io::Result<Self> {
-        // Protocol 255, IPPROTO_RAW: nothing is received, and the sender writes the IPv4 header (raw(7)).
-        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?;
-        socket.set_nonblocking(true)?;
-        Ok(Self { socket })
+        Ok(Self { ipv4: raw(Domain::IPV4)?, ipv6: raw(Domain::IPV6).ok() })
     }
 
     /// Whether the packet went.
     fn send(&self, departure: &Departure, payload: &[u8]) -> bool {
-        let (SocketAddr::V4(source), SocketAddr::V4(destination)) = (departure.source, departure.destination)
-        else {
-            return false;
+        let (source, destination) = (departure.source, departure.destination);
+        let class = departure.type_of_service;
+        let (socket, headers) = match (source, destination) {
+            (SocketAddr::V4(source), SocketAddr::V4(destination)) => {
+                (Some(&self.ipv4), Written::Ipv4(headers(source, destination, class, payload)))
+            }
+            (SocketAddr::V6(source), SocketAddr::V6(destination)) => {
+                let headers = headers_ipv6(&source, &destination, class, payload);
+                (self.ipv6.as_ref(), Written::Ipv6(headers))
+            }
+            _ => return false,
         };
-        let headers = headers(source, destination, departure.type_of_service, payload);
+        let Some(socket) = socket else { return false };
         let packet = [io::IoSlice::new(headers.as_bytes()), io::IoSlice::new(payload)];
-        match self.socket.send_to_vectored(&packet, &SockAddr::from(destination)) {
+        // A raw socket of IPv6 takes the port for a protocol, if there is one (ipv6(7)).
+        let to = SocketAddr::new(destination.ip(), 0);
+        match socket.send_to_vectored(&packet, &SockAddr::from(to)) {
             Ok(_) => true,
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
-                fragmented(source, destination, departure.type_of_service, payload).is_ok()
+                fragmented(source, destination, class, payload).is_ok()
             }
             Err(error) => {
                 debug!(%error, %source, %destination, "sending media");
@@ -127,58 +149,96 @@ impl RawSender {
     }
 }
 
+/// A socket with protocol 255, IPPROTO_RAW: nothing is received, and the sender writes the IP header (raw(7)).
+fn raw(family: Domain) -> io::Result<Socket> {
+    let socket = Socket::new(family, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Headers of either family.
+enum Written {
+    Ipv4(Ipv4Udp),
+    Ipv6(Ipv6Udp),
+}
+
+impl Written {
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Ipv4(headers) => headers.as_bytes(),
+            Self::Ipv6(headers) => headers.as_bytes(),
+        }
+    }
+}
+
 /// Sends a packet that is longer than the MTU: a raw socket refuses it, an ordinary one has the kernel
 /// fragment it. It is bound for the moment of sending only; no packet can come to it, for steering comes
 /// before the table of sockets.
-fn fragmented(source: SocketAddrV4, destination: SocketAddrV4, tos: u8, payload: &[u8]) -> io::Result<usize> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+fn fragmented(source: SocketAddr, destination: SocketAddr, class: u8, payload: &[u8]) -> io::Result<usize> {
+    let socket = Socket::new(Domain::for_address(source), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
-    socket.set_tos_v4(u32::from(tos))?;
+    match source {
+        SocketAddr::V4(_) => socket.set_tos_v4(u32::from(class))?,
+        SocketAddr::V6(_) => socket.set_tclass_v6(u32::from(class))?,
+    }
     socket.bind(&source.into())?;
     socket.send_to(payload, &destination.into())
 }
 
 /// The headers of a packet that userspace sends. The kernel fills in identification and header checksum.
 fn headers(source: SocketAddrV4, destination: SocketAddrV4, tos: u8, payload: &[u8]) -> Ipv4Udp {
-    let udp_length = (UDP_LENGTH + payload.len()) as u16;
-    let mut headers = Ipv4Udp {
-        ip: Ipv4 {
-            version_and_length: IPV4_WITHOUT_OPTIONS,
-            type_of_service: tos,
-            total_length: (IPV4_LENGTH as u16 + udp_length).to_be_bytes(),
-            identification: [0; 2],
-            fragment: [0; 2],
-            ttl: TTL,
-            protocol: PROTOCOL_UDP,
-            checksum: [0; 2],
-            source: source.ip().octets(),
-            destination: destination.ip().octets(),
-        },
-        udp: Udp {
-            source: source.port().to_be_bytes(),
-            destination: destination.port().to_be_bytes(),
-            length: udp_length.to_be_bytes(),
-            checksum: [0; 2],
-        },
+    let mut udp = udp(source.port(), destination.port(), payload);
+    let ip = Ipv4 {
+        version_and_length: IPV4_WITHOUT_OPTIONS,
+        type_of_service: tos,
+        total_length: (IPV4_LENGTH as u16 + u16::from_be_bytes(udp.length)).to_be_bytes(),
+        identification: [0; 2],
+        fragment: [0; 2],
+        ttl: TTL,
+        protocol: PROTOCOL_UDP,
+        checksum: [0; 2],
+        source: source.ip().octets(),
+        destination: destination.ip().octets(),
     };
-    headers.udp.checksum = udp_checksum(&headers, payload);
-    headers
+    udp.checksum = udp_checksum(&[&ip.source, &ip.destination], &udp, payload);
+    Ipv4Udp { ip, udp }
 }
 
-/// The UDP checksum over pseudo header, header and payload (RFC 768).
-fn udp_checksum(headers: &Ipv4Udp, payload: &[u8]) -> [u8; 2] {
-    let mut sum = u64::from(PROTOCOL_UDP) + u64::from(u16::from_be_bytes(headers.udp.length));
-    let mut add = |bytes: &[u8]| {
+/// The same for IPv6.
+fn headers_ipv6(source: &SocketAddrV6, destination: &SocketAddrV6, class: u8, payload: &[u8]) -> Ipv6Udp {
+    let mut udp = udp(source.port(), destination.port(), payload);
+    let ip = Ipv6 {
+        version_class_label: [0; 4],
+        payload_length: udp.length,
+        next_header: PROTOCOL_UDP,
+        hop_limit: TTL,
+        source: Ipv6Address::new(source.ip().octets()),
+        destination: Ipv6Address::new(destination.ip().octets()),
+    };
+    udp.checksum = udp_checksum(&[ip.source.as_bytes(), ip.destination.as_bytes()], &udp, payload);
+    Ipv6Udp { ip: Ipv6 { version_class_label: ip.with_class(class), ..ip }, udp }
+}
+
+/// The UDP header, but for its checksum.
+fn udp(source: u16, destination: u16, payload: &[u8]) -> Udp {
+    Udp {
+        source: source.to_be_bytes(),
+        destination: destination.to_be_bytes(),
+        length: ((UDP_LENGTH + payload.len()) as u16).to_be_bytes(),
+        checksum: [0; 2],
+    }
+}
+
+/// The UDP checksum over pseudo header, header and payload (RFC 768, RFC 8200 section 8.1).
+fn udp_checksum(addresses: &[&[u8]; 2], udp: &Udp, payload: &[u8]) -> [u8; 2] {
+    let mut sum = u64::from(PROTOCOL_UDP) + u64::from(u16::from_be_bytes(udp.length));
+    for bytes in [addresses[0], addresses[1], udp.as_bytes(), payload] {
         let (words, rest) = bytes.as_chunks::<2>();
         sum += words.iter().map(|word| u64::from(u16::from_be_bytes(*word))).sum::<u64>();
         if let [last] = rest {
             sum += u64::from(u16::from_be_bytes([*last, 0]));
         }
-    };
-    add(&headers.ip.source);
-    add(&headers.ip.destination);
-    add(headers.udp.as_bytes());
-    add(payload);
+    }
     while sum > u64::from(u16::MAX) {
         sum = (sum & 0xFFFF) + (sum >> 16);
     }
@@ -198,7 +258,7 @@ mod tests {
     #[tokio::test]
     async fn a_flood_lets_others_have_their_turn() {
         const FLOOD: usize = 4 * BATCH;
-        let socket = bind_steered(1).unwrap().remove(0);
+        let socket = bind_steered(Domain::IPV4, 1).unwrap().remove(0);
         let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         for _ in 0..FLOOD {
             sender.send_to(b"x", socket.local_addr().unwrap()).unwrap();
@@ -214,7 +274,7 @@ mod tests {
         // No raw socket is needed, as nothing of this goes anywhere.
         let raw = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
         let socket = UdpSocket::from_std(socket).unwrap();
-        let task = tokio::spawn(serve(socket, Arc::new(RawSender { socket: raw }), shared.clone()));
+        let task = tokio::spawn(serve(socket, Arc::new(RawSender { ipv4: raw, ipv6: None }), shared.clone()));
         let taken = || {
             let counter = &shared.counters.reasons[relay_ebpf::Reason::NoFlow as usize];
             counter.load(std::sync::atomic::Ordering::Relaxed) as usize
@@ -247,6 +307,24 @@ mod tests {
             prop_assert_eq!(udp.checksum(), if expected == 0 { 0xFFFF } else { expected });
             prop_assert_eq!(ip.header().ttl(), TTL);
             prop_assert_eq!(ours.ip.type_of_service, tos);
+        }
+
+        #[test]
+        fn the_headers_of_ipv6_are_those_that_etherparse_computes(
+            payload in prop::collection::vec(any::<u8>(), 0..300),
+            addresses in any::<([u8; 16], u16, [u8; 16], u16)>(),
+            class in any::<u8>(),
+        ) {
+            let source = SocketAddrV6::new(addresses.0.into(), addresses.1, 0, 0);
+            let destination = SocketAddrV6::new(addresses.2.into(), addresses.3, 0, 0);
+            let ours = headers_ipv6(&source, &destination, class, &payload);
+            let packet = [ours.as_bytes(), &payload].concat();
+            let parsed = etherparse::SlicedPacket::from_ip(&packet).unwrap();
+            let (Some(etherparse::NetSlice::Ipv6(ip)), Some(etherparse::TransportSlice::Udp(udp))) =
+                (parsed.net, parsed.transport) else { panic!("not UDP over IPv6") };
+            let expected = udp.to_header().calc_checksum_ipv6(&ip.header().to_header(), &payload).unwrap();
+            prop_assert_eq!(udp.checksum(), if expected == 0 { 0xFFFF } else { expected });
+            prop_assert_eq!((ip.header().hop_limit(), ip.header().traffic_class()), (TTL, class));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The sockets of the clock: one on each network of phones.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -35,8 +35,8 @@ impl Service {
     ///
     /// # Errors
     /// The port is not to be had there.
-    pub fn bind(interface: &str, address: Ipv4Addr, settings: &config::Clock) -> Result<Self, BindError> {
-        let socket = sockets::bind(interface, SocketAddrV4::new(address, PORT), Sharing::Alone)?;
+    pub fn bind(interface: &str, address: IpAddr, settings: &config::Clock) -> Result<Self, BindError> {
+        let socket = sockets::bind(interface, SocketAddr::new(address, PORT), Sharing::Alone)?;
         Ok(Self { socket, server: Server::new(settings.stratum, settings.unsynchronised) })
     }
 
@@ -47,7 +47,7 @@ impl Service {
         sockets::serve(&socket, &mut buffer, |source, datagram| {
             let received = SystemTime::now();
             let kernel = KernelClock::read();
-            let address = IpAddr::V4(*source.ip());
+            let address = source.ip();
             let clock = LocalClock { received, now: SystemTime::now(), kernel };
             let answer = server.receive(Instant::now(), address, datagram, clock);
             metrics.clock_requests.with_label_values(&[answer.outcome.as_label()]).inc();

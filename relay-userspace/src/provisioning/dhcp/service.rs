@@ -1,7 +1,7 @@
 //! The sockets of the DHCPINFORM responder: one on each network of phones.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -36,7 +36,7 @@ impl Service {
     /// The port is not to be had there.
     pub fn bind(interface: &str, settings: Settings) -> Result<Self, BindError> {
         // Broadcasts come only to a socket without an address of its own.
-        let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, SERVER_PORT);
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, SERVER_PORT));
         let socket = sockets::bind(interface, address, Sharing::OnOtherInterfaces)?;
         Ok(Self { socket, responder: Responder::new(settings) })
     }
@@ -46,6 +46,8 @@ impl Service {
         let Self { socket, mut responder } = self;
         let mut buffer = vec![0; DATAGRAM];
         sockets::serve(&socket, &mut buffer, |source, datagram| {
+            // An IPv4 socket has no other sources.
+            let SocketAddr::V4(source) = source else { return None };
             let reaction = responder.receive(Instant::now(), source, datagram);
             let (label, stage, detail) = match reaction.event {
                 Event::Answered => (names::dhcp::INFORM, Some(Stage::InformAnswered), "inform"),
@@ -73,7 +75,7 @@ impl Service {
                     }
                 }
             }
-            reaction.reply.map(|reply| (reply.destination, reply.payload))
+            reaction.reply.map(|reply| (SocketAddr::V4(reply.destination), reply.payload))
         })
         .await;
     }

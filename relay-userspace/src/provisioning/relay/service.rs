@@ -1,12 +1,6 @@
 //! The relay as the daemon starts it.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use rustls::{ClientConfig, ServerConfig};
 use tokio::{net::TcpListener, task::JoinSet};
@@ -27,7 +21,7 @@ pub struct Listen<'a> {
     /// The interface.
     pub interface: &'a str,
     /// The appliance's address there.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The port.
     pub port: u16,
 }

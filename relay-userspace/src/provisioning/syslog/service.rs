@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     path::Path,
     sync::{
         Arc,
@@ -94,8 +94,8 @@ impl Service {
     ///
     /// # Errors
     /// The port is not to be had there.
-    pub fn bind(interface: &str, address: Ipv4Addr, port: u16, keeper: Keeper) -> Result<Self, BindError> {
-        let socket = sockets::bind(interface, SocketAddrV4::new(address, port), Sharing::Alone)?;
+    pub fn bind(interface: &str, address: IpAddr, port: u16, keeper: Keeper) -> Result<Self, BindError> {
+        let socket = sockets::bind(interface, SocketAddr::new(address, port), Sharing::Alone)?;
         Ok(Self { socket, keeper })
     }
 
@@ -105,7 +105,7 @@ impl Service {
         let mut rates = Rates::new(EACH, ALL, ASKERS);
         let mut buffer = vec![0; DATAGRAM];
         sockets::serve(&socket, &mut buffer, |source, datagram| {
-            let phone = IpAddr::V4(*source.ip());
+            let phone = source.ip();
             if rates.admit(Instant::now(), phone) != Admission::Admitted {
                 metrics.syslog_dropped.with_label_values(&[names::syslog::TOO_FAST]).inc();
                 return None;

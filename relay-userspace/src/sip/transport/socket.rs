@@ -25,8 +25,11 @@ pub(super) fn listen(address: SocketAddr, dscp: Dscp) -> io::Result<TcpListener>
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
     // Answers to a SYN carry the listener's mark.
-    socket.set_tos_v4(u32::from(dscp.type_of_service()))?;
+    dscp.mark(&SockRef::from(&socket), address.ip())?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
@@ -35,7 +38,7 @@ pub(super) fn listen(address: SocketAddr, dscp: Dscp) -> io::Result<TcpListener>
 /// Settings of a connection that was accepted.
 pub(super) fn prepare(stream: &TcpStream, dscp: Dscp) -> io::Result<()> {
     let socket = SockRef::from(stream);
-    socket.set_tos_v4(u32::from(dscp.type_of_service()))?;
+    dscp.mark(&SockRef::from(stream), stream.local_addr()?.ip())?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
     socket.set_tcp_keepalive(
@@ -49,7 +52,7 @@ pub(super) fn prepare(stream: &TcpStream, dscp: Dscp) -> io::Result<()> {
 /// A connection from one of the appliance's addresses.
 pub(super) async fn connect(own: IpAddr, peer: SocketAddr, dscp: Dscp) -> io::Result<TcpStream> {
     let socket = if own.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    SockRef::from(&socket).set_tos_v4(u32::from(dscp.type_of_service()))?;
+    dscp.mark(&SockRef::from(&socket), own)?;
     socket.bind(SocketAddr::new(own, 0))?;
     let stream = socket.connect(peer).await?;
     prepare(&stream, dscp)?;
