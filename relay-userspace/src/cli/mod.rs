@@ -6,6 +6,7 @@ mod documents;
 mod show;
 
 use std::{
+    io::IsTerminal as _,
     net::IpAddr,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -142,7 +143,8 @@ enum Command {
     },
     /// Check what this host has and lacks for the appliance.
     Doctor {
-        /// The configuration file whose interfaces are looked at; without one, all are.
+        /// The configuration file whose interfaces are looked at: the package's, where it is and no other is named.
+        /// Without one, all interfaces are.
         #[arg(long)]
         config: Option<PathBuf>,
         /// Attach the kernel program to each interface for a moment, to see whether its driver takes it.
@@ -327,7 +329,13 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
             command: Some(Entries::Set { registration_id, user, aliases, daemon }), ..
         } => {
             let mut password = String::new();
-            let read = std::io::stdin().read_line(&mut password);
+            let stdin = std::io::stdin();
+            let read = if stdin.is_terminal() {
+                rpassword::prompt_password(format!("Password of {registration_id}: "))
+                    .map(|typed| password = typed)
+            } else {
+                stdin.read_line(&mut password).map(drop)
+            };
             read.map_err(|error| format!("the password cannot be read from standard input: {error}"))?;
             let password = password.trim_end_matches(['\r', '\n']).to_owned();
             let user = user.unwrap_or_else(|| registration_id.clone());
@@ -350,6 +358,7 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
             other => return unexpected(&other),
         },
         Command::Doctor { config, try_attach, format } => {
+            let config = config.or_else(|| Some(PathBuf::from(CONFIG)).filter(|file| file.exists()));
             let config = match config {
                 Some(file) => Some(Config::read(&file).map_err(|error| error.to_string())?),
                 None => None,

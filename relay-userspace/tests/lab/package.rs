@@ -1,5 +1,7 @@
 //! The Debian package on a clean machine with real systemd, as a newcomer meets it: installed, configured; a phone finds
 //! its configuration by DHCPINFORM, registers and calls; a server dies, and it calls again; upgraded, removed.
+//!
+//! With `--nocapture` it prints each command of the administrator with what came of it.
 
 use std::net::SocketAddrV4;
 use std::path::Path;
@@ -42,9 +44,16 @@ fn ask<T: serde::de::DeserializeOwned>(machine: &Machine, what: &str) -> Result<
     Ok(serde_json::from_str(&machine.run(&["branchline", what, "--output", "json"])?)?)
 }
 
+/// Runs a command as the administrator would, and prints both.
+fn show(machine: &Machine, words: &[&str]) -> Result<String> {
+    let said = machine.run(words)?;
+    println!("# {}\n{}\n", words.join(" "), said.trim_end());
+    Ok(said)
+}
+
 fn install(machine: &Machine, package: &Path) -> Result<()> {
     let inside = machine.take(package)?;
-    machine.run(&["dpkg", "--install", &inside]).map(drop)
+    show(machine, &["dpkg", "--install", &inside]).map(drop)
 }
 
 /// The service runs, and said itself that it is ready.
@@ -66,6 +75,9 @@ fn talk(machine: &Machine, lab: &Lab, caller: &Baresip) -> Result<()> {
         Ok((rtp.len() == 4 && rtp.iter().all(|expected| *expected > ENOUGH)).then_some(()))
     })
     .with_context(|| machine.journal("branchline").unwrap_or_default())?;
+    for what in ["calls", "flows"] {
+        show(machine, &["branchline", what])?;
+    }
     caller.hang_up(&lab.office)?;
     interrupt::wait_until(LIMIT, "end of the call", || {
         let status: StatusView = ask(machine, "status")?;
@@ -96,6 +108,7 @@ fn the_package_is_installed_configured_called_through_upgraded_and_removed() -> 
 
     install(&machine, &first)?;
     is_active(&machine)?;
+    show(&machine, &["branchline", "status"])?;
     let status: StatusView = ask(&machine, "status")?;
     let why = status.not_ready_reason.unwrap_or_default();
     assert!(why.starts_with("not configured yet: no network and no server is named"), "{why}");
@@ -116,7 +129,8 @@ fn the_package_is_installed_configured_called_through_upgraded_and_removed() -> 
          [dhcp]\nenabled = true\n\n[provisioning]\nservers = [\"http://{FILES}\"]\n"
     );
     machine.write(CONFIGURATION, file.as_bytes())?;
-    machine.run(&["systemctl", "reload", "branchline"])?;
+    show(&machine, &["cat", CONFIGURATION])?;
+    show(&machine, &["systemctl", "reload", "branchline"])?;
     let waiting = interrupt::wait_until(LIMIT, "the file to be read", || {
         let status: StatusView = ask(&machine, "status")?;
         Ok(status.not_ready_reason.filter(|why| why.starts_with("configured;")))
@@ -125,7 +139,7 @@ fn the_package_is_installed_configured_called_through_upgraded_and_removed() -> 
         waiting,
         "configured; a restart puts it into effect (button on the page, or branchline restart)"
     );
-    machine.run(&["branchline", "restart"])?;
+    show(&machine, &["branchline", "restart"])?;
     let status = interrupt::wait_until(LIMIT, "readiness", || {
         let output = machine.command("branchline").args(["status", "--output", "json"]).output()?.stdout;
         Ok(serde_json::from_slice::<StatusView>(&output).ok().filter(|status| status.ready))
@@ -134,17 +148,21 @@ fn the_package_is_installed_configured_called_through_upgraded_and_removed() -> 
     assert_eq!(status.datapath, "kernel", "{:?}", status.datapath_reason);
     assert!(status.networks.iter().all(|network| network.attached == "native"), "{:#?}", status.networks);
     is_active(&machine)?;
+    show(&machine, &["branchline", "status"])?;
     let same = machine.run(&["systemctl", "show", "--property", "MainPID", "--value", "branchline"])?;
     assert_eq!(same, process, "a restart from within keeps the process");
 
     // A new phone: where its files are, and the first of them.
     let newcomer = lab.own_host(NEW_PHONE)?;
     let told = dhcp::inform(&newcomer, phone(NEW_PHONE), "Polycom-VVX", lab.dir())?;
+    println!("a phone's dhcpcd is told by INFORM:\n{told}\n");
     let url =
         told.lines().find_map(|line| line.strip_prefix("new_provisioning_url=")).context(told.clone())?;
     assert_eq!(url, format!("http://{APPLIANCE_OFFICE}:8088"));
     let got = newcomer.run("curl", &["-sS", "--fail", &format!("{url}/0004f2aabbcc.cfg")])?;
+    println!("phone$ curl {url}/0004f2aabbcc.cfg\n{got}");
     assert_eq!(got, std::fs::read_to_string(files.join("0004f2aabbcc.cfg"))?);
+    show(&machine, &["branchline", "phones"])?;
     let phones: Vec<PhoneView> = ask(&machine, "phones")?;
     let address = phone(NEW_PHONE).to_string();
     let seen = phones.iter().find(|seen| seen.activity.address.as_deref() == Some(&address));
@@ -157,6 +175,7 @@ fn the_package_is_installed_configured_called_through_upgraded_and_removed() -> 
     let called = Baresip::start(&lab, &host, &account(1), to_appliance(APPLIANCE_OFFICE))?;
     talk(&machine, &lab, &caller)?;
 
+    println!("the first server is killed\n");
     // The server dies; the phones come to the other one, and call again.
     server.kill();
     interrupt::wait_until(LIMIT, "the phones' registrations at the second server", || {
@@ -171,11 +190,13 @@ fn the_package_is_installed_configured_called_through_upgraded_and_removed() -> 
     })?;
     assert_eq!(status.servers.first().and_then(|server| server.step.as_deref()), Some("sip"));
     assert!(status.ready, "{:?}", status.not_ready_reason);
+    show(&machine, &["branchline", "servers"])?;
     interrupt::wait_until(LIMIT, "the symptom", || {
         let status: StatusView = ask(&machine, "status")?;
         let found = status.symptoms.iter().any(|symptom| symptom.kind == Kind::ServerUnreachable);
         Ok(found.then_some(()))
     })?;
+    show(&machine, &["branchline", "status"])?;
 
     install(&machine, &second)?;
     is_active(&machine)?;
@@ -188,12 +209,12 @@ fn the_package_is_installed_configured_called_through_upgraded_and_removed() -> 
     let _called = Baresip::start(&lab, &host, &account(1), to_appliance(APPLIANCE_OFFICE))?;
     talk(&machine, &lab, &caller)?;
 
-    machine.run(&["dpkg", "--remove", "branchline"])?;
+    show(&machine, &["dpkg", "--remove", "branchline"])?;
     assert!(!machine.has("/usr/bin/branchline"));
     assert!(machine.has(CONFIGURATION), "what the administrator wrote stays");
     let left = machine.command("pgrep").args(["-x", "branchline"]).output()?;
     assert!(!left.status.success(), "it still runs");
-    machine.run(&["dpkg", "--purge", "branchline"])?;
+    show(&machine, &["dpkg", "--purge", "branchline"])?;
     assert!(!machine.has("/etc/branchline") && !machine.has("/var/lib/branchline"));
     Ok(())
 }

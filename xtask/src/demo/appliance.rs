@@ -251,7 +251,8 @@ impl Appliance {
     /// Commands that show a person what goes on.
     #[must_use]
     pub fn how_to_look(&self, lab: &Lab) -> String {
-        let enter = |place: &crate::lab::Namespace| format!("nsenter --net={}", place.path().display());
+        // This way /sys is that of the namespace, too.
+        let enter = |place: &crate::lab::Namespace| format!("ip netns exec {}", place.name());
         let branch = enter(&lab.branch);
         let ask = format!("{branch} {}", self.program.display());
         let config = format!("--config {}", self.configuration.display());
