@@ -66,7 +66,7 @@ await refused("what a newcomer does wrong is told at its field, and nothing is w
 
   await officeAddress().fill("10.61.0");
   await apply();
-  await wrong("Address there", "invalid IPv4");
+  await wrong("Address there", "invalid IP address");
   await officeAddress().fill(OFFICE_ADDRESS);
 
   for (const [typed, words] of [
