@@ -1,15 +1,17 @@
 //! The captures that run, and the files of those that have ended.
 //!
-//! Each running capture is a task that takes copies from its tap, and writes on a thread that may block. Beside each
-//! file stands a description in JSON, so that the list survives the daemon. Invariant: when a capture has ended, for
-//! whatever reason, its tap is closed; the datapath then lets go of the call's flows.
+//! Each running capture is a task that takes copies from its tap and writes them (`work`); the files and what is told of
+//! them lie in one directory (`shelf`). Invariant: when a capture has ended, for whatever reason, its tap is closed; the
+//! datapath then lets go of the call's flows.
+
+mod shelf;
+mod work;
 
 use std::{
     collections::HashMap,
     fs, io,
     net::{IpAddr, SocketAddr},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -20,7 +22,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use time::{OffsetDateTime, format_description::FormatItem, macros::format_description};
+use time::OffsetDateTime;
 use tokio::{
     sync::{Notify, oneshot},
     task::{JoinHandle, spawn_blocking},
@@ -28,13 +30,16 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+use shelf::{Description, Shelf};
+use work::Work;
+
 use super::{
     file::{self, Writer},
     recording::{End, Recording},
 };
 use crate::{
     config,
-    datapath::{PacketCopy, Tap, Tapped, Way, unix_ns},
+    datapath::{PacketCopy, Tap, Way, unix_ns},
     metrics::{ServiceMetrics, names},
     net::{Dscp, NetworkId, Transport},
     sip::{Hop, wire::Message},
@@ -43,18 +48,9 @@ use crate::{
 
 /// Copies that are written together.
 const BATCH: usize = 256;
-/// Characters of a Call-ID in a file's name.
-const MOST_NAME: usize = 64;
-/// Bytes of the longest description of a capture.
-const MOST_DESCRIPTION: u64 = 64 << 10;
-/// Only the daemon's user.
-const PRIVATE_DIRECTORY: u32 = 0o700;
-const PRIVATE_FILE: u32 = 0o600;
 const MIB: u64 = 1 << 20;
 /// How long the daemon waits for a file to be finished when it stops.
 const FINISH: Duration = Duration::from_secs(2);
-/// When a capture began, in its name.
-const MOMENT: &[FormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
 
 /// Why something cannot be done.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -139,24 +135,6 @@ pub struct Part {
     pub more: bool,
 }
 
-/// What is kept beside each file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Description {
-    call_id: String,
-    started_unix: i64,
-    encrypted: bool,
-    #[serde(default)]
-    ended_unix: Option<i64>,
-    #[serde(default)]
-    end: Option<End>,
-    #[serde(default)]
-    packets: u64,
-    #[serde(default)]
-    dropped: u64,
-    #[serde(default)]
-    bytes: u64,
-}
-
 /// How far a capture is.
 #[derive(Debug, Default)]
 struct Progress {
@@ -178,7 +156,7 @@ struct Running {
 
 /// All captures.
 pub struct Captures {
-    directory: PathBuf,
+    shelf: Shelf,
     store: Arc<Store>,
     networks: Vec<Network>,
     settings: Mutex<config::Capture>,
@@ -194,7 +172,7 @@ pub struct Captures {
 
 impl std::fmt::Debug for Captures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Captures").field("directory", &self.directory).finish_non_exhaustive()
+        f.debug_struct("Captures").field("shelf", &self.shelf).finish_non_exhaustive()
     }
 }
 
@@ -216,7 +194,6 @@ impl Captures {
                 directory.display()
             ))
         };
-        fs::DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(directory).map_err(wrong)?;
         let captures = Self {
             store,
             networks,
@@ -226,9 +203,9 @@ impl Captures {
             count: AtomicUsize::new(0),
             ended: Notify::new(),
             metrics: metrics.clone(),
-            directory: directory.to_owned(),
+            shelf: Shelf::open(directory).map_err(wrong)?,
         };
-        for (name, mut description) in captures.on_disk().map_err(wrong)? {
+        for (name, mut description) in captures.shelf.on_disk().map_err(wrong)? {
             if description.end.is_none() {
                 description.end = Some(End::Interrupted);
                 captures.describe_or_keep(&name, description);
@@ -240,7 +217,7 @@ impl Captures {
     /// Writes a description, or keeps it in memory until the disk takes it: a full disk keeps no daemon from starting,
     /// and a capture that has ended because of it is shown as ended.
     fn describe_or_keep(&self, name: &str, description: Description) {
-        if let Err(error) = self.describe(name, &description) {
+        if let Err(error) = self.shelf.describe(name, &description) {
             warn!(%error, capture = name, "the description of a capture cannot be written; it is kept in memory");
             self.unwritten().insert(name.to_owned(), description);
         }
@@ -290,7 +267,10 @@ impl Captures {
             )));
         }
         let reserved: u64 = running.values().map(|one| one.most_bytes).sum();
-        let kept = self.bytes_on_disk(&running).map_err(|error| self.file_error(&error))?;
+        let kept = self
+            .shelf
+            .bytes(|name| !running.contains_key(name))
+            .map_err(|error| self.shelf.file_error(&error))?;
         if kept + reserved + most_bytes > limits.total_mib * MIB {
             return Err(CaptureError::Refused(format!(
                 "captures take {} MiB and those that run may take {} more; with this one they would exceed {} MiB \
@@ -302,7 +282,7 @@ impl Captures {
         }
 
         let now = OffsetDateTime::now_utc();
-        let name = self.new_name(&wanted.call_id, now);
+        let name = self.shelf.new_name(&wanted.call_id, now);
         let description = Description {
             call_id: wanted.call_id.clone(),
             started_unix: now.unix_timestamp(),
@@ -316,20 +296,24 @@ impl Captures {
         let labels: Vec<String> = self.networks.iter().map(|network| network.name.clone()).collect();
         let (recording, head) = Recording::begin(most_bytes, &wanted.call_id, &labels);
         let make = || -> io::Result<Writer> {
-            let mut writer =
-                Writer::create(&self.content_path(&name, sealed), sealed.then(|| Arc::clone(&self.store)))?;
+            let mut writer = Writer::create(
+                &self.shelf.content_path(&name, sealed),
+                sealed.then(|| Arc::clone(&self.store)),
+            )?;
             writer.write(&head)?;
-            self.describe(&name, &description)?;
+            self.shelf.describe(&name, &description)?;
             Ok(writer)
         };
         let writer = make().map_err(|error| {
             // Nobody would know of what is left of it, and it takes room.
-            for path in
-                [self.content_path(&name, sealed), self.draft_path(&name), self.description_path(&name)]
-            {
+            for path in [
+                self.shelf.content_path(&name, sealed),
+                self.shelf.draft_path(&name),
+                self.shelf.description_path(&name),
+            ] {
                 let _ = fs::remove_file(path);
             }
-            self.file_error(&error)
+            self.shelf.file_error(&error)
         })?;
         let (tap, tapped) = Tap::new(self.networks.len());
         let (stop, stopped) = oneshot::channel();
@@ -511,8 +495,8 @@ impl Captures {
     /// # Errors
     /// The directory cannot be read.
     pub fn list(&self) -> Result<Vec<CaptureView>, CaptureError> {
-        self.unwritten().retain(|name, description| self.describe(name, description).is_err());
-        let found = self.on_disk().map_err(|error| self.file_error(&error))?;
+        self.unwritten().retain(|name, description| self.shelf.describe(name, description).is_err());
+        let found = self.shelf.on_disk().map_err(|error| self.shelf.file_error(&error))?;
         let (running, unwritten) = (self.running(), self.unwritten());
         let mut views: Vec<CaptureView> = found
             .into_iter()
@@ -544,8 +528,8 @@ impl Captures {
     /// # Errors
     /// There is no such capture, or its file cannot be read or opened.
     pub fn part(&self, name: &str, number: u64) -> Result<Part, CaptureError> {
-        let description = self.known(name)?;
-        let path = self.content_path(name, description.encrypted);
+        let description = self.shelf.known(name)?;
+        let path = self.shelf.content_path(name, description.encrypted);
         let (content, more) = file::read(&path, description.encrypted.then_some(&*self.store), number)
             .map_err(|error| CaptureError::File(format!("{}: {error}", path.display())))?;
         Ok(Part { content, more })
@@ -556,82 +540,17 @@ impl Captures {
     /// # Errors
     /// There is no such one, it runs, or its file cannot be removed.
     pub fn remove(&self, name: &str) -> Result<(), CaptureError> {
-        let description = self.known(name)?;
+        let description = self.shelf.known(name)?;
         if self.running().contains_key(name) {
             return Err(CaptureError::Refused(format!("capture {name} runs; stop it first")));
         }
         // The description goes last: while it is there, the file is known.
-        fs::remove_file(self.content_path(name, description.encrypted))
+        fs::remove_file(self.shelf.content_path(name, description.encrypted))
             .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-            .and_then(|()| fs::remove_file(self.description_path(name)))
-            .map_err(|error| self.file_error(&error))?;
+            .and_then(|()| fs::remove_file(self.shelf.description_path(name)))
+            .map_err(|error| self.shelf.file_error(&error))?;
         self.unwritten().remove(name);
         Ok(())
-    }
-
-    fn known(&self, name: &str) -> Result<Description, CaptureError> {
-        let missing = || CaptureError::NotFound(format!("there is no capture {name:?}"));
-        if !is_name(name) {
-            return Err(missing());
-        }
-        read_description(&self.description_path(name)).ok_or_else(missing)
-    }
-
-    fn file_error(&self, error: &io::Error) -> CaptureError {
-        CaptureError::File(format!("{}: {error}", self.directory.display()))
-    }
-
-    fn content_path(&self, name: &str, sealed: bool) -> PathBuf {
-        self.directory.join(if sealed { format!("{name}.pcapng.sealed") } else { format!("{name}.pcapng") })
-    }
-
-    fn description_path(&self, name: &str) -> PathBuf {
-        self.directory.join(format!("{name}.json"))
-    }
-
-    fn draft_path(&self, name: &str) -> PathBuf {
-        self.directory.join(format!("{name}.draft"))
-    }
-
-    /// A name that no other capture has.
-    fn new_name(&self, call_id: &str, now: OffsetDateTime) -> String {
-        let safe = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_');
-        let call: String = call_id
-            .chars()
-            .take(MOST_NAME)
-            .map(|character| if safe(character) { character } else { '_' })
-            .collect();
-        let name = format!("{}-{call}", now.format(MOMENT).unwrap_or_default());
-        let mut candidates =
-            std::iter::once(name.clone()).chain((2..).map(|number| format!("{name}-{number}")));
-        candidates.find(|candidate| !self.description_path(candidate).exists()).unwrap_or(name)
-    }
-
-    fn describe(&self, name: &str, description: &Description) -> io::Result<()> {
-        let (path, draft) = (self.description_path(name), self.draft_path(name));
-        let write = || -> io::Result<()> {
-            let mut options = fs::OpenOptions::new();
-            let file = options.write(true).create(true).truncate(true).mode(PRIVATE_FILE).open(&draft)?;
-            serde_json::to_writer(file, description)?;
-            fs::rename(&draft, path)
-        };
-        write().inspect_err(|_| {
-            // A full disk gets back what the attempt took.
-            let _ = fs::remove_file(&draft);
-        })
-    }
-
-    fn on_disk(&self) -> io::Result<Vec<(String, Description)>> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&self.directory)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".json")) else { continue };
-            if let Some(description) = read_description(&entry.path()).filter(|_| is_name(name)) {
-                found.push((name.to_owned(), description));
-            }
-        }
-        Ok(found)
     }
 
     /// Bytes that captures take on disk, and that they may take.
@@ -639,108 +558,9 @@ impl Captures {
     /// # Errors
     /// The directory cannot be read.
     pub fn room(&self) -> Result<(u64, u64), CaptureError> {
-        let used = self.bytes_on_disk(&HashMap::new()).map_err(|error| self.file_error(&error))?;
+        let used = self.shelf.bytes(|_| true).map_err(|error| self.shelf.file_error(&error))?;
         Ok((used, self.limits().total_mib * MIB))
     }
-
-    /// Bytes of the files of captures, but for those that run.
-    fn bytes_on_disk(&self, running: &HashMap<String, Running>) -> io::Result<u64> {
-        let mut bytes = 0;
-        for entry in fs::read_dir(&self.directory)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let stem = name.to_str().and_then(|name| name.split('.').next()).unwrap_or_default();
-            if !running.contains_key(stem) {
-                bytes += entry.metadata().map_or(0, |metadata| metadata.len());
-            }
-        }
-        Ok(bytes)
-    }
-}
-
-/// What a capture's task works on.
-struct Work {
-    tapped: Tapped,
-    recording: Recording,
-    /// None after a failure.
-    writer: Option<Writer>,
-    progress: Arc<Progress>,
-}
-
-impl Work {
-    async fn write(&mut self, copies: &[PacketCopy]) -> Result<(), End> {
-        let mut bytes = Vec::new();
-        let mut full = Ok(());
-        for copy in copies {
-            match self.recording.packet(copy) {
-                Ok(packet) => bytes.extend(packet),
-                Err(end) => {
-                    full = Err(end);
-                    break;
-                }
-            }
-        }
-        self.append(bytes).await?;
-        self.progress.packets.store(self.recording.packets(), Ordering::Relaxed);
-        self.progress.dropped.store(self.tapped.dropped().iter().sum(), Ordering::Relaxed);
-        full
-    }
-
-    async fn append(&mut self, bytes: Vec<u8>) -> Result<(), End> {
-        let length = bytes.len() as u64;
-        self.with_writer(move |writer| writer.write(&bytes)).await?;
-        self.progress.bytes.fetch_add(length, Ordering::Relaxed);
-        Ok(())
-    }
-
-    async fn with_writer(
-        &mut self,
-        work: impl FnOnce(&mut Writer) -> io::Result<()> + Send + 'static,
-    ) -> Result<(), End> {
-        let Some(mut writer) = self.writer.take() else {
-            return Err(End::Failed("an earlier write failed".to_owned()));
-        };
-        let done = spawn_blocking(move || work(&mut writer).map(|()| writer)).await;
-        let writer = done.map_err(|error| End::Failed(error.to_string()))?;
-        self.writer = Some(writer.map_err(|error| End::Failed(error.to_string()))?);
-        Ok(())
-    }
-
-    /// Closes the tap, writes what waited in it and the statistics; says why the capture ended after all.
-    async fn finish(&mut self, end: End) -> End {
-        let waiting = self.tapped.close();
-        let mut end = end;
-        if !matches!(end, End::Size | End::Failed(_))
-            && let Err(other) = self.write(&waiting).await
-        {
-            end = other;
-        }
-        if self.writer.is_some() {
-            let last = self.recording.finish(unix_ns(), &self.tapped.dropped());
-            let written = match self.append(last).await {
-                Ok(()) => self.with_writer(Writer::finish).await,
-                failed => failed,
-            };
-            if let Err(failed) = written {
-                end = failed;
-            }
-        }
-        end
-    }
-}
-
-fn is_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 2 * MOST_NAME
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-}
-
-fn read_description(path: &Path) -> Option<Description> {
-    let length = fs::metadata(path).ok()?.len();
-    if length > MOST_DESCRIPTION {
-        return None;
-    }
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
 fn view(name: String, description: &Description) -> CaptureView {

@@ -13,15 +13,17 @@ pub mod keys;
 mod log;
 pub mod save;
 mod services;
+mod tables;
 mod tls;
 mod types;
 mod web;
 
 pub use capture::Capture;
 pub use error::ConfigError;
-pub use file::{Admin, Config, Control, Datapath, DscpMarks, Media, Network, Sip, State, Upstream};
+pub use file::Config;
 pub use log::{DayTime, Log, LogWord, Topics};
 pub use services::{Clock, Dhcp, Provisioning, Syslog, Unsynchronised};
+pub use tables::{Admin, Control, Datapath, DscpMarks, Media, Network, Sip, State, Upstream};
 pub use tls::{ClientCertificates, Suite, Tls};
 pub use types::{Host, HttpServer, PortRange, Scheme, ServerUri, StatusRange};
 pub use web::Web;

@@ -1,0 +1,240 @@
+//! The tables that every file has, with their keys and defaults.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{PortRange, ServerUri, StatusRange};
+use crate::net::{DatapathChoice, Dscp, Latching, Role, Transport};
+
+/// A network.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Its name.
+    pub name: String,
+    /// Who lives on it.
+    pub role: Role,
+    /// The interface by which its packets come and go.
+    pub interface: String,
+    /// The appliance's address on it; the interface's first IPv4 address if none is given, or its first IPv6 address
+    /// that is not link-local where it has no other.
+    pub address: Option<IpAddr>,
+    /// The address that the other parties are told, where an address translator stands in between.
+    pub advertised: Option<IpAddr>,
+    /// The SIP port for UDP.
+    #[serde(default = "default_sip_port")]
+    pub sip_port: u16,
+    /// The SIP port for TCP; 0: none. The same as for UDP unless it is given.
+    pub sip_tcp_port: Option<u16>,
+    /// The SIP port for TLS; 0: none. The one after that for UDP unless it is given.
+    pub sip_tls_port: Option<u16>,
+    /// The media ports.
+    #[serde(default)]
+    pub media_ports: PortRange,
+    /// Which sources its media may come from.
+    #[serde(default = "default_latching")]
+    pub latching: Latching,
+}
+
+impl Network {
+    /// The SIP port of a transport; `None` where it is switched off.
+    #[must_use]
+    pub fn port(&self, transport: Transport) -> Option<u16> {
+        let port = match transport {
+            Transport::Udp => self.sip_port,
+            Transport::Tcp => self.sip_tcp_port.unwrap_or(self.sip_port),
+            Transport::Tls => self.sip_tls_port.unwrap_or(self.sip_port.wrapping_add(1)),
+        };
+        Some(port).filter(|port| *port != 0)
+    }
+}
+
+/// The central servers.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Upstream {
+    /// They, in order of preference: equals that take over from each other.
+    pub servers: Spanned<Vec<ServerUri>>,
+    /// Addresses on `servers` networks whose requests are accepted beside the servers' own.
+    pub trusted: Vec<IpNet>,
+    /// Seconds between OPTIONS to each server; 0: none are sent.
+    pub probe_seconds: u64,
+    /// Seconds that a server that failed is left alone, unless a probe finds it well before.
+    pub recovery_seconds: u64,
+    /// The servers of DNS to ask for the servers' names; none: the system's.
+    pub dns: Vec<IpAddr>,
+    /// Final answers that make the next server be tried: `"480"` or `"500-599"`.
+    pub retry_statuses: Vec<StatusRange>,
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            servers: Spanned::new(0..0, Vec::new()),
+            trusted: Vec::new(),
+            probe_seconds: 30,
+            recovery_seconds: 60,
+            dns: Vec::new(),
+            retry_statuses: StatusRange::reference(),
+        }
+    }
+}
+
+/// What survives a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    /// The directory of the database, certificates and caches. Only the daemon's user may enter it.
+    pub directory: PathBuf,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { directory: PathBuf::from("/var/lib/branchline") }
+    }
+}
+
+/// Code points; 0 leaves packets as they came, or unmarked.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DscpMarks {
+    /// Of RTP.
+    pub rtp: Dscp,
+    /// Of RTCP.
+    pub rtcp: Dscp,
+    /// Of SIP.
+    pub sip: Dscp,
+}
+
+impl Default for DscpMarks {
+    fn default() -> Self {
+        Self { rtp: Dscp::EF, rtcp: Dscp::EF, sip: Dscp::CS3 }
+    }
+}
+
+/// Signalling.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sip {
+    /// Timer T1 in milliseconds: an estimate of the round-trip time (RFC 3261 section 17.1.1.1).
+    pub timer_t1_ms: u64,
+    /// Timer T2 in milliseconds: the longest interval between retransmissions.
+    pub timer_t2_ms: u64,
+    /// Retransmissions of an INVITE over UDP before its server is given up.
+    pub invite_retries: u32,
+    /// Retransmissions of other requests over UDP.
+    pub other_retries: u32,
+    /// Milliseconds in which a TCP connection must be there.
+    pub tcp_connect_timeout_ms: u64,
+    /// Calls that there can be at a time.
+    pub max_calls: usize,
+    /// Seconds that an INVITE may ring without any answer (timer C).
+    pub ring_timeout_seconds: u64,
+}
+
+impl Default for Sip {
+    fn default() -> Self {
+        Self {
+            timer_t1_ms: 500,
+            timer_t2_ms: 1000,
+            invite_retries: 3,
+            other_retries: 4,
+            tcp_connect_timeout_ms: 2000,
+            max_calls: 10_000,
+            ring_timeout_seconds: 180,
+        }
+    }
+}
+
+/// Media sessions.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Media {
+    /// A call without a packet and without signalling for this many seconds has ended unnoticed.
+    pub timeout_seconds: u64,
+}
+
+impl Default for Media {
+    fn default() -> Self {
+        Self { timeout_seconds: 3600 }
+    }
+}
+
+/// How media is carried.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Datapath {
+    /// In the kernel where it is to be had, only there, or in userspace.
+    pub engine: DatapathChoice,
+    /// Flows that there can be at a time: four to a call.
+    pub flows: Spanned<u32>,
+    /// Addresses whose media userspace carries, for comparison and for troubleshooting.
+    pub force_userspace: Vec<IpNet>,
+    /// Whether the kernel program logs each packet that it does not forward.
+    pub kernel_log: bool,
+    /// Keep forwarding when the daemon stops, until it is started again.
+    pub keep_when_stopped: bool,
+}
+
+impl Default for Datapath {
+    fn default() -> Self {
+        Self {
+            engine: DatapathChoice::Auto,
+            flows: Spanned::new(0..0, relay_ebpf::tables::DEFAULT_FLOWS),
+            force_userspace: Vec::new(),
+            kernel_log: false,
+            keep_when_stopped: false,
+        }
+    }
+}
+
+/// Metrics and health over HTTP.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub listen: SocketAddr,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        /// In the range that Prometheus exporters use.
+        const PORT: u16 = 9460;
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)) }
+    }
+}
+
+/// The command line's way to the daemon.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Control {
+    /// Path of the socket, which only root and the daemon's user can open.
+    pub socket: PathBuf,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { socket: PathBuf::from(Control::DEFAULT) }
+    }
+}
+
+impl Control {
+    /// Where the command line looks unless told otherwise.
+    pub const DEFAULT: &str = "/run/branchline/control.sock";
+}
+
+fn default_sip_port() -> u16 {
+    /// The reference products' UDP port.
+    const PORT: u16 = 8060;
+    PORT
+}
+
+fn default_latching() -> Latching {
+    Latching::SameAddress
+}
