@@ -56,7 +56,7 @@ impl Certificates {
         let why = seen.iter().rev().find(|seen| seen.server == server).map(|seen| {
             format!(
                 "its certificate is not trusted: {}; look at it and trust it with \
-                 `branchline certificates trust {}` or on the page of the servers",
+                 `branchline certificates trust {}` or on the page Certificates",
                 seen.why, seen.fingerprint
             )
         });

@@ -79,6 +79,8 @@ pub(super) struct Departure {
     pub content: Payload,
     /// The statistics to charge it to once it is sent.
     pub stats: u32,
+    /// What it is charged with: its bytes as it arrived, IP header included.
+    pub bytes: u64,
 }
 
 /// Why a flow could not be installed.
@@ -364,15 +366,15 @@ impl Flows {
             Some(dscp) => dscp.type_of_service() | arrival.type_of_service & relay_ebpf::headers::ECN_BITS,
             None => arrival.type_of_service,
         };
-        Ok(Departure { source: out_source, destination, type_of_service, content, stats })
+        let ip = if arrival.local.is_ipv6() { IPV6_LENGTH } else { IPV4_LENGTH };
+        let bytes = (arrival.payload.len() + UDP_LENGTH + ip) as u64;
+        Ok(Departure { source: out_source, destination, type_of_service, content, stats, bytes })
     }
 
-    /// Charges a packet of `payload` bytes that was sent on.
-    pub(super) fn sent(&mut self, stats: u32, payload: usize) {
+    /// Charges a packet that was sent on.
+    pub(super) fn sent(&mut self, departure: &Departure) {
+        let (stats, bytes) = (departure.stats, departure.bytes);
         let before = self.stats.read(stats);
-        let local = self.owners.get(&stats);
-        let ip = if local.is_some_and(SocketAddr::is_ipv6) { IPV6_LENGTH } else { IPV4_LENGTH };
-        let bytes = (payload + UDP_LENGTH + ip) as u64;
         self.stats.store_word(stats, RELAYED_WORD, before.relayed_packets.wrapping_add(1));
         self.stats.store_word(stats, RELAYED_WORD + 1, before.relayed_bytes.wrapping_add(bytes));
     }

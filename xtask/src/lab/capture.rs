@@ -186,29 +186,16 @@ pub fn fields(file: &Path, filter: &str, fields: &[&str]) -> Result<Vec<Vec<Stri
 /// # Errors
 /// tshark fails or prints what is not understood.
 pub fn segments(file: &Path) -> Result<Vec<(SocketAddrV4, SocketAddrV4, u8)>> {
-    let mut command = Command::new("tshark");
-    command.arg("-r").arg(file).args([
-        "-n",
-        "-Q",
-        "-Y",
-        "ip && tcp && !icmp",
-        "-T",
-        "fields",
-        "-E",
-        "occurrence=f",
-    ]);
-    for field in ["ip.src", "tcp.srcport", "ip.dst", "tcp.dstport", "ip.dsfield.dscp"] {
-        command.args(["-e", field]);
-    }
-    let segment = |line: &str| -> Result<(SocketAddrV4, SocketAddrV4, u8)> {
-        let mut fields = line.split('\t');
-        let mut next = || fields.next().context("a field is missing");
+    let wanted = ["ip.src", "tcp.srcport", "ip.dst", "tcp.dstport", "ip.dsfield.dscp"];
+    let segment = |row: &Vec<String>| -> Result<(SocketAddrV4, SocketAddrV4, u8)> {
+        let mut row = row.iter();
+        let mut next = || row.next().context("a field is missing");
         let source = SocketAddrV4::new(next()?.parse()?, next()?.parse()?);
         let destination = SocketAddrV4::new(next()?.parse()?, next()?.parse()?);
         Ok((source, destination, next()?.parse()?))
     };
-    let said = process::output(&mut command)?;
-    said.lines().map(|line| segment(line).with_context(|| format!("tshark printed: {line}"))).collect()
+    let rows = fields(file, "ip && tcp && !icmp", &wanted)?;
+    rows.iter().map(|row| segment(row).with_context(|| format!("tshark printed: {row:?}"))).collect()
 }
 
 fn packet(line: &str) -> Result<Packet> {

@@ -169,7 +169,7 @@ impl Shared {
         let mut sent = Vec::with_capacity(departures.len());
         for (departure, received, arrived_ns, copied) in &departures {
             if send(departure, received.payload) {
-                sent.push((departure.stats, received.payload.len()));
+                sent.push(*departure);
                 if let Some(copied) = copied {
                     copied.left(departure);
                 }
@@ -190,8 +190,8 @@ impl Shared {
             self.counters.sample(realtime_ns().saturating_sub(stamp));
         }
         let mut flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
-        for (stats, payload) in sent {
-            flows.sent(stats, payload);
+        for departure in &sent {
+            flows.sent(departure);
         }
     }
 }

@@ -152,6 +152,7 @@ mod tests {
                 type_of_service,
                 content: Payload::Rtp,
                 stats: 0,
+                bytes: 29,
             };
             assert!(send(&ports, &departure, b"x"));
         }
