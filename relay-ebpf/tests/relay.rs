@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use relay_ebpf::{
     Flow, FlowStats, LocalAddresses, NextHop, PortEntry, Reason,
     headers::{Ipv4Udp, Ipv6Address},
-    relay::{Change, Environment, Headers as _, Way, Wire, relay},
+    leave::{Frame, Links, as_frame},
+    relay::{Change, Environment, Headers, Way, Wire, relay},
     tables::port_index,
 };
 use rows::*;
@@ -58,13 +59,16 @@ impl Environment for Bench {
     fn write<T: Wire>(&mut self, offset: usize) -> Option<&mut T> {
         T::mut_from_prefix(self.frame.get_mut(offset..)?).ok().map(|(header, _)| header)
     }
-    fn resize(&mut self, by: i32) -> bool {
-        if by < 0 {
-            self.frame.drain(..by.unsigned_abs() as usize);
-        } else {
-            self.frame.splice(0..0, vec![0xA5; by as usize]);
-        }
-        true
+    fn reaches(&self, hop: &NextHop) -> bool {
+        !hop.is_by_tc()
+    }
+    fn leave<const IP: usize, H: Headers>(
+        &mut self,
+        flow: &Flow,
+        hop: &NextHop,
+        links: Links,
+    ) -> Result<(), Reason> {
+        as_frame::<IP, H, Self>(self, flow, hop, links)
     }
     fn local_addresses(&self) -> Option<&LocalAddresses> {
         Some(&self.local)
@@ -91,6 +95,17 @@ impl Environment for Bench {
     }
 }
 
+impl Frame for Bench {
+    fn resize(&mut self, by: i32) -> bool {
+        if by < 0 {
+            self.frame.drain(..by.unsigned_abs() as usize);
+        } else {
+            self.frame.splice(0..0, vec![0xA5; by as usize]);
+        }
+        true
+    }
+}
+
 #[test]
 fn the_rows_builder_agrees_with_etherparse_s_own() {
     let ours = sent().with(|s| s.ip.identification = 0).frame();
@@ -110,7 +125,7 @@ fn each_row_has_its_verdict_and_its_bytes() {
         let way = relay(&mut bench);
         let (counted, expected) = match row.verdict {
             Verdict::Forwarded(bytes) => {
-                assert_eq!(way, Ok(Way { interface: 1, device: 0 }), "{}", row.description);
+                assert_eq!(way, Ok(Way { interface: 1, device: 0, index: 1 }), "{}", row.description);
                 (1, bytes)
             }
             Verdict::Refused(reason) => {
@@ -181,7 +196,7 @@ proptest! {
         });
         let tagged = leaves.then(|| tag(9));
         let control = tagged.as_ref().map_or([0; 2], |tag| [tag.to_bytes()[0], tag.to_bytes()[1]]);
-        let hop = NextHop { tag: control, tagged: leaves.into(), ..next_hop() };
+        let hop = NextHop { tag: control, flags: u8::from(leaves) * NextHop::TAGGED, ..next_hop() };
         let mut bench = Bench::new(sent.frame(), families.flow(), hop);
         prop_assert!(relay(&mut bench).is_ok());
         prop_assert_eq!(bench.frame, sent.forwarded_as(families, tagged));

@@ -37,12 +37,15 @@ use joined::{Joined, Onward};
 
 use super::{
     flow::{Carrier, FlowReport, FlowSpec, RefusedSource, UserspaceReason},
-    kernel::next_hops::NextHops,
-    kernel::tables::{KernelTables, Slots},
+    kernel::{
+        keeper::Ingress,
+        next_hops::NextHops,
+        tables::{KernelTables, Slots},
+    },
     shared::SharedArray,
     tap::Tap,
 };
-use crate::net::{Latching, NetworkId};
+use crate::net::{Latching, NetworkId, Priority};
 
 /// Refused sources that a flow remembers; more are only counted.
 const REMEMBERED_REFUSALS: usize = 8;
@@ -187,6 +190,10 @@ pub(super) struct Flows {
     /// Who is to have copies of a flow's packets.
     taps: HashMap<SocketAddr, Tap>,
     generation: u32,
+    /// How packets for our addresses come in.
+    ingresses: HashMap<IpAddr, Ingress>,
+    /// The priority in the tag that packets leave with.
+    priority: Priority,
 }
 
 impl Flows {
@@ -207,7 +214,14 @@ impl Flows {
             ended: HashMap::new(),
             taps: HashMap::new(),
             generation: 0,
+            ingresses: HashMap::new(),
+            priority: Priority::MEDIA,
         }
+    }
+
+    /// Flows that are installed from now on leave with this priority in their tag.
+    pub(super) fn set_priority(&mut self, priority: Priority) {
+        self.priority = priority;
     }
 
     /// Installs a flow, or changes the one with this local address and port; its statistics go on.
@@ -425,6 +439,7 @@ impl Flows {
         {
             let mut hop = None;
             let mut flow = kernel_flow(&spec, last, stats, carrier);
+            flow.priority = self.priority.in_tag();
             match (carrier, learned, destination) {
                 (UserspaceOr::Kernel, Some(source), Some(to)) => {
                     match self.next_hops.acquire(kernel, to.ip()) {
@@ -500,8 +515,7 @@ impl Flows {
             UserspaceOr::Userspace(reason) => Carrier::Userspace { reason },
             UserspaceOr::Kernel => match (hop.and_then(|hop| self.next_hops.missing(hop)), with) {
                 (Some(why), _) => Carrier::AwaitingNextHop { why },
-                (None, Some(with)) => Carrier::Joined { with },
-                (None, None) => Carrier::Kernel,
+                (None, with) => self.met_by(carried.spec.local, hop, with),
             },
         };
         Some(FlowReport {
@@ -513,6 +527,24 @@ impl Flows {
             refused: entry.refused.clone(),
             refused_packets: entry.refused_packets,
         })
+    }
+
+    /// Which of the kernel's programs carries a flow that is forwarded.
+    fn met_by(&self, local: SocketAddr, hop: Option<IpAddr>, with: Option<SocketAddr>) -> Carrier {
+        let by_tc = hop.and_then(|hop| self.next_hops.by_tc(hop));
+        match (self.ingresses.get(&local.ip()), by_tc) {
+            (Some(Ingress::Nothing(_)), _) | (Some(Ingress::Xdp { tc_behind: false }), Some(_)) => {
+                Carrier::Userspace { reason: UserspaceReason::NotAttached }
+            }
+            (Some(Ingress::Tc(why)), _) => Carrier::Tc { why: why.clone() },
+            (_, Some(why)) => Carrier::Tc { why },
+            (_, None) => with.map_or(Carrier::Kernel, |with| Carrier::Joined { with }),
+        }
+    }
+
+    /// How packets for our addresses come in from now on.
+    pub(super) fn set_ingresses(&mut self, ingresses: HashMap<IpAddr, Ingress>) {
+        self.ingresses = ingresses;
     }
 
     /// The local addresses of all flows.

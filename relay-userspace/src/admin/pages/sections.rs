@@ -195,6 +195,12 @@ static MEDIA: Section = Section {
         field("dscp.rtp", "DSCP of RTP", "0 to 63; 46 is EF. 0: as it came. For new calls.", DSCP),
         field("dscp.rtcp", "DSCP of RTCP", "0 to 63; 46 is EF. 0: as it came. For new calls.", DSCP),
         field(
+            "dscp.media_priority",
+            "802.1p priority",
+            "0 to 7, where media leaves with a VLAN tag.",
+            Number { least: 0, most: 7 },
+        ),
+        field(
             "media.timeout_seconds",
             "Silent calls end after (s)",
             "Without a packet and without signalling.",
@@ -484,6 +490,18 @@ pub(super) static NETWORK: &[Described] = &[
             ("signalled", "signalled address, port"),
             ("same-address", "signalled address"),
             ("any", "whoever is first"),
+        ]),
+    ),
+    field(
+        "attach",
+        "Kernel program",
+        "Where it is attached to the interface.",
+        Choice(&[
+            ("auto", "the best that it takes"),
+            ("native", "native XDP"),
+            ("generic", "generic XDP"),
+            ("tc", "TC"),
+            ("userspace", "nowhere"),
         ]),
     ),
 ];
