@@ -167,8 +167,9 @@ pub fn relay_untagged<E: Environment>(env: &mut E) -> Result<Way, Reason> {
 /// As for [`relay_untagged`].
 #[inline(always)]
 pub fn relay_layer3<E: Environment>(env: &mut E) -> Result<Way, Reason> {
-    let first: &[u8; 1] = env.read(0).ok_or(Reason::Truncated)?;
-    match first[0] >> 4 {
+    // Both families have their version in the first byte, and no header is shorter than this.
+    let ip: &Ipv4 = env.read(0).ok_or(Reason::Truncated)?;
+    match ip.version_and_length >> 4 {
         IPV4_VERSION => carry::<0, Ipv4Udp, E>(env),
         IPV6_VERSION => carry::<0, Ipv6Udp, E>(env),
         _ => Err(Reason::NotIp),

@@ -192,6 +192,9 @@ impl Engine {
         // Once more, for the kernel's word on what is attached.
         let links = netlink.links().await?.into_iter().map(|link| (link.index, link)).collect();
         keeper.note(&links, Vec::new());
+        if settings.wanted == DatapathChoice::Kernel {
+            keeper.demand()?;
+        }
         prefer_voice(&netlink, &links, settings).await;
         let (known, programs) = (keeper.known(), Arc::new(Mutex::new(programs)));
         let (flows, loaded) = (Arc::clone(&shared.flows), Arc::clone(&programs));

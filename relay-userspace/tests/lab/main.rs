@@ -4,6 +4,7 @@
 //! the processors with their own phones. Each builds a laboratory of its own and takes it down, so they run
 //! beside a demo.
 
+mod attachment;
 mod browser;
 mod bystanders;
 mod call_on_the_wire;
@@ -37,5 +38,6 @@ mod site;
 mod stops_cleanly;
 mod syslog;
 mod transports;
+mod tunnel;
 mod two_servers;
 mod wrong_source;

@@ -123,6 +123,14 @@ pub enum AttachError {
         /// What the kernel said.
         why: String,
     },
+    /// The kernel refused every mode, and the kernel's datapath is demanded.
+    #[error("interface {interface}: the relay cannot be attached in any mode: {why}")]
+    Nowhere {
+        /// The interface.
+        interface: String,
+        /// What the kernel said of each.
+        why: String,
+    },
     /// The attachment could not be kept beyond this process.
     #[error(
         "interface {interface}: the attachment cannot be pinned at {path}: {error} (datapath.keep_when_stopped needs bpffs: `mount -t bpf bpf /sys/fs/bpf`)"

@@ -121,6 +121,28 @@ impl Keeper {
         Ok(())
     }
 
+    /// Checks that programs meet the packets of every interface for which nothing else is configured.
+    ///
+    /// # Errors
+    /// Where none does, and why.
+    pub(in super::super) fn demand(&self) -> Result<(), AttachError> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = known.attachments.iter().find(|known| {
+            known.mode == Mode::Userspace
+                && self
+                    .ports
+                    .iter()
+                    .any(|port| port.interface == known.interface && port.attach != AttachChoice::Userspace)
+        });
+        match missing {
+            None => Ok(()),
+            Some(attachment) => Err(AttachError::Nowhere {
+                interface: attachment.interface.clone(),
+                why: attachment.why_not_native.clone().unwrap_or_default(),
+            }),
+        }
+    }
+
     /// Brings what is attached into line with the interfaces that there are.
     pub(in super::super) fn settle(&mut self, links: &HashMap<u32, Link>, programs: &mut Programs) {
         let mut lost = Vec::new();
