@@ -17,11 +17,12 @@ use relay_ebpf::{
     Flow, LocalAddresses, NextHop, PortEntry, Reason,
     headers::{Ipv6Address, PROTOCOL_UDP},
     relay::{Change, Environment, Way, Wire},
-    tables::{IPV6_SOCKETS, Latency, RTCP_COPY, RtcpCopy, port_index},
+    tables::{IPV6_SOCKETS, Latency, RTCP_COPY, RefusedPackets, RefusedSource, RtcpCopy, port_index},
 };
 
 use crate::maps::{
-    DEVICES, FLOWS, LATENCY, LOCAL, NEXT_HOPS, PORT_ENTRIES, REASON_COUNTS, RELAY_SOCKETS, RTCP, STATS,
+    DEVICES, FLOWS, LATENCY, LOCAL, NEXT_HOPS, PORT_ENTRIES, REASON_COUNTS, REFUSED, RELAY_SOCKETS, RTCP,
+    STATS,
 };
 
 /// `AF_INET` as `bpf_sk_lookup` gives it.
@@ -131,6 +132,23 @@ impl Environment for XdpEnvironment {
             // flow's packets come to one CPU, so there is one writer; should the interface's queues be
             // reassigned, a count may be off by a packet, which is the price of not locking.
             change.apply(unsafe { &mut *stats });
+        }
+    }
+
+    #[inline(always)]
+    fn refuse(&self, source: &RefusedSource) {
+        let now_ns = self.now_ns();
+        match REFUSED.get_ptr_mut(source) {
+            // SAFETY: the pointer is into the map. Another CPU may count in the same moment, and one count be lost.
+            Some(packets) => unsafe {
+                (*packets).packets = (*packets).packets.wrapping_add(1);
+                (*packets).last_ns = now_ns;
+            },
+            None => {
+                let first = RefusedPackets { packets: 1, first_ns: now_ns, last_ns: now_ns };
+                // Where there is no room, the flow's own counter has the packet.
+                let _ = REFUSED.insert(source, &first, 0);
+            }
         }
     }
 

@@ -2,12 +2,15 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, DevMap, PerCpuArray, RingBuf, SockMap},
+    maps::{Array, DevMap, LruHashMap, PerCpuArray, RingBuf, SockMap},
 };
 use relay_ebpf::{
     Flow, FlowStats, LocalAddresses, NextHop, PortEntry,
     reason::REASONS,
-    tables::{DEFAULT_FLOWS, Latency, MAX_INTERFACES, MAX_NEXT_HOPS, MAX_RELAY_SOCKETS, PORTS},
+    tables::{
+        DEFAULT_FLOWS, Latency, MAX_INTERFACES, MAX_NEXT_HOPS, MAX_REFUSED_SOURCES, MAX_RELAY_SOCKETS, PORTS,
+        RefusedPackets, RefusedSource,
+    },
 };
 
 /// Bytes of the ring of RTCP copies: some 1,500 packets between two looks of the daemon.
@@ -37,3 +40,7 @@ pub static LATENCY: PerCpuArray<Latency> = PerCpuArray::with_max_entries(1, 0);
 pub static RTCP: RingBuf = RingBuf::with_byte_size(RTCP_RING, 0);
 #[map(name = "RELAY_SOCKETS")]
 pub static RELAY_SOCKETS: SockMap = SockMap::with_max_entries(MAX_RELAY_SOCKETS, 0);
+/// The sources that flows refused. Entries are given up for newer ones, which no session may be: none is here.
+#[map(name = "REFUSED")]
+pub static REFUSED: LruHashMap<RefusedSource, RefusedPackets> =
+    LruHashMap::with_max_entries(MAX_REFUSED_SOURCES, 0);

@@ -18,13 +18,14 @@ use crate::{
     headers::{
         ECN_BITS, ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet,
         IPV4_LENGTH, IPV4_WITHOUT_OPTIONS, IPV6_EXTENSIONS, IPV6_FRAGMENT, IPV6_LENGTH, IPV6_VERSION, Ipv4,
-        Ipv4Udp, Ipv6, Ipv6Udp, PROTOCOL_UDP, UDP_LENGTH, Udp, VLAN_LENGTH, VlanTag,
+        Ipv4Udp, Ipv6, Ipv6Address, Ipv6Udp, PROTOCOL_UDP, UDP_LENGTH, Udp, VLAN_LENGTH, VlanTag,
     },
     reason::Reason,
     rtp::{Payload, PayloadStart, RTP_LENGTH, RtpHeader, classify},
     stats::FlowStats,
     tables::{
-        Flow, FlowKind, FlowState, LocalAddresses, NextHop, PortEntry, RTCP_COPY, is_sampled, port_index,
+        Flow, FlowKind, FlowState, LocalAddresses, NextHop, PortEntry, RTCP_COPY, RefusedSource, is_sampled,
+        port_index,
     },
 };
 
@@ -60,6 +61,8 @@ pub trait Environment {
     fn next_hop(&self, index: u32) -> Option<&'static NextHop>;
     /// Changes a flow's statistics.
     fn change_stats(&self, index: u32, change: impl Change);
+    /// Notes that a packet came from a source that the flow refuses.
+    fn refuse(&self, source: &RefusedSource);
     /// The monotonic clock in nanoseconds. Reading it costs more than the rewrite: once a packet.
     fn now_ns(&self) -> u64;
     /// Notes how long the program took for a sampled packet.
@@ -101,6 +104,8 @@ pub trait Headers: Wire + Copy {
     fn total_length(&self) -> usize;
     /// Whether the packet comes from a flow's source.
     fn comes_from(&self, flow: &Flow) -> bool;
+    /// Where it comes from, as one whose packets the flow with these statistics refuses.
+    fn refused(&self, stats: u32) -> RefusedSource;
     /// DSCP and ECN.
     fn class(&self) -> u8;
     /// Time to live, or hop limit.
@@ -160,6 +165,7 @@ fn carry<const IP: usize, H: Headers, E: Environment>(env: &mut E) -> Result<Way
     }
     if !headers.comes_from(flow) {
         env.change_stats(flow.stats, FromStranger);
+        env.refuse(&headers.refused(flow.stats));
         return Err(Reason::WrongSource);
     }
     if flow.state == FlowState::Blocked as u8 {
@@ -186,8 +192,9 @@ fn carry<const IP: usize, H: Headers, E: Environment>(env: &mut E) -> Result<Way
     let payload = IP + H::IP_LENGTH + UDP_LENGTH;
     let payload_length = udp_length - UDP_LENGTH;
     let content = recognise(env, flow.kind, payload, payload_length)?;
+    let leaving = if matches!(content, Payload::Rtcp) { way_of_rtcp(env, flow)? } else { flow };
 
-    let hop = env.next_hop(flow.next_hop).ok_or(Reason::NextHopUnknown)?;
+    let hop = env.next_hop(leaving.next_hop).ok_or(Reason::NextHopUnknown)?;
     let (destination, source) = (hop.destination, hop.source);
     if destination.tail() == 0 {
         return Err(Reason::NextHopUnknown);
@@ -210,7 +217,7 @@ fn carry<const IP: usize, H: Headers, E: Environment>(env: &mut E) -> Result<Way
     let (is_tagged, control) = (hop.tagged != 0, hop.tag);
     if same_family && is_tagged == (IP == TAGGED) {
         // The way that almost every packet goes: nothing moves.
-        env.write::<H>(IP).ok_or(Reason::Truncated)?.rewrite(flow);
+        env.write::<H>(IP).ok_or(Reason::Truncated)?.rewrite(leaving);
         if is_tagged {
             env.write::<VlanTag>(ETHERNET_LENGTH).ok_or(Reason::Truncated)?.control = control;
         }
@@ -227,16 +234,34 @@ fn carry<const IP: usize, H: Headers, E: Environment>(env: &mut E) -> Result<Way
         let tag = is_tagged.then_some(control);
         if same_family {
             let mut rewritten = *headers;
-            rewritten.rewrite(flow);
+            rewritten.rewrite(leaving);
             put(env, came, ethernet, tag, rewritten)?;
         } else {
-            put(env, came, ethernet, tag, headers.translated(flow))?;
+            put(env, came, ethernet, tag, headers.translated(leaving))?;
         }
     }
     if is_sampled(now_ns) {
         env.sample(env.now_ns().wrapping_sub(now_ns));
     }
     Ok(Way { interface: hop.interface, device: hop.device })
+}
+
+/// The record by which the RTCP of a flow leaves: the flow itself, unless the sender multiplexes it with RTP.
+///
+/// Both records leave to the same network, and so as the same family.
+#[inline(always)]
+fn way_of_rtcp<E: Environment>(env: &E, flow: &'static Flow) -> Result<&'static Flow, Reason> {
+    if flow.flags & Flow::RTCP_APART == 0 {
+        return Ok(flow);
+    }
+    let apart = env.flow(flow.rtcp_slot).ok_or(Reason::StaleSlot)?;
+    if apart.generation != flow.generation {
+        return Err(Reason::StaleSlot);
+    }
+    if apart.state != FlowState::Forwarding as u8 {
+        return Err(Reason::Blocked);
+    }
+    Ok(apart)
 }
 
 /// Puts the headers that a packet leaves with in the place of those that it came with, which were `came` bytes.
@@ -408,6 +433,13 @@ impl Headers for Ipv4Udp {
     }
 
     #[inline(always)]
+    fn refused(&self, stats: u32) -> RefusedSource {
+        let [a, b, c, d] = self.ip.source;
+        let address = Ipv6Address { high: [0; 8], low: [0, 0, 0xFF, 0xFF, a, b, c, d] };
+        RefusedSource { stats, port: self.udp.source, reserved: [0; 2], address }
+    }
+
+    #[inline(always)]
     fn class(&self) -> u8 {
         self.ip.type_of_service
     }
@@ -490,6 +522,11 @@ impl Headers for Ipv6Udp {
     #[inline(always)]
     fn comes_from(&self, flow: &Flow) -> bool {
         self.ip.source.is(&flow.source_ipv6) && self.udp.source == flow.source_port
+    }
+
+    #[inline(always)]
+    fn refused(&self, stats: u32) -> RefusedSource {
+        RefusedSource { stats, port: self.udp.source, reserved: [0; 2], address: self.ip.source }
     }
 
     #[inline(always)]

@@ -48,7 +48,11 @@ impl MediaPlane {
         let silent = |local: &SocketAddr| {
             self.engine
                 .report(*local)
-                .is_none_or(|report| monotonic_ns.saturating_sub(report.stats.last_seen_ns) >= timeout)
+                .is_none_or(|report| {
+                    let forks = report.forks.iter().map(|fork| fork.stats.last_seen_ns);
+                    let last = forks.fold(report.stats.last_seen_ns, u64::max);
+                    monotonic_ns.saturating_sub(last) >= timeout
+                })
         };
         self.sessions
             .quiet(now)
@@ -133,6 +137,12 @@ impl MediaRelay for MediaPlane {
     fn answer(&mut self, now: Instant, answer: &Answer<'_>) -> Result<Vec<u8>, MediaError> {
         let negotiated = self.sessions.answer(now, answer)?;
         self.finish(now, answer.call, true, negotiated)
+    }
+
+    fn release(&mut self, now: Instant, call: &[u8], tag: &[u8]) {
+        let changes = self.sessions.release(now, call, tag);
+        // What is left was there before: `carry` has told of what could not be changed.
+        let _ = self.carry(now, changes);
     }
 
     fn delete(&mut self, now: Instant, call: &[u8]) {

@@ -147,7 +147,8 @@ impl Engine {
             log: settings.kernel_log,
         })?;
         let (stats, tables) = programs.tables()?;
-        let flows = Flows::new(stats, Some(tables), settings.force_userspace.clone());
+        let mut flows = Flows::new(stats, Some(tables), settings.force_userspace.clone());
+        flows.tell_refused(programs.take_refused()?);
         let shared = shared(flows, rtcp);
 
         // Load, fill, steer, and only then attach: no packet meets a half-made datapath.
@@ -256,8 +257,7 @@ impl Engine {
     /// All flows as they stand.
     #[must_use]
     pub fn reports(&self) -> Vec<FlowReport> {
-        let flows = self.flows();
-        flows.locals().filter_map(|local| flows.report(local)).collect()
+        self.flows().reports()
     }
 
     /// How many flows there are, and how many there can be.

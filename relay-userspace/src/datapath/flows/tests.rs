@@ -50,6 +50,8 @@ fn spec(
         dscp: Some(Dscp::EF),
         clock_rate: 8000,
         turns: 0,
+        rtcp: None,
+        forks: Vec::new(),
     }
 }
 

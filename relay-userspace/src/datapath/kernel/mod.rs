@@ -5,5 +5,6 @@ pub mod attach;
 pub mod bed;
 pub(super) mod next_hops;
 pub mod programs;
+pub(super) mod refused;
 pub(super) mod resolver;
 pub(super) mod tables;

@@ -104,6 +104,10 @@ impl MediaRelay for FakeMedia {
         Self::rewrite(answer.sdp, answer.from, 16388)
     }
 
+    fn release(&mut self, _: Instant, _call: &[u8], tag: &[u8]) {
+        self.log.push(format!("release {}", utf8(tag)));
+    }
+
     fn delete(&mut self, _: Instant, call: &[u8]) {
         self.log.push("delete".into());
         self.live.remove(call);
