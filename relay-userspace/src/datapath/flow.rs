@@ -229,6 +229,8 @@ pub struct FlowReport {
     pub refused_packets: u64,
     /// The other branches of a forked call at the same port, each as a flow of its own.
     pub forks: Vec<FlowReport>,
+    /// Where RTCP goes that comes multiplexed: where the other party's is heard, or is said to come from.
+    pub rtcp_destination: Option<SocketAddr>,
 }
 
 impl FlowReport {

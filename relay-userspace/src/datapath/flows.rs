@@ -565,6 +565,7 @@ impl Flows {
             refused: Vec::new(),
             refused_packets: 0,
             forks: Vec::new(),
+            rtcp_destination: party.rtcp.and_then(|way| self.rtcp_destination(local, &way)),
         });
         Some(FlowReport {
             spec: entry.spec.clone(),
@@ -575,6 +576,7 @@ impl Flows {
             refused: entry.refused.clone(),
             refused_packets: entry.refused_packets,
             forks: forks.collect(),
+            rtcp_destination: entry.spec.rtcp.and_then(|way| self.rtcp_destination(local, &way)),
         })
     }
 

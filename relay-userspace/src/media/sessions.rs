@@ -555,8 +555,8 @@ impl Sessions {
     /// media port; any other port of it is a service of this host, to which nobody's media goes.
     fn check_own(&self, remote: Remote) -> Result<(), MediaError> {
         for address in [remote.rtp, remote.rtcp].into_iter().flatten() {
-            let mut own =
-                self.settings.networks.iter().filter(|network| network.address == address.ip()).peekable();
+            let is_own = |network: &&MediaNetwork| [network.address, network.advertised].contains(&address.ip());
+            let mut own = self.settings.networks.iter().filter(is_own).peekable();
             if own.peek().is_some() && !own.any(|network| network.ports.contains(&address.port())) {
                 return Err(MediaError::Sdp(format!(
                     "{address} is the appliance itself, and no media port of it"

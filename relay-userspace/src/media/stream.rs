@@ -151,11 +151,24 @@ pub(super) fn usable(
         Some(Address::Ip(ip)) if ip.is_loopback() => {
             Err(MediaError::Sdp(format!("the connection address {ip} is the appliance itself")))
         }
+        Some(Address::Ip(ip)) if !is_host(ip) => {
+            Err(MediaError::Sdp(format!("the connection address {ip} is no host's address")))
+        }
         Some(Address::Ip(ip)) if ip.is_ipv4() != network.address.is_ipv4() => Err(MediaError::Sdp(format!(
             "the connection address {ip} is of another family than network \"{}\" ({})",
             network.name, network.address
         ))),
         Some(Address::Ip(ip)) => Ok(Some(ip)),
+    }
+}
+
+/// Whether one host can have this address and be reached by it from another network (RFC 6890 section 2.2).
+fn is_host(ip: IpAddr) -> bool {
+    match ip {
+        // "This network", and what is reserved, the broadcast address among it.
+        IpAddr::V4(ip) => (1..240).contains(&ip.octets()[0]),
+        // A mapped one is an IPv4 address in disguise, and a link-local one says nothing without its link.
+        IpAddr::V6(ip) => ip.to_ipv4_mapped().is_none() && !ip.is_unicast_link_local(),
     }
 }
 

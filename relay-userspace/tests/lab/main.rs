@@ -5,6 +5,7 @@
 //! beside a demo.
 
 mod browser;
+mod by_hand;
 mod bystanders;
 mod call_on_the_wire;
 mod capture;
@@ -13,6 +14,7 @@ mod credentials;
 mod dashboards;
 mod dhcp_inform;
 mod first_configuration;
+mod forking;
 mod full_disk;
 mod generic_mode;
 mod hostile_services;
@@ -35,6 +37,7 @@ mod remembers_phones;
 mod rest_port;
 mod site;
 mod stops_cleanly;
+mod streams;
 mod syslog;
 mod transports;
 mod two_servers;
