@@ -6,14 +6,15 @@ use core::{hint, ptr};
 use aya_ebpf::{
     cty::{c_long, c_void},
     macros::map,
-    maps::{Array, DevMap, PerCpuArray, RingBuf, SockMap},
+    maps::{Array, DevMap, LruHashMap, PerCpuArray, RingBuf, SockMap},
 };
 use relay_ebpf::{
     Flow, FlowStats, LocalAddresses, NextHop, PortEntry,
     reason::{REASONS, Reason},
     relay::Change,
     tables::{
-        DEFAULT_FLOWS, Latency, MAX_INTERFACES, MAX_NEXT_HOPS, MAX_RELAY_SOCKETS, PORTS, RTCP_COPY, RtcpCopy,
+        DEFAULT_FLOWS, Latency, MAX_INTERFACES, MAX_NEXT_HOPS, MAX_REFUSED_SOURCES, MAX_RELAY_SOCKETS, PORTS,
+        RTCP_COPY, RefusedPackets, RefusedSource, RtcpCopy,
     },
 };
 
@@ -44,6 +45,10 @@ pub static LATENCY: PerCpuArray<Latency> = PerCpuArray::with_max_entries(1, 0);
 pub static RTCP: RingBuf = RingBuf::with_byte_size(RTCP_RING, 0);
 #[map(name = "RELAY_SOCKETS")]
 pub static RELAY_SOCKETS: SockMap = SockMap::with_max_entries(MAX_RELAY_SOCKETS, 0);
+/// The sources that flows refused. Entries are given up for newer ones, which no session may be: none is here.
+#[map(name = "REFUSED")]
+pub static REFUSED: LruHashMap<RefusedSource, RefusedPackets> =
+    LruHashMap::with_max_entries(MAX_REFUSED_SOURCES, 0);
 
 /// Counts a packet that is not forwarded.
 #[inline(always)]
@@ -73,6 +78,23 @@ pub fn change_stats(index: u32, change: impl Change) {
         // to one CPU, so there is one writer; should the interface's queues be reassigned, a count may be off by a
         // packet, which is the price of not locking.
         change.apply(unsafe { &mut *stats });
+    }
+}
+
+/// Notes that a packet came from a source that the flow refuses.
+#[inline(always)]
+pub fn refuse(source: &RefusedSource, now_ns: u64) {
+    match REFUSED.get_ptr_mut(source) {
+        // SAFETY: the pointer is into the map. Another CPU may count in the same moment, and one count be lost.
+        Some(packets) => unsafe {
+            (*packets).packets = (*packets).packets.wrapping_add(1);
+            (*packets).last_ns = now_ns;
+        },
+        None => {
+            let first = RefusedPackets { packets: 1, first_ns: now_ns, last_ns: now_ns };
+            // Where there is no room, the flow's own counter has the packet.
+            let _ = REFUSED.insert(source, &first, 0);
+        }
     }
 }
 
@@ -145,6 +167,11 @@ macro_rules! lookups {
         #[inline(always)]
         fn change_stats(&self, index: u32, change: impl relay_ebpf::relay::Change) {
             maps::change_stats(index, change);
+        }
+
+        #[inline(always)]
+        fn refuse(&self, source: &relay_ebpf::tables::RefusedSource) {
+            maps::refuse(source, self.now_ns());
         }
 
         #[inline(always)]

@@ -18,14 +18,15 @@ use crate::{
     headers::{
         ECN_BITS, ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet,
         IPV4_LENGTH, IPV4_WITHOUT_OPTIONS, IPV6_EXTENSIONS, IPV6_FRAGMENT, IPV6_LENGTH, IPV6_VERSION, Ipv4,
-        Ipv4Udp, Ipv6, Ipv6Udp, PROTOCOL_UDP, TAGGED_LENGTH, UDP_LENGTH, Udp, VlanTag,
+        Ipv4Udp, Ipv6, Ipv6Address, Ipv6Udp, PROTOCOL_UDP, TAGGED_LENGTH, UDP_LENGTH, Udp, VlanTag,
     },
     leave::Links,
     reason::Reason,
     rtp::{Payload, PayloadStart, RTP_LENGTH, RtpHeader, classify},
     stats::FlowStats,
     tables::{
-        Flow, FlowKind, FlowState, LocalAddresses, NextHop, PortEntry, RTCP_COPY, is_sampled, port_index,
+        Flow, FlowKind, FlowState, LocalAddresses, NextHop, PortEntry, RTCP_COPY, RefusedSource, is_sampled,
+        port_index,
     },
 };
 
@@ -68,6 +69,8 @@ pub trait Environment {
     fn next_hop(&self, index: u32) -> Option<&'static NextHop>;
     /// Changes a flow's statistics.
     fn change_stats(&self, index: u32, change: impl Change);
+    /// Notes that a packet came from a source that the flow refuses.
+    fn refuse(&self, source: &RefusedSource);
     /// The monotonic clock in nanoseconds. Reading it costs more than the rewrite: once a packet.
     fn now_ns(&self) -> u64;
     /// Notes how long the program took for a sampled packet.
@@ -111,6 +114,8 @@ pub trait Headers: Wire + Copy {
     fn total_length(&self) -> usize;
     /// Whether the packet comes from a flow's source.
     fn comes_from(&self, flow: &Flow) -> bool;
+    /// Where it comes from, as one whose packets the flow with these statistics refuses.
+    fn refused(&self, stats: u32) -> RefusedSource;
     /// DSCP and ECN.
     fn class(&self) -> u8;
     /// Time to live, or hop limit.
@@ -200,6 +205,7 @@ fn carry<const IP: usize, H: Headers, E: Environment>(env: &mut E) -> Result<Way
     }
     if !headers.comes_from(flow) {
         env.change_stats(flow.stats, FromStranger);
+        env.refuse(&headers.refused(flow.stats));
         return Err(Reason::WrongSource);
     }
     if flow.state == FlowState::Blocked as u8 {
@@ -226,8 +232,9 @@ fn carry<const IP: usize, H: Headers, E: Environment>(env: &mut E) -> Result<Way
     let payload = IP + H::IP_LENGTH + UDP_LENGTH;
     let payload_length = udp_length - UDP_LENGTH;
     let content = recognise(env, flow.kind, payload, payload_length)?;
+    let leaving = if matches!(content, Payload::Rtcp) { way_of_rtcp(env, flow)? } else { flow };
 
-    let hop = env.next_hop(flow.next_hop).ok_or(Reason::NextHopUnknown)?;
+    let hop = env.next_hop(leaving.next_hop).ok_or(Reason::NextHopUnknown)?;
     let (destination, source) = (hop.destination, hop.source);
     if destination.tail() == 0 {
         return Err(Reason::NextHopUnknown);
@@ -249,11 +256,29 @@ fn carry<const IP: usize, H: Headers, E: Environment>(env: &mut E) -> Result<Way
         env.copy_rtcp(payload, payload_length.min(RTCP_COPY), flow.stats, now_ns);
     }
 
-    env.leave::<IP, H>(flow, hop, Links { destination, source })?;
+    env.leave::<IP, H>(leaving, hop, Links { destination, source })?;
     if is_sampled(now_ns) {
         env.sample(env.now_ns().wrapping_sub(now_ns));
     }
     Ok(Way { interface: hop.interface, device: hop.device, index: hop.index })
+}
+
+/// The record by which the RTCP of a flow leaves: the flow itself, unless the sender multiplexes it with RTP.
+///
+/// Both records leave to the same network, and so as the same family.
+#[inline(always)]
+fn way_of_rtcp<E: Environment>(env: &E, flow: &'static Flow) -> Result<&'static Flow, Reason> {
+    if flow.flags & Flow::RTCP_APART == 0 {
+        return Ok(flow);
+    }
+    let apart = env.flow(flow.rtcp_slot).ok_or(Reason::StaleSlot)?;
+    if apart.generation != flow.generation {
+        return Err(Reason::StaleSlot);
+    }
+    if apart.state != FlowState::Forwarding as u8 {
+        return Err(Reason::Blocked);
+    }
+    Ok(apart)
 }
 
 /// A change of a flow's statistics. Not a closure, for one cannot be told to be inlined, and a call with all that it
@@ -392,6 +417,13 @@ impl Headers for Ipv4Udp {
     }
 
     #[inline(always)]
+    fn refused(&self, stats: u32) -> RefusedSource {
+        let [a, b, c, d] = self.ip.source;
+        let address = Ipv6Address { high: [0; 8], low: [0, 0, 0xFF, 0xFF, a, b, c, d] };
+        RefusedSource { stats, port: self.udp.source, reserved: [0; 2], address }
+    }
+
+    #[inline(always)]
     fn class(&self) -> u8 {
         self.ip.type_of_service
     }
@@ -474,6 +506,11 @@ impl Headers for Ipv6Udp {
     #[inline(always)]
     fn comes_from(&self, flow: &Flow) -> bool {
         self.ip.source.is(&flow.source_ipv6) && self.udp.source == flow.source_port
+    }
+
+    #[inline(always)]
+    fn refused(&self, stats: u32) -> RefusedSource {
+        RefusedSource { stats, port: self.udp.source, reserved: [0; 2], address: self.ip.source }
     }
 
     #[inline(always)]

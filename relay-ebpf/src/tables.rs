@@ -7,6 +7,7 @@
 //! | flows | slot | [`Flow`] | written only while no port entry leads to it |
 //! | statistics | the flow's `stats` | [`crate::FlowStats`] | by the datapath that carries the flow |
 //! | next hops | the flow's `next_hop` | [`NextHop`] | 64-bit stores |
+//! | refused sources | [`RefusedSource`] | [`RefusedPackets`] | by the kernel, when it refuses; it makes room by itself |
 //!
 //! A flow that is published is never written again: a change writes a fresh slot and turns the port entry
 //! to it with one store, so a packet under way meets the old flow or the new one, whole. The old slot
@@ -149,7 +150,7 @@ pub struct Flow {
     pub kind: u8,
     /// DSCP to set, as it stands in the type-of-service byte: ECN bits zero.
     pub type_of_service: u8,
-    /// [`Flow::KEEP_DSCP`] and [`Flow::LEAVES_AS_IPV6`], or zero.
+    /// [`Flow::KEEP_DSCP`], [`Flow::LEAVES_AS_IPV6`] and [`Flow::RTCP_APART`], or zero.
     pub flags: u8,
     /// The source address that packets must have. Unused where the local address is IPv6; so for each.
     pub source_address: [u8; 4],
@@ -177,8 +178,11 @@ pub struct Flow {
     pub ip_delta: Delta,
     /// What the rewrite of addresses and ports does to the UDP checksum.
     pub udp_delta: Delta,
+    /// With [`Flow::RTCP_APART`]: the slot of the record by which RTCP leaves. It has this flow's generation, no port
+    /// leads to it, and it rests together with this one.
+    pub rtcp_slot: u32,
     /// Fills the cache line; zero.
-    pub padding: [u8; 16],
+    pub padding: [u8; 12],
     /// The source address that packets must have, where the local address is IPv6.
     pub source_ipv6: Ipv6Address,
     /// The source address that packets leave with, if they leave as IPv6.
@@ -197,6 +201,10 @@ impl Flow {
 
     /// Flag: packets leave as IPv6; as IPv4 otherwise.
     pub const LEAVES_AS_IPV6: u8 = 2;
+
+    /// Flag: the sender multiplexes RTCP with RTP (RFC 5761), and RTCP leaves by a record of its own: with its own
+    /// mark, and from and to ports of its own if the other party does not multiplex.
+    pub const RTCP_APART: u8 = 4;
 
     /// Whether packets leave as IPv6.
     #[inline(always)]
@@ -374,6 +382,38 @@ impl Latency {
         }
         bucket
     }
+}
+
+/// Refused sources that the kernel remembers, over all flows; the one that was heard longest ago gives way. No call
+/// depends on it.
+pub const MAX_REFUSED_SOURCES: u32 = 4096;
+
+/// A source whose packets a flow refused: the key of the kernel's table of such sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct RefusedSource {
+    /// Index of the flow's statistics.
+    pub stats: u32,
+    /// Port.
+    pub port: [u8; 2],
+    /// Zero.
+    pub reserved: [u8; 2],
+    /// Address; an IPv4 one as IPv6 maps it (RFC 4291 section 2.5.5.2).
+    pub address: Ipv6Address,
+}
+
+const _: () = assert!(size_of::<RefusedSource>() == 24);
+
+/// What came from a refused source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct RefusedPackets {
+    /// How many.
+    pub packets: u64,
+    /// When the first came, on the kernel's monotonic clock, in nanoseconds.
+    pub first_ns: u64,
+    /// When the last came.
+    pub last_ns: u64,
 }
 
 /// Bytes of an RTCP packet that are copied to userspace: a sender report with five blocks.

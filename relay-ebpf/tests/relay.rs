@@ -12,7 +12,7 @@ use relay_ebpf::{
     headers::{Ipv4Udp, Ipv6Address},
     leave::{Frame, Links, as_frame},
     relay::{Change, Environment, Headers, Way, Wire, relay},
-    tables::port_index,
+    tables::{RefusedSource, port_index},
 };
 use rows::*;
 
@@ -23,7 +23,10 @@ struct Bench {
     frame: Vec<u8>,
     local: LocalAddresses,
     flow: &'static Flow,
+    /// The record by which multiplexed RTCP leaves, in slot 1.
+    apart: Option<&'static Flow>,
     next_hop: &'static NextHop,
+    refused: RefCell<Vec<RefusedSource>>,
     stats: RefCell<FlowStats>,
     clock: Cell<u64>,
     rtcp: RefCell<Vec<Vec<u8>>>,
@@ -41,7 +44,9 @@ impl Bench {
             local,
             // As the kernel's tables do, they outlive the packet.
             flow: Box::leak(Box::new(flow)),
+            apart: None,
             next_hop: Box::leak(Box::new(next_hop)),
+            refused: RefCell::default(),
             stats: RefCell::default(),
             clock: Cell::new(1_000_000),
             rtcp: RefCell::default(),
@@ -78,13 +83,20 @@ impl Environment for Bench {
         Some(if ours.contains(&index) { PortEntry { slot: 0, generation: 1 } } else { PortEntry::default() })
     }
     fn flow(&self, slot: u32) -> Option<&'static Flow> {
-        (slot == 0).then_some(self.flow)
+        match slot {
+            0 => Some(self.flow),
+            1 => self.apart,
+            _ => None,
+        }
     }
     fn next_hop(&self, index: u32) -> Option<&'static NextHop> {
         (index == 0).then_some(self.next_hop)
     }
     fn change_stats(&self, _index: u32, change: impl Change) {
         change.apply(&mut self.stats.borrow_mut());
+    }
+    fn refuse(&self, source: &RefusedSource) {
+        self.refused.borrow_mut().push(*source);
     }
     fn now_ns(&self) -> u64 {
         self.clock.replace(self.clock.get() + 20_000_000)
@@ -121,7 +133,12 @@ fn the_rows_builder_agrees_with_etherparse_s_own() {
 #[test]
 fn each_row_has_its_verdict_and_its_bytes() {
     for row in rows() {
-        let mut bench = Bench::new(row.frame.clone(), row.flow, row.next_hop);
+        let mut flow = row.flow;
+        if row.apart.is_some() {
+            (flow.rtcp_slot, flow.flags) = (1, flow.flags | Flow::RTCP_APART);
+        }
+        let mut bench = Bench::new(row.frame.clone(), flow, row.next_hop);
+        bench.apart = row.apart.map(|apart| &*Box::leak(Box::new(apart)));
         let way = relay(&mut bench);
         let (counted, expected) = match row.verdict {
             Verdict::Forwarded(bytes) => {
@@ -146,6 +163,9 @@ fn a_stranger_s_packet_changes_nothing_but_the_count_of_such_packets() {
     let mut expected = FlowStats::ZERO;
     expected.wrong_source = 1;
     assert_eq!(bench.stats.into_inner(), expected);
+    let address = Ipv6Address::new([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 10, 61, 0, 11]);
+    let port = (PHONE_PORT + 1).to_be_bytes();
+    assert_eq!(bench.refused.into_inner(), [RefusedSource { stats: 0, port, reserved: [0; 2], address }]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use branchline::datapath::kernel::{
     bed::TestBed,
     programs::{KernelLog, Options, Programs, RELAY, TC, TC_BEHIND},
 };
-use relay_ebpf::{Fate, FlowStats, Reason};
+use relay_ebpf::{Fate, Flow, FlowStats, Reason};
 use rows::*;
 
 /// `linux/bpf.h`, `enum xdp_action`.
@@ -44,16 +44,26 @@ fn count(bed: &TestBed, reason: Reason) -> u64 {
     bed.reasons().unwrap().iter().find(|(other, _)| *other == reason).unwrap().1
 }
 
+/// Puts a row's flow into the tables.
+fn set_up(bed: &mut TestBed, row: &Row) {
+    bed.clear_stats(row.flow.stats);
+    bed.set_next_hop(row.flow.next_hop, row.next_hop);
+    match row.verdict {
+        Verdict::Refused(Reason::StaleSlot) if row.apart.is_none() => {
+            bed.set_stale_flow(local(&row.frame), row.flow).unwrap()
+        }
+        _ => match row.apart {
+            Some(apart) => bed.set_flow_with_rtcp(local(&row.frame), row.flow, apart).unwrap(),
+            None => bed.set_flow(local(&row.frame), row.flow).unwrap(),
+        },
+    }
+}
+
 #[test]
 fn each_row_has_its_verdict_and_its_bytes_in_the_kernel() {
     let mut bed = bed();
     for row in rows() {
-        bed.clear_stats(row.flow.stats);
-        bed.set_next_hop(row.flow.next_hop, row.next_hop);
-        match row.verdict {
-            Verdict::Refused(Reason::StaleSlot) => bed.set_stale_flow(local(&row.frame), row.flow).unwrap(),
-            _ => bed.set_flow(local(&row.frame), row.flow).unwrap(),
-        }
+        set_up(&mut bed, &row);
         let before = bed.reasons().unwrap();
         let run = bed.run(RELAY, &row.frame, 1).unwrap();
         let (action, frame, packets, reason) = match row.verdict {
@@ -94,12 +104,7 @@ fn each_untagged_row_has_its_verdict_and_its_bytes_at_tc() {
     let mut bed = bed();
     let mut forwarded = 0;
     for row in untagged() {
-        bed.clear_stats(row.flow.stats);
-        bed.set_next_hop(row.flow.next_hop, row.next_hop);
-        match row.verdict {
-            Verdict::Refused(Reason::StaleSlot) => bed.set_stale_flow(local(&row.frame), row.flow).unwrap(),
-            _ => bed.set_flow(local(&row.frame), row.flow).unwrap(),
-        }
+        set_up(&mut bed, &row);
         let before = bed.reasons().unwrap();
         let run = bed.run(TC, &row.frame, 1).unwrap();
         let (action, frame, packets, reason) = match row.verdict {
@@ -172,6 +177,22 @@ fn a_stranger_s_packets_are_counted_on_the_flow_and_under_their_reason() {
     expected.wrong_source = 5;
     assert_eq!(bed.stats(0), expected);
     assert_eq!(count(&bed, Reason::WrongSource), 5);
+    let ipv6 = sent().with(|s| s.ipv6 = Some(ipv6())).with(|s| s.udp.source_port += 1).frame();
+    bed.set_flow(local(&ipv6), Flow { stats: 7, ..Families::V6ToV6.flow() }).unwrap();
+    assert_eq!(bed.run(RELAY, &ipv6, 3).unwrap().action, XDP_DROP);
+    let refused = bed.take_refused().unwrap().all();
+    let mut refused: Vec<(u32, String, u64)> = refused
+        .iter()
+        .flat_map(|(stats, sources)| {
+            sources.iter().map(|source| (*stats, source.source.to_string(), source.packets))
+        })
+        .collect();
+    refused.sort();
+    assert_eq!(
+        refused,
+        [(0, "10.61.0.12:4000".to_owned(), 5), (7, "[fd61::11]:4001".to_owned(), 3)],
+        "by the flow's place in the statistics"
+    );
 }
 
 #[test]
@@ -181,7 +202,7 @@ fn one_packet_in_256_is_timed_whatever_its_flow() {
     bed.set_next_hop(0, next_hop());
     // A flow that maps back onto itself, so that the same packet can be repeated; the step in front of the
     // relay gives back the TTL.
-    let mirror = relay_ebpf::Flow {
+    let mirror = Flow {
         out_source_address: PHONE,
         out_source_port: PHONE_PORT.to_be_bytes(),
         out_destination_address: INSIDE,

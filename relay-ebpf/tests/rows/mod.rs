@@ -47,6 +47,8 @@ pub struct Row {
     pub frame: Vec<u8>,
     /// The flow behind the inside port.
     pub flow: Flow,
+    /// The record by which multiplexed RTCP leaves, if the sender multiplexes it.
+    pub apart: Option<Flow>,
     pub next_hop: NextHop,
     pub verdict: Verdict,
 }
@@ -186,6 +188,17 @@ impl Sent {
 
     /// The frame as a flow between families sends it on.
     pub fn forwarded_as(&self, families: Families, tag: Option<SingleVlanHeader>) -> Vec<u8> {
+        self.forwarded_to(families, tag, 46, [OUTSIDE_PORT, SERVER_PORT])
+    }
+
+    /// The same with this DSCP, from and to these ports.
+    pub fn forwarded_to(
+        &self,
+        families: Families,
+        tag: Option<SingleVlanHeader>,
+        dscp: u8,
+        ports: [u16; 2],
+    ) -> Vec<u8> {
         let mut out = self.clone();
         out.vlan = tag;
         out.ip = match &self.ipv6 {
@@ -199,17 +212,16 @@ impl Sent {
         out.ip.source = OUTSIDE;
         out.ip.destination = SERVER;
         out.ip.time_to_live -= 1;
-        out.ip.dscp = 46.try_into().unwrap();
+        out.ip.dscp = dscp.try_into().unwrap();
         out.ipv6 = families.leaves_as_ipv6().then(|| Ipv6Header {
-            traffic_class: EF | out.ip.ecn.value(),
+            traffic_class: dscp << 2 | out.ip.ecn.value(),
             flow_label: self.ipv6.as_ref().map(|ip| ip.flow_label).unwrap_or_default(),
             hop_limit: out.ip.time_to_live,
             source: OUTSIDE_IPV6,
             destination: SERVER_IPV6,
             ..ipv6()
         });
-        out.udp.source_port = OUTSIDE_PORT;
-        out.udp.destination_port = SERVER_PORT;
+        [out.udp.source_port, out.udp.destination_port] = ports;
         out.build(OUR_MAC, SERVER_MAC)
     }
 
@@ -257,7 +269,81 @@ pub fn tag(id: u16) -> SingleVlanHeader {
 
 /// Every row.
 pub fn rows() -> Vec<Row> {
-    [ipv4_rows(), family_rows(), tag_rows()].into_iter().flatten().collect()
+    [ipv4_rows(), family_rows(), tag_rows(), rtcp_rows()].into_iter().flatten().collect()
+}
+
+/// Where RTCP leaves from and goes to where the server does not multiplex.
+pub const OUTSIDE_RTCP_PORT: u16 = 16_401;
+pub const SERVER_RTCP_PORT: u16 = 30_009;
+
+/// Packets of a sender that multiplexes RTCP with RTP: RTCP leaves by a record of its own.
+fn rtcp_rows() -> Vec<Row> {
+    let rtcp = vec![0x80, 201, 0, 1, 1, 2, 3, 4];
+    let report = |families: Families| families.sent().with(|s| s.payload = rtcp.clone());
+    // CS3 instead of EF, and other ports.
+    let leaves = |families: Families, ports: [u16; 2]| {
+        let flow = Flow {
+            type_of_service: 24 << 2,
+            out_source_port: ports[0].to_be_bytes(),
+            out_destination_port: ports[1].to_be_bytes(),
+            ..families.flow()
+        };
+        if families.comes_as_ipv6() {
+            flow.with_deltas_ipv6(Ipv6Address::new(INSIDE_IPV6), INSIDE_PORT.to_be_bytes())
+        } else {
+            flow.with_deltas(INSIDE, INSIDE_PORT.to_be_bytes())
+        }
+    };
+    let split = [OUTSIDE_RTCP_PORT, SERVER_RTCP_PORT];
+    let row = |description, families: Families, ports: [u16; 2]| Row {
+        description,
+        frame: report(families).frame(),
+        flow: families.flow(),
+        apart: Some(leaves(families, ports)),
+        next_hop: next_hop(),
+        verdict: Verdict::Forwarded(report(families).forwarded_to(families, None, 24, ports)),
+    };
+    let v4 = Families::V4ToV4;
+    let refused = |description, apart: Flow, reason| Row {
+        apart: Some(apart),
+        verdict: Verdict::Refused(reason),
+        ..row(description, v4, split)
+    };
+    vec![
+        row("RTCP, multiplexed on both sides, has its own mark", v4, [OUTSIDE_PORT, SERVER_PORT]),
+        row("RTCP, multiplexed by the sender alone, leaves by the RTCP port", v4, split),
+        row("IPv6, multiplexed RTCP leaves by the RTCP port", Families::V6ToV6, split),
+        row("IPv4 to IPv6, multiplexed RTCP leaves by the RTCP port", Families::V4ToV6, split),
+        row("IPv6 to IPv4, multiplexed RTCP leaves by the RTCP port", Families::V6ToV4, split),
+        Row {
+            description: "RTP of a sender that multiplexes leaves by the RTP port",
+            frame: sent().frame(),
+            verdict: Verdict::Forwarded(sent().forwarded()),
+            ..row("", v4, split)
+        },
+        Row {
+            description: "RTP with payload type 63, the last before RTCP's, with marker",
+            frame: sent().with(|s| s.payload[1] = 0x80 | 63).frame(),
+            verdict: Verdict::Forwarded(sent().with(|s| s.payload[1] = 0x80 | 63).forwarded()),
+            ..row("", v4, split)
+        },
+        Row {
+            description: "RTP with payload type 96, the first after RTCP's, with marker",
+            frame: sent().with(|s| s.payload[1] = 0x80 | 96).frame(),
+            verdict: Verdict::Forwarded(sent().with(|s| s.payload[1] = 0x80 | 96).forwarded()),
+            ..row("", v4, split)
+        },
+        refused(
+            "RTCP where the other party wants none",
+            Flow { state: FlowState::Blocked as u8, ..leaves(v4, split) },
+            Reason::Blocked,
+        ),
+        refused(
+            "RTCP whose record was given to another flow",
+            Flow { generation: 2, ..leaves(v4, split) },
+            Reason::StaleSlot,
+        ),
+    ]
 }
 
 /// Packets from and to IPv6.
@@ -266,6 +352,7 @@ fn family_rows() -> Vec<Row> {
         description,
         frame: sent.frame(),
         flow: families.flow(),
+        apart: None,
         next_hop: next_hop(),
         verdict: Verdict::Forwarded(sent.forwarded_as(families, None)),
     };
@@ -273,6 +360,7 @@ fn family_rows() -> Vec<Row> {
         description,
         frame,
         flow: families.flow(),
+        apart: None,
         next_hop: next_hop(),
         verdict: Verdict::Refused(reason),
     };
@@ -354,6 +442,7 @@ fn tag_rows() -> Vec<Row> {
             description,
             frame: sent.frame(),
             flow: families.flow(),
+            apart: None,
             next_hop: NextHop {
                 tag: control,
                 flags: u8::from(leaves.is_some()) * NextHop::TAGGED,
@@ -385,6 +474,7 @@ fn ipv4_rows() -> Vec<Row> {
         description,
         frame: sent.frame(),
         flow: flow(),
+        apart: None,
         next_hop: next_hop(),
         verdict: Verdict::Forwarded(sent.forwarded()),
     };
@@ -392,6 +482,7 @@ fn ipv4_rows() -> Vec<Row> {
         description,
         frame,
         flow: flow(),
+        apart: None,
         next_hop: next_hop(),
         verdict: Verdict::Refused(reason),
     };
@@ -399,6 +490,7 @@ fn ipv4_rows() -> Vec<Row> {
         description,
         frame,
         flow: Flow { state: state as u8, ..flow() },
+        apart: None,
         next_hop: next_hop(),
         verdict: Verdict::Refused(reason),
     };

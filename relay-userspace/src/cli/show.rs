@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use crate::{
     capture::CaptureView,
     control::{
-        CallView, CertificateView, EntryView, FlowView, PhoneView, ReloadedView, ServerView, SetupLinkView,
-        StatusView,
+        CallView, CertificateView, EntryView, FlowView, PhoneView, RefusalView, ReloadedView, ServerView,
+        SetupLinkView, StatusView,
     },
     log::{LogView, escaped},
     provisioning::syslog::SyslogView,
@@ -258,7 +258,31 @@ pub(super) fn calls(calls: &[CallView]) -> String {
             ]
         })
         .collect();
-    table(&["age", "from", "to", "networks", "state", "talked", "call-id"], &rows)
+    let mut text = table(&["age", "from", "to", "networks", "state", "talked", "call-id"], &rows);
+    for call in calls.iter().filter(|call| !call.refusals.is_empty()) {
+        let _ = writeln!(text, "\nsources refused in call {}", call.call_id);
+        text.push_str(&refusals(&call.refusals));
+    }
+    text
+}
+
+/// The sources that were refused.
+fn refusals(refusals: &[RefusalView]) -> String {
+    let rows: Vec<Vec<String>> = refusals
+        .iter()
+        .map(|refusal| {
+            vec![
+                refusal.source.clone(),
+                refusal.network.clone(),
+                refusal.local.clone(),
+                refusal.packets.to_string(),
+                time_of_day(refusal.first_unix_ms),
+                time_of_day(refusal.last_unix_ms),
+                refusal.by.clone(),
+            ]
+        })
+        .collect();
+    table(&["source", "network", "at", "packets", "first (UTC)", "last (UTC)", "by"], &rows)
 }
 
 /// The flows.
@@ -294,6 +318,15 @@ pub(super) fn flows(flows: &[FlowView]) -> String {
         }
         let _ = writeln!(grouped, "{line}");
     }
+    let all: Vec<RefusalView> = flows.iter().flat_map(|flow| flow.refusals.iter().cloned()).collect();
+    if !all.is_empty() {
+        let _ = writeln!(grouped, "\nrefused sources");
+        grouped.push_str(&refusals(&all));
+    }
+    let further: u64 = flows.iter().map(|flow| flow.refused_further).sum();
+    if further > 0 {
+        let _ = writeln!(grouped, "and {further} packets from further sources");
+    }
     grouped
 }
 
@@ -303,11 +336,14 @@ fn flow_row(flow: &FlowView) -> Vec<String> {
         _ => "-".to_owned(),
     };
     let mut notes: Vec<String> = flow.reason.iter().cloned().collect();
+    if let Some(destination) = &flow.rtcp_destination {
+        notes.push(format!("RTCP to {destination}"));
+    }
     if flow.wrong_source > 0 {
         notes.push(format!("{} from elsewhere dropped", flow.wrong_source));
     }
     if flow.refused > 0 {
-        notes.push(format!("{} refused: {}", flow.refused, flow.refused_sources.join(", ")));
+        notes.push(format!("{} refused while learning", flow.refused));
     }
     vec![
         flow.datapath.clone(),

@@ -380,6 +380,28 @@ pub struct CallView {
     pub from_agent: Option<String>,
     /// The called party's phone.
     pub to_agent: Option<String>,
+    /// Once its flows are gone: the sources whose packets they refused. Those of a call that stands are its flows'.
+    #[serde(default)]
+    pub refusals: Vec<RefusalView>,
+}
+
+/// A source whose packets a flow refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusalView {
+    /// Address and port.
+    pub source: String,
+    /// The network that its packets came from.
+    pub network: String,
+    /// Where they arrived.
+    pub local: String,
+    /// How many came.
+    pub packets: u64,
+    /// When the first came, in milliseconds since 1970.
+    pub first_unix_ms: u64,
+    /// When the last came.
+    pub last_unix_ms: u64,
+    /// Who refused them: `kernel` or `userspace`.
+    pub by: String,
 }
 
 /// A flow.
@@ -435,6 +457,15 @@ pub struct FlowView {
     pub wrong_source: u32,
     /// Packets that were refused while the flow learned.
     pub refused: u64,
-    /// Where the first of these came from.
+    /// Where the first of all these came from.
     pub refused_sources: Vec<String>,
+    /// The same in full.
+    #[serde(default)]
+    pub refusals: Vec<RefusalView>,
+    /// Refused packets from sources beyond those.
+    #[serde(default)]
+    pub refused_further: u64,
+    /// Where RTCP goes that comes multiplexed with RTP; none if it has a flow of its own.
+    #[serde(default)]
+    pub rtcp_destination: Option<String>,
 }

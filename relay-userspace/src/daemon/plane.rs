@@ -1,7 +1,7 @@
 //! The media plane: media sessions decide, the datapath's engine does.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -10,8 +10,9 @@ use std::{
 use tracing::{debug, warn};
 
 use crate::{
-    datapath::{Engine, RtcpPacket},
+    datapath::{Engine, FlowReport, RefusedSource, RtcpPacket},
     media::{Answer, FlowChange, MediaError, MediaRelay, Negotiated, Offer, RoundTrips, Sessions},
+    net::NetworkId,
 };
 
 /// Media sessions and the engine that carries their flows.
@@ -21,11 +22,58 @@ pub(super) struct MediaPlane {
     round_trips: RoundTrips,
     /// The last round-trip time between the appliance and the sender of a flow's RTCP.
     last_times: HashMap<SocketAddr, Duration>,
+    /// Whose call each flow belongs to.
+    owners: HashMap<SocketAddr, Arc<[u8]>>,
+    /// Who was refused in the calls that had such sources, the newest last.
+    refusals: VecDeque<(Arc<[u8]>, Vec<Refusal>)>,
 }
+
+/// A source that a flow refused, as it is kept when the flow is gone.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    pub(super) network: NetworkId,
+    pub(super) local: SocketAddr,
+    pub(super) refused: RefusedSource,
+}
+
+/// Calls whose refused sources are kept: as many as ended calls are.
+const CALLS_WITH_REFUSALS: usize = 1000;
+/// Refused sources that are kept of a call: those of all flows of one with audio.
+const REFUSALS_PER_CALL: usize = 32;
 
 impl MediaPlane {
     pub(super) fn new(sessions: Sessions, engine: Arc<Engine>) -> Self {
-        Self { sessions, engine, round_trips: RoundTrips::default(), last_times: HashMap::new() }
+        Self {
+            sessions,
+            engine,
+            round_trips: RoundTrips::default(),
+            last_times: HashMap::new(),
+            owners: HashMap::new(),
+            refusals: VecDeque::new(),
+        }
+    }
+
+    /// The sources that the flows of a call refused which are gone.
+    pub(super) fn refusals(&self, call: &[u8]) -> &[Refusal] {
+        self.refusals.iter().rev().find(|(known, _)| **known == *call).map_or(&[], |(_, list)| list)
+    }
+
+    /// Keeps what a flow refused that has ended.
+    fn keep_refusals(&mut self, flow: &FlowReport) {
+        let Some(call) = self.owners.remove(&flow.spec.local) else { return };
+        if flow.refused.is_empty() {
+            return;
+        }
+        if !self.refusals.iter().any(|(known, _)| *known == call) {
+            if self.refusals.len() >= CALLS_WITH_REFUSALS {
+                self.refusals.pop_front();
+            }
+            self.refusals.push_back((Arc::clone(&call), Vec::new()));
+        }
+        let Some((_, list)) = self.refusals.iter_mut().find(|(known, _)| *known == call) else { return };
+        let more = flow.refused.iter().take(REFUSALS_PER_CALL.saturating_sub(list.len()));
+        let (network, local) = (flow.spec.from, flow.spec.local);
+        list.extend(more.map(|refused| Refusal { network, local, refused: refused.clone() }));
     }
 
     /// Takes a copy of an RTCP packet, and gives the round-trip times that it tells.
@@ -46,9 +94,11 @@ impl MediaPlane {
     pub(super) fn silent(&self, now: Instant, monotonic_ns: u64) -> Vec<Vec<u8>> {
         let timeout = self.sessions.timeout().as_nanos() as u64;
         let silent = |local: &SocketAddr| {
-            self.engine
-                .report(*local)
-                .is_none_or(|report| monotonic_ns.saturating_sub(report.stats.last_seen_ns) >= timeout)
+            self.engine.report(*local).is_none_or(|report| {
+                let forks = report.forks.iter().map(|fork| fork.stats.last_seen_ns);
+                let last = forks.fold(report.stats.last_seen_ns, u64::max);
+                monotonic_ns.saturating_sub(last) >= timeout
+            })
         };
         self.sessions
             .quiet(now)
@@ -69,16 +119,18 @@ impl MediaPlane {
     pub(super) fn reap(&mut self, now: Instant) {
         let changes = self.sessions.reap(now);
         // Removing cannot fail.
-        let _ = self.carry(now, changes);
+        let _ = self.carry(now, &[], changes);
     }
 
-    /// Carries changes to the engine; all of them, even if one fails, whose error is returned.
-    fn carry(&mut self, now: Instant, changes: Vec<FlowChange>) -> Result<(), MediaError> {
+    /// Carries changes of a call's flows to the engine; all of them, even if one fails, whose error is returned.
+    fn carry(&mut self, now: Instant, call: &[u8], changes: Vec<FlowChange>) -> Result<(), MediaError> {
         let mut result = Ok(());
+        let call: Arc<[u8]> = call.into();
         for change in changes {
             match change {
                 FlowChange::Install(spec) => {
                     let local = spec.local;
+                    self.owners.insert(local, Arc::clone(&call));
                     if let Err(error) = self.engine.install(now, spec) {
                         warn!(%error, %local, "a flow could not be installed");
                         result = Err(MediaError::Datapath(error.to_string()));
@@ -87,9 +139,11 @@ impl MediaPlane {
                 FlowChange::Remove(local) => {
                     self.round_trips.forget(local);
                     self.last_times.remove(&local);
-                    if let Some(flow) = self.engine.remove(now, local)
-                        && flow.stats.packets() > 0
-                    {
+                    let Some(flow) = self.engine.remove(now, local) else {
+                        self.owners.remove(&local);
+                        continue;
+                    };
+                    if flow.stats.packets() > 0 {
                         debug!(
                             %local,
                             kernel_packets = flow.stats.kernel_packets,
@@ -98,6 +152,7 @@ impl MediaPlane {
                             "flow ended"
                         );
                     }
+                    self.keep_refusals(&flow);
                 }
             }
         }
@@ -111,7 +166,7 @@ impl MediaPlane {
         known: bool,
         negotiated: Negotiated,
     ) -> Result<Vec<u8>, MediaError> {
-        let result = self.carry(now, negotiated.changes);
+        let result = self.carry(now, call, negotiated.changes);
         if let Err(error) = result {
             // A call that never had media does not keep half of it.
             if !known {
@@ -133,6 +188,12 @@ impl MediaRelay for MediaPlane {
     fn answer(&mut self, now: Instant, answer: &Answer<'_>) -> Result<Vec<u8>, MediaError> {
         let negotiated = self.sessions.answer(now, answer)?;
         self.finish(now, answer.call, true, negotiated)
+    }
+
+    fn release(&mut self, now: Instant, call: &[u8], tag: &[u8]) {
+        let changes = self.sessions.release(now, call, tag);
+        // What is left was there before: `carry` has told of what could not be changed.
+        let _ = self.carry(now, call, changes);
     }
 
     fn delete(&mut self, now: Instant, call: &[u8]) {

@@ -23,9 +23,9 @@ use crate::{
     config::{Config, ConfigError, LogWord},
     control::{
         Answers, CallView, CapturePartView, CaptureStartedView, EntryView, FlowView, NetworkView, PhoneView,
-        RegistrationView, ReloadedView, Request, Response, ServerView, StatusView,
+        RefusalView, RegistrationView, ReloadedView, Request, Response, ServerView, StatusView,
     },
-    datapath::{Carrier, FlowReport},
+    datapath::{Carrier, FlowReport, RefusedSource},
     log::{LogView, Topic, escaped},
     metrics::raise,
     net::NetworkId,
@@ -144,7 +144,12 @@ impl Views {
         let state = self.core.state();
         let mut calls: Vec<CallView> = state.proxy.calls().map(|call| self.call(now, call)).collect();
         if ended {
-            calls.extend(state.proxy.ended_calls().map(|call| self.call(now, call)));
+            calls.extend(state.proxy.ended_calls().map(|call| {
+                let kept = state.plane.refusals(&call.media_key).iter();
+                let refusals =
+                    kept.map(|kept| self.refusal(kept.network, kept.local, &kept.refused)).collect();
+                CallView { refusals, ..self.call(now, call) }
+            }));
         }
         drop(state);
         calls.sort_by(|a, b| b.age_seconds.total_cmp(&a.age_seconds));
@@ -165,6 +170,19 @@ impl Views {
             outcome: call.outcome.map(|outcome| outcome.as_label().to_owned()),
             from_agent: call.from_agent.clone(),
             to_agent: call.to_agent.clone(),
+            refusals: Vec::new(),
+        }
+    }
+
+    fn refusal(&self, network: NetworkId, local: SocketAddr, refused: &RefusedSource) -> RefusalView {
+        RefusalView {
+            source: refused.source.to_string(),
+            network: self.network(network),
+            local: local.to_string(),
+            packets: refused.packets,
+            first_unix_ms: refused.first_unix_ms,
+            last_unix_ms: refused.last_unix_ms,
+            by: refused.by.label().to_owned(),
         }
     }
 
@@ -248,6 +266,10 @@ impl Views {
         reports.sort_by_key(|flow| (owners.get(&flow.spec.local).cloned(), flow.spec.from, flow.spec.local));
         reports
             .into_iter()
+            .flat_map(|mut flow| {
+                let forks = std::mem::take(&mut flow.forks);
+                std::iter::once(flow).chain(forks)
+            })
             .map(|flow| {
                 let owner = owners.get(&flow.spec.local).cloned();
                 self.flow(owner, &flow)
@@ -303,6 +325,13 @@ impl Views {
                 .iter()
                 .map(|refused| format!("{} ({} packets)", refused.source, refused.packets))
                 .collect(),
+            refusals: flow
+                .refused
+                .iter()
+                .map(|refused| self.refusal(flow.spec.from, flow.spec.local, refused))
+                .collect(),
+            refused_further: flow.refused_further(),
+            rtcp_destination: flow.rtcp_destination.map(|address| address.to_string()),
         }
     }
 }

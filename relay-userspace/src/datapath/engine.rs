@@ -168,6 +168,7 @@ impl Engine {
         let (stats, tables) = programs.tables()?;
         let mut flows = Flows::new(stats, Some(tables), settings.force_userspace.clone());
         flows.set_priority(settings.priority);
+        flows.tell_refused(programs.take_refused()?);
         let shared = shared(flows, rtcp);
 
         // Load, fill, steer, and only then attach: no packet meets a half-made datapath.
@@ -271,8 +272,7 @@ impl Engine {
     /// All flows as they stand.
     #[must_use]
     pub fn reports(&self) -> Vec<FlowReport> {
-        let flows = self.flows();
-        flows.locals().filter_map(|local| flows.report(local)).collect()
+        self.flows().reports()
     }
 
     /// How many flows there are, and how many there can be.

@@ -32,6 +32,63 @@ pub struct FlowSpec {
     /// How often signalling has turned this direction on or off. A change opens learning again: after a hold, an
     /// address translator may have given the sender another address.
     pub turns: u32,
+    /// Where RTCP goes that the sender multiplexes with RTP (RFC 5761); none if it does not, when RTCP has a flow of
+    /// its own.
+    pub rtcp: Option<RtcpWay>,
+    /// The other branches of a forked call, whose parties send to this port too.
+    pub forks: Vec<Fork>,
+}
+
+/// Where RTCP leaves that arrives on the port of RTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RtcpWay {
+    /// Where it leaves from: the local address of the flow by which the other party's RTCP comes.
+    pub out_source: SocketAddr,
+    /// Where it goes; none if the other party wants none.
+    pub destination: Option<SocketAddr>,
+    /// The code point that it leaves with; none to leave it as it came.
+    pub dscp: Option<Dscp>,
+}
+
+/// One more party that sends to a flow's port. One offer announces one port, and each branch of a forked call answers
+/// it (RFC 3261 section 13.2.2.4), so its packets are told from the others' by their source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fork {
+    /// As in [`FlowSpec`]; so are the others.
+    pub signalled: Option<SocketAddr>,
+    /// Of this branch alone.
+    pub out_source: SocketAddr,
+    /// Where its packets go.
+    pub destination: Option<SocketAddr>,
+    /// Clock of the RTP timestamps in hertz.
+    pub clock_rate: u32,
+    /// How often signalling has turned it on or off.
+    pub turns: u32,
+    /// Where RTCP goes that it multiplexes.
+    pub rtcp: Option<RtcpWay>,
+}
+
+impl FlowSpec {
+    /// What is the sender's own in this, as if it were a fork.
+    #[must_use]
+    pub fn party(&self) -> Fork {
+        Fork {
+            signalled: self.signalled,
+            out_source: self.out_source,
+            destination: self.destination,
+            clock_rate: self.clock_rate,
+            turns: self.turns,
+            rtcp: self.rtcp,
+        }
+    }
+
+    /// The same flow with another sender, and no further ones.
+    #[must_use]
+    pub fn with_party(&self, party: Fork) -> Self {
+        let Fork { signalled, out_source, destination, clock_rate, turns, rtcp } = party;
+        let forks = Vec::new();
+        Self { signalled, out_source, destination, clock_rate, turns, rtcp, forks, ..self.clone() }
+    }
 }
 
 /// Why a flow is carried in userspace although it has learned its source.
@@ -54,6 +111,8 @@ pub enum UserspaceReason {
     /// No program meets its packets: none is attached to the interface that they come by, or none that can send by the
     /// one that they leave by.
     NotAttached,
+    /// Several branches of a forked call send to its port, and are told apart in userspace until one is left.
+    Forked,
 }
 
 impl UserspaceReason {
@@ -74,6 +133,7 @@ impl UserspaceReason {
             Self::NotAttached => {
                 "no program on the interface that its packets come by can forward them (see `branchline status`)"
             }
+            Self::Forked => "several branches of a forked call send to this port, until one of them is left",
         }
     }
 }
@@ -126,7 +186,28 @@ impl Carrier {
     }
 }
 
-/// A source that was refused while a flow learned.
+/// Who refused a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refuser {
+    /// The kernel program, where the flow's source was learned.
+    Kernel,
+    /// The userspace relay, before that or instead.
+    Userspace,
+}
+
+impl Refuser {
+    /// The word for it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Userspace => "userspace",
+        }
+    }
+}
+
+/// A source whose packets a flow refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RefusedSource {
     /// Address and port.
@@ -135,6 +216,10 @@ pub struct RefusedSource {
     pub packets: u64,
     /// When the first came, in milliseconds since 1970.
     pub first_unix_ms: u64,
+    /// When the last came.
+    pub last_unix_ms: u64,
+    /// Who refused them.
+    pub by: Refuser,
 }
 
 /// A flow as it stands.
@@ -150,8 +235,21 @@ pub struct FlowReport {
     pub destination: Option<SocketAddr>,
     /// Statistics over both datapaths.
     pub stats: FlowStats,
-    /// The first few sources that were refused while learning.
+    /// The first few sources that were refused.
     pub refused: Vec<RefusedSource>,
-    /// Packets refused while learning, from any source.
+    /// Packets refused while learning, from any source; those that came later are in the statistics.
     pub refused_packets: u64,
+    /// The other branches of a forked call at the same port, each as a flow of its own.
+    pub forks: Vec<FlowReport>,
+    /// Where RTCP goes that comes multiplexed: where the other party's is heard, or is said to come from.
+    pub rtcp_destination: Option<SocketAddr>,
+}
+
+impl FlowReport {
+    /// Refused packets from sources beyond those that are listed.
+    #[must_use]
+    pub fn refused_further(&self) -> u64 {
+        let listed: u64 = self.refused.iter().map(|refused| refused.packets).sum();
+        (self.refused_packets + u64::from(self.stats.wrong_source)).saturating_sub(listed)
+    }
 }

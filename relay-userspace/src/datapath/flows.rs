@@ -9,11 +9,15 @@
 //! What one direction learns, the other uses: packets go to where the other party's packets come from
 //! (symmetric RTP, RFC 4961), unless policy says that only the session description counts.
 //!
+//! The branches of a forked call send to one port. Each has a sender of its own ([`Fork`]), told from the others by its
+//! source, which is userspace's work until one branch is left.
+//!
 //! Legs of a call that a server leads back to the office are *joined* (`joined`) once the sources along the way are
 //! learned: the kernel's record of the flow at which packets arrive has them leave as those of the last leg, and the flows
 //! in between count what the first one counts.
 
 mod joined;
+mod party;
 
 use std::{
     collections::HashMap,
@@ -34,18 +38,20 @@ use thiserror::Error;
 use zerocopy::FromBytes;
 
 use joined::{Joined, Onward};
+use party::Sender;
 
 use super::{
-    flow::{Carrier, FlowReport, FlowSpec, RefusedSource, UserspaceReason},
+    flow::{Carrier, FlowReport, FlowSpec, Fork, RefusedSource, Refuser, RtcpWay, UserspaceReason},
     kernel::{
         keeper::Ingress,
         next_hops::NextHops,
-        tables::{KernelTables, Slots},
+        refused::RefusedSources,
+        tables::{KernelTables, Slot, Slots},
     },
     shared::SharedArray,
     tap::Tap,
 };
-use crate::net::{Latching, NetworkId, Priority};
+use crate::net::{Dscp, Latching, NetworkId, Priority};
 
 /// Refused sources that a flow remembers; more are only counted.
 const REMEMBERED_REFUSALS: usize = 8;
@@ -147,18 +153,25 @@ impl Totals {
 /// A flow's place in the kernel's tables.
 #[derive(Debug, Clone, Copy)]
 struct Published {
-    slot: u32,
+    slot: Slot,
     place: u32,
     hop: Option<IpAddr>,
+    /// The next hop of multiplexed RTCP.
+    rtcp_hop: Option<IpAddr>,
+}
+
+impl Published {
+    fn hops(self) -> impl Iterator<Item = IpAddr> {
+        self.hop.into_iter().chain(self.rtcp_hop)
+    }
 }
 
 struct Entry {
     spec: FlowSpec,
     carrier: UserspaceOr,
-    stats: u32,
-    learned: Option<(SocketAddr, u64)>,
-    /// The source before signalling opened learning again.
-    previous: Option<SocketAddr>,
+    sender: Sender,
+    /// In the order of the specification's forks.
+    forks: Vec<Sender>,
     published: Option<Published>,
     /// The further legs that the kernel takes its packets through.
     through: Vec<SocketAddr>,
@@ -189,6 +202,10 @@ pub(super) struct Flows {
     ended: HashMap<NetworkId, Totals>,
     /// Who is to have copies of a flow's packets.
     taps: HashMap<SocketAddr, Tap>,
+    /// The sources that the kernel refused.
+    kernel_refused: Option<RefusedSources>,
+    /// Flows that take a second record in the kernel's table.
+    apart: usize,
     generation: u32,
     /// How packets for our addresses come in.
     ingresses: HashMap<IpAddr, Ingress>,
@@ -213,6 +230,8 @@ impl Flows {
             force_userspace,
             ended: HashMap::new(),
             taps: HashMap::new(),
+            kernel_refused: None,
+            apart: 0,
             generation: 0,
             ingresses: HashMap::new(),
             priority: Priority::MEDIA,
@@ -224,47 +243,22 @@ impl Flows {
         self.priority = priority;
     }
 
+    /// From now on reports tell the sources that the kernel refused, too.
+    pub(super) fn tell_refused(&mut self, refused: RefusedSources) {
+        self.kernel_refused = Some(refused);
+    }
+
     /// Installs a flow, or changes the one with this local address and port; its statistics go on.
     pub(super) fn install(&mut self, now: Instant, spec: FlowSpec) -> Result<(), InstallError> {
         let local = spec.local;
         if let Some(kernel) = &self.kernel {
             kernel.place(local).ok_or(InstallError::NotLocal { address: local })?;
         }
-        match self.entries.get_mut(&local) {
-            Some(entry) => {
-                // A hold by a zero address names no source, and is no reason to cut off the music that
-                // comes from the one that was learned; the address that ends the hold is learned anew.
-                let moved = spec.signalled.is_some() && entry.spec.signalled != spec.signalled;
-                if moved || entry.spec.latching != spec.latching {
-                    (entry.learned, entry.previous) = (None, None);
-                } else if entry.spec.turns != spec.turns {
-                    // Until the sender is heard again, the other party's packets go where it was last heard.
-                    entry.previous = entry.learned.take().map(|(source, _)| source).or(entry.previous);
-                }
-                entry.spec = spec;
-            }
-            None => {
-                let capacity = self.stats_slots.capacity();
-                let stats = self.stats_slots.take(now).ok_or(InstallError::Full { capacity })?;
-                self.stats.write(stats, FlowStats::ZERO);
-                self.owners.insert(stats, local);
-                self.entries.insert(
-                    local,
-                    Entry {
-                        spec,
-                        carrier: UserspaceOr::Learning,
-                        stats,
-                        learned: None,
-                        previous: None,
-                        published: None,
-                        through: Vec::new(),
-                        joined: None,
-                        refused: Vec::new(),
-                        refused_packets: 0,
-                    },
-                );
-            }
+        // Whose statistics are whose may change with the branches, and no leg is joined with one that has several.
+        if !spec.forks.is_empty() || self.entries.get(&local).is_some_and(|entry| !entry.forks.is_empty()) {
+            self.settle(local);
         }
+        self.take_senders(now, spec)?;
         self.publish_with_pair(now, local);
         Ok(())
     }
@@ -276,21 +270,26 @@ impl Flows {
         let before = self.before(local);
         let report = self.report(local)?;
         let entry = self.entries.remove(&local)?;
+        self.apart -= usize::from(entry.spec.rtcp.is_some());
         self.taps.remove(&local);
         if let Some(before) = before {
             self.publish_chain(now, before);
         }
         if let (Some(kernel), Some(published)) = (&mut self.kernel, entry.published) {
             kernel.unpublish(now, published.place, local.port(), published.slot);
-            if let Some(hop) = published.hop {
-                self.next_hops.release(kernel, hop);
-            }
+            published.hops().for_each(|hop| self.next_hops.release(kernel, hop));
         }
-        let stats = self.stats.read(entry.stats);
-        self.ended.entry(entry.spec.from).or_default().add(&stats);
-        self.owners.remove(&entry.stats);
-        self.stats_slots.give_back(now, entry.stats);
-        Some(FlowReport { stats, ..report })
+        let stats = self.stats.read(entry.sender.stats);
+        let mut report = FlowReport { stats, ..report };
+        if report.refused_further() > 0
+            && let Some(kernel) = &mut self.kernel_refused
+        {
+            add_refused(&mut report, entry.sender.stats, &kernel.all());
+            kernel.forget(entry.sender.stats);
+        }
+        self.dismiss(now, entry.spec.from, &entry.sender);
+        entry.forks.iter().for_each(|fork| self.dismiss(now, entry.spec.from, fork));
+        Some(report)
     }
 
     /// Has copies of a flow's packets go to a tap; from now on userspace carries it.
@@ -344,38 +343,45 @@ impl Flows {
             }
         };
 
+        let who = match entry.who(arrival.source) {
+            Ok(who) => who,
+            Err(reason) => {
+                entry.refuse(arrival, reason);
+                if reason == Reason::WrongSource {
+                    self.stats.change(entry.sender.stats, |stats| {
+                        stats.wrong_source = stats.wrong_source.wrapping_add(1);
+                    });
+                }
+                return Err(reason);
+            }
+        };
+        let Some((sender, party)) = entry.of(who) else { return Err(Reason::NoFlow) };
         let mut learned_now = false;
-        match entry.learned {
-            Some((source, _)) if source == arrival.source => {}
-            Some(_) => {
-                self.stats
-                    .change(entry.stats, |stats| stats.wrong_source = stats.wrong_source.wrapping_add(1));
-                return Err(Reason::WrongSource);
-            }
-            None => {
-                if !allowed(&entry.spec, arrival.source) {
-                    entry.refuse(arrival);
-                    return Err(Reason::SourceRefused);
-                }
-                // STUN and DTLS come before media and may come from elsewhere: they fix nothing.
-                if matches!(content, Payload::Rtp | Payload::Rtcp) || kind == FlowKind::Opaque {
-                    entry.learned = Some((arrival.source, arrival.unix_ms));
-                    learned_now = true;
-                }
-            }
+        // STUN and DTLS come before media and may come from elsewhere: they fix nothing.
+        if sender.learned.is_none()
+            && (matches!(content, Payload::Rtp | Payload::Rtcp) || kind == FlowKind::Opaque)
+        {
+            sender.learned = Some((arrival.source, arrival.unix_ms));
+            learned_now = true;
         }
 
         // The kernel counts what it forwards, and nothing that it passes up. What comes from a leg that this flow is
         // joined with was counted there.
-        let ticks = clock_ticks(entry.spec.clock_rate);
+        let ticks = clock_ticks(party.clock_rate);
+        let stats = sender.stats;
         if entry.joined.is_none() {
-            self.stats.change(entry.stats, |stats| count(stats, arrival, content, ticks));
+            self.stats.change(stats, |stats| count(stats, arrival, content, ticks));
         }
-        let (stats, out_source, dscp) = (entry.stats, entry.spec.out_source, entry.spec.dscp);
+        let dscp = entry.spec.dscp;
         if learned_now {
             self.publish_with_pair(now, arrival.local);
         }
-        let destination = self.destination(arrival.local).ok_or(Reason::Blocked)?;
+        let apart = party.rtcp.filter(|_| content == Payload::Rtcp);
+        let (out_source, destination, dscp) = match apart {
+            Some(way) => (way.out_source, self.rtcp_destination(arrival.local, &way), way.dscp),
+            None => (party.out_source, self.destination_of(arrival.local, &party), dscp),
+        };
+        let destination = destination.ok_or(Reason::Blocked)?;
         let type_of_service = match dscp {
             Some(dscp) => dscp.type_of_service() | arrival.type_of_service & relay_ebpf::headers::ECN_BITS,
             None => arrival.type_of_service,
@@ -395,27 +401,53 @@ impl Flows {
 
     /// Where packets of a flow go: to the other party's learned source, if policy lets that count.
     fn destination(&self, local: SocketAddr) -> Option<SocketAddr> {
-        let entry = self.entries.get(&local)?;
-        let signalled = entry.spec.destination?;
-        let pair =
-            self.entries.get(&entry.spec.out_source).filter(|pair| pair.spec.latching != Latching::Signalled);
-        let heard = pair.and_then(|pair| pair.learned.map(|(source, _)| source).or(pair.previous));
-        Some(heard.unwrap_or(signalled))
+        self.destination_of(local, &self.entries.get(&local)?.spec.party())
     }
 
-    /// Writes a flow and the one of the other direction to the kernel's tables.
+    /// The same for what a party sends to the flow.
+    fn destination_of(&self, local: SocketAddr, party: &Fork) -> Option<SocketAddr> {
+        let signalled = party.destination?;
+        Some(self.heard(party.out_source, local).unwrap_or(signalled))
+    }
+
+    /// Where the RTCP goes that comes multiplexed.
+    fn rtcp_destination(&self, local: SocketAddr, way: &RtcpWay) -> Option<SocketAddr> {
+        let signalled = way.destination?;
+        Some(self.heard(way.out_source, local).unwrap_or(signalled))
+    }
+
+    /// From where the party is heard at a port whose packets leave from `local`.
+    fn heard(&self, at: SocketAddr, local: SocketAddr) -> Option<SocketAddr> {
+        let entry = self.entries.get(&at).filter(|entry| entry.spec.latching != Latching::Signalled)?;
+        let fork = entry.spec.forks.iter().position(|fork| fork.out_source == local);
+        let sender = fork.filter(|_| entry.spec.out_source != local).and_then(|index| entry.forks.get(index));
+        let sender = sender.unwrap_or(&entry.sender);
+        sender.learned.map(|(source, _)| source).or(sender.previous)
+    }
+
+    /// Writes a flow and those of the other direction to the kernel's tables.
     fn publish_with_pair(&mut self, now: Instant, local: SocketAddr) {
         self.publish_chain(now, local);
-        if let Some(pair) = self.entries.get(&local).map(|entry| entry.spec.out_source)
-            && pair != local
-            && self.entries.contains_key(&pair)
-        {
-            self.publish_chain(now, pair);
+        let Some(entry) = self.entries.get(&local) else { return };
+        let mut pairs = vec![entry.spec.out_source];
+        pairs.extend(entry.spec.rtcp.map(|way| way.out_source));
+        pairs.extend(entry.spec.forks.iter().map(|fork| fork.out_source));
+        pairs.dedup();
+        for pair in pairs {
+            if pair != local && self.entries.contains_key(&pair) {
+                self.publish_chain(now, pair);
+            }
         }
     }
 
     fn is_own(&self, address: SocketAddr) -> bool {
         self.kernel.as_ref().is_some_and(|kernel| kernel.place(address).is_some())
+    }
+
+    /// Whether multiplexed RTCP leaves to one of the appliance's own addresses by another way than RTP.
+    fn is_split_to_own(&self, spec: &FlowSpec) -> bool {
+        let way = spec.rtcp.filter(|way| way.out_source != spec.out_source);
+        way.and_then(|way| self.rtcp_destination(spec.local, &way)).is_some_and(|to| self.is_own(to))
     }
 
     fn is_forced(&self, addresses: impl IntoIterator<Item = Option<SocketAddr>>) -> bool {
@@ -428,35 +460,53 @@ impl Flows {
     fn publish(&mut self, now: Instant, local: SocketAddr) {
         let onward = self.onward(local);
         let Some(entry) = self.entries.get(&local) else { return };
-        let (spec, learned) = (entry.spec.clone(), entry.learned.map(|(source, _)| source));
-        let (stats, old) = (entry.stats, entry.published);
+        let (spec, learned) = (entry.spec.clone(), entry.sender.learned.map(|(source, _)| source));
+        let (stats, old) = (entry.sender.stats, entry.published);
         let mut carrier = self.choose(&spec, learned, &onward);
         let Onward { through, last, destination } = onward;
         let last = last.as_ref().unwrap_or(&spec);
+        let rtcp = last.rtcp.map(|way| {
+            // Legs are joined only where RTCP goes the way of RTP.
+            let to = if through.is_empty() { self.rtcp_destination(local, &way) } else { destination };
+            (way, to)
+        });
         let mut published = None;
         if let Some(kernel) = &mut self.kernel
             && let Some(place) = kernel.place(local)
         {
-            let mut hop = None;
-            let mut flow = kernel_flow(&spec, last, stats, carrier);
-            flow.priority = self.priority.in_tag();
+            let (mut hop, mut rtcp_hop, mut apart) = (None, None, None);
+            let priority = self.priority.in_tag();
+            let record =
+                |out_source, dscp| Flow { priority, ..kernel_flow(&spec, out_source, dscp, stats, carrier) };
+            let mut flow = record(last.out_source, last.dscp);
             match (carrier, learned, destination) {
                 (UserspaceOr::Kernel, Some(source), Some(to)) => {
-                    match self.next_hops.acquire(kernel, to.ip()) {
-                        Some(index) => {
-                            hop = Some(to.ip());
-                            flow.next_hop = index;
+                    set_source(&mut flow, source);
+                    let hops = &mut self.next_hops;
+                    let mut lead = |flow: Flow, to: SocketAddr| {
+                        let index = hops.acquire(kernel, to.ip())?;
+                        Some(directed(Flow { next_hop: index, ..flow }, local, to))
+                    };
+                    let led = lead(flow, to);
+                    hop = led.map(|_| to.ip());
+                    let led_apart = match rtcp {
+                        None => Some(None),
+                        Some((way, to)) => {
+                            let mut flow = record(way.out_source, way.dscp);
                             set_source(&mut flow, source);
-                            set_destination(&mut flow, to);
-                            let port = local.port().to_be_bytes();
-                            flow = match local.ip() {
-                                IpAddr::V4(local) => flow.with_deltas(local.octets(), port),
-                                IpAddr::V6(local) => {
-                                    flow.with_deltas_ipv6(Ipv6Address::new(local.octets()), port)
+                            match to {
+                                Some(to) => {
+                                    let led = lead(flow, to);
+                                    rtcp_hop = led.map(|_| to.ip());
+                                    led.map(Some)
                                 }
-                            };
+                                None => Some(Some(Flow { state: FlowState::Blocked as u8, ..flow })),
+                            }
                         }
-                        None => {
+                    };
+                    match (led, led_apart) {
+                        (Some(led), Some(led_apart)) => (flow, apart) = (led, led_apart),
+                        _ => {
                             carrier = UserspaceOr::Userspace(UserspaceReason::NextHopTableFull);
                             flow.state = FlowState::Userspace as u8;
                         }
@@ -467,11 +517,9 @@ impl Flows {
             }
             self.generation = self.generation.checked_add(1).unwrap_or(1);
             flow.generation = self.generation;
-            let slot = kernel.publish(now, place, local.port(), flow, old.map(|old| old.slot));
-            if let Some(hop) = old.and_then(|old| old.hop) {
-                self.next_hops.release(kernel, hop);
-            }
-            published = slot.map(|slot| Published { slot, place, hop });
+            let slot = kernel.publish(now, place, local.port(), flow, apart, old.map(|old| old.slot));
+            old.into_iter().flat_map(Published::hops).for_each(|hop| self.next_hops.release(kernel, hop));
+            published = slot.map(|slot| Published { slot, place, hop, rtcp_hop });
         }
         if let Some(entry) = self.entries.get_mut(&local) {
             entry.carrier = carrier;
@@ -483,6 +531,9 @@ impl Flows {
     /// Who carries a flow.
     fn choose(&self, spec: &FlowSpec, learned: Option<SocketAddr>, onward: &Onward) -> UserspaceOr {
         let Some(source) = learned else { return UserspaceOr::Learning };
+        if !spec.forks.is_empty() {
+            return UserspaceOr::Userspace(UserspaceReason::Forked);
+        }
         let Some(destination) = self.destination(spec.local) else { return UserspaceOr::Blocked };
         let addresses = [spec.signalled, learned, Some(destination), onward.destination, spec.destination];
         let leaves_from = onward.last.as_ref().map_or(spec.out_source, |last| last.out_source);
@@ -495,7 +546,7 @@ impl Flows {
             UserspaceOr::Userspace(UserspaceReason::Captured)
         } else if self.is_forced(addresses) {
             UserspaceOr::Userspace(UserspaceReason::Forced)
-        } else if self.is_own(source) || onward.destination.is_none() {
+        } else if self.is_own(source) || onward.destination.is_none() || self.is_split_to_own(spec) {
             UserspaceOr::Userspace(UserspaceReason::OwnAddress)
         } else {
             UserspaceOr::Kernel
@@ -508,30 +559,48 @@ impl Flows {
         // Its packets are carried as those of the flow that it is joined with.
         let with = entry.joined.map(|joined| joined.with);
         let carried = with.and_then(|with| self.entries.get(&with)).unwrap_or(entry);
-        let hop = carried.published.and_then(|published| published.hop);
+        let missing = |hop: IpAddr| self.next_hops.missing(hop);
+        let by_tc = |hop: IpAddr| self.next_hops.by_tc(hop);
+        let by_tc = carried.published.and_then(|published| published.hops().find_map(by_tc));
+        let missing = carried.published.and_then(|published| published.hops().find_map(missing));
         let carrier = match carried.carrier {
             UserspaceOr::Learning => Carrier::Learning,
             UserspaceOr::Blocked => Carrier::Blocked,
             UserspaceOr::Userspace(reason) => Carrier::Userspace { reason },
-            UserspaceOr::Kernel => match (hop.and_then(|hop| self.next_hops.missing(hop)), with) {
+            UserspaceOr::Kernel => match (missing, with) {
                 (Some(why), _) => Carrier::AwaitingNextHop { why },
-                (None, with) => self.met_by(carried.spec.local, hop, with),
+                (None, with) => self.met_by(carried.spec.local, by_tc, with),
             },
         };
+        let forks = entry.spec.forks.iter().zip(&entry.forks).map(|(party, fork)| FlowReport {
+            spec: entry.spec.with_party(party.clone()),
+            carrier: match fork.learned {
+                None => Carrier::Learning,
+                Some(_) => Carrier::Userspace { reason: UserspaceReason::Forked },
+            },
+            learned: fork.learned,
+            destination: self.destination_of(local, party),
+            stats: self.stats.read(fork.stats),
+            refused: Vec::new(),
+            refused_packets: 0,
+            forks: Vec::new(),
+            rtcp_destination: party.rtcp.and_then(|way| self.rtcp_destination(local, &way)),
+        });
         Some(FlowReport {
             spec: entry.spec.clone(),
             carrier,
-            learned: entry.learned,
+            learned: entry.sender.learned,
             destination: self.destination(local),
             stats: self.statistics(entry),
             refused: entry.refused.clone(),
             refused_packets: entry.refused_packets,
+            forks: forks.collect(),
+            rtcp_destination: entry.spec.rtcp.and_then(|way| self.rtcp_destination(local, &way)),
         })
     }
 
     /// Which of the kernel's programs carries a flow that is forwarded.
-    fn met_by(&self, local: SocketAddr, hop: Option<IpAddr>, with: Option<SocketAddr>) -> Carrier {
-        let by_tc = hop.and_then(|hop| self.next_hops.by_tc(hop));
+    fn met_by(&self, local: SocketAddr, by_tc: Option<String>, with: Option<SocketAddr>) -> Carrier {
         match (self.ingresses.get(&local.ip()), by_tc) {
             (Some(Ingress::Nothing(_)), _) | (Some(Ingress::Xdp { tc_behind: false }), Some(_)) => {
                 Carrier::Userspace { reason: UserspaceReason::NotAttached }
@@ -545,6 +614,23 @@ impl Flows {
     /// How packets for our addresses come in from now on.
     pub(super) fn set_ingresses(&mut self, ingresses: HashMap<IpAddr, Ingress>) {
         self.ingresses = ingresses;
+    }
+
+    /// All flows as they stand, with the sources that the kernel refused.
+    pub(super) fn reports(&self) -> Vec<FlowReport> {
+        let mut reports: Vec<FlowReport> = self.locals().filter_map(|local| self.report(local)).collect();
+        // Looking costs a system call for each source, so nobody looks while nothing was refused.
+        if let Some(kernel) = &self.kernel_refused
+            && reports.iter().any(|report| report.refused_further() > 0)
+        {
+            let all = kernel.all();
+            for report in &mut reports {
+                if let Some(entry) = self.entries.get(&report.spec.local) {
+                    add_refused(report, entry.sender.stats, &all);
+                }
+            }
+        }
+        reports
     }
 
     /// The local addresses of all flows.
@@ -566,7 +652,9 @@ impl Flows {
     pub(super) fn totals(&self) -> HashMap<NetworkId, Totals> {
         let mut totals = self.ended.clone();
         for entry in self.entries.values() {
-            totals.entry(entry.spec.from).or_default().add(&self.statistics(entry));
+            let totals = totals.entry(entry.spec.from).or_default();
+            totals.add(&self.statistics(entry));
+            entry.forks.iter().for_each(|fork| totals.add(&self.stats.read(fork.stats)));
         }
         totals
     }
@@ -577,7 +665,11 @@ impl Flows {
         let first = self.owners.get(&stats).copied();
         let joined = first.and_then(|local| self.entries.get(&local)).into_iter();
         let all = first.into_iter().chain(joined.flat_map(|entry| entry.through.iter().copied()));
-        all.filter_map(|local| Some((local, self.entries.get(&local)?.spec.out_source)))
+        // The other party's own RTCP comes where this one's leaves from.
+        all.filter_map(|local| {
+            let spec = &self.entries.get(&local)?.spec;
+            Some((local, spec.rtcp.map_or(spec.out_source, |way| way.out_source)))
+        })
     }
 
     /// Whether flows want next hops looked up.
@@ -593,28 +685,29 @@ impl Flows {
 }
 
 impl Entry {
-    fn refuse(&mut self, arrival: &Arrival<'_>) {
-        self.refused_packets += 1;
+    fn refuse(&mut self, arrival: &Arrival<'_>, reason: Reason) {
+        if reason == Reason::SourceRefused {
+            self.refused_packets += 1;
+        }
         if let Some(known) = self.refused.iter_mut().find(|refused| refused.source == arrival.source) {
             known.packets += 1;
+            known.last_unix_ms = arrival.unix_ms;
         } else if self.refused.len() < REMEMBERED_REFUSALS {
             self.refused.push(RefusedSource {
                 source: arrival.source,
                 packets: 1,
                 first_unix_ms: arrival.unix_ms,
+                last_unix_ms: arrival.unix_ms,
+                by: Refuser::Userspace,
             });
         }
     }
 }
 
-/// Whether policy lets a flow learn this source.
-fn allowed(spec: &FlowSpec, source: SocketAddr) -> bool {
-    match (spec.latching, spec.signalled) {
-        (Latching::Any, _) => true,
-        (Latching::Signalled, Some(signalled)) => source == signalled,
-        (Latching::SameAddress, Some(signalled)) => source.ip() == signalled.ip(),
-        (Latching::Signalled | Latching::SameAddress, None) => false,
-    }
+/// Adds the sources that the kernel refused of a flow, up to as many as userspace remembers.
+fn add_refused(report: &mut FlowReport, stats: u32, kernel: &HashMap<u32, Vec<RefusedSource>>) {
+    let more = kernel.get(&stats).into_iter().flatten().take(REMEMBERED_REFUSALS);
+    report.refused.extend(more.cloned());
 }
 
 /// Counts a packet's arrival as the kernel would.
@@ -632,8 +725,14 @@ fn count(stats: &mut FlowStats, arrival: &Arrival<'_>, content: Payload, ticks: 
     }
 }
 
-/// The kernel's record of a flow whose packets leave as those of `last`, but for what depends on a learned source.
-fn kernel_flow(spec: &FlowSpec, last: &FlowSpec, stats: u32, carrier: UserspaceOr) -> Flow {
+/// The kernel's record of a flow whose packets leave from `out_source`, but for what depends on a learned source.
+fn kernel_flow(
+    spec: &FlowSpec,
+    out_source: SocketAddr,
+    dscp: Option<Dscp>,
+    stats: u32,
+    carrier: UserspaceOr,
+) -> Flow {
     let state = match carrier {
         UserspaceOr::Learning => FlowState::Learning,
         UserspaceOr::Kernel => FlowState::Forwarding,
@@ -643,14 +742,14 @@ fn kernel_flow(spec: &FlowSpec, last: &FlowSpec, stats: u32, carrier: UserspaceO
     let mut flow = Flow {
         state: state as u8,
         kind: spec.kind as u8,
-        type_of_service: last.dscp.map_or(0, |dscp| dscp.type_of_service()),
-        flags: if last.dscp.is_none() { Flow::KEEP_DSCP } else { 0 },
-        out_source_port: last.out_source.port().to_be_bytes(),
+        type_of_service: dscp.map_or(0, |dscp| dscp.type_of_service()),
+        flags: if dscp.is_none() { Flow::KEEP_DSCP } else { 0 },
+        out_source_port: out_source.port().to_be_bytes(),
         stats,
         clock_ticks: clock_ticks(spec.clock_rate),
         ..Flow::default()
     };
-    match last.out_source.ip() {
+    match out_source.ip() {
         IpAddr::V4(address) => flow.out_source_address = address.octets(),
         IpAddr::V6(address) => {
             flow.out_source_ipv6 = Ipv6Address::new(address.octets());
@@ -665,6 +764,16 @@ fn set_source(flow: &mut Flow, source: SocketAddr) {
     match source.ip() {
         IpAddr::V4(address) => flow.source_address = address.octets(),
         IpAddr::V6(address) => flow.source_ipv6 = Ipv6Address::new(address.octets()),
+    }
+}
+
+/// The record with its destination, for packets that arrive at `local`.
+fn directed(mut flow: Flow, local: SocketAddr, to: SocketAddr) -> Flow {
+    set_destination(&mut flow, to);
+    let port = local.port().to_be_bytes();
+    match local.ip() {
+        IpAddr::V4(local) => flow.with_deltas(local.octets(), port),
+        IpAddr::V6(local) => flow.with_deltas_ipv6(Ipv6Address::new(local.octets()), port),
     }
 }
 

@@ -21,7 +21,7 @@ mod shared;
 mod tap;
 
 pub use engine::{Engine, EngineError, Settings, Totals};
-pub use flow::{Carrier, FlowReport, FlowSpec, RefusedSource, UserspaceReason};
+pub use flow::{Carrier, FlowReport, FlowSpec, Fork, RefusedSource, Refuser, RtcpWay, UserspaceReason};
 pub use relay::RtcpPacket;
 pub use shared::monotonic_ns;
 pub use tap::{PacketCopy, Tap, Tapped, Way, unix_ns};

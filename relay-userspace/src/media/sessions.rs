@@ -4,9 +4,15 @@
 //! of ports on each side's network. What A sends arrives at A's port and leaves from B's port to B, and the
 //! other way round; so each port is the local end of one flow, and a stream of RTP has four of them.
 //!
+//! A side that multiplexes RTCP with RTP (RFC 5761) uses the first port of its pair for both. Each side is negotiated by
+//! itself: whoever offers to multiplex may, whether or not the other party does, and the datapath splits and joins.
+//!
 //! A later offer changes what is negotiated only when it is answered: if it is refused, the session goes on
 //! as it was (RFC 3264 section 8). Ports of new streams are there at once, for they are announced at once.
-//! Several answers to one offer (forking) follow one another: the last one's party is B.
+//!
+//! Several answers to one offer (forking) are *branches* of B. All of them send to the one port that was offered, and are
+//! told apart by where they send from; towards A each has a pair of ports of its own, so that A hears and answers each
+//! by itself. The branch that was heard last is the one that offers without a known tag are for.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,18 +25,25 @@ use relay_ebpf::FlowKind;
 
 use super::{
     ports::{PortPair, PortUse, Ports},
-    stream::{Party, Pending, Remote, Side, Stream, Wish, clock_rate, flow_kind, read, usable},
+    stream::{Branch, Party, Pending, Remote, Side, Stream, Wish, clock_rate, flow_kind, read, usable},
     surface::{Answer, MediaError, Offer},
 };
 use crate::{
-    datapath::FlowSpec,
+    datapath::{FlowSpec, RtcpWay},
     net::{Dscp, Latching, NetworkId},
-    sdp::{Direction, Ice, Media, Rewriter, Session as Description, Target},
+    sdp::{Ice, Media, Rewriter, Session as Description, Target},
 };
 
 /// Flows outlive their call by this long: whoever hangs up has sent packets that the BYE overtakes, and
 /// may send more until it is answered.
 const LINGER: Duration = Duration::from_secs(1);
+/// Branches of a forked call, each with ports of its own: the phones of a large group that rings.
+const MAX_BRANCHES: usize = 16;
+/// RFC 5761 section 5.1.1.
+const RTCP_MUX: &str = "rtcp-mux";
+/// RFC 8858 section 3.
+const RTCP_MUX_ONLY: &str = "rtcp-mux-only";
+
 /// What the media room knows of a network.
 #[derive(Debug, Clone)]
 pub struct MediaNetwork {
@@ -95,7 +108,7 @@ pub struct Negotiated {
 pub struct StreamReport {
     /// `audio`, `video`, ...
     pub kind: String,
-    /// The local ends of its flows: A's RTP and RTCP, B's RTP and RTCP.
+    /// The local ends of its flows: A's RTP and RTCP in each branch, B's RTP and RTCP.
     pub flows: Vec<SocketAddr>,
 }
 
@@ -135,8 +148,23 @@ pub struct Sessions {
     settings: Settings,
     ports: Vec<Ports>,
     sessions: HashMap<Vec<u8>, Session>,
-    /// Streams that have ended, in the order of their end, whose last packets may still be under way.
-    ended: VecDeque<(Instant, Stream)>,
+    /// What has ended, in the order of its end, whose last packets may still be under way.
+    ended: VecDeque<Ended>,
+}
+
+/// Flows and ports that nothing stands on any more.
+#[derive(Debug)]
+struct Ended {
+    at: Instant,
+    flows: Vec<SocketAddr>,
+    ports: Vec<(NetworkId, PortPair)>,
+}
+
+/// What a description is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Offer,
+    Answer,
 }
 
 impl Sessions {
@@ -177,7 +205,7 @@ impl Sessions {
             streams: Vec::new(),
             negotiated: now,
         });
-        let result = self.apply_offer(&mut session, offer.from_tag, &description, &wishes);
+        let result = self.apply_offer(&mut session, offer, &description, &wishes);
         session.negotiated = now;
         if result.is_ok() || known {
             self.sessions.insert(offer.call.to_vec(), session);
@@ -188,12 +216,21 @@ impl Sessions {
     fn apply_offer(
         &mut self,
         session: &mut Session,
-        tag: &[u8],
+        offer: &Offer<'_>,
         description: &Description<'_>,
         wishes: &[Option<Wish>],
     ) -> Result<Negotiated, MediaError> {
-        let side = session.side(tag);
+        let side = session.side(offer.from_tag);
         let mut changes = Vec::new();
+        let branch = match side {
+            Side::A => offer.to_tag,
+            Side::B => Some(offer.from_tag),
+        };
+        let offered: Vec<bool> = wishes.iter().map(|wish| wish.is_some() && side == Side::B).collect();
+        let entered = match branch {
+            Some(tag) => self.enter(session, tag, &offered)?,
+            None => Vec::new(),
+        };
         let mut added: Vec<(usize, Stream)> = Vec::new();
         for (index, (media, wish)) in description.media.iter().zip(wishes).enumerate() {
             let known = session.streams.get_mut(index).and_then(Option::as_mut);
@@ -204,15 +241,24 @@ impl Sessions {
                     Ok(stream) => added.push((index, stream)),
                     Err(error) => {
                         added.iter().for_each(|(_, stream)| self.release_ports(stream));
+                        self.leave(session, &entered);
                         return Err(error);
                     }
                 },
                 (_, None) => {}
             }
         }
-        for (index, stream) in added {
+        for index in entered {
+            if let Some(stream) = session.streams.get(index).and_then(Option::as_ref) {
+                self.install(stream, &mut changes);
+            }
+        }
+        for (index, mut stream) in added {
             if session.streams.len() <= index {
                 session.streams.resize_with(index + 1, || None);
+            }
+            if let Some(tag) = branch {
+                stream.turn_to(tag);
             }
             self.install(&stream, &mut changes);
             session.streams[index] = Some(stream);
@@ -221,11 +267,57 @@ impl Sessions {
             Side::A => Side::B,
             Side::B => Side::A,
         };
-        let sdp = self.rewrite(session, description, wishes, other);
+        let sdp = self.rewrite(session, description, wishes, other, Form::Offer);
         Ok(Negotiated { sdp, changes })
     }
 
-    /// Takes an answer to the last offer.
+    /// Turns the streams to the branch with this tag; those that are `wanted` get one if they have none. The streams
+    /// that have got a new one are returned.
+    fn enter(
+        &mut self,
+        session: &mut Session,
+        tag: &[u8],
+        wanted: &[bool],
+    ) -> Result<Vec<usize>, MediaError> {
+        let mut entered = Vec::new();
+        for (index, slot) in session.streams.iter_mut().enumerate() {
+            let Some(stream) = slot else { continue };
+            if stream.turn_to(tag) || !wanted.get(index).copied().unwrap_or_default() {
+                continue;
+            }
+            let ports = if stream.branches.len() < MAX_BRANCHES {
+                self.take_ports(stream.networks.0)
+            } else {
+                Err(MediaError::Limit { what: "branches of a forked call", limit: MAX_BRANCHES })
+            };
+            match ports {
+                Ok(ports) => {
+                    let clock_rate = stream.branches.last().map_or(0, |branch| branch.clock_rate);
+                    let (tag, party) = (Some(tag.to_vec()), Party::UNKNOWN);
+                    stream.branches.push(Branch { tag, ports, party, clock_rate });
+                    entered.push(index);
+                }
+                Err(error) => {
+                    self.leave(session, &entered);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(entered)
+    }
+
+    /// Takes back the branches that [`Sessions::enter`] has made.
+    fn leave(&mut self, session: &mut Session, entered: &[usize]) {
+        for index in entered {
+            if let Some(Some(stream)) = session.streams.get_mut(*index)
+                && let Some(branch) = stream.branches.pop()
+            {
+                self.give_back(stream.networks.0, branch.ports);
+            }
+        }
+    }
+
+    /// Takes an answer to the last offer, or one more answer to it from another branch.
     ///
     /// # Errors
     /// See [`MediaError`]; the session is then as it was.
@@ -234,13 +326,32 @@ impl Sessions {
         let wishes = self.wishes(answer.to, &description)?;
         let mut session = self.sessions.remove(answer.call).ok_or(MediaError::UnknownCall)?;
         session.negotiated = now;
+        let result = self.apply_answer(&mut session, answer, &description, &wishes);
+        self.sessions.insert(answer.call.to_vec(), session);
+        result
+    }
+
+    fn apply_answer(
+        &mut self,
+        session: &mut Session,
+        answer: &Answer<'_>,
+        description: &Description<'_>,
+        wishes: &[Option<Wish>],
+    ) -> Result<Negotiated, MediaError> {
         let offerer = session.side(answer.from_tag);
-        let answerer = match offerer {
-            Side::A => Side::B,
-            Side::B => Side::A,
+        let (answerer, branch) = match offerer {
+            Side::A => (Side::B, answer.to_tag),
+            Side::B => (Side::A, answer.from_tag),
         };
+        let accepted: Vec<bool> = wishes.iter().map(Option::is_some).collect();
+        let before: Vec<Vec<SocketAddr>> = session
+            .streams
+            .iter()
+            .map(|stream| stream.as_ref().map_or_else(Vec::new, |stream| self.locals(stream)))
+            .collect();
+        self.enter(session, branch, &accepted)?;
         let mut changes = Vec::new();
-        for (index, (media, wish)) in description.media.iter().zip(&wishes).enumerate() {
+        for (index, (media, wish)) in description.media.iter().zip(wishes).enumerate() {
             let Some(slot) = session.streams.get_mut(index) else { continue };
             let Some(stream) = slot.as_mut() else { continue };
             match stream.pending.take() {
@@ -250,50 +361,105 @@ impl Sessions {
                     }
                     continue;
                 }
-                Some((side, Pending::Wish(wish))) => stream.party(side).take(wish),
+                Some((side, Pending::Wish(wish))) => {
+                    if let Some(party) = stream.party(side) {
+                        party.take(wish);
+                    }
+                }
                 Some((_, Pending::End)) | None => {}
             }
-            let before = stream.clone();
+            let offered_mux = stream.party(offerer).is_some_and(|party| party.mux);
+            let is_branch = stream.branches.last().is_some_and(|last| last.tag.as_deref() == Some(branch));
             match wish {
                 Some(wish) => {
-                    stream.party(answerer).take(*wish);
-                    (stream.flow_kind, stream.clock_rate) = (flow_kind(media), clock_rate(media));
+                    // Who multiplexes unasked is not believed (RFC 8035 section 3).
+                    let wish = Wish { mux: wish.mux && offered_mux, ..*wish };
+                    if let Some(party) = stream.party(answerer) {
+                        party.take(wish);
+                    }
+                    stream.flow_kind = flow_kind(media);
+                    if let Some(branch) = stream.branches.last_mut() {
+                        branch.clock_rate = clock_rate(media);
+                    }
                 }
                 // Another branch of a forked call may yet accept the stream, so its ports stay: the phone has
                 // announced none of its own, and gets none of ours.
-                None => stream.party(answerer).refuse(),
+                None if answerer == Side::A || is_branch => {
+                    if let Some(party) = stream.party(answerer) {
+                        party.refuse();
+                    }
+                }
+                None => {}
             }
             let stream = stream.clone();
-            if stream.flow_kind != before.flow_kind {
-                self.remove_surplus(&before, &stream, &mut changes);
-            }
+            // One that turns from RTP to fax has no RTCP any more, nor has a side that multiplexes a flow for it.
+            let kept = self.locals(&stream);
+            let surplus = before.get(index).into_iter().flatten().filter(|local| !kept.contains(local));
+            changes.extend(surplus.copied().map(FlowChange::Remove));
             self.install(&stream, &mut changes);
         }
-        let sdp = self.rewrite(&session, &description, &wishes, offerer);
-        self.sessions.insert(answer.call.to_vec(), session);
+        let sdp = self.rewrite(session, description, wishes, offerer, Form::Answer);
         Ok(Negotiated { sdp, changes })
+    }
+
+    /// Ends a branch of a forked call; nothing happens to the last one of a stream. Its flows linger until
+    /// [`Sessions::reap`]; what is returned is to be done at once.
+    pub fn release(&mut self, now: Instant, call: &[u8], tag: &[u8]) -> Vec<FlowChange> {
+        let mut changes = Vec::new();
+        let Some(mut session) = self.sessions.remove(call) else { return changes };
+        let mut ended = Ended { at: now, flows: Vec::new(), ports: Vec::new() };
+        for stream in session.streams.iter_mut().flatten() {
+            let place = stream.branches.iter().position(|branch| branch.tag.as_deref() == Some(tag));
+            let Some(place) = place.filter(|_| stream.branches.len() > 1) else { continue };
+            let before: Vec<SocketAddr> = self.locals(stream);
+            let branch = stream.branches.remove(place);
+            let now: Vec<SocketAddr> = self.locals(stream);
+            let Ok(here) = self.network(stream.networks.0).map(|network| network.address) else { continue };
+            let own = [branch.ports.rtp(), branch.ports.rtcp()].map(|port| SocketAddr::new(here, port));
+            for local in before.into_iter().filter(|local| !now.contains(local)) {
+                // What was this branch's alone may still be sent to. The port of the others' side is not.
+                if own.contains(&local) {
+                    ended.flows.push(local);
+                } else {
+                    changes.push(FlowChange::Remove(local));
+                }
+            }
+            ended.ports.push((stream.networks.0, branch.ports));
+            self.install(stream, &mut changes);
+        }
+        if !ended.ports.is_empty() {
+            self.ended.push_back(ended);
+        }
+        self.sessions.insert(call.to_vec(), session);
+        changes
     }
 
     /// Ends a session; nothing happens if there is none. Its flows linger until [`Sessions::reap`].
     pub fn delete(&mut self, now: Instant, call: &[u8]) {
-        if let Some(session) = self.sessions.remove(call) {
-            self.ended.extend(session.streams.into_iter().flatten().map(|stream| (now, stream)));
-        }
+        let Some(session) = self.sessions.remove(call) else { return };
+        let streams: Vec<&Stream> = session.streams.iter().flatten().collect();
+        let ended = Ended {
+            at: now,
+            flows: streams.iter().flat_map(|stream| self.locals(stream)).collect(),
+            ports: streams.iter().flat_map(|stream| ports(stream)).collect(),
+        };
+        self.ended.push_back(ended);
     }
 
     /// When [`Sessions::reap`] has something to do next.
     #[must_use]
     pub fn next_reap(&self) -> Option<Instant> {
-        self.ended.front().map(|(ended, _)| *ended + LINGER)
+        self.ended.front().map(|ended| ended.at + LINGER)
     }
 
-    /// Removes the flows of sessions that ended long enough ago, and gives their ports back.
+    /// Removes the flows of sessions and branches that ended long enough ago, and gives their ports back.
     pub fn reap(&mut self, now: Instant) -> Vec<FlowChange> {
         let mut changes = Vec::new();
         while self.next_reap().is_some_and(|due| due <= now)
-            && let Some((_, stream)) = self.ended.pop_front()
+            && let Some(ended) = self.ended.pop_front()
         {
-            self.end(&stream, &mut changes);
+            changes.extend(ended.flows.into_iter().map(FlowChange::Remove));
+            ended.ports.into_iter().for_each(|(network, pair)| self.give_back(network, pair));
         }
         changes
     }
@@ -306,10 +472,7 @@ impl Sessions {
             .streams
             .iter()
             .flatten()
-            .map(|stream| StreamReport {
-                kind: stream.kind.clone(),
-                flows: self.specs(stream).into_iter().map(|spec| spec.local).collect(),
-            })
+            .map(|stream| StreamReport { kind: stream.kind.clone(), flows: self.locals(stream) })
             .collect();
         Some(SessionReport { networks: session.networks, streams })
     }
@@ -379,7 +542,8 @@ impl Sessions {
                 };
                 let remote = Remote { rtp, rtcp: rtcp.filter(|rtcp| rtcp.port() != 0) };
                 self.check_own(remote)?;
-                Ok(Some(Wish { remote, direction: description.direction_of(media) }))
+                let mux = media.rtcp_mux && media.protocol.is_rtp();
+                Ok(Some(Wish { remote, direction: description.direction_of(media), mux }))
             })
             .collect()
     }
@@ -388,8 +552,9 @@ impl Sessions {
     /// media port; any other port of it is a service of this host, to which nobody's media goes.
     fn check_own(&self, remote: Remote) -> Result<(), MediaError> {
         for address in [remote.rtp, remote.rtcp].into_iter().flatten() {
-            let mut own =
-                self.settings.networks.iter().filter(|network| network.address == address.ip()).peekable();
+            let is_own =
+                |network: &&MediaNetwork| [network.address, network.advertised].contains(&address.ip());
+            let mut own = self.settings.networks.iter().filter(is_own).peekable();
             if own.peek().is_some() && !own.any(|network| network.ports.contains(&address.port())) {
                 return Err(MediaError::Sdp(format!(
                     "{address} is the appliance itself, and no media port of it"
@@ -421,22 +586,19 @@ impl Sessions {
                 return Err(error);
             }
         };
-        let party = |network, ports| Party {
-            network,
-            ports,
-            remote: Remote::default(),
-            direction: Direction::SendRecv,
-            turns: 0,
-        };
+        let branch = Branch { tag: None, ports: a, party: Party::UNKNOWN, clock_rate: clock_rate(media) };
         let mut stream = Stream {
             kind: String::from_utf8_lossy(media.kind).into_owned(),
             flow_kind: flow_kind(media),
-            clock_rate: clock_rate(media),
-            a: party(networks.0, a),
-            b: party(networks.1, b),
+            networks,
+            a: Party::UNKNOWN,
+            ports: b,
+            branches: vec![branch],
             pending: None,
         };
-        stream.party(side).take(wish);
+        if let Some(party) = stream.party(side) {
+            party.take(wish);
+        }
         Ok(stream)
     }
 
@@ -459,12 +621,11 @@ impl Sessions {
     }
 
     fn release_ports(&mut self, stream: &Stream) {
-        self.give_back(stream.a.network, stream.a.ports);
-        self.give_back(stream.b.network, stream.b.ports);
+        ports(stream).for_each(|(network, pair)| self.give_back(network, pair));
     }
 
     fn end(&mut self, stream: &Stream, changes: &mut Vec<FlowChange>) {
-        changes.extend(self.specs(stream).into_iter().map(|spec| FlowChange::Remove(spec.local)));
+        changes.extend(self.locals(stream).into_iter().map(FlowChange::Remove));
         self.release_ports(stream);
     }
 
@@ -472,40 +633,35 @@ impl Sessions {
         changes.extend(self.specs(stream).into_iter().map(FlowChange::Install));
     }
 
-    /// Removes the flows that a stream has no longer: one that turns from RTP to fax has no RTCP.
-    fn remove_surplus(&self, before: &Stream, now: &Stream, changes: &mut Vec<FlowChange>) {
-        let kept: Vec<SocketAddr> = self.specs(now).into_iter().map(|spec| spec.local).collect();
-        let surplus = self.specs(before).into_iter().map(|spec| spec.local);
-        changes.extend(surplus.filter(|local| !kept.contains(local)).map(FlowChange::Remove));
+    /// The local ends of a stream's flows.
+    fn locals(&self, stream: &Stream) -> Vec<SocketAddr> {
+        self.specs(stream).into_iter().map(|spec| spec.local).collect()
     }
 
-    /// The flows of a stream: A's RTP and RTCP, B's RTP and RTCP.
+    /// The flows of a stream: A's RTP and RTCP in each branch, B's RTP and RTCP.
     fn specs(&self, stream: &Stream) -> Vec<FlowSpec> {
+        let (a, b) = stream.networks;
+        let (Ok(near), Ok(far)) = (self.network(a), self.network(b)) else { return Vec::new() };
         let mut specs = Vec::with_capacity(4);
-        for (from, to) in [(&stream.a, &stream.b), (&stream.b, &stream.a)] {
-            let (Ok(here), Ok(there)) = (self.network(from.network), self.network(to.network)) else {
-                continue;
-            };
-            let mut flow = |kind, local, out, signalled, destination| {
-                specs.push(FlowSpec {
-                    local: SocketAddr::new(here.address, local),
-                    from: from.network,
-                    signalled,
-                    latching: here.latching,
-                    out_source: SocketAddr::new(there.address, out),
-                    destination,
-                    kind,
-                    dscp: if kind == FlowKind::Rtcp { there.rtcp_dscp } else { there.rtp_dscp },
-                    clock_rate: stream.clock_rate,
-                    turns: from.turns,
-                });
-            };
-            flow(stream.flow_kind, from.ports.rtp(), to.ports.rtp(), from.remote.rtp, to.remote.rtp);
-            if stream.flow_kind == FlowKind::Rtp {
-                let kind = FlowKind::Rtcp;
-                flow(kind, from.ports.rtcp(), to.ports.rtcp(), from.remote.rtcp, to.remote.rtcp);
+        for branch in &stream.branches {
+            let here = End { network: near, id: a, ports: branch.ports, party: &stream.a };
+            let there = End { network: far, id: b, ports: stream.ports, party: &branch.party };
+            specs.push(here.rtp(&there, stream.flow_kind, branch.clock_rate));
+            if stream.flow_kind == FlowKind::Rtp && !stream.a.mux {
+                specs.push(here.rtcp(&there, branch.clock_rate));
             }
         }
+        // What the branches send to the port that they share; the last one is the flow's own.
+        let (mut rtp, mut rtcp): (Option<FlowSpec>, Option<FlowSpec>) = (None, None);
+        for branch in stream.branches.iter().rev() {
+            let here = End { network: far, id: b, ports: stream.ports, party: &branch.party };
+            let there = End { network: near, id: a, ports: branch.ports, party: &stream.a };
+            add_fork(&mut rtp, here.rtp(&there, stream.flow_kind, branch.clock_rate));
+            if stream.flow_kind == FlowKind::Rtp && !branch.party.mux {
+                add_fork(&mut rtcp, here.rtcp(&there, branch.clock_rate));
+            }
+        }
+        specs.extend(rtp.into_iter().chain(rtcp));
         specs
     }
 
@@ -516,6 +672,7 @@ impl Sessions {
         description: &Description<'_>,
         wishes: &[Option<Wish>],
         to: Side,
+        form: Form,
     ) -> Vec<u8> {
         let mut rewriter = Rewriter::new(description);
         let Ok(network) = self.network(session.network(to)) else { return rewriter.finish() };
@@ -531,16 +688,31 @@ impl Sessions {
         }
         for (index, wish) in wishes.iter().enumerate() {
             let (Some(_), Some(Some(stream))) = (wish, session.streams.get(index)) else { continue };
-            let ports = match to {
-                Side::A => stream.a.ports,
-                Side::B => stream.b.ports,
+            let (party, ports) = match (to, stream.branches.last()) {
+                (Side::A, Some(branch)) => (&stream.a, branch.ports),
+                (Side::B, Some(branch)) => (&branch.party, stream.ports),
+                (_, None) => continue,
             };
             if let Some(media) = description.media.get(index) {
                 if media.connection.is_some() || foreign {
                     rewriter.set_connection(Target::Media(index), network.advertised);
                 }
+                // The reader of an answer multiplexes if it has offered to; that of an offer may yet refuse to.
+                let is_mux = form == Form::Answer && party.mux && stream.flow_kind == FlowKind::Rtp;
                 if media.rtcp.is_some() {
-                    rewriter.set_rtcp(index, ports.rtcp(), network.advertised);
+                    let port = if is_mux { ports.rtp() } else { ports.rtcp() };
+                    rewriter.set_rtcp(index, port, network.advertised);
+                }
+                let has_mux = media.find(RTCP_MUX).is_some();
+                if is_mux && !has_mux {
+                    rewriter.add_attribute(index, format_args!("{RTCP_MUX}"));
+                }
+                if form == Form::Offer && media.find(RTCP_MUX_ONLY).is_some() {
+                    // Whoever cannot multiplex would have to refuse; the appliance multiplexes for it.
+                    rewriter.remove_attributes(Target::Media(index), RTCP_MUX_ONLY);
+                    if !has_mux {
+                        rewriter.add_attribute(index, format_args!("{RTCP_MUX}"));
+                    }
                 }
             }
             rewriter.set_port(index, ports.rtp());
@@ -548,6 +720,87 @@ impl Sessions {
         rewriter.ice(Ice::Remove);
         rewriter.finish()
     }
+}
+
+/// One end of a stream, as its flows see it.
+struct End<'a> {
+    network: &'a MediaNetwork,
+    id: NetworkId,
+    ports: PortPair,
+    party: &'a Party,
+}
+
+impl End<'_> {
+    /// The flow of what the party sends to the RTP port.
+    fn rtp(&self, there: &End<'_>, kind: FlowKind, clock_rate: u32) -> FlowSpec {
+        let (rtp, remote) = (there.ports.rtp(), there.party.remote);
+        let mut spec =
+            self.flow(there, kind, self.ports.rtp(), rtp, self.party.remote.rtp, remote.rtp, clock_rate);
+        spec.rtcp = (kind == FlowKind::Rtp && self.party.mux).then(|| {
+            let (port, destination) = there.rtcp_address();
+            let out_source = SocketAddr::new(there.network.address, port);
+            RtcpWay { out_source, destination, dscp: there.network.rtcp_dscp }
+        });
+        spec
+    }
+
+    /// The flow of what a party that does not multiplex sends to the RTCP port.
+    fn rtcp(&self, there: &End<'_>, clock_rate: u32) -> FlowSpec {
+        let (port, destination) = there.rtcp_address();
+        let signalled = self.party.remote.rtcp;
+        self.flow(there, FlowKind::Rtcp, self.ports.rtcp(), port, signalled, destination, clock_rate)
+    }
+
+    /// From which port RTCP leaves to this end, and where to.
+    fn rtcp_address(&self) -> (u16, Option<SocketAddr>) {
+        if self.party.mux {
+            (self.ports.rtp(), self.party.remote.rtp)
+        } else {
+            (self.ports.rtcp(), self.party.remote.rtcp)
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a flow has as many parts")]
+    fn flow(
+        &self,
+        there: &End<'_>,
+        kind: FlowKind,
+        local: u16,
+        out: u16,
+        signalled: Option<SocketAddr>,
+        destination: Option<SocketAddr>,
+        clock_rate: u32,
+    ) -> FlowSpec {
+        let is_rtcp = kind == FlowKind::Rtcp;
+        FlowSpec {
+            local: SocketAddr::new(self.network.address, local),
+            from: self.id,
+            signalled,
+            latching: self.network.latching,
+            out_source: SocketAddr::new(there.network.address, out),
+            destination,
+            kind,
+            dscp: if is_rtcp { there.network.rtcp_dscp } else { there.network.rtp_dscp },
+            clock_rate,
+            turns: self.party.turns,
+            rtcp: None,
+            forks: Vec::new(),
+        }
+    }
+}
+
+/// Adds a branch to the flow that the branches share; the first one is its own.
+fn add_fork(shared: &mut Option<FlowSpec>, spec: FlowSpec) {
+    match shared {
+        Some(shared) => shared.forks.push(spec.party()),
+        None => *shared = Some(spec),
+    }
+}
+
+/// All pairs of ports of a stream.
+fn ports(stream: &Stream) -> impl Iterator<Item = (NetworkId, PortPair)> {
+    let near = stream.branches.iter().map(|branch| (stream.networks.0, branch.ports));
+    near.chain([(stream.networks.1, stream.ports)])
 }
 
 #[cfg(test)]

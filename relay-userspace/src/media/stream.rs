@@ -31,6 +31,8 @@ pub(super) struct Remote {
 pub(super) struct Wish {
     pub(super) remote: Remote,
     pub(super) direction: Direction,
+    /// Whether it multiplexes RTCP with RTP, or wants to (RFC 5761, RFC 8858).
+    pub(super) mux: bool,
 }
 
 /// What an offer wants of its sender's side of a stream, until it is answered.
@@ -42,22 +44,30 @@ pub(super) enum Pending {
     End,
 }
 
+/// What was negotiated with a party.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Party {
-    pub(super) network: NetworkId,
-    pub(super) ports: PortPair,
     pub(super) remote: Remote,
     pub(super) direction: Direction,
     /// How often it has changed its direction: after a hold, its packets may come from elsewhere.
     pub(super) turns: u32,
+    pub(super) mux: bool,
 }
 
 impl Party {
+    /// Nothing is known of it yet.
+    pub(super) const UNKNOWN: Self = Self {
+        remote: Remote { rtp: None, rtcp: None },
+        direction: Direction::SendRecv,
+        turns: 0,
+        mux: false,
+    };
+
     pub(super) fn take(&mut self, wish: Wish) {
         if self.direction != wish.direction {
             self.turns = self.turns.wrapping_add(1);
         }
-        (self.remote, self.direction) = (wish.remote, wish.direction);
+        (self.remote, self.direction, self.mux) = (wish.remote, wish.direction, wish.mux);
     }
 
     /// The party wants nothing of this stream, for now or in this branch of the call.
@@ -66,23 +76,53 @@ impl Party {
     }
 }
 
+/// One of those who answer an offer: forking gives it several (RFC 3261 section 13.2.2.4).
+#[derive(Debug, Clone)]
+pub(super) struct Branch {
+    /// Its party's tag; none until somebody answers.
+    pub(super) tag: Option<Vec<u8>>,
+    /// The ports on A's network that A is told of, which are this branch's alone.
+    pub(super) ports: PortPair,
+    pub(super) party: Party,
+    pub(super) clock_rate: u32,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Stream {
     pub(super) kind: String,
     pub(super) flow_kind: FlowKind,
-    pub(super) clock_rate: u32,
+    /// Of A and of B.
+    pub(super) networks: (NetworkId, NetworkId),
     pub(super) a: Party,
-    pub(super) b: Party,
+    /// The ports on B's network. One offer announces one port, so all branches send there.
+    pub(super) ports: PortPair,
+    /// The last one is who was heard last; there always is one.
+    pub(super) branches: Vec<Branch>,
     /// What the last offer wants, until it is answered.
     pub(super) pending: Option<(Side, Pending)>,
 }
 
 impl Stream {
-    pub(super) fn party(&mut self, side: Side) -> &mut Party {
+    /// A party; B is the branch that was heard last.
+    pub(super) fn party(&mut self, side: Side) -> Option<&mut Party> {
         match side {
-            Side::A => &mut self.a,
-            Side::B => &mut self.b,
+            Side::A => Some(&mut self.a),
+            Side::B => self.branches.last_mut().map(|branch| &mut branch.party),
         }
+    }
+
+    /// Turns to the branch with this tag, or makes the one that nobody has answered yet its own. False if there is
+    /// neither.
+    pub(super) fn turn_to(&mut self, tag: &[u8]) -> bool {
+        let known = self.branches.iter().position(|branch| branch.tag.as_deref() == Some(tag));
+        let Some(place) = known.or_else(|| self.branches.iter().position(|branch| branch.tag.is_none()))
+        else {
+            return false;
+        };
+        let mut branch = self.branches.remove(place);
+        branch.tag = Some(tag.to_vec());
+        self.branches.push(branch);
+        true
     }
 }
 
@@ -111,11 +151,24 @@ pub(super) fn usable(
         Some(Address::Ip(ip)) if ip.is_loopback() => {
             Err(MediaError::Sdp(format!("the connection address {ip} is the appliance itself")))
         }
+        Some(Address::Ip(ip)) if !is_host(ip) => {
+            Err(MediaError::Sdp(format!("the connection address {ip} is no host's address")))
+        }
         Some(Address::Ip(ip)) if ip.is_ipv4() != network.address.is_ipv4() => Err(MediaError::Sdp(format!(
             "the connection address {ip} is of another family than network \"{}\" ({})",
             network.name, network.address
         ))),
         Some(Address::Ip(ip)) => Ok(Some(ip)),
+    }
+}
+
+/// Whether one host can have this address and be reached by it from another network (RFC 6890 section 2.2).
+fn is_host(ip: IpAddr) -> bool {
+    match ip {
+        // "This network", and what is reserved, the broadcast address among it.
+        IpAddr::V4(ip) => (1..240).contains(&ip.octets()[0]),
+        // A mapped one is an IPv4 address in disguise, and a link-local one says nothing without its link.
+        IpAddr::V6(ip) => ip.to_ipv4_mapped().is_none() && !ip.is_unicast_link_local(),
     }
 }
 

@@ -90,6 +90,11 @@ pub trait MediaRelay {
     /// See [`MediaError`].
     fn answer(&mut self, now: Instant, answer: &Answer<'_>) -> Result<Vec<u8>, MediaError>;
 
+    /// Ends a branch of a forked call, by the tag of the party that answered there: another branch was answered, or this
+    /// one has ended before the others. The ports that were this branch's alone are given back. The last branch stays
+    /// until the call ends; unknown ones are ignored.
+    fn release(&mut self, now: Instant, call: &[u8], tag: &[u8]);
+
     /// Ends the call's media: flows are removed and ports given back. Unknown calls are ignored, so that
     /// it may be called more than once.
     fn delete(&mut self, now: Instant, call: &[u8]);

@@ -110,6 +110,9 @@ impl Proxy {
         if let Some(body) = self.negotiate_response(now, media, relay, message) {
             editor.body(&body);
         }
+        if success {
+            self.note_winner(now, media, relay, tag);
+        }
         let payload = editor.finish();
         if success && relay.method == Method::Invite && relay.successes.len() < MAX_SUCCESSES {
             relay.successes.push((Bytes::copy_from_slice(tag), payload.clone()));
@@ -174,6 +177,21 @@ impl Proxy {
         }
     }
 
+    /// A branch of a forked INVITE was answered: the media of those that only rang or played something goes. Should
+    /// one of them be answered all the same, its 2xx is negotiated anew.
+    fn note_winner(&mut self, now: Instant, media: &mut dyn MediaRelay, relay: &mut Relay, tag: &[u8]) {
+        let Some((number, Party::Caller, None)) = &relay.call else { return };
+        let Some(call) = self.calls.get(number).filter(|call| call.kind == Kind::Call && call.is_live())
+        else {
+            return;
+        };
+        let losers = call.dialogs.iter().filter(|dialog| !dialog.confirmed && dialog.callee.tag != tag);
+        for loser in losers.map(|dialog| &dialog.callee.tag) {
+            media.release(now, &call.info.media_key, loser);
+            relay.negotiated.take_if(|done| &done.tag == loser);
+        }
+    }
+
     /// What a final response ends.
     fn note_final(&mut self, now: Instant, media: &mut dyn MediaRelay, relay: &mut Relay, status: u16) {
         let Some((number, _, dialog_tag)) = relay.call.clone() else { return };
@@ -220,6 +238,7 @@ impl Proxy {
         }
         if call.dialogs.iter().any(|dialog| dialog.confirmed && !dialog.over) {
             call.info.state = CallState::Established;
+            media.release(now, &call.info.media_key, tag);
             return;
         }
         let outcome = if call.info.answered.is_some() { Outcome::Answered } else { Outcome::Cancelled };

@@ -143,7 +143,7 @@ pub struct Media<'a> {
     pub connection: Option<Connection<'a>>,
     /// The description's own direction attribute.
     pub direction: Option<Direction>,
-    /// The first `a=rtcp` attribute.
+    /// The `a=rtcp` attribute.
     pub rtcp: Option<Rtcp<'a>>,
     /// Whether `a=rtcp-mux` (or `a=rtcp-mux-only`, RFC 8858) is there.
     pub rtcp_mux: bool,
@@ -194,10 +194,23 @@ impl<'a> Media<'a> {
 
     pub(super) fn attribute(&mut self, attribute: Attribute<'a>) -> Result<(), Problem> {
         match (attribute.name, attribute.value) {
-            (b"rtcp", Some(value)) if self.rtcp.is_none() => {
-                self.rtcp = Some(Rtcp::parse(value).ok_or(Problem::Rtcp)?);
+            (b"rtcp", Some(value)) => {
+                let rtcp = Rtcp::parse(value).ok_or(Problem::Rtcp)?;
+                if self.rtcp.replace(rtcp).is_some() {
+                    return Err(Problem::SecondAttribute("rtcp"));
+                }
+            }
+            (b"rtcp-mux", None) if self.find("rtcp-mux").is_some() => {
+                return Err(Problem::SecondAttribute("rtcp-mux"));
             }
             (b"rtcp-mux" | b"rtcp-mux-only", None) => self.rtcp_mux = true,
+            (b"crypto", Some(value)) => {
+                let tag = words(value).next();
+                let known = self.attributes.iter().filter(|attribute| attribute.name == b"crypto");
+                if known.filter_map(|attribute| attribute.value).any(|value| words(value).next() == tag) {
+                    return Err(Problem::SecondCrypto);
+                }
+            }
             (b"rtpmap", Some(value)) if self.rtpmaps.len() < limits::RTPMAPS => {
                 self.rtpmaps.extend(RtpMap::parse(value));
             }

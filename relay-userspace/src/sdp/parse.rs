@@ -37,6 +37,16 @@ pub enum Problem {
     /// An `a=rtcp` attribute is not `port [IN IP4 address]`.
     #[error("malformed rtcp attribute")]
     Rtcp,
+    /// A second `c=` line at one level: several are for layered multicast alone (RFC 8866 5.7), and a relay that would
+    /// set one of them would hand on the others.
+    #[error("second connection line")]
+    SecondConnection,
+    /// A second `a=rtcp` or `a=rtcp-mux` attribute in one media description.
+    #[error("second {0} attribute")]
+    SecondAttribute(&'static str),
+    /// Two `a=crypto` attributes of one media description have the same tag (RFC 4568 5.1.1).
+    #[error("second crypto attribute with the same tag")]
+    SecondCrypto,
     /// A media description in use has no connection address at all.
     #[error("media description without a connection address")]
     NoConnection,
@@ -219,10 +229,12 @@ impl<'a> Session<'a> {
             }
             b'c' => {
                 let connection = Connection::parse(value).ok_or(Problem::Connection)?;
-                match self.media.last_mut() {
-                    // Several c= lines in one media description are for layered multicast: the first counts.
-                    Some(media) => media.connection = media.connection.or(Some(connection)),
-                    None => self.connection = self.connection.or(Some(connection)),
+                let place = match self.media.last_mut() {
+                    Some(media) => &mut media.connection,
+                    None => &mut self.connection,
+                };
+                if place.replace(connection).is_some() {
+                    return Err(Problem::SecondConnection);
                 }
             }
             b'o' if self.media.is_empty() => self.origin = Some(value),

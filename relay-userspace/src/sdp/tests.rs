@@ -209,6 +209,31 @@ fn errors_name_the_line_and_what_is_wrong() {
         ("no format", b"v=0\r\nm=audio 1 RTP/AVP\r\n", Problem::Media, 2),
         ("port count of zero", b"v=0\r\nm=audio 1/0 RTP/AVP 0\r\n", Problem::Media, 2),
         ("rtcp", b"v=0\r\nm=audio 1 RTP/AVP 0\r\na=rtcp:x\r\n", Problem::Rtcp, 3),
+        ("two addresses", b"v=0\r\nc=IN IP4 1.1.1.1\r\nc=IN IP4 1.1.1.2\r\n", Problem::SecondConnection, 3),
+        (
+            "two addresses of one stream",
+            b"v=0\r\nm=audio 1 RTP/AVP 0\r\nc=IN IP4 1.1.1.1\r\nc=IN IP4 1.1.1.1\r\n",
+            Problem::SecondConnection,
+            4,
+        ),
+        (
+            "rtcp twice",
+            b"v=0\r\nm=audio 1 RTP/AVP 0\r\na=rtcp:2\r\na=rtcp:3\r\n",
+            Problem::SecondAttribute("rtcp"),
+            4,
+        ),
+        (
+            "rtcp-mux twice",
+            b"v=0\r\nm=audio 1 RTP/AVP 0\r\na=rtcp-mux\r\na=rtcp-mux\r\n",
+            Problem::SecondAttribute("rtcp-mux"),
+            4,
+        ),
+        (
+            "a crypto tag twice",
+            b"v=0\r\nm=audio 1 RTP/SAVP 0\r\na=crypto:1 A inline:x\r\na=crypto:1 B inline:y\r\n",
+            Problem::SecondCrypto,
+            4,
+        ),
     ];
     for (description, body, problem, line) in table {
         let error = Session::parse(body).unwrap_err();

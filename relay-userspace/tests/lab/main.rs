@@ -6,6 +6,7 @@
 
 mod attachment;
 mod browser;
+mod by_hand;
 mod bystanders;
 mod call_on_the_wire;
 mod capture;
@@ -14,6 +15,7 @@ mod credentials;
 mod dashboards;
 mod dhcp_inform;
 mod first_configuration;
+mod forking;
 mod full_disk;
 mod generic_mode;
 mod hostile_services;
@@ -36,6 +38,7 @@ mod remembers_phones;
 mod rest_port;
 mod site;
 mod stops_cleanly;
+mod streams;
 mod syslog;
 mod transports;
 mod tunnel;

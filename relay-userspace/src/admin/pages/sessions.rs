@@ -16,7 +16,7 @@ use super::{
 use crate::{
     admin::{Which, guard::Signed, state::Web},
     capture::CaptureView,
-    control::{CallView, FlowView},
+    control::{CallView, FlowView, RefusalView},
 };
 
 /// Calls on a page.
@@ -92,6 +92,16 @@ impl CallLive {
 
     fn streams(&self) -> impl Iterator<Item = &FlowView> {
         self.flows.iter().filter(|flow| flow.kind != "rtcp")
+    }
+
+    /// Who was refused: by flows that are there, and by those that are gone.
+    fn refusals(&self) -> Vec<&RefusalView> {
+        let kept = self.call.iter().flat_map(|call| &call.refusals);
+        self.flows.iter().flat_map(|flow| &flow.refusals).chain(kept).collect()
+    }
+
+    fn refused_further(&self) -> u64 {
+        self.flows.iter().map(|flow| flow.refused_further).sum()
     }
 }
 
@@ -200,6 +210,7 @@ mod tests {
             outcome: None,
             from_agent: Some("Station 2".to_owned()),
             to_agent: None,
+            refusals: Vec::new(),
         };
         let calls = [call("Ann <1001>", "9001"), call("Bob <1002>", "9001")];
         for (filter, expected) in [

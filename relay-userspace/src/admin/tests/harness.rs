@@ -29,7 +29,8 @@ use crate::{
     capture::{self, CaptureError, CaptureView, Captures, Part, Wanted},
     config::{Config, ConfigError, changes, keys::Effect},
     control::{
-        CallView, FlowView, NetworkView, PhoneView, RegistrationView, ReloadedView, ServerView, StatusView,
+        CallView, FlowView, NetworkView, PhoneView, RefusalView, RegistrationView, ReloadedView, ServerView,
+        StatusView,
     },
     log::{LogView, TopicView},
     metrics::Metrics,
@@ -122,6 +123,7 @@ impl Appliance for Pretended {
             outcome: None,
             from_agent: Some(HOSTILE.to_owned()),
             to_agent: None,
+            refusals: Vec::new(),
         }]
     }
 
@@ -153,6 +155,17 @@ impl Appliance for Pretended {
             wrong_source: 3,
             refused: 2,
             refused_sources: vec!["10.61.0.99:1 (2 packets)".to_owned()],
+            refusals: vec![RefusalView {
+                source: "10.61.0.99:1".to_owned(),
+                network: "office".to_owned(),
+                local: "10.61.0.1:16384".to_owned(),
+                packets: 2,
+                first_unix_ms: 1,
+                last_unix_ms: 2,
+                by: "userspace".to_owned(),
+            }],
+            refused_further: 3,
+            rtcp_destination: Some("10.62.0.10:6001".to_owned()),
         }]
     }
 

@@ -9,7 +9,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use relay_ebpf::FlowStats;
 
-use super::{Entry, FlowSpec, Flows};
+use super::{Entry, FlowSpec, Flows, RtcpWay};
 
 /// Legs of a call that are joined behind the first; a call that is led back more often goes through userspace.
 const MAX_JOINED: usize = 3;
@@ -51,7 +51,7 @@ impl Flows {
         if let Some(joined) = entry.joined {
             return Some(joined.with);
         }
-        let heard = entry.learned.map(|(source, _)| source).or(entry.spec.signalled)?;
+        let heard = entry.sender.learned.map(|(source, _)| source).or(entry.spec.signalled)?;
         let before = self.entries.get(&heard)?.spec.out_source;
         (before != local && self.entries.contains_key(&before)).then_some(before)
     }
@@ -62,23 +62,29 @@ impl Flows {
         let mut onward = Onward { destination: self.destination(local), ..Onward::default() };
         let Some(first) = self.entries.get(&local) else { return onward };
         let mut leaves_from = first.spec.out_source;
-        let mut dscp = first.spec.dscp;
+        let (mut dscp, mut rtcp_dscp) = (first.spec.dscp, first.spec.rtcp.and_then(|way| way.dscp));
         while let Some(next) = onward.destination.filter(|to| self.is_own(*to)) {
             onward.destination = None;
             let fits = |entry: &&Entry| {
                 entry.spec.kind == first.spec.kind
-                    && entry.learned.is_some_and(|(source, _)| source == leaves_from)
+                    && entry.spec.rtcp.is_some() == first.spec.rtcp.is_some()
+                    && is_one_way(&entry.spec)
+                    && entry.sender.learned.is_some_and(|(source, _)| source == leaves_from)
                     && !self.taps.contains_key(&next)
                     && !self.is_forced([entry.spec.signalled, entry.spec.destination])
             };
-            let Some(entry) = self.entries.get(&next).filter(fits) else { return onward };
+            let Some(entry) = self.entries.get(&next).filter(fits).filter(|_| is_one_way(&first.spec)) else {
+                return onward;
+            };
             if next == local || onward.through.contains(&next) || onward.through.len() == MAX_JOINED {
                 return onward;
             }
             dscp = entry.spec.dscp.or(dscp);
+            rtcp_dscp = entry.spec.rtcp.and_then(|way| way.dscp).or(rtcp_dscp);
+            let rtcp = entry.spec.rtcp.map(|way| RtcpWay { dscp: rtcp_dscp, ..way });
             leaves_from = entry.spec.out_source;
             onward.through.push(next);
-            onward.last = Some(FlowSpec { dscp, ..entry.spec.clone() });
+            onward.last = Some(FlowSpec { dscp, rtcp, ..entry.spec.clone() });
             onward.destination = self.destination(next);
         }
         onward
@@ -88,7 +94,7 @@ impl Flows {
     pub(super) fn join(&mut self, local: SocketAddr, through: &[SocketAddr]) {
         let Some(entry) = self.entries.get_mut(&local) else { return };
         let before = std::mem::replace(&mut entry.through, through.to_vec());
-        let since = self.stats.read(entry.stats);
+        let since = self.stats.read(entry.sender.stats);
         for left in before.iter().filter(|leg| !through.contains(leg)) {
             self.settle(*left);
         }
@@ -103,7 +109,7 @@ impl Flows {
     /// A leg that was joined counts by itself again, from what it has come to.
     pub(super) fn settle(&mut self, leg: SocketAddr) {
         let Some(entry) = self.entries.get(&leg) else { return };
-        let (place, stats) = (entry.stats, self.statistics(entry));
+        let (place, stats) = (entry.sender.stats, self.statistics(entry));
         if entry.joined.is_some() {
             self.stats.write(place, stats);
         }
@@ -114,9 +120,15 @@ impl Flows {
 
     /// What a flow has counted, on its own and with the leg that it is joined with.
     pub(super) fn statistics(&self, entry: &Entry) -> FlowStats {
-        let own = self.stats.read(entry.stats);
-        let with =
-            entry.joined.and_then(|joined| Some((self.entries.get(&joined.with)?.stats, joined.since)));
+        let own = self.stats.read(entry.sender.stats);
+        let with = entry
+            .joined
+            .and_then(|joined| Some((self.entries.get(&joined.with)?.sender.stats, joined.since)));
         with.map_or(own, |(with, since)| own.joined_with(&self.stats.read(with), &since))
     }
+}
+
+/// Whether all that a flow carries goes the same way: it has one sender, and RTCP that comes with RTP leaves with it.
+fn is_one_way(spec: &FlowSpec) -> bool {
+    spec.forks.is_empty() && spec.rtcp.is_none_or(|way| way.out_source == spec.out_source)
 }

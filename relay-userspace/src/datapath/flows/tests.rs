@@ -53,6 +53,8 @@ fn spec(
         dscp: Some(Dscp::EF),
         clock_rate: 8000,
         turns: 0,
+        rtcp: None,
+        forks: Vec::new(),
     }
 }
 
@@ -522,4 +524,190 @@ fn a_captured_flow_is_carried_in_userspace_and_goes_back_to_the_kernel_when_its_
     flows.attach_tap(now, at(INSIDE), &tap);
     flows.remove(now, at(INSIDE));
     assert!(flows.tap(at(INSIDE)).is_none(), "it goes with its flow");
+}
+
+#[test]
+fn multiplexed_rtcp_leaves_by_its_own_way_and_comes_back_to_the_port_of_rtp() {
+    const OUTSIDE_RTCP: &str = "10.62.0.1:16401";
+    const SERVER_RTCP: &str = "10.62.0.10:6009";
+    let report = [vec![0x80, 201, 0, 1], vec![0; 4]].concat();
+    let (mut flows, now) = (flows_with(&[]), Instant::now());
+    let policy = Latching::SameAddress;
+    let way =
+        RtcpWay { out_source: at(OUTSIDE_RTCP), destination: Some(at(SERVER_RTCP)), dscp: Some(Dscp::CS3) };
+    let inside = spec(INSIDE, Some(PHONE), OUTSIDE, Some(SERVER), policy);
+    flows.install(now, FlowSpec { rtcp: Some(way), ..inside }).unwrap();
+    flows.install(now, spec(OUTSIDE, Some(SERVER), INSIDE, Some(PHONE), policy)).unwrap();
+    let rtcp = spec(OUTSIDE_RTCP, Some(SERVER_RTCP), INSIDE, Some(PHONE), policy);
+    flows.install(now, FlowSpec { kind: FlowKind::Rtcp, dscp: Some(Dscp::CS3), ..rtcp }).unwrap();
+
+    let out = packet(&mut flows, now, INSIDE, PHONE, &report).unwrap();
+    assert_eq!((out.source, out.destination), (at(OUTSIDE_RTCP), at(SERVER_RTCP)));
+    assert_eq!(out.type_of_service, 24 << 2 | 1);
+    let out = packet(&mut flows, now, INSIDE, PHONE, &rtp(1)).unwrap();
+    assert_eq!((out.source, out.destination, out.type_of_service), (at(OUTSIDE), at(SERVER), 46 << 2 | 1));
+    let back = packet(&mut flows, now, OUTSIDE_RTCP, SERVER_RTCP, &report).unwrap();
+    assert_eq!((back.source, back.destination), (at(INSIDE), at(PHONE)));
+    let stats = flows.report(at(INSIDE)).unwrap().stats;
+    assert_eq!((stats.rtcp_packets, stats.expected()), (1, 1), "counted apart");
+
+    // The kernel's records say the same, and follow the server's RTCP when it comes from another port.
+    let apart = |flows: &Flows| {
+        let flow = flows.kernel.as_ref().unwrap().rtcp_behind(at(INSIDE)).unwrap();
+        (flow.state, flow.out_source_port, flow.out_destination_port, flow.type_of_service, flow.source_port)
+    };
+    let expected = |port: u16| {
+        let ports = [16_401, port, 4000].map(u16::to_be_bytes);
+        (FlowState::Forwarding as u8, ports[0], ports[1], 24 << 2, ports[2])
+    };
+    assert_eq!(apart(&flows), expected(6009));
+    let moved = spec(OUTSIDE_RTCP, Some("10.62.0.10:6019"), INSIDE, Some(PHONE), policy);
+    flows.install(now, FlowSpec { kind: FlowKind::Rtcp, ..moved }).unwrap();
+    packet(&mut flows, now, OUTSIDE_RTCP, "10.62.0.10:6021", &report).unwrap();
+    assert_eq!(apart(&flows), expected(6021));
+    let copies: Vec<_> = flows.counted_at(flows.entries[&at(INSIDE)].sender.stats).collect();
+    assert_eq!(copies, [(at(INSIDE), at(OUTSIDE_RTCP))], "the other party's reports come there");
+
+    // Nobody wants RTCP any more: RTP goes on.
+    let inside = spec(INSIDE, Some(PHONE), OUTSIDE, Some(SERVER), policy);
+    flows.install(now, FlowSpec { rtcp: Some(RtcpWay { destination: None, ..way }), ..inside }).unwrap();
+    assert_eq!(packet(&mut flows, now, INSIDE, PHONE, &report), Err(Reason::Blocked));
+    let flow = flows.kernel.as_ref().unwrap().rtcp_behind(at(INSIDE)).unwrap();
+    assert_eq!(flow.state, FlowState::Blocked as u8);
+    assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Forwarding as u8);
+}
+
+#[test]
+fn no_more_flows_are_installed_than_the_kernel_has_records_for_multiplexed_ones_too() {
+    let (mut flows, mut now) = (flows_with(&[]), Instant::now());
+    let one = |port: u16, mux: bool| {
+        let local = format!("10.61.0.1:{port}");
+        let way = RtcpWay { out_source: at(OUTSIDE), destination: Some(at(SERVER)), dscp: None };
+        FlowSpec {
+            rtcp: mux.then_some(way),
+            ..spec(&local, Some(PHONE), OUTSIDE, Some(SERVER), Latching::Any)
+        }
+    };
+    // 64 records: 32 flows that multiplex.
+    for port in 0..32 {
+        flows.install(now, one(20_000 + port, true)).unwrap();
+        packet(&mut flows, now, &format!("10.61.0.1:{}", 20_000 + port), PHONE, &rtp(1)).unwrap();
+    }
+    assert_eq!(flows.install(now, one(30_000, false)), Err(InstallError::Full { capacity: 64 }));
+    // Each can still be changed, though no record is free.
+    for port in 0..32 {
+        let local = format!("10.61.0.1:{}", 20_000 + port);
+        flows.install(now, FlowSpec { turns: 1, ..one(20_000 + port, true) }).unwrap();
+        packet(&mut flows, now, &local, PHONE, &rtp(2)).unwrap();
+        assert!(flows.kernel.as_ref().unwrap().rtcp_behind(at(&local)).is_some(), "{local}");
+    }
+    // One that no longer multiplexes makes room for another.
+    flows.install(now, one(20_000, false)).unwrap();
+    flows.install(now, one(30_000, false)).unwrap();
+    for port in 0..32 {
+        flows.remove(now, at(&format!("10.61.0.1:{}", 20_000 + port))).unwrap();
+    }
+    flows.remove(now, at("10.61.0.1:30000")).unwrap();
+    assert_eq!((flows.len(), flows.apart), (0, 0));
+    now += Duration::from_secs(2);
+    for port in 0..32 {
+        flows.install(now, one(20_000 + port, true)).unwrap();
+    }
+}
+
+/// The shared port of a call that two parties answer early, each heard by the caller from a port of its own.
+fn forked(flows: &mut Flows, now: Instant, latching: Latching) {
+    let own = spec(OUTSIDE, Some(SERVER), INSIDE, Some(PHONE), latching);
+    let fork = Fork { signalled: Some(at(OTHER_SERVER)), out_source: at(OTHER_INSIDE), ..own.party() };
+    flows.install(now, spec(INSIDE, Some(PHONE), OUTSIDE, Some(SERVER), latching)).unwrap();
+    flows.install(now, spec(OTHER_INSIDE, Some(PHONE), OUTSIDE, Some(OTHER_SERVER), latching)).unwrap();
+    flows.install(now, FlowSpec { forks: vec![fork], ..own }).unwrap();
+}
+
+const OTHER_INSIDE: &str = "10.61.0.1:16386";
+const OTHER_SERVER: &str = "10.62.0.22:6000";
+
+#[test]
+fn the_branches_of_a_forked_call_are_told_apart_by_their_source_and_the_winner_goes_to_the_kernel() {
+    for latching in [Latching::Signalled, Latching::SameAddress, Latching::Any] {
+        for winner in [SERVER, OTHER_SERVER] {
+            let (mut flows, now) = (flows_with(&[]), Instant::now());
+            forked(&mut flows, now, latching);
+            for sequence in 0..3 {
+                for (source, inside) in [(OTHER_SERVER, OTHER_INSIDE), (SERVER, INSIDE)] {
+                    let departure = packet(&mut flows, now, OUTSIDE, source, &rtp(sequence)).unwrap();
+                    assert_eq!(
+                        (departure.source, departure.destination),
+                        (at(inside), at(PHONE)),
+                        "{latching:?}"
+                    );
+                }
+            }
+            let stranger = packet(&mut flows, now, OUTSIDE, "10.62.0.99:1", &rtp(9));
+            assert_eq!(stranger, Err(Reason::WrongSource));
+            // The caller speaks to both, each in its own branch.
+            for (inside, to) in [(INSIDE, SERVER), (OTHER_INSIDE, OTHER_SERVER)] {
+                assert_eq!(packet(&mut flows, now, inside, PHONE, &rtp(1)).unwrap().destination, at(to));
+            }
+            let report = flows.report(at(OUTSIDE)).unwrap();
+            assert_eq!(report.carrier, Carrier::Userspace { reason: UserspaceReason::Forked });
+            assert_eq!(report.forks[0].learned, Some((at(OTHER_SERVER), 77)));
+            assert_eq!((report.stats.expected(), report.forks[0].stats.expected()), (3, 3), "counted apart");
+            assert_eq!(report.stats.restarts, 0);
+
+            let own = spec(OUTSIDE, Some(SERVER), INSIDE, Some(PHONE), latching);
+            let won = match winner {
+                SERVER => own,
+                _ => spec(OUTSIDE, Some(OTHER_SERVER), OTHER_INSIDE, Some(PHONE), latching),
+            };
+            flows.install(now, won).unwrap();
+            let report = flows.report(at(OUTSIDE)).unwrap();
+            assert_eq!(report.learned, Some((at(winner), 77)), "what was learned while it rang holds");
+            assert_eq!((report.forks.len(), report.stats.expected()), (0, 3));
+            assert_eq!(state(&flows, OUTSIDE).unwrap().0, FlowState::Forwarding as u8);
+            let totals = flows.totals();
+            assert_eq!(totals[&NetworkId(0)].expected, 3 + 3 + 1 + 1, "the loser's packets stay in the sums");
+            for local in [INSIDE, OTHER_INSIDE, OUTSIDE] {
+                flows.remove(now, at(local)).unwrap();
+            }
+            assert!(flows.owners.is_empty());
+        }
+    }
+}
+
+#[test]
+fn branches_that_announce_the_same_address_are_heard_as_the_one_that_answered_last() {
+    let (mut flows, now) = (flows_with(&[]), Instant::now());
+    call(&mut flows, now, Latching::Signalled);
+    packet(&mut flows, now, OUTSIDE, SERVER, &rtp(1)).unwrap();
+    let first = spec(OUTSIDE, Some(SERVER), INSIDE, Some(PHONE), Latching::Signalled);
+    let forks = vec![first.party()];
+    flows.install(now, FlowSpec { out_source: at(OTHER_INSIDE), forks, ..first }).unwrap();
+    assert_eq!(packet(&mut flows, now, OUTSIDE, SERVER, &rtp(2)).unwrap().source, at(OTHER_INSIDE));
+    assert_eq!(packet(&mut flows, now, OUTSIDE, SERVER, &rtp(3)).unwrap().source, at(OTHER_INSIDE));
+}
+
+#[test]
+fn the_first_sources_that_are_refused_are_named_with_count_and_times_and_the_rest_counted() {
+    let (mut flows, now) = (flows_with(&[]), Instant::now());
+    call(&mut flows, now, Latching::Signalled);
+    for _ in 0..2 {
+        assert_eq!(packet(&mut flows, now, INSIDE, "10.61.0.99:1", &rtp(1)), Err(Reason::SourceRefused));
+    }
+    packet(&mut flows, now, INSIDE, PHONE, &rtp(1)).unwrap();
+    for port in 1..=20 {
+        let source = format!("10.61.0.99:{port}");
+        assert_eq!(packet(&mut flows, now, INSIDE, &source, &rtp(1)), Err(Reason::WrongSource));
+    }
+    let report = flows.remove(now, at(INSIDE)).unwrap();
+    let expected = |port: u16, packets| RefusedSource {
+        source: at(&format!("10.61.0.99:{port}")),
+        packets,
+        first_unix_ms: 77,
+        last_unix_ms: 77,
+        by: Refuser::Userspace,
+    };
+    let all: Vec<RefusedSource> = (1..=8).map(|port| expected(port, if port == 1 { 3 } else { 1 })).collect();
+    assert_eq!(report.refused, all);
+    assert_eq!((report.refused_packets, report.stats.wrong_source, report.refused_further()), (2, 20, 12));
 }

@@ -13,6 +13,7 @@ use thiserror::Error;
 use super::{
     super::shared::SharedArray,
     programs::{KernelLog, Options, Programs, ProgramsError, TC, TC_BEHIND},
+    refused::RefusedSources,
     tables::KernelTables,
 };
 
@@ -70,7 +71,23 @@ impl TestBed {
     /// If there is no place for it.
     pub fn set_flow(&mut self, local: SocketAddr, flow: Flow) -> Result<(), BedError> {
         let place = self.tables.place(local).ok_or(BedError::Place(local))?;
-        self.tables.publish(Instant::now(), place, local.port(), flow, None).ok_or(BedError::Place(local))?;
+        let published = self.tables.publish(Instant::now(), place, local.port(), flow, None, None);
+        published.map(drop).ok_or(BedError::Place(local))
+    }
+
+    /// Puts a flow behind a local address and port whose RTCP leaves by a record of its own; that keeps its generation.
+    ///
+    /// # Errors
+    /// If there is no place for it.
+    pub fn set_flow_with_rtcp(&mut self, local: SocketAddr, flow: Flow, rtcp: Flow) -> Result<(), BedError> {
+        let place = self.tables.place(local).ok_or(BedError::Place(local))?;
+        let slot = self
+            .tables
+            .publish(Instant::now(), place, local.port(), flow, Some(rtcp), None)
+            .ok_or(BedError::Place(local))?;
+        if let Some(apart) = slot.apart {
+            self.tables.overwrite(apart, rtcp);
+        }
         Ok(())
     }
 
@@ -82,9 +99,9 @@ impl TestBed {
         let place = self.tables.place(local).ok_or(BedError::Place(local))?;
         let slot = self
             .tables
-            .publish(Instant::now(), place, local.port(), flow, None)
+            .publish(Instant::now(), place, local.port(), flow, None, None)
             .ok_or(BedError::Place(local))?;
-        self.tables.overwrite(slot, Flow { generation: flow.generation.wrapping_add(1), ..flow });
+        self.tables.overwrite(slot.flow, Flow { generation: flow.generation.wrapping_add(1), ..flow });
         Ok(())
     }
 
@@ -118,6 +135,14 @@ impl TestBed {
     /// What the kernel refused.
     pub fn latency(&self) -> Result<Latency, BedError> {
         Ok(self.programs.latency()?)
+    }
+
+    /// The sources that the kernel refused, since the last look.
+    ///
+    /// # Errors
+    /// If they were looked at before.
+    pub fn take_refused(&mut self) -> Result<RefusedSources, BedError> {
+        Ok(self.programs.take_refused()?)
     }
 
     /// Runs a frame through a program `repeat` times, each time as the program left it before.

@@ -6,5 +6,6 @@ pub mod bed;
 pub mod keeper;
 pub(super) mod next_hops;
 pub mod programs;
+pub(super) mod refused;
 pub(super) mod resolver;
 pub(super) mod tables;

@@ -24,6 +24,7 @@ use thiserror::Error;
 
 use super::{
     super::shared::{Record, SharedArray},
+    refused::RefusedSources,
     tables::KernelTables,
 };
 
@@ -235,6 +236,7 @@ impl Programs {
             let (Map::Array(data)
             | Map::PerCpuArray(data)
             | Map::DevMap(data)
+            | Map::LruHashMap(data)
             | Map::RingBuf(data)
             | Map::SockMap(data)) = map
             else {
@@ -280,6 +282,15 @@ impl Programs {
     pub fn take_rtcp(&mut self) -> Result<RingBuf<aya::maps::MapData>, ProgramsError> {
         let map = self.ebpf.take_map("RTCP").ok_or(ProgramsError::Missing("RTCP"))?;
         RingBuf::try_from(map).map_err(|error| ProgramsError::Map { map: "RTCP", error })
+    }
+
+    /// Takes the table of refused sources.
+    ///
+    /// # Errors
+    /// If it was taken before.
+    pub fn take_refused(&mut self) -> Result<RefusedSources, ProgramsError> {
+        let map = self.ebpf.take_map("REFUSED").ok_or(ProgramsError::Missing("REFUSED"))?;
+        RefusedSources::new(map).map_err(|error| ProgramsError::Map { map: "REFUSED", error })
     }
 
     /// Takes the logger's place: kernel programs log to this process's log from now on.

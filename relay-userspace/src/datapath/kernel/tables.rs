@@ -55,6 +55,15 @@ impl Slots {
     }
 }
 
+/// The places of a published flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct Slot {
+    /// Of the record that its port leads to.
+    pub(in super::super) flow: u32,
+    /// Of the record by which its RTCP leaves, if that is another.
+    pub(in super::super) apart: Option<u32>,
+}
+
 /// The kernel's tables, or arrays of the same layout in tests.
 #[derive(Debug)]
 pub(in super::super) struct KernelTables {
@@ -99,9 +108,10 @@ impl KernelTables {
         }
     }
 
-    /// Writes a flow into a slot of its own and turns the port to it; the `old` slot goes to rest.
+    /// Writes a flow into a slot of its own and turns the port to it; the `old` slots go to rest. `apart` is the
+    /// record by which its RTCP leaves, if the sender multiplexes it.
     ///
-    /// None, and nothing changed, if there is no slot; there are as many slots as flows can be installed,
+    /// None, and the port leads nowhere, if there is no slot; there are as many slots as flows can be installed,
     /// and as a last resort one is used that has rested too short.
     pub(in super::super) fn publish(
         &mut self,
@@ -109,29 +119,51 @@ impl KernelTables {
         place: u32,
         port: u16,
         flow: Flow,
-        old: Option<u32>,
-    ) -> Option<u32> {
-        let Some(slot) = self.slots.take_early(now) else {
-            // Every slot holds a published flow, and so does this one's: the only change that is left is
+        apart: Option<Flow>,
+        old: Option<Slot>,
+    ) -> Option<Slot> {
+        let Some(slot) = self.take(now, apart.is_some()) else {
+            // Every slot holds a published flow, and so do this one's: the only change that is left is
             // to unpublish, write, and publish again.
-            let slot = old?;
-            self.point(place, port, PortEntry::default());
-            self.flows.write(slot, flow);
-            self.point(place, port, PortEntry { slot, generation: flow.generation });
-            return Some(slot);
+            self.unpublish(now, place, port, old?);
+            return self.publish(now, place, port, flow, apart, None);
         };
-        self.flows.write(slot, flow);
-        self.point(place, port, PortEntry { slot, generation: flow.generation });
+        let mut flow = flow;
+        if let (Some(apart), Some(index)) = (apart, slot.apart) {
+            self.flows.write(index, Flow { generation: flow.generation, ..apart });
+            (flow.rtcp_slot, flow.flags) = (index, flow.flags | Flow::RTCP_APART);
+        }
+        self.flows.write(slot.flow, flow);
+        self.point(place, port, PortEntry { slot: slot.flow, generation: flow.generation });
         if let Some(old) = old {
-            self.slots.give_back(now, old);
+            self.rest(now, old);
         }
         Some(slot)
     }
 
+    fn take(&mut self, now: Instant, with_apart: bool) -> Option<Slot> {
+        let flow = self.slots.take_early(now)?;
+        if !with_apart {
+            return Some(Slot { flow, apart: None });
+        }
+        let Some(apart) = self.slots.take_early(now) else {
+            self.slots.give_back(now, flow);
+            return None;
+        };
+        Some(Slot { flow, apart: Some(apart) })
+    }
+
+    fn rest(&mut self, now: Instant, slot: Slot) {
+        self.slots.give_back(now, slot.flow);
+        if let Some(apart) = slot.apart {
+            self.slots.give_back(now, apart);
+        }
+    }
+
     /// Takes a port's flow away.
-    pub(in super::super) fn unpublish(&mut self, now: Instant, place: u32, port: u16, slot: u32) {
+    pub(in super::super) fn unpublish(&mut self, now: Instant, place: u32, port: u16, slot: Slot) {
         self.point(place, port, PortEntry::default());
-        self.slots.give_back(now, slot);
+        self.rest(now, slot);
     }
 
     /// Writes over a slot that is published, as no datapath may.
@@ -160,6 +192,13 @@ impl KernelTables {
         let entry = self.ports.read(port_index(self.place(local)?, local.port().to_be_bytes()));
         let flow = self.flows.read(entry.slot);
         (entry.generation != 0 && flow.generation == entry.generation).then_some(flow)
+    }
+
+    /// The record by which the RTCP of a flow leaves.
+    #[cfg(test)]
+    pub(in super::super) fn rtcp_behind(&self, local: SocketAddr) -> Option<Flow> {
+        let flow = self.flow_behind(local).filter(|flow| flow.flags & Flow::RTCP_APART != 0)?;
+        Some(self.flows.read(flow.rtcp_slot)).filter(|apart| apart.generation == flow.generation)
     }
 }
 

@@ -222,6 +222,8 @@ mod tests {
             dscp: None,
             clock_rate: 8000,
             turns: 0,
+            rtcp: None,
+            forks: Vec::new(),
         };
         flows.install(Instant::now(), spec).unwrap();
         let (rtcp, _copies) = mpsc::channel(1);

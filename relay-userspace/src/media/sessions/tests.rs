@@ -6,6 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod forking;
+mod multiplexing;
+
 const OFFICE: NetworkId = NetworkId(0);
 const CENTRE: NetworkId = NetworkId(1);
 
@@ -161,6 +164,8 @@ fn an_answered_call_has_four_flows_that_point_at_each_other() {
             dscp: Some(if kind == FlowKind::Rtcp { Dscp::CS3 } else { Dscp::EF }),
             clock_rate: 8000,
             turns: 0,
+            rtcp: None,
+            forks: Vec::new(),
         };
         assert_eq!(installed.0[&local], expected);
     }
@@ -284,6 +289,9 @@ fn streams_come_and_go_with_their_media_descriptions() {
     assert_ne!(port_of(&back.sdp, 1), 7000, "our port, not the other party's");
     installed.apply(back.changes);
     assert_eq!(installed.0[&server_side].signalled, Some(at("10.62.0.10", 7000)));
+    assert_eq!(sessions.ports()[0].used, 8, "towards the phone each branch has ports of its own");
+    installed.apply(sessions.release(now, b"call", b"b"));
+    installed.apply(sessions.reap(now + LINGER));
     assert_eq!(sessions.ports()[0].used, 4);
 }
 
@@ -390,25 +398,20 @@ fn only_sessions_without_negotiation_for_the_timeout_are_quiet() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Offer { call: u8, back: bool, streams: Vec<u16> },
-    Answer { call: u8, back: bool, streams: Vec<u16> },
+    Offer { call: u8, back: bool, branch: u8, mux: bool, streams: Vec<u16> },
+    Answer { call: u8, back: bool, branch: u8, mux: bool, streams: Vec<u16> },
+    Release { call: u8, branch: u8 },
     Delete { call: u8 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let streams = || prop::collection::vec(prop_oneof![Just(0u16), 1000u16..60_000], 1..4);
+    let negotiated = || (0u8..4, any::<bool>(), b'b'..=b'd', any::<bool>(), streams());
     prop_oneof![
-        (0u8..4, any::<bool>(), streams()).prop_map(|(call, back, streams)| Step::Offer {
-            call,
-            back,
-            streams
-        }),
-        (0u8..4, any::<bool>(), streams()).prop_map(|(call, back, streams)| Step::Answer {
-            call,
-            back,
-            streams
-        }),
-        (0u8..4).prop_map(|call| Step::Delete { call }),
+        4 => negotiated().prop_map(|(call, back, branch, mux, streams)| Step::Offer { call, back, branch, mux, streams }),
+        4 => negotiated().prop_map(|(call, back, branch, mux, streams)| Step::Answer { call, back, branch, mux, streams }),
+        2 => (0u8..4, b'b'..=b'd').prop_map(|(call, branch)| Step::Release { call, branch }),
+        1 => (0u8..4).prop_map(|call| Step::Delete { call }),
     ]
 }
 
@@ -419,28 +422,37 @@ proptest! {
     fn flows_and_ports_always_balance(steps in prop::collection::vec(step(), 1..60)) {
         let (mut sessions, mut installed) = (sessions(), Installed::default());
         let now = Instant::now();
-        let body = |ports: &[u16]| {
+        let body = |ports: &[u16], mux: bool| {
             let mut sdp = "v=0\r\no=- 1 1 IN IP4 10.9.9.9\r\ns=-\r\nc=IN IP4 10.9.9.9\r\nt=0 0\r\n".to_owned();
             for port in ports {
                 sdp += &format!("m=audio {port} RTP/AVP 0\r\n");
+                if mux {
+                    sdp += "a=rtcp-mux\r\n";
+                }
             }
             sdp.into_bytes()
         };
         for step in steps {
             match step {
-                Step::Offer { call, back, streams } => {
-                    let sdp = body(&streams);
-                    let base = if back { offer_back(&sdp, b"b") } else { offer(&sdp, b"a") };
+                Step::Offer { call, back, branch, mux, streams } => {
+                    let sdp = body(&streams, mux);
+                    let tag = [branch];
+                    let base = if back { offer_back(&sdp, &tag) } else { offer(&sdp, b"a") };
                     if let Ok(out) = sessions.offer(now, &Offer { call: &[call], ..base }) {
                         installed.apply(out.changes);
                     }
                 }
-                Step::Answer { call, back, streams } => {
-                    let sdp = body(&streams);
-                    let (from, to) = if back { (b"b", b"a") } else { (b"a", b"b") };
+                Step::Answer { call, back, branch, mux, streams } => {
+                    let sdp = body(&streams, mux);
+                    let tag = [branch];
+                    let (from, to) = if back { (&tag[..], &b"a"[..]) } else { (&b"a"[..], &tag[..]) };
                     if let Ok(out) = sessions.answer(now, &Answer { call: &[call], ..answer(&sdp, from, to) }) {
                         installed.apply(out.changes);
                     }
+                }
+                Step::Release { call, branch } => {
+                    installed.apply(sessions.release(now, &[call], &[branch]));
+                    installed.apply(sessions.reap(now + LINGER));
                 }
                 Step::Delete { call } => {
                     sessions.delete(now, &[call]);
@@ -448,10 +460,20 @@ proptest! {
                 }
             }
             for flow in installed.0.values() {
-                prop_assert_eq!(installed.0.get(&flow.out_source).map(|pair| pair.out_source), Some(flow.local));
+                for party in std::iter::once(flow.party()).chain(flow.forks.iter().cloned()) {
+                    let ways = party.rtcp.map(|way| way.out_source);
+                    for out in std::iter::once(party.out_source).chain(ways) {
+                        prop_assert!(installed.0.contains_key(&out), "{} leaves from nowhere", flow.local);
+                    }
+                }
             }
+            // No port without a flow or the other way round, but for RTCP's where a side multiplexes.
             let used: usize = sessions.ports().iter().map(|ports| ports.used).sum();
-            prop_assert_eq!(used, installed.0.len());
+            let multiplexed = installed.0.values().filter(|flow| {
+                let rtcp = SocketAddr::new(flow.local.ip(), flow.local.port() + 1);
+                flow.kind == FlowKind::Rtp && !installed.0.contains_key(&rtcp)
+            });
+            prop_assert_eq!(used, installed.0.len() + multiplexed.count());
         }
         for call in 0u8..4 {
             sessions.delete(now, &[call]);

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    media::{Answer, MediaError, MediaRelay, Offer},
+    media::{Answer, MediaError, MediaRelay, Offer, Sessions},
     net::{NetworkId, Role},
     proxy::{Limits, Measure, Network, Output, Ports, Proxy, Settings, Upstream},
     sdp,
@@ -66,6 +66,8 @@ pub(super) struct FakeMedia {
     pub(super) log: Vec<String>,
     pub(super) live: HashSet<Vec<u8>>,
     pub(super) full: bool,
+    /// The real one, which then decides.
+    pub(super) real: Option<Sessions>,
 }
 
 impl FakeMedia {
@@ -84,7 +86,10 @@ fn utf8(bytes: &[u8]) -> &str {
 }
 
 impl MediaRelay for FakeMedia {
-    fn offer(&mut self, _: Instant, offer: &Offer<'_>) -> Result<Vec<u8>, MediaError> {
+    fn offer(&mut self, now: Instant, offer: &Offer<'_>) -> Result<Vec<u8>, MediaError> {
+        if let Some(real) = &mut self.real {
+            return real.offer(now, offer).map(|negotiated| negotiated.sdp);
+        }
         if self.full {
             return Err(MediaError::NoPorts { network: "centre".into(), used: 4, total: 4 });
         }
@@ -102,6 +107,10 @@ impl MediaRelay for FakeMedia {
             return Err(MediaError::UnknownCall);
         }
         Self::rewrite(answer.sdp, answer.from, 16388)
+    }
+
+    fn release(&mut self, _: Instant, _call: &[u8], tag: &[u8]) {
+        self.log.push(format!("release {}", utf8(tag)));
     }
 
     fn delete(&mut self, _: Instant, call: &[u8]) {

@@ -7,6 +7,7 @@ mod credentials;
 mod failover;
 mod failures;
 mod harness;
+mod hostile_descriptions;
 mod negotiation;
 mod reconfigure;
 mod registration;

@@ -171,8 +171,39 @@ fn forked_early_media_negotiates_each_branch_and_the_last_answer_wins() {
             &sdp("198.51.100.20", port, ""),
         ));
     }
-    let expected = ["offer p - 0>1", "answer p s 0>1", "answer p u 0>1", "answer p s 0>1"];
+    let expected = ["offer p - 0>1", "answer p s 0>1", "answer p u 0>1", "answer p s 0>1", "release u"];
     assert_eq!(world.media.log, expected);
+}
+
+#[test]
+fn the_media_of_a_branch_goes_when_another_is_answered_or_when_it_ends_before_the_others() {
+    let mut world = World::new();
+    let sent = world.phone(&from_phone(
+        "INVITE",
+        "sip:100@example.com",
+        "i1",
+        1,
+        "",
+        "Contact: <sip:200@192.0.2.11:5060>\n",
+        &sdp("192.0.2.11", 4000, ""),
+    ));
+    let invite = sent[1].clone();
+    let mut respond = |status, tag: &str, body: &str| {
+        world.server(&answer(&invite, status, "x", tag, "Contact: <sip:100@198.51.100.20>\n", body));
+        std::mem::take(&mut world.media.log)
+    };
+    // The winner's description came with its 183 and is not repeated.
+    assert_eq!(respond(183, "s", &sdp("198.51.100.20", 6000, "")), ["offer p - 0>1", "answer p s 0>1"]);
+    assert_eq!(respond(183, "u", &sdp("198.51.100.21", 7000, "")), ["answer p u 0>1"]);
+    assert_eq!(respond(180, "v", ""), Vec::<String>::new());
+    assert_eq!(respond(200, "s", ""), ["release u", "release v"]);
+    // Another was answered in the same moment: both stand until the caller ends one.
+    assert_eq!(respond(200, "u", &sdp("198.51.100.21", 7000, "")), ["answer p u 0>1", "release v"]);
+    let bye = from_phone("BYE", "sip:100@192.0.2.1:8060;x=1", "i2", 2, ";tag=u", "", "");
+    let sent = world.phone(&bye);
+    world.server(&answer(sent.last().unwrap(), 200, "OK", "u", "", ""));
+    assert_eq!(world.media.log, ["release u"]);
+    assert_eq!(world.proxy.active_calls(), 1);
 }
 
 #[test]
