@@ -46,7 +46,9 @@ fn each_row_has_its_verdict_and_its_bytes_in_the_kernel() {
         bed.clear_stats(row.flow.stats);
         bed.set_next_hop(row.flow.next_hop, row.next_hop);
         match row.verdict {
-            Verdict::Refused(Reason::StaleSlot) if row.apart.is_none() => bed.set_stale_flow(local(&row.frame), row.flow).unwrap(),
+            Verdict::Refused(Reason::StaleSlot) if row.apart.is_none() => {
+                bed.set_stale_flow(local(&row.frame), row.flow).unwrap()
+            }
             _ => match row.apart {
                 Some(apart) => bed.set_flow_with_rtcp(local(&row.frame), row.flow, apart).unwrap(),
                 None => bed.set_flow(local(&row.frame), row.flow).unwrap(),
@@ -111,7 +113,9 @@ fn a_stranger_s_packets_are_counted_on_the_flow_and_under_their_reason() {
     let refused = bed.take_refused().unwrap().all();
     let mut refused: Vec<(u32, String, u64)> = refused
         .iter()
-        .flat_map(|(stats, sources)| sources.iter().map(|source| (*stats, source.source.to_string(), source.packets)))
+        .flat_map(|(stats, sources)| {
+            sources.iter().map(|source| (*stats, source.source.to_string(), source.packets))
+        })
         .collect();
     refused.sort();
     assert_eq!(

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use crate::{
     capture::CaptureView,
     control::{
-        CallView, CertificateView, EntryView, FlowView, PhoneView, RefusalView, ReloadedView, ServerView, SetupLinkView,
-        StatusView,
+        CallView, CertificateView, EntryView, FlowView, PhoneView, RefusalView, ReloadedView, ServerView,
+        SetupLinkView, StatusView,
     },
     log::{LogView, escaped},
     provisioning::syslog::SyslogView,

@@ -8,6 +8,7 @@ mod socket;
 
 pub use messages::{
     CallView, CapturePartView, CaptureStartedView, CertificateView, EntryView, FlowView, NetworkView,
-    PhoneView, RefusalView, RegistrationView, ReloadedView, Request, Response, ServerView, SetupLinkView, StatusView,
+    PhoneView, RefusalView, RegistrationView, ReloadedView, Request, Response, ServerView, SetupLinkView,
+    StatusView,
 };
 pub use socket::{Answers, ask, bind, serve};

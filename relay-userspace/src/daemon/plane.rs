@@ -94,13 +94,11 @@ impl MediaPlane {
     pub(super) fn silent(&self, now: Instant, monotonic_ns: u64) -> Vec<Vec<u8>> {
         let timeout = self.sessions.timeout().as_nanos() as u64;
         let silent = |local: &SocketAddr| {
-            self.engine
-                .report(*local)
-                .is_none_or(|report| {
-                    let forks = report.forks.iter().map(|fork| fork.stats.last_seen_ns);
-                    let last = forks.fold(report.stats.last_seen_ns, u64::max);
-                    monotonic_ns.saturating_sub(last) >= timeout
-                })
+            self.engine.report(*local).is_none_or(|report| {
+                let forks = report.forks.iter().map(|fork| fork.stats.last_seen_ns);
+                let last = forks.fold(report.stats.last_seen_ns, u64::max);
+                monotonic_ns.saturating_sub(last) >= timeout
+            })
         };
         self.sessions
             .quiet(now)

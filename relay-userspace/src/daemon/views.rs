@@ -147,7 +147,8 @@ impl Views {
         if ended {
             calls.extend(state.proxy.ended_calls().map(|call| {
                 let kept = state.plane.refusals(&call.media_key).iter();
-                let refusals = kept.map(|kept| self.refusal(kept.network, kept.local, &kept.refused)).collect();
+                let refusals =
+                    kept.map(|kept| self.refusal(kept.network, kept.local, &kept.refused)).collect();
                 CallView { refusals, ..self.call(now, call) }
             }));
         }

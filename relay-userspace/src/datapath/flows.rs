@@ -344,7 +344,8 @@ impl Flows {
         let Some((sender, party)) = entry.of(who) else { return Err(Reason::NoFlow) };
         let mut learned_now = false;
         // STUN and DTLS come before media and may come from elsewhere: they fix nothing.
-        if sender.learned.is_none() && (matches!(content, Payload::Rtp | Payload::Rtcp) || kind == FlowKind::Opaque)
+        if sender.learned.is_none()
+            && (matches!(content, Payload::Rtp | Payload::Rtcp) || kind == FlowKind::Opaque)
         {
             sender.learned = Some((arrival.source, arrival.unix_ms));
             learned_now = true;
@@ -554,7 +555,7 @@ impl Flows {
             },
         };
         let forks = entry.spec.forks.iter().zip(&entry.forks).map(|(party, fork)| FlowReport {
-            spec: entry.spec.with_party(party.clone()),
+            spec: entry.spec.with_party(*party),
             carrier: match fork.learned {
                 None => Carrier::Learning,
                 Some(_) => Carrier::Userspace { reason: UserspaceReason::Forked },

@@ -86,6 +86,7 @@ pub struct Settings {
 }
 
 /// A change that the datapath is to make.
+#[expect(clippy::large_enum_variant, reason = "changes are made at once, and almost all of them install")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FlowChange {
     /// Install this flow, or change the one with its local address and port.
@@ -472,10 +473,7 @@ impl Sessions {
             .streams
             .iter()
             .flatten()
-            .map(|stream| StreamReport {
-                kind: stream.kind.clone(),
-                flows: self.locals(stream),
-            })
+            .map(|stream| StreamReport { kind: stream.kind.clone(), flows: self.locals(stream) })
             .collect();
         Some(SessionReport { networks: session.networks, streams })
     }
@@ -555,7 +553,8 @@ impl Sessions {
     /// media port; any other port of it is a service of this host, to which nobody's media goes.
     fn check_own(&self, remote: Remote) -> Result<(), MediaError> {
         for address in [remote.rtp, remote.rtcp].into_iter().flatten() {
-            let is_own = |network: &&MediaNetwork| [network.address, network.advertised].contains(&address.ip());
+            let is_own =
+                |network: &&MediaNetwork| [network.address, network.advertised].contains(&address.ip());
             let mut own = self.settings.networks.iter().filter(is_own).peekable();
             if own.peek().is_some() && !own.any(|network| network.ports.contains(&address.port())) {
                 return Err(MediaError::Sdp(format!(
@@ -588,8 +587,7 @@ impl Sessions {
                 return Err(error);
             }
         };
-        let branch =
-            Branch { tag: None, ports: a, party: Party::UNKNOWN, clock_rate: clock_rate(media) };
+        let branch = Branch { tag: None, ports: a, party: Party::UNKNOWN, clock_rate: clock_rate(media) };
         let mut stream = Stream {
             kind: String::from_utf8_lossy(media.kind).into_owned(),
             flow_kind: flow_kind(media),
@@ -737,7 +735,8 @@ impl End<'_> {
     /// The flow of what the party sends to the RTP port.
     fn rtp(&self, there: &End<'_>, kind: FlowKind, clock_rate: u32) -> FlowSpec {
         let (rtp, remote) = (there.ports.rtp(), there.party.remote);
-        let mut spec = self.flow(there, kind, self.ports.rtp(), rtp, self.party.remote.rtp, remote.rtp, clock_rate);
+        let mut spec =
+            self.flow(there, kind, self.ports.rtp(), rtp, self.party.remote.rtp, remote.rtp, clock_rate);
         spec.rtcp = (kind == FlowKind::Rtp && self.party.mux).then(|| {
             let (port, destination) = there.rtcp_address();
             let out_source = SocketAddr::new(there.network.address, port);

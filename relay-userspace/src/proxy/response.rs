@@ -181,13 +181,14 @@ impl Proxy {
     /// one of them be answered all the same, its 2xx is negotiated anew.
     fn note_winner(&mut self, now: Instant, media: &mut dyn MediaRelay, relay: &mut Relay, tag: &[u8]) {
         let Some((number, Party::Caller, None)) = &relay.call else { return };
-        let Some(call) = self.calls.get(number).filter(|call| call.kind == Kind::Call && call.is_live()) else {
+        let Some(call) = self.calls.get(number).filter(|call| call.kind == Kind::Call && call.is_live())
+        else {
             return;
         };
         let losers = call.dialogs.iter().filter(|dialog| !dialog.confirmed && dialog.callee.tag != tag);
         for loser in losers.map(|dialog| &dialog.callee.tag) {
             media.release(now, &call.info.media_key, loser);
-            relay.negotiated.take_if(|done| &done.tag == loser);
+            relay.negotiated.take_if(|done| done.tag == *loser);
         }
     }
 

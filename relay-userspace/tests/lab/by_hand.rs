@@ -98,7 +98,8 @@ fn socket(lab: &Lab, place: Place, port: u16) -> Result<UdpSocket> {
 /// What comes next to a socket, and from where.
 pub(crate) fn heard(socket: &UdpSocket) -> Result<(SocketAddr, Vec<u8>)> {
     let mut buffer = vec![0; MESSAGE];
-    let (length, from) = socket.recv_from(&mut buffer).with_context(|| format!("{socket:?} hears nothing"))?;
+    let (length, from) =
+        socket.recv_from(&mut buffer).with_context(|| format!("{socket:?} hears nothing"))?;
     buffer.truncate(length);
     Ok((from, buffer))
 }
@@ -127,7 +128,8 @@ impl Dialog {
     fn of(answer: &str) -> Result<Self> {
         let contact = lines(answer, "Contact").next().context("no Contact")?;
         let target = contact.split(['<', '>']).nth(1).context("no URI in the Contact")?;
-        let routes = lines(answer, "Record-Route").map(|line| line.replacen("Record-Route", "Route", 1) + "\r\n");
+        let routes =
+            lines(answer, "Record-Route").map(|line| line.replacen("Record-Route", "Route", 1) + "\r\n");
         Ok(Self {
             to: lines(answer, "To").next().context("no To")?,
             target: target.to_owned(),

@@ -33,8 +33,7 @@ fn forked(datapath: &str) -> Result<()> {
     let offered = outside(ports(body(&invite))[0]);
     let mut branches = Vec::new();
     for (ssrc, tag, port) in rings {
-        let answer =
-            stage.answer(&invite, "183 Session Progress", tag, &sdp(Place::Centre, &media(port)))?;
+        let answer = stage.answer(&invite, "183 Session Progress", tag, &sdp(Place::Centre, &media(port)))?;
         let announced = inside(ports(body(&answer))[0]);
         branches.push((ssrc, stage.socket(Place::Centre, port)?, announced));
     }

@@ -1,7 +1,7 @@
 //! A call with every kind of stream: audio whose RTCP the phone multiplexes and the server does not, video with RTCP at
 //! a port of its own, fax by UDPTL, and one that is refused; then fax in the place of the audio, and all of it back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 
 use anyhow::Result;
@@ -32,10 +32,10 @@ struct Sockets(HashMap<(&'static str, u16), UdpSocket>);
 impl Sockets {
     fn at(&mut self, stage: &Stage, (place, port): (Place, u16)) -> Result<&UdpSocket> {
         let name = if place == Place::Office { "office" } else { "centre" };
-        if !self.0.contains_key(&(name, port)) {
-            self.0.insert((name, port), stage.socket(place, port)?);
+        match self.0.entry((name, port)) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => Ok(entry.insert(stage.socket(place, port)?)),
         }
-        Ok(&self.0[&(name, port)])
     }
 }
 
@@ -74,7 +74,8 @@ fn check(stage: &Stage, sockets: &mut Sockets, ways: &[Way], datapath: &str) -> 
 /// Audio, multiplexed by the phone alone; the server's RTCP is nowhere near its RTP.
 fn audio(inside: u16, outside: u16) -> Vec<Way> {
     let (phone, rtp, rtcp) = ((Place::Office, 20_000), (Place::Centre, 40_000), (Place::Centre, 40_009));
-    let way = |description, from, to, packet, heard, leaves| Way { description, from, to, packet, heard, leaves };
+    let way =
+        |description, from, to, packet, heard, leaves| Way { description, from, to, packet, heard, leaves };
     vec![
         way("audio from the phone", phone, inside, RTP, rtp, outside),
         way("RTCP of the phone, multiplexed", phone, inside, RTCP, rtcp, outside + 1),
@@ -86,7 +87,8 @@ fn audio(inside: u16, outside: u16) -> Vec<Way> {
 fn video(inside: u16, outside: u16) -> Vec<Way> {
     let (near, near_rtcp) = ((Place::Office, 20_010), (Place::Office, 20_019));
     let (far, far_rtcp) = ((Place::Centre, 40_010), (Place::Centre, 40_011));
-    let way = |description, from, to, packet, heard, leaves| Way { description, from, to, packet, heard, leaves };
+    let way =
+        |description, from, to, packet, heard, leaves| Way { description, from, to, packet, heard, leaves };
     vec![
         way("video from the phone", near, inside, RTP, far, outside),
         way("its RTCP", near_rtcp, inside + 1, RTCP, far_rtcp, outside + 1),
@@ -97,7 +99,8 @@ fn video(inside: u16, outside: u16) -> Vec<Way> {
 
 fn fax(near: u16, far: u16, inside: u16, outside: u16) -> Vec<Way> {
     let (near, far) = ((Place::Office, near), (Place::Centre, far));
-    let way = |description, from, to, heard, leaves| Way { description, from, to, packet: UDPTL, heard, leaves };
+    let way =
+        |description, from, to, heard, leaves| Way { description, from, to, packet: UDPTL, heard, leaves };
     vec![
         way("fax from the phone", near, inside, far, outside),
         way("fax from the server", far, outside, near, inside),
@@ -165,7 +168,9 @@ fn streams(datapath: &str) -> Result<()> {
         3,
         Some(&dialog),
         &format!("m=audio 20000 RTP/AVP 0\r\na=rtcp-mux\r\n{OFFERED_VIDEO}m=image 0 udptl t38\r\n{refused}"),
-        &format!("m=audio 40000 RTP/AVP 0\r\na=rtcp:40009\r\n{ANSWERED_VIDEO}m=image 0 udptl t38\r\n{refused}"),
+        &format!(
+            "m=audio 40000 RTP/AVP 0\r\na=rtcp:40009\r\n{ANSWERED_VIDEO}m=image 0 udptl t38\r\n{refused}"
+        ),
     )?;
     let mut ways = audio(inside[0], outside[0]);
     ways.extend(video(inside[1], outside[1]));

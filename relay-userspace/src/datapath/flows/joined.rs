@@ -73,7 +73,9 @@ impl Flows {
                     && !self.taps.contains_key(&next)
                     && !self.is_forced([entry.spec.signalled, entry.spec.destination])
             };
-            let Some(entry) = self.entries.get(&next).filter(fits).filter(|_| is_one_way(&first.spec)) else { return onward };
+            let Some(entry) = self.entries.get(&next).filter(fits).filter(|_| is_one_way(&first.spec)) else {
+                return onward;
+            };
             if next == local || onward.through.contains(&next) || onward.through.len() == MAX_JOINED {
                 return onward;
             }
@@ -119,8 +121,9 @@ impl Flows {
     /// What a flow has counted, on its own and with the leg that it is joined with.
     pub(super) fn statistics(&self, entry: &Entry) -> FlowStats {
         let own = self.stats.read(entry.sender.stats);
-        let with =
-            entry.joined.and_then(|joined| Some((self.entries.get(&joined.with)?.sender.stats, joined.since)));
+        let with = entry
+            .joined
+            .and_then(|joined| Some((self.entries.get(&joined.with)?.sender.stats, joined.since)));
         with.map_or(own, |(with, since)| own.joined_with(&self.stats.read(with), &since))
     }
 }

@@ -523,11 +523,8 @@ fn multiplexed_rtcp_leaves_by_its_own_way_and_comes_back_to_the_port_of_rtp() {
     let report = [vec![0x80, 201, 0, 1], vec![0; 4]].concat();
     let (mut flows, now) = (flows_with(&[]), Instant::now());
     let policy = Latching::SameAddress;
-    let way = RtcpWay {
-        out_source: at(OUTSIDE_RTCP),
-        destination: Some(at(SERVER_RTCP)),
-        dscp: Some(Dscp::CS3),
-    };
+    let way =
+        RtcpWay { out_source: at(OUTSIDE_RTCP), destination: Some(at(SERVER_RTCP)), dscp: Some(Dscp::CS3) };
     let inside = spec(INSIDE, Some(PHONE), OUTSIDE, Some(SERVER), policy);
     flows.install(now, FlowSpec { rtcp: Some(way), ..inside }).unwrap();
     flows.install(now, spec(OUTSIDE, Some(SERVER), INSIDE, Some(PHONE), policy)).unwrap();
@@ -611,11 +608,7 @@ fn no_more_flows_are_installed_than_the_kernel_has_records_for_multiplexed_ones_
 /// The shared port of a call that two parties answer early, each heard by the caller from a port of its own.
 fn forked(flows: &mut Flows, now: Instant, latching: Latching) {
     let own = spec(OUTSIDE, Some(SERVER), INSIDE, Some(PHONE), latching);
-    let fork = Fork {
-        signalled: Some(at(OTHER_SERVER)),
-        out_source: at(OTHER_INSIDE),
-        ..own.party()
-    };
+    let fork = Fork { signalled: Some(at(OTHER_SERVER)), out_source: at(OTHER_INSIDE), ..own.party() };
     flows.install(now, spec(INSIDE, Some(PHONE), OUTSIDE, Some(SERVER), latching)).unwrap();
     flows.install(now, spec(OTHER_INSIDE, Some(PHONE), OUTSIDE, Some(OTHER_SERVER), latching)).unwrap();
     flows.install(now, FlowSpec { forks: vec![fork], ..own }).unwrap();
@@ -633,7 +626,11 @@ fn the_branches_of_a_forked_call_are_told_apart_by_their_source_and_the_winner_g
             for sequence in 0..3 {
                 for (source, inside) in [(OTHER_SERVER, OTHER_INSIDE), (SERVER, INSIDE)] {
                     let departure = packet(&mut flows, now, OUTSIDE, source, &rtp(sequence)).unwrap();
-                    assert_eq!((departure.source, departure.destination), (at(inside), at(PHONE)), "{latching:?}");
+                    assert_eq!(
+                        (departure.source, departure.destination),
+                        (at(inside), at(PHONE)),
+                        "{latching:?}"
+                    );
                 }
             }
             let stranger = packet(&mut flows, now, OUTSIDE, "10.62.0.99:1", &rtp(9));

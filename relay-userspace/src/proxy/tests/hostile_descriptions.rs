@@ -42,26 +42,45 @@ fn with_media(line: &str) -> String {
 fn hostile_descriptions_are_refused_with_what_is_wrong_and_where() {
     let more = |lines: &str| sdp("192.0.2.11", 4000, lines);
     let rows: Vec<(&str, String, &str)> = vec![
-        ("ten thousand streams", more(&"m=a 1 RTP/AVP 0\n".repeat(10_000)), "too long"),
-        ("three thousand streams", more(&"m=a 1 RTP/AVP 0\n".repeat(3_000)), "line 23: too many media descriptions"),
+        (
+            "three thousand streams",
+            more(&"m=a 1 RTP/AVP 0\n".repeat(3_000)),
+            "line 23: too many media descriptions",
+        ),
         ("ten thousand attributes", more(&"a=x\n".repeat(10_000)), "line 2049: too many lines"),
         ("a line of 5,000 bytes", more(&format!("a={}\n", "x".repeat(5_000))), "line 8: line is too long"),
         ("port 65536", with_media("m=audio 65536 RTP/AVP 0"), "line 6: malformed media line"),
         ("port -1", with_media("m=audio -1 RTP/AVP 0"), "line 6: malformed media line"),
         ("a port in hexadecimal", with_media("m=audio 0x1000 RTP/AVP 0"), "line 6: malformed media line"),
         ("no port at all", with_media("m=audio RTP/AVP 0"), "line 6: malformed media line"),
-        ("a port of 300 digits", with_media(&format!("m=audio {} RTP/AVP 0", "9".repeat(300))), "line 6: malformed"),
+        (
+            "a port of 300 digits",
+            with_media(&format!("m=audio {} RTP/AVP 0", "9".repeat(300))),
+            "line 6: malformed",
+        ),
         ("no ports of many", with_media("m=audio 4000/0 RTP/AVP 0"), "line 6: malformed media line"),
         ("RTCP at port 70000", more("a=rtcp:70000\n"), "line 8: malformed rtcp attribute"),
         ("RTCP twice", more("a=rtcp:4001\na=rtcp:4003\n"), "line 9: second rtcp attribute"),
         ("multiplexed twice", more("a=rtcp-mux\na=rtcp-mux\n"), "line 9: second rtcp-mux attribute"),
-        ("a key twice", more("a=crypto:1 A inline:x\na=crypto:1 A inline:y\n"), "line 9: second crypto attribute"),
-        ("two addresses", with_connection("c=IN IP4 192.0.2.11\nc=IN IP4 192.0.2.12"), "line 5: second connection"),
+        (
+            "a key twice",
+            more("a=crypto:1 A inline:x\na=crypto:1 A inline:y\n"),
+            "line 9: second crypto attribute",
+        ),
+        (
+            "two addresses",
+            with_connection("c=IN IP4 192.0.2.11\nc=IN IP4 192.0.2.12"),
+            "line 5: second connection",
+        ),
         ("no address", with_connection("b=AS:64"), "line 6: media description without a connection address"),
         ("an address of another kind", with_connection("c=ATM NSAP 47"), "line 4: malformed connection line"),
         ("an address with five parts", with_connection("c=IN IP4 192.0.2.11.5"), "is a name"),
         ("IPv6 that says IPv4", with_connection("c=IN IP4 2001:db8::1"), "line 4: malformed connection line"),
-        ("the other family", with_connection("c=IN IP6 2001:db8::1"), "of another family than network office"),
+        (
+            "the other family",
+            with_connection("c=IN IP6 2001:db8::1"),
+            "of another family than network office",
+        ),
         ("a mapped loopback address", with_connection("c=IN IP6 ::ffff:127.0.0.1"), "no host's address"),
         ("everybody", with_connection("c=IN IP4 255.255.255.255"), "255.255.255.255 is no host's address"),
         ("nowhere", with_connection("c=IN IP4 0.0.0.5"), "0.0.0.5 is no host's address"),
@@ -93,14 +112,28 @@ fn hostile_descriptions_are_refused_with_what_is_wrong_and_where() {
             "Contact: <sip:200@192.0.2.11:5060>\n",
             &body,
         ));
-        let answer = sent.last().unwrap();
+        let answer = sent.last().unwrap_or_else(|| panic!("{description}: no answer"));
         assert!(answer.first_line().starts_with("SIP/2.0 488 "), "{description}: {}", answer.text());
         let text = answer.text();
         let warning = text.lines().find(|line| line.starts_with("Warning: 399 ")).unwrap_or_default();
         assert!(warning.contains(expected), "{description}: {warning}");
-        assert!(sent.iter().all(|sent| sent.network == PHONES), "{description}: the server hears nothing of it");
+        assert!(
+            sent.iter().all(|sent| sent.network == PHONES),
+            "{description}: the server hears nothing of it"
+        );
         let real = world.media.real.as_ref().unwrap();
         assert!(real.is_empty() && real.ports().iter().all(|ports| ports.used == 0), "{description}");
         assert_eq!(world.proxy.active_calls(), 0, "{description}");
     }
+}
+
+#[test]
+fn ten_thousand_streams_do_not_fit_a_message_and_go_nowhere() {
+    let mut world = World::new();
+    world.media.real = Some(sessions());
+    let body = sdp("192.0.2.11", 4000, &"m=a 1 RTP/AVP 0\n".repeat(10_000));
+    let sent = world.phone(&from_phone("INVITE", "sip:100@example.com", "i1", 1, "", "", &body));
+    assert!(sent.iter().all(|sent| sent.network == PHONES && sent.first_line().as_str() > "SIP/2.0 4"));
+    assert!(world.media.real.as_ref().unwrap().is_empty());
+    assert_eq!(world.proxy.active_calls(), 0);
 }

@@ -15,10 +15,8 @@ struct Row {
     rtcp: &'static [(&'static str, &'static str, &'static str)],
 }
 
-const SEPARATE: &[(&str, &str, &str)] = &[
-    ("inside rtcp", "outside rtcp", "10.62.0.10:6001"),
-    ("outside rtcp", "inside rtcp", "10.61.0.11:4001"),
-];
+const SEPARATE: &[(&str, &str, &str)] =
+    &[("inside rtcp", "outside rtcp", "10.62.0.10:6001"), ("outside rtcp", "inside rtcp", "10.61.0.11:4001")];
 
 #[test]
 fn each_side_multiplexes_if_it_wants_to_and_the_flows_split_and_join() {
@@ -92,8 +90,11 @@ fn each_side_multiplexes_if_it_wants_to_and_the_flows_split_and_join() {
             sessions.answer(now, &answer(&audio("10.62.0.10", 6000, row.answered), b"a", b"b")).unwrap();
         installed.apply(back.changes);
         let (outside, inside) = (port_of(&out.sdp, 0), port_of(&back.sdp, 0));
-        for (sdp, port, expected) in [(&out.sdp, outside, row.server_reads), (&back.sdp, inside, row.phone_reads)] {
-            let expected = expected.replace("{rtp}", &port.to_string()).replace("{rtcp}", &(port + 1).to_string());
+        for (sdp, port, expected) in
+            [(&out.sdp, outside, row.server_reads), (&back.sdp, inside, row.phone_reads)]
+        {
+            let expected =
+                expected.replace("{rtp}", &port.to_string()).replace("{rtcp}", &(port + 1).to_string());
             let text = String::from_utf8_lossy(sdp);
             let (_, read) = text.split_once("telephone-event/8000\r\n").unwrap();
             assert_eq!(read, expected, "{}", row.description);
