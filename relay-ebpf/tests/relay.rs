@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 
 use proptest::prelude::*;
 use relay_ebpf::{
-    Flow, FlowStats, LocalAddresses, NextHop, PortEntry, Reason,
+    Flow, FlowKind, FlowStats, LocalAddresses, NextHop, PortEntry, Reason,
     headers::{Ipv4Udp, Ipv6Address},
     leave::{Frame, Links, as_frame},
     relay::{Change, Environment, Headers, Way, Wire, relay},
@@ -188,6 +188,77 @@ fn rtcp_is_copied_and_not_counted_as_rtp() {
     assert_eq!(*bench.rtcp.borrow(), [report]);
     let stats = bench.stats.into_inner();
     assert_eq!((stats.rtcp_packets, stats.has_rtp(), stats.packets()), (1, false, 1));
+}
+
+/// What a fuzzer's input stands for: flows of both families, with multiplexed RTCP or without, and a frame.
+fn fuzzed(input: &[u8]) -> Option<Bench> {
+    const MUX: u8 = 0x10;
+    const TAGGED: u8 = 0x20;
+    let (choice, frame) = input.split_first()?;
+    let families = FAMILIES[usize::from(choice & 3)];
+    let kind = [FlowKind::Rtp, FlowKind::Rtcp, FlowKind::Opaque, FlowKind::Rtp][usize::from(choice >> 2 & 3)];
+    let mut flow = Flow { kind: kind as u8, ..families.flow() };
+    let mut hop = next_hop();
+    hop.tagged = u8::from(choice & TAGGED != 0);
+    let apart = Flow { type_of_service: 24 << 2, ..families.flow() };
+    if choice & MUX != 0 {
+        (flow.rtcp_slot, flow.flags) = (1, flow.flags | Flow::RTCP_APART);
+    }
+    let mut bench = Bench::new(frame.to_vec(), flow, hop);
+    bench.apart = (choice & MUX != 0).then(|| &*Box::leak(Box::new(apart)));
+    Some(bench)
+}
+
+/// Frames of the rows as inputs of the fuzzer: where it starts from.
+fn seeds() -> Vec<(String, Vec<u8>)> {
+    let name = |text: &str| text.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    let seed = |row: Row| {
+        let families = match (row.frame.windows(16).any(|w| w == INSIDE_IPV6), row.flow.leaves_as_ipv6()) {
+            (false, false) => 0,
+            (true, true) => 1,
+            (false, true) => 2,
+            (true, false) => 3,
+        };
+        let choice = families | if row.apart.is_some() { 0x10 } else { 0 };
+        (name(row.description), [vec![choice], row.frame].concat())
+    };
+    rows().into_iter().map(seed).collect()
+}
+
+/// Fuzz target, and under `cargo test` the replay of its committed corpus and random inputs:
+/// whatever comes, the core has a verdict, changes nothing that it does not forward, and forwards no more than came with
+/// at most an IPv6 header and a tag in place of an IPv4 one.
+#[test]
+fn any_frame_has_a_verdict() {
+    const GROWTH: usize = 24;
+    bolero::check!().with_iterations(20_000).for_each(|input: &[u8]| {
+        let Some(mut bench) = fuzzed(input) else { return };
+        let before = bench.frame.clone();
+        match relay(&mut bench) {
+            Err(_) => assert_eq!(bench.frame, before),
+            Ok(way) => {
+                assert_eq!(way, Way { interface: 1, device: 0 });
+                assert!(bench.frame.len() <= before.len() + GROWTH);
+                assert_eq!(bench.stats.borrow().kernel_packets, 1);
+            }
+        }
+    });
+}
+
+/// The committed corpus holds every row: a new one is written by this test, and is then to be committed.
+#[test]
+fn the_fuzzer_starts_from_every_row() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/__fuzz__/any_frame_has_a_verdict/corpus");
+    std::fs::create_dir_all(corpus).unwrap();
+    let mut written = Vec::new();
+    for (name, bytes) in seeds() {
+        let path = format!("{corpus}/{name}");
+        if std::fs::read(&path).ok().as_ref() != Some(&bytes) {
+            std::fs::write(&path, &bytes).unwrap();
+            written.push(name);
+        }
+    }
+    assert!(written.is_empty(), "written to the corpus, to be committed: {written:?}");
 }
 
 proptest! {

@@ -52,7 +52,7 @@ pub struct RtcpWay {
 
 /// One more party that sends to a flow's port. One offer announces one port, and each branch of a forked call answers
 /// it (RFC 3261 section 13.2.2.4), so its packets are told from the others' by their source.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fork {
     /// As in [`FlowSpec`]; so are the others.
     pub signalled: Option<SocketAddr>,

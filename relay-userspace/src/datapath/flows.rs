@@ -573,7 +573,7 @@ impl Flows {
             },
         };
         let forks = entry.spec.forks.iter().zip(&entry.forks).map(|(party, fork)| FlowReport {
-            spec: entry.spec.with_party(party.clone()),
+            spec: entry.spec.with_party(*party),
             carrier: match fork.learned {
                 None => Carrier::Learning,
                 Some(_) => Carrier::Userspace { reason: UserspaceReason::Forked },

@@ -86,6 +86,7 @@ pub struct Settings {
 }
 
 /// A change that the datapath is to make.
+#[expect(clippy::large_enum_variant, reason = "changes are made at once, and almost all of them install")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FlowChange {
     /// Install this flow, or change the one with its local address and port.

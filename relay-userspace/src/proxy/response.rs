@@ -188,7 +188,7 @@ impl Proxy {
         let losers = call.dialogs.iter().filter(|dialog| !dialog.confirmed && dialog.callee.tag != tag);
         for loser in losers.map(|dialog| &dialog.callee.tag) {
             media.release(now, &call.info.media_key, loser);
-            relay.negotiated.take_if(|done| &done.tag == loser);
+            relay.negotiated.take_if(|done| done.tag == *loser);
         }
     }
 

@@ -276,6 +276,49 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
     (known, prop_oneof![Just(&b"\r\n"[..]), Just(&b"\n"[..])]).prop_map(|(line, end)| [&line, end].concat())
 }
 
+/// Fuzz target, and under `cargo test` the replay of its committed corpus and random inputs: any bytes are read or
+/// refused; what is read comes out as it came, and rewritten it can be read again, with every line kept that a relay
+/// does not set.
+#[test]
+fn any_description_is_refused_or_survives() {
+    bolero::check!().with_iterations(20_000).for_each(|input: &[u8]| {
+        let Ok(session) = Session::parse(input) else { return };
+        assert_eq!(Rewriter::new(&session).finish(), input);
+        let mut rewriter = Rewriter::new(&session);
+        rewriter.set_origin_family(relay());
+        rewriter.set_all_connections(relay());
+        for index in 0..session.media.len() {
+            rewriter.set_port(index, 40_000);
+            rewriter.set_rtcp(index, 40_001, relay());
+        }
+        rewriter.ice(Ice::Remove);
+        let after = rewriter.finish();
+        let again = Session::parse(&after).unwrap_or_else(|error| panic!("{error}: {after:?}"));
+        assert_eq!(again.media.len(), session.media.len());
+        let kept = |bytes: &[u8]| -> Vec<Vec<u8>> {
+            let lines =
+                bytes.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+            let own = |line: &&[u8]| {
+                !line.is_empty()
+                    && ![
+                        &b"c="[..],
+                        b"m=",
+                        b"o=",
+                        b"a=rtcp:",
+                        b"a=ice",
+                        b"a=candidate",
+                        b"a=remote-cand",
+                        b"a=end-of",
+                    ]
+                    .iter()
+                    .any(|start| line.starts_with(start))
+            };
+            lines.filter(own).map(<[u8]>::to_vec).collect()
+        };
+        assert_eq!(kept(&after), kept(input));
+    });
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_or_refused_and_come_out_unchanged(

@@ -1,7 +1,7 @@
 //! A call with every kind of stream: audio whose RTCP the phone multiplexes and the server does not, video with RTCP at
 //! a port of its own, fax by UDPTL, and one that is refused; then fax in the place of the audio, and all of it back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 
 use anyhow::Result;
@@ -32,10 +32,10 @@ struct Sockets(HashMap<(&'static str, u16), UdpSocket>);
 impl Sockets {
     fn at(&mut self, stage: &Stage, (place, port): (Place, u16)) -> Result<&UdpSocket> {
         let name = if place == Place::Office { "office" } else { "centre" };
-        if !self.0.contains_key(&(name, port)) {
-            self.0.insert((name, port), stage.socket(place, port)?);
+        match self.0.entry((name, port)) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => Ok(entry.insert(stage.socket(place, port)?)),
         }
-        Ok(&self.0[&(name, port)])
     }
 }
 

@@ -460,7 +460,7 @@ proptest! {
                 }
             }
             for flow in installed.0.values() {
-                for party in std::iter::once(flow.party()).chain(flow.forks.iter().cloned()) {
+                for party in std::iter::once(flow.party()).chain(flow.forks.iter().copied()) {
                     let ways = party.rtcp.map(|way| way.out_source);
                     for out in std::iter::once(party.out_source).chain(ways) {
                         prop_assert!(installed.0.contains_key(&out), "{} leaves from nowhere", flow.local);
