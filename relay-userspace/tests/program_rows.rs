@@ -47,7 +47,7 @@ fn each_row_has_its_verdict_and_its_bytes_in_the_kernel() {
         bed.set_next_hop(row.flow.next_hop, row.next_hop);
         match row.verdict {
             Verdict::Refused(Reason::StaleSlot) if row.apart.is_none() => {
-                bed.set_stale_flow(local(&row.frame), row.flow).unwrap()
+                bed.set_stale_flow(local(&row.frame), row.flow).unwrap();
             }
             _ => match row.apart {
                 Some(apart) => bed.set_flow_with_rtcp(local(&row.frame), row.flow, apart).unwrap(),
