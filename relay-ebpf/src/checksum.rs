@@ -74,6 +74,20 @@ impl Delta {
         Self(self.0 + other.0)
     }
 
+    /// Takes a change out of one that it is part of.
+    #[inline(always)]
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 + (!fold(other.0)) as u32)
+    }
+
+    /// The change as the kernel's helpers for checksums want it: a sum in the order in which the words stand in memory.
+    #[inline(always)]
+    #[must_use]
+    pub const fn sum(self) -> u32 {
+        fold(self.0) as u32
+    }
+
     /// The same change in its smallest form, below 0x10000, as flows keep it.
     #[inline(always)]
     #[must_use]

@@ -218,6 +218,8 @@ pub struct Ipv6Udp {
 pub const ETHERNET_LENGTH: usize = size_of::<Ethernet>();
 /// Bytes of an 802.1Q tag.
 pub const VLAN_LENGTH: usize = size_of::<VlanTag>();
+/// Where IP stands behind a tag.
+pub const TAGGED_LENGTH: usize = ETHERNET_LENGTH + VLAN_LENGTH;
 /// Bytes of an IPv4 header without options.
 pub const IPV4_LENGTH: usize = size_of::<Ipv4>();
 /// Bytes of an IPv6 header without extensions.

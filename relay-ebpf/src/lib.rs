@@ -13,13 +13,15 @@
 //!    on both sides keeps a late packet from meeting a slot that was given to another call.
 //! 3. [`rtp`]: RTP, RTCP, STUN and DTLS are told apart by their first bytes (RFC 7983, RFC 5761).
 //! 4. [`stats`]: RFC 3550 loss, duplicates, reordering and jitter, counted on arrival.
-//! 5. [`relay`]: the verdict and the rewrite; [`checksum`] keeps the sums right by RFC 1624 increments.
+//! 5. [`relay`]: the verdict and the rewrite; [`leave`]: the packet as it leaves, as a frame or as the stack's;
+//!    [`checksum`] keeps the sums right by RFC 1624 increments.
 //!
 //! Invariant: a packet that is not the exact packet a flow expects is never changed.
 #![cfg_attr(not(test), no_std)]
 
 pub mod checksum;
 pub mod headers;
+pub mod leave;
 pub mod reason;
 pub mod relay;
 pub mod rtp;

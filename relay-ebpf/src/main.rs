@@ -1,6 +1,8 @@
 //! The kernel programs: the packet core bound to maps and context, and nothing else.
 //!
 //! - `branchline_relay` (XDP) forwards the packets of flows and passes all else to the stack.
+//! - `branchline_tc` (TC) does the same where XDP is not to be had, `branchline_tc_layer3` on devices without link
+//!   layer, and `branchline_tc_behind` behind XDP for those packets that leave by such a device.
 //! - `branchline_steer` (`sk_lookup`) hands packets for media ports that have a flow, but that the kernel
 //!   does not forward, to the relay's few sockets, so that a port costs no socket.
 //!
@@ -16,17 +18,22 @@
 )]
 
 mod bench;
-mod environment;
+mod frame;
 mod maps;
+mod packet;
+mod steer;
 
 use aya_ebpf::{
-    bindings::{sk_action, xdp_action},
-    macros::{sk_lookup, xdp},
-    programs::{SkLookupContext, XdpContext},
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, sk_action, xdp_action},
+    macros::{classifier, sk_lookup, xdp},
+    programs::{SkLookupContext, TcContext, XdpContext},
 };
-use relay_ebpf::{Fate, relay::relay};
+use relay_ebpf::{
+    Fate, Reason,
+    relay::{Way, relay, relay_layer3, relay_untagged},
+};
 
-use crate::environment::XdpEnvironment;
+use crate::{frame::XdpEnvironment, packet::TcEnvironment};
 
 /// Forwards, passes or drops one packet.
 #[xdp]
@@ -49,10 +56,55 @@ fn relay_packet(mut env: XdpEnvironment) -> u32 {
     }
 }
 
+/// Forwards, passes or drops one packet of an Ethernet device that XDP does not see.
+#[classifier]
+#[inline(always)]
+pub fn branchline_tc(ctx: TcContext) -> i32 {
+    let mut env = TcEnvironment::new(ctx);
+    let result = relay_untagged(&mut env);
+    conclude(&env, result)
+}
+
+/// The same for one of a device without link layer.
+#[classifier]
+#[inline(always)]
+pub fn branchline_tc_layer3(ctx: TcContext) -> i32 {
+    let mut env = TcEnvironment::new(ctx);
+    let result = relay_layer3(&mut env);
+    conclude(&env, result)
+}
+
+/// The same for one that XDP has seen and passed, and counted if it is not to be forwarded at all.
+#[classifier]
+#[inline(always)]
+pub fn branchline_tc_behind(ctx: TcContext) -> i32 {
+    let mut env = TcEnvironment::new(ctx);
+    match relay_untagged(&mut env) {
+        Err(reason) if matches!(reason.fate(), Fate::Passed) => TC_ACT_UNSPEC,
+        result => conclude(&env, result),
+    }
+}
+
+/// What TC is to do with a packet.
+#[inline(always)]
+fn conclude(env: &TcEnvironment, result: Result<Way, Reason>) -> i32 {
+    match result {
+        Ok(way) => env.send(way),
+        Err(reason) => {
+            env.count(reason);
+            match reason.fate() {
+                // Whoever else is attached here has its turn, and then the stack.
+                Fate::Passed => TC_ACT_UNSPEC,
+                Fate::Dropped => TC_ACT_SHOT as i32,
+            }
+        }
+    }
+}
+
 /// Gives a packet for a media port to the relay's socket, and lets the stack find the socket of any other.
 #[sk_lookup]
 pub fn branchline_steer(ctx: SkLookupContext) -> u32 {
-    environment::steer(&ctx);
+    steer::steer(&ctx);
     // A program that selects no socket and passes leaves the lookup as it was.
     sk_action::SK_PASS
 }

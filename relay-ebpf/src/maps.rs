@@ -1,15 +1,20 @@
-//! The maps, sized for the default; the daemon sets other sizes when it loads them.
+//! The maps, sized for the default; the daemon sets other sizes when it loads them. What the packet core does with them
+//! is the same wherever it runs, and here too.
+
+use core::{hint, ptr};
 
 use aya_ebpf::{
+    cty::{c_long, c_void},
     macros::map,
     maps::{Array, DevMap, LruHashMap, PerCpuArray, RingBuf, SockMap},
 };
 use relay_ebpf::{
     Flow, FlowStats, LocalAddresses, NextHop, PortEntry,
-    reason::REASONS,
+    reason::{REASONS, Reason},
+    relay::Change,
     tables::{
         DEFAULT_FLOWS, Latency, MAX_INTERFACES, MAX_NEXT_HOPS, MAX_REFUSED_SOURCES, MAX_RELAY_SOCKETS, PORTS,
-        RefusedPackets, RefusedSource,
+        RTCP_COPY, RefusedPackets, RefusedSource, RtcpCopy,
     },
 };
 
@@ -44,3 +49,141 @@ pub static RELAY_SOCKETS: SockMap = SockMap::with_max_entries(MAX_RELAY_SOCKETS,
 #[map(name = "REFUSED")]
 pub static REFUSED: LruHashMap<RefusedSource, RefusedPackets> =
     LruHashMap::with_max_entries(MAX_REFUSED_SOURCES, 0);
+
+/// Counts a packet that is not forwarded.
+#[inline(always)]
+pub fn count(reason: Reason) {
+    if let Some(count) = REASON_COUNTS.get_ptr_mut(reason as u32) {
+        // SAFETY: the value is this CPU's own, and no other program that can interrupt this one writes it.
+        unsafe { *count += 1 };
+    }
+}
+
+/// The port entry at an index.
+#[inline(always)]
+pub fn port(index: u32) -> Option<PortEntry> {
+    let entry = PORT_ENTRIES.get_ptr(index)?;
+    // SAFETY: the pointer is into the map. Slot and generation belong together, so they are read as one aligned word, as
+    // the daemon writes them.
+    let word = unsafe { ptr::read_volatile(entry.cast::<u64>()) };
+    let [slot, generation] = split(word);
+    Some(PortEntry { slot, generation })
+}
+
+/// Changes a flow's statistics.
+#[inline(always)]
+pub fn change_stats(index: u32, change: impl Change) {
+    if let Some(stats) = STATS.get_ptr_mut(index) {
+        // SAFETY: the pointer is into the map, whose value has this layout and no invalid bytes. A flow's packets come
+        // to one CPU, so there is one writer; should the interface's queues be reassigned, a count may be off by a
+        // packet, which is the price of not locking.
+        change.apply(unsafe { &mut *stats });
+    }
+}
+
+/// Notes that a packet came from a source that the flow refuses.
+#[inline(always)]
+pub fn refuse(source: &RefusedSource, now_ns: u64) {
+    match REFUSED.get_ptr_mut(source) {
+        // SAFETY: the pointer is into the map. Another CPU may count in the same moment, and one count be lost.
+        Some(packets) => unsafe {
+            (*packets).packets = (*packets).packets.wrapping_add(1);
+            (*packets).last_ns = now_ns;
+        },
+        None => {
+            let first = RefusedPackets { packets: 1, first_ns: now_ns, last_ns: now_ns };
+            // Where there is no room, the flow's own counter has the packet.
+            let _ = REFUSED.insert(source, &first, 0);
+        }
+    }
+}
+
+/// Notes how long the program took for a sampled packet.
+#[inline(always)]
+pub fn sample(elapsed_ns: u64) {
+    let Some(latency) = LATENCY.get_ptr_mut(0) else { return };
+    let bucket = Latency::bucket(elapsed_ns);
+    // SAFETY: the value is this CPU's own; the bucket is checked against the array's length.
+    unsafe {
+        (*latency).sum_ns = (*latency).sum_ns.wrapping_add(elapsed_ns);
+        if let Some(count) = (*latency).buckets.get_mut(bucket) {
+            *count = count.wrapping_add(1);
+        }
+    }
+}
+
+/// Copies RTCP to userspace: `load` brings so many bytes of it to a place of at least that length, and gives 0.
+#[inline(always)]
+pub fn copy_rtcp(length: usize, stats: u32, now_ns: u64, load: impl FnOnce(*mut c_void, u32) -> c_long) {
+    // The verifier must see both bounds in the register that the helper gets.
+    let length = hint::black_box(length as u32);
+    if length == 0 || length > RTCP_COPY as u32 {
+        return;
+    }
+    // A full ring loses the copy, never the packet.
+    let Some(mut copy) = RTCP.reserve::<RtcpCopy>(0) else { return };
+    let entry = copy.as_mut_ptr();
+    // SAFETY: the entry is reserved and of this size; `length` bytes are no more than the payload holds.
+    let payload = unsafe {
+        (*entry).arrived_ns = now_ns;
+        (*entry).stats = stats;
+        (*entry).length = length;
+        (&raw mut (*entry).payload).cast()
+    };
+    if load(payload, length) == 0 { copy.submit(0) } else { copy.discard(0) }
+}
+
+/// The two halves of a word as they stand in memory.
+#[inline(always)]
+const fn split(word: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
+    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
+}
+
+/// What an environment looks up in the maps and nowhere else: functions of its `impl`, so that what they hand out is
+/// borrowed from the maps, and writing to the packet stays possible.
+macro_rules! lookups {
+    () => {
+        #[inline(always)]
+        fn local_addresses(&self) -> Option<&relay_ebpf::LocalAddresses> {
+            maps::LOCAL.get(0)
+        }
+
+        #[inline(always)]
+        fn port(&self, index: u32) -> Option<relay_ebpf::PortEntry> {
+            maps::port(index)
+        }
+
+        #[inline(always)]
+        fn flow(&self, slot: u32) -> Option<&'static Flow> {
+            maps::FLOWS.get(slot)
+        }
+
+        #[inline(always)]
+        fn next_hop(&self, index: u32) -> Option<&'static NextHop> {
+            maps::NEXT_HOPS.get(index)
+        }
+
+        #[inline(always)]
+        fn change_stats(&self, index: u32, change: impl relay_ebpf::relay::Change) {
+            maps::change_stats(index, change);
+        }
+
+        #[inline(always)]
+        fn refuse(&self, source: &relay_ebpf::tables::RefusedSource) {
+            maps::refuse(source, self.now_ns());
+        }
+
+        #[inline(always)]
+        fn now_ns(&self) -> u64 {
+            // SAFETY: a helper without arguments.
+            unsafe { aya_ebpf::helpers::bpf_ktime_get_ns() }
+        }
+
+        #[inline(always)]
+        fn sample(&self, elapsed_ns: u64) {
+            maps::sample(elapsed_ns);
+        }
+    };
+}
+pub(crate) use lookups;

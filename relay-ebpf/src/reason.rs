@@ -99,6 +99,8 @@ reasons! {
     SourceRefused = 21, Dropped, "source_refused";
     /// A UDP checksum of zero where IPv6 wants one; the userspace relay computes it.
     NoChecksum = 22, Passed, "no_checksum";
+    /// Leaves by an interface that XDP cannot send by, such as a tunnel: the TC program behind forwards and counts it.
+    LeavesByTc = 23, Passed, "leaves_by_tc";
 }
 
 /// How many reasons there are: the length of the kernel's array of counters.

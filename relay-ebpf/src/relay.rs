@@ -18,8 +18,9 @@ use crate::{
     headers::{
         ECN_BITS, ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet,
         IPV4_LENGTH, IPV4_WITHOUT_OPTIONS, IPV6_EXTENSIONS, IPV6_FRAGMENT, IPV6_LENGTH, IPV6_VERSION, Ipv4,
-        Ipv4Udp, Ipv6, Ipv6Address, Ipv6Udp, PROTOCOL_UDP, UDP_LENGTH, Udp, VLAN_LENGTH, VlanTag,
+        Ipv4Udp, Ipv6, Ipv6Address, Ipv6Udp, PROTOCOL_UDP, TAGGED_LENGTH, UDP_LENGTH, Udp, VlanTag,
     },
+    leave::Links,
     reason::Reason,
     rtp::{Payload, PayloadStart, RTP_LENGTH, RtpHeader, classify},
     stats::FlowStats,
@@ -33,8 +34,6 @@ use crate::{
 const IPV4_VERSION: u8 = 4;
 /// The "don't fragment" bit: a packet with it needs no identification (RFC 6864 section 4).
 const DONT_FRAGMENT: [u8; 2] = [0x40, 0];
-/// Where IP stands behind a tag.
-const TAGGED: usize = ETHERNET_LENGTH + VLAN_LENGTH;
 
 /// A type that can be borrowed from any bytes of its size.
 pub trait Wire: FromBytes + IntoBytes + KnownLayout + Immutable + Unaligned {}
@@ -48,9 +47,18 @@ pub trait Environment {
     fn read<T: Wire>(&self, offset: usize) -> Option<&T>;
     /// The same, to be changed.
     fn write<T: Wire>(&mut self, offset: usize) -> Option<&mut T>;
-    /// Makes the frame longer in front by so many bytes, whose content means nothing, or shorter; false and nothing
-    /// changed if there is no room.
-    fn resize(&mut self, by: i32) -> bool;
+    /// Whether what runs here can send a packet by this way.
+    fn reaches(&self, hop: &NextHop) -> bool;
+    /// Has a packet leave whose IP header stands at `IP`: [`crate::leave`] has the ways to do it.
+    ///
+    /// # Errors
+    /// [`Reason::SendFailed`] if that cannot be done.
+    fn leave<const IP: usize, H: Headers>(
+        &mut self,
+        flow: &Flow,
+        hop: &NextHop,
+        links: Links,
+    ) -> Result<(), Reason>;
     /// The appliance's own addresses.
     fn local_addresses(&self) -> Option<&LocalAddresses>;
     /// The port entry at an index of [`port_index`].
@@ -78,6 +86,8 @@ pub struct Way {
     pub interface: u32,
     /// That interface's place in the map of devices.
     pub device: u32,
+    /// That interface, whatever its driver can do.
+    pub index: u32,
 }
 
 /// An IP header of either family with UDP behind it.
@@ -130,13 +140,43 @@ pub fn relay<E: Environment>(env: &mut E) -> Result<Way, Reason> {
         ETHERTYPE_VLAN => {
             let tag: &VlanTag = env.read(ETHERNET_LENGTH).ok_or(Reason::Truncated)?;
             match tag.ethertype {
-                ETHERTYPE_IPV4 => carry::<TAGGED, Ipv4Udp, E>(env),
-                ETHERTYPE_IPV6 => carry::<TAGGED, Ipv6Udp, E>(env),
+                ETHERTYPE_IPV4 => carry::<TAGGED_LENGTH, Ipv4Udp, E>(env),
+                ETHERTYPE_IPV6 => carry::<TAGGED_LENGTH, Ipv6Udp, E>(env),
                 ETHERTYPE_VLAN | ETHERTYPE_QINQ => Err(Reason::StackedVlan),
                 _ => Err(Reason::NotIp),
             }
         }
         ETHERTYPE_QINQ => Err(Reason::StackedVlan),
+        _ => Err(Reason::NotIp),
+    }
+}
+
+/// The same for a packet of the network stack, which has taken the outer tag off.
+///
+/// # Errors
+/// As for [`relay`]; a packet that could not be sent may be changed.
+#[inline(always)]
+pub fn relay_untagged<E: Environment>(env: &mut E) -> Result<Way, Reason> {
+    let ethernet: &Ethernet = env.read(0).ok_or(Reason::Truncated)?;
+    match ethernet.ethertype {
+        ETHERTYPE_IPV4 => carry::<ETHERNET_LENGTH, Ipv4Udp, E>(env),
+        ETHERTYPE_IPV6 => carry::<ETHERNET_LENGTH, Ipv6Udp, E>(env),
+        ETHERTYPE_VLAN | ETHERTYPE_QINQ => Err(Reason::StackedVlan),
+        _ => Err(Reason::NotIp),
+    }
+}
+
+/// The same for a packet of a device that has no link layer: a tunnel.
+///
+/// # Errors
+/// As for [`relay_untagged`].
+#[inline(always)]
+pub fn relay_layer3<E: Environment>(env: &mut E) -> Result<Way, Reason> {
+    // Both families have their version in the first byte, and no header is shorter than this.
+    let ip: &Ipv4 = env.read(0).ok_or(Reason::Truncated)?;
+    match ip.version_and_length >> 4 {
+        IPV4_VERSION => carry::<0, Ipv4Udp, E>(env),
+        IPV6_VERSION => carry::<0, Ipv6Udp, E>(env),
         _ => Err(Reason::NotIp),
     }
 }
@@ -199,6 +239,9 @@ fn carry<const IP: usize, H: Headers, E: Environment>(env: &mut E) -> Result<Way
     if destination.tail() == 0 {
         return Err(Reason::NextHopUnknown);
     }
+    if !env.reaches(hop) {
+        return Err(Reason::LeavesByTc);
+    }
     let leaving_length = udp_length + if leaves_as_ipv6 { IPV6_LENGTH } else { IPV4_LENGTH };
     if leaving_length > usize::from(source.tail()) {
         return Err(Reason::ExceedsMtu);
@@ -213,37 +256,11 @@ fn carry<const IP: usize, H: Headers, E: Environment>(env: &mut E) -> Result<Way
         env.copy_rtcp(payload, payload_length.min(RTCP_COPY), flow.stats, now_ns);
     }
 
-    let same_family = leaves_as_ipv6 == H::IPV6;
-    let (is_tagged, control) = (hop.tagged != 0, hop.tag);
-    if same_family && is_tagged == (IP == TAGGED) {
-        // The way that almost every packet goes: nothing moves.
-        env.write::<H>(IP).ok_or(Reason::Truncated)?.rewrite(leaving);
-        if is_tagged {
-            env.write::<VlanTag>(ETHERNET_LENGTH).ok_or(Reason::Truncated)?.control = control;
-        }
-        let ethernet: &mut Ethernet = env.write(0).ok_or(Reason::Truncated)?;
-        ethernet.destination = destination.address();
-        ethernet.source = source.address();
-    } else {
-        let ethernet = Ethernet {
-            destination: destination.address(),
-            source: source.address(),
-            ethertype: ETHERTYPE_VLAN,
-        };
-        let came = (IP + size_of::<H>()) as i32;
-        let tag = is_tagged.then_some(control);
-        if same_family {
-            let mut rewritten = *headers;
-            rewritten.rewrite(leaving);
-            put(env, came, ethernet, tag, rewritten)?;
-        } else {
-            put(env, came, ethernet, tag, headers.translated(leaving))?;
-        }
-    }
+    env.leave::<IP, H>(leaving, hop, Links { destination, source })?;
     if is_sampled(now_ns) {
         env.sample(env.now_ns().wrapping_sub(now_ns));
     }
-    Ok(Way { interface: hop.interface, device: hop.device })
+    Ok(Way { interface: hop.interface, device: hop.device, index: hop.index })
 }
 
 /// The record by which the RTCP of a flow leaves: the flow itself, unless the sender multiplexes it with RTP.
@@ -262,39 +279,6 @@ fn way_of_rtcp<E: Environment>(env: &E, flow: &'static Flow) -> Result<&'static 
         return Err(Reason::Blocked);
     }
     Ok(apart)
-}
-
-/// Puts the headers that a packet leaves with in the place of those that it came with, which were `came` bytes.
-///
-/// Inlined, though it is long: headers that went through memory here would lie on the stack as the kernel does not
-/// want them aligned there.
-#[inline(always)]
-fn put<O: Headers, E: Environment>(
-    env: &mut E,
-    came: i32,
-    ethernet: Ethernet,
-    tag: Option<[u8; 2]>,
-    headers: O,
-) -> Result<(), Reason> {
-    let Some(control) = tag else {
-        let leaves = (ETHERNET_LENGTH + size_of::<O>()) as i32;
-        if leaves != came && !env.resize(leaves - came) {
-            return Err(Reason::SendFailed);
-        }
-        *env.write::<O>(ETHERNET_LENGTH).ok_or(Reason::Truncated)? = headers;
-        *env.write::<Ethernet>(0).ok_or(Reason::Truncated)? =
-            Ethernet { ethertype: O::ETHERTYPE, ..ethernet };
-        return Ok(());
-    };
-    let leaves = (TAGGED + size_of::<O>()) as i32;
-    if leaves != came && !env.resize(leaves - came) {
-        return Err(Reason::SendFailed);
-    }
-    *env.write::<O>(TAGGED).ok_or(Reason::Truncated)? = headers;
-    *env.write::<VlanTag>(ETHERNET_LENGTH).ok_or(Reason::Truncated)? =
-        VlanTag { control, ethertype: O::ETHERTYPE };
-    *env.write::<Ethernet>(0).ok_or(Reason::Truncated)? = ethernet;
-    Ok(())
 }
 
 /// A change of a flow's statistics. Not a closure, for one cannot be told to be inlined, and a call with all that it

@@ -164,8 +164,10 @@ pub struct Flow {
     pub out_destination_address: [u8; 4],
     /// The port that packets go to.
     pub out_destination_port: [u8; 2],
+    /// The 802.1p priority that packets leave with where the next hop wants a tag, in the upper three bits.
+    pub priority: u8,
     /// Zero.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
     /// Index of the next hop.
     pub next_hop: u32,
     /// Index of the statistics.
@@ -243,7 +245,9 @@ impl Flow {
         }
     }
 
-    const fn ports(&self, local_port: [u8; 2]) -> Delta {
+    /// What the change of the ports does to the UDP checksum.
+    #[inline(always)]
+    pub(crate) const fn ports(&self, local_port: [u8; 2]) -> Delta {
         let source = Delta::NONE.word(self.source_port, self.out_source_port);
         source.word(local_port, self.out_destination_port)
     }
@@ -264,12 +268,14 @@ pub struct NextHop {
     pub interface: u32,
     /// Its place in the map of devices.
     pub device: u32,
-    /// The 802.1Q tag that packets leave with: priority, drop eligible, VLAN id.
+    /// The 802.1Q tag that packets leave with: drop eligible and VLAN id; the flow adds its priority.
     pub tag: [u8; 2],
-    /// 1 if they leave with that tag, 0 if without any.
-    pub tagged: u8,
-    /// Fills the record; zero.
-    pub padding: [u8; 5],
+    /// [`NextHop::TAGGED`], [`NextHop::BY_TC`] and [`NextHop::LAYER3`], or zero.
+    pub flags: u8,
+    /// Zero.
+    pub padding: u8,
+    /// The interface itself, for the programs that can send by any.
+    pub index: u32,
 }
 
 const _: () = assert!(size_of::<NextHop>() == 32);
@@ -277,6 +283,33 @@ const _: () = assert!(size_of::<NextHop>() == 32);
 impl NextHop {
     /// In place of an interface: no packet came by it, so that all are redirected.
     pub const ALWAYS_REDIRECT: u32 = 0;
+    /// Flag: packets leave with the tag; without any otherwise.
+    pub const TAGGED: u8 = 1;
+    /// Flag: XDP cannot send by this interface, TC can.
+    pub const BY_TC: u8 = 2;
+    /// Flag: the interface has no link layer, and its packets begin with the IP header.
+    pub const LAYER3: u8 = 4;
+
+    /// Whether packets leave with a tag.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_tagged(&self) -> bool {
+        self.flags & Self::TAGGED != 0
+    }
+
+    /// Whether only TC can send by it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_by_tc(&self) -> bool {
+        self.flags & Self::BY_TC != 0
+    }
+
+    /// Whether packets leave with a hardware address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has_link_layer(&self) -> bool {
+        self.flags & Self::LAYER3 == 0
+    }
 }
 
 /// A hardware address and 16 bits more, in one word that is read and written whole.

@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use relay_ebpf::{
     Flow, FlowKind, FlowStats, LocalAddresses, NextHop, PortEntry, Reason,
     headers::{Ipv4Udp, Ipv6Address},
-    relay::{Change, Environment, Headers as _, Way, Wire, relay},
+    leave::{Frame, Links, as_frame},
+    relay::{Change, Environment, Headers, Way, Wire, relay},
     tables::{RefusedSource, port_index},
 };
 use rows::*;
@@ -63,13 +64,16 @@ impl Environment for Bench {
     fn write<T: Wire>(&mut self, offset: usize) -> Option<&mut T> {
         T::mut_from_prefix(self.frame.get_mut(offset..)?).ok().map(|(header, _)| header)
     }
-    fn resize(&mut self, by: i32) -> bool {
-        if by < 0 {
-            self.frame.drain(..by.unsigned_abs() as usize);
-        } else {
-            self.frame.splice(0..0, vec![0xA5; by as usize]);
-        }
-        true
+    fn reaches(&self, hop: &NextHop) -> bool {
+        !hop.is_by_tc()
+    }
+    fn leave<const IP: usize, H: Headers>(
+        &mut self,
+        flow: &Flow,
+        hop: &NextHop,
+        links: Links,
+    ) -> Result<(), Reason> {
+        as_frame::<IP, H, Self>(self, flow, hop, links)
     }
     fn local_addresses(&self) -> Option<&LocalAddresses> {
         Some(&self.local)
@@ -103,6 +107,17 @@ impl Environment for Bench {
     }
 }
 
+impl Frame for Bench {
+    fn resize(&mut self, by: i32) -> bool {
+        if by < 0 {
+            self.frame.drain(..by.unsigned_abs() as usize);
+        } else {
+            self.frame.splice(0..0, vec![0xA5; by as usize]);
+        }
+        true
+    }
+}
+
 #[test]
 fn the_rows_builder_agrees_with_etherparse_s_own() {
     let ours = sent().with(|s| s.ip.identification = 0).frame();
@@ -127,7 +142,7 @@ fn each_row_has_its_verdict_and_its_bytes() {
         let way = relay(&mut bench);
         let (counted, expected) = match row.verdict {
             Verdict::Forwarded(bytes) => {
-                assert_eq!(way, Ok(Way { interface: 1, device: 0 }), "{}", row.description);
+                assert_eq!(way, Ok(Way { interface: 1, device: 0, index: 1 }), "{}", row.description);
                 (1, bytes)
             }
             Verdict::Refused(reason) => {
@@ -184,7 +199,7 @@ fn fuzzed(input: &[u8]) -> Option<Bench> {
     let kind = [FlowKind::Rtp, FlowKind::Rtcp, FlowKind::Opaque, FlowKind::Rtp][usize::from(choice >> 2 & 3)];
     let mut flow = Flow { kind: kind as u8, ..families.flow() };
     let mut hop = next_hop();
-    hop.tagged = u8::from(choice & TAGGED != 0);
+    hop.flags = u8::from(choice & TAGGED != 0) * NextHop::TAGGED;
     let apart = Flow { type_of_service: 24 << 2, ..families.flow() };
     if choice & MUX != 0 {
         (flow.rtcp_slot, flow.flags) = (1, flow.flags | Flow::RTCP_APART);
@@ -222,7 +237,7 @@ fn any_frame_has_a_verdict() {
         match relay(&mut bench) {
             Err(_) => assert_eq!(bench.frame, before),
             Ok(way) => {
-                assert_eq!(way, Way { interface: 1, device: 0 });
+                assert_eq!(way, Way { interface: 1, device: 0, index: 1 });
                 assert!(bench.frame.len() <= before.len() + GROWTH);
                 assert_eq!(bench.stats.borrow().kernel_packets, 1);
             }
@@ -272,7 +287,7 @@ proptest! {
         });
         let tagged = leaves.then(|| tag(9));
         let control = tagged.as_ref().map_or([0; 2], |tag| [tag.to_bytes()[0], tag.to_bytes()[1]]);
-        let hop = NextHop { tag: control, tagged: leaves.into(), ..next_hop() };
+        let hop = NextHop { tag: control, flags: u8::from(leaves) * NextHop::TAGGED, ..next_hop() };
         let mut bench = Bench::new(sent.frame(), families.flow(), hop);
         prop_assert!(relay(&mut bench).is_ok());
         prop_assert_eq!(bench.frame, sent.forwarded_as(families, tagged));

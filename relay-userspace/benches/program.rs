@@ -109,7 +109,7 @@ fn next_hop(tagged: bool) -> NextHop {
         source: Link::new([2, 0, 0, 0, 0, 2], 1500),
         interface: 1,
         tag: TAG,
-        tagged: tagged.into(),
+        flags: u8::from(tagged) * NextHop::TAGGED,
         ..NextHop::default()
     }
 }

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 
 use branchline::datapath::kernel::{
     bed::TestBed,
-    programs::{KernelLog, Options, Programs, RELAY},
+    programs::{KernelLog, Options, Programs, RELAY, TC, TC_BEHIND},
 };
 use relay_ebpf::{Fate, Flow, FlowStats, Reason};
 use rows::*;
@@ -19,6 +19,11 @@ use rows::*;
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
+
+/// `linux/pkt_cls.h`: what a classifier says of a packet.
+const TC_UNSPEC: u32 = u32::MAX;
+const TC_SHOT: u32 = 2;
+const TC_REDIRECT: u32 = 7;
 
 fn inside() -> SocketAddr {
     SocketAddr::from((INSIDE, INSIDE_PORT))
@@ -39,21 +44,26 @@ fn count(bed: &TestBed, reason: Reason) -> u64 {
     bed.reasons().unwrap().iter().find(|(other, _)| *other == reason).unwrap().1
 }
 
+/// Puts a row's flow into the tables.
+fn set_up(bed: &mut TestBed, row: &Row) {
+    bed.clear_stats(row.flow.stats);
+    bed.set_next_hop(row.flow.next_hop, row.next_hop);
+    match row.verdict {
+        Verdict::Refused(Reason::StaleSlot) if row.apart.is_none() => {
+            bed.set_stale_flow(local(&row.frame), row.flow).unwrap();
+        }
+        _ => match row.apart {
+            Some(apart) => bed.set_flow_with_rtcp(local(&row.frame), row.flow, apart).unwrap(),
+            None => bed.set_flow(local(&row.frame), row.flow).unwrap(),
+        },
+    }
+}
+
 #[test]
 fn each_row_has_its_verdict_and_its_bytes_in_the_kernel() {
     let mut bed = bed();
     for row in rows() {
-        bed.clear_stats(row.flow.stats);
-        bed.set_next_hop(row.flow.next_hop, row.next_hop);
-        match row.verdict {
-            Verdict::Refused(Reason::StaleSlot) if row.apart.is_none() => {
-                bed.set_stale_flow(local(&row.frame), row.flow).unwrap();
-            }
-            _ => match row.apart {
-                Some(apart) => bed.set_flow_with_rtcp(local(&row.frame), row.flow, apart).unwrap(),
-                None => bed.set_flow(local(&row.frame), row.flow).unwrap(),
-            },
-        }
+        set_up(&mut bed, &row);
         let before = bed.reasons().unwrap();
         let run = bed.run(RELAY, &row.frame, 1).unwrap();
         let (action, frame, packets, reason) = match row.verdict {
@@ -74,6 +84,66 @@ fn each_row_has_its_verdict_and_its_bytes_in_the_kernel() {
             assert_eq!(after, expected, "{}: counter {}", row.description, reason_before.label());
         }
     }
+}
+
+/// Those rows whose packets have no tag: TC finds it beside the packet, where a test run can neither put nor see one.
+fn untagged() -> impl Iterator<Item = Row> {
+    const ETHERTYPE: std::ops::Range<usize> = 12..14;
+    let has_tag = |frame: &[u8]| {
+        frame.get(ETHERTYPE).is_some_and(|it| [[0x81, 0], [0x88, 0xA8]].contains(&[it[0], it[1]]))
+    };
+    rows().into_iter().filter(move |row| {
+        !has_tag(&row.frame) && !matches!(&row.verdict, Verdict::Forwarded(bytes) if has_tag(bytes))
+            // The kernel itself refuses to test with frames that are cut inside the IP header.
+            && row.frame.len() >= ETHERTYPE.end + 40
+    })
+}
+
+#[test]
+fn each_untagged_row_has_its_verdict_and_its_bytes_at_tc() {
+    let mut bed = bed();
+    let mut forwarded = 0;
+    for row in untagged() {
+        set_up(&mut bed, &row);
+        let before = bed.reasons().unwrap();
+        let run = bed.run(TC, &row.frame, 1).unwrap();
+        let (action, frame, packets, reason) = match row.verdict {
+            Verdict::Forwarded(bytes) => (TC_REDIRECT, bytes, 1, None),
+            Verdict::Refused(reason) => match reason.fate() {
+                Fate::Passed => (TC_UNSPEC, row.frame, 0, Some(reason)),
+                Fate::Dropped => (TC_SHOT, row.frame, 0, Some(reason)),
+            },
+        };
+        forwarded += packets;
+        assert_eq!(run.action, action, "{}", row.description);
+        assert_eq!(run.frame, frame, "{}", row.description);
+        assert_eq!(bed.stats(row.flow.stats).kernel_packets, packets, "{}", row.description);
+        for ((reason_before, before), (_, after)) in before.iter().zip(bed.reasons().unwrap()) {
+            let expected = before + u64::from(Some(*reason_before) == reason);
+            assert_eq!(after, expected, "{}: counter {}", row.description, reason_before.label());
+        }
+    }
+    assert!(forwarded > 10, "{forwarded}");
+}
+
+#[test]
+fn what_leaves_by_a_tunnel_passes_xdp_and_is_taken_by_tc_behind_it() {
+    let mut bed = bed();
+    let hop = relay_ebpf::NextHop { flags: relay_ebpf::NextHop::BY_TC, ..next_hop() };
+    bed.set_next_hop(0, hop);
+    bed.set_flow(inside(), flow()).unwrap();
+    let frame = sent().frame();
+    let run = bed.run(RELAY, &frame, 1).unwrap();
+    assert_eq!((run.action, &run.frame), (XDP_PASS, &frame));
+    assert_eq!((count(&bed, Reason::LeavesByTc), bed.stats(0).kernel_packets), (1, 0));
+    let run = bed.run(TC_BEHIND, &frame, 1).unwrap();
+    assert_eq!((run.action, run.frame), (TC_REDIRECT, sent().forwarded()));
+    assert_eq!((count(&bed, Reason::LeavesByTc), bed.stats(0).kernel_packets), (1, 1));
+    // What XDP has passed and counted is not counted again.
+    let other = sent().with(|s| s.udp.destination_port += 1).frame();
+    let before = bed.reasons().unwrap();
+    assert_eq!(bed.run(TC_BEHIND, &other, 1).unwrap().action, TC_UNSPEC);
+    assert_eq!(bed.reasons().unwrap(), before);
 }
 
 #[test]

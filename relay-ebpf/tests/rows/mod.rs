@@ -130,6 +130,7 @@ pub fn next_hop() -> NextHop {
         destination: Link::new(SERVER_MAC, 1),
         source: Link::new(OUR_MAC, MTU),
         interface: 1,
+        index: 1,
         ..NextHop::default()
     }
 }
@@ -442,7 +443,11 @@ fn tag_rows() -> Vec<Row> {
             frame: sent.frame(),
             flow: families.flow(),
             apart: None,
-            next_hop: NextHop { tag: control, tagged: leaves.is_some().into(), ..next_hop() },
+            next_hop: NextHop {
+                tag: control,
+                flags: u8::from(leaves.is_some()) * NextHop::TAGGED,
+                ..next_hop()
+            },
             verdict: Verdict::Forwarded(sent.forwarded_as(families, leaves)),
         }
     };

@@ -169,6 +169,7 @@ pub const NETWORK_KEYS: &[Key<Network>] = &[
     key("sip_tls_port", Restart, Text, |network| maybe(network.sip_tls_port.as_ref())),
     key("media_ports", Restart, Text, |network| text(&network.media_ports)),
     key("latching", Restart, Text, |network| text(&word(network.latching))),
+    key("attach", Restart, Text, |network| text(&word(network.attach))),
 ];
 
 /// Keys whose text is written into the file as a number.
@@ -193,6 +194,12 @@ pub const KEYS: &[Key<Config>] = &[
     key("dscp.rtp", Running, Number, |config| Value::Number(config.dscp.rtp.value().into())),
     key("dscp.rtcp", Running, Number, |config| Value::Number(config.dscp.rtcp.value().into())),
     key("dscp.sip", Restart, Number, |config| Value::Number(config.dscp.sip.value().into())),
+    key("dscp.media_priority", Restart, Number, |config| {
+        Value::Number(config.dscp.media_priority.value().into())
+    }),
+    key("dscp.sip_priority", Restart, Number, |config| {
+        Value::Number(config.dscp.sip_priority.value().into())
+    }),
     key("sip.timer_t1_ms", Running, Number, |config| Value::Number(config.sip.timer_t1_ms)),
     key("sip.timer_t2_ms", Running, Number, |config| Value::Number(config.sip.timer_t2_ms)),
     key("sip.invite_retries", Running, Number, |config| Value::Number(config.sip.invite_retries.into())),

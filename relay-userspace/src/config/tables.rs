@@ -10,7 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{PortRange, ServerUri, StatusRange};
-use crate::net::{DatapathChoice, Dscp, Latching, Role, Transport};
+use crate::net::{AttachChoice, DatapathChoice, Dscp, Latching, Marking, Priority, Role, Transport};
 
 /// A network.
 #[derive(Debug, Clone, Deserialize)]
@@ -40,6 +40,9 @@ pub struct Network {
     /// Which sources its media may come from.
     #[serde(default = "default_latching")]
     pub latching: Latching,
+    /// Where on the interface the relay program is attached.
+    #[serde(default)]
+    pub attach: AttachChoice,
 }
 
 impl Network {
@@ -110,11 +113,29 @@ pub struct DscpMarks {
     pub rtcp: Dscp,
     /// Of SIP.
     pub sip: Dscp,
+    /// The 802.1p priority of media, where it leaves with a tag.
+    pub media_priority: Priority,
+    /// The same of SIP.
+    pub sip_priority: Priority,
+}
+
+impl DscpMarks {
+    /// How SIP is marked.
+    #[must_use]
+    pub fn of_sip(&self) -> Marking {
+        Marking { dscp: self.sip, priority: self.sip_priority }
+    }
 }
 
 impl Default for DscpMarks {
     fn default() -> Self {
-        Self { rtp: Dscp::EF, rtcp: Dscp::EF, sip: Dscp::CS3 }
+        Self {
+            rtp: Dscp::EF,
+            rtcp: Dscp::EF,
+            sip: Dscp::CS3,
+            media_priority: Priority::MEDIA,
+            sip_priority: Priority::SIGNALLING,
+        }
     }
 }
 

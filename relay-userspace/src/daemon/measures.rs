@@ -255,6 +255,7 @@ pub(super) fn attach_mode(engine: &Engine, interface: &str) -> &'static str {
     if engine.lost_attachments().iter().any(|lost| lost.interface == interface) {
         return LOST;
     }
-    let attachment = engine.attachments().iter().find(|attachment| attachment.interface == interface);
+    let attachments = engine.attachments();
+    let attachment = attachments.iter().find(|attachment| attachment.interface == interface);
     attachment.map_or(names::datapath::USERSPACE, |attachment| attachment.mode.label())
 }

@@ -10,7 +10,7 @@ use crate::{
     config::{Config, Network},
     datapath::{
         Settings as EngineSettings,
-        kernel::{attach::Lifetime, programs::KernelLog},
+        kernel::{attach::Lifetime, keeper::Port, programs::KernelLog},
     },
     media::{Marks, MediaNetwork, Settings as MediaSettings},
     net::{Dscp, NetworkId, Role, Transport},
@@ -38,21 +38,20 @@ impl Ready<'_> {
 
 /// What the datapath is told.
 pub(super) fn engine_settings(config: &Config, networks: &[Ready<'_>]) -> EngineSettings {
-    let mut addresses: Vec<IpAddr> = Vec::new();
-    for ready in networks {
-        if !addresses.contains(&ready.address) {
-            addresses.push(ready.address);
-        }
-    }
     EngineSettings {
         wanted: config.datapath.engine,
-        interfaces: networks.iter().map(|ready| ready.network.interface.clone()).collect(),
-        addresses,
+        ports: networks.iter().map(port).collect(),
+        priority: config.dscp.media_priority,
+        signalling_priority: config.dscp.sip_priority,
         flows: *config.datapath.flows.as_ref(),
         force_userspace: config.datapath.force_userspace.clone(),
         kernel_log: if config.datapath.kernel_log { KernelLog::On } else { KernelLog::Off },
         lifetime: if config.datapath.keep_when_stopped { Lifetime::Pinned } else { Lifetime::Process },
     }
+}
+
+fn port(ready: &Ready<'_>) -> Port {
+    Port { interface: ready.network.interface.clone(), address: ready.address, attach: ready.network.attach }
 }
 
 /// What media sessions are told.
@@ -96,7 +95,7 @@ pub(super) fn stream_settings(
                 tls: ready.network.port(Transport::Tls),
             })
             .collect(),
-        dscp: config.dscp.sip,
+        marking: config.dscp.of_sip(),
         connect_timeout: Duration::from_millis(config.sip.tcp_connect_timeout_ms),
         server: tls::server_config(identity, authorities, tls)?,
         client: tls::client_config(identity, authorities, trust, tls)?,

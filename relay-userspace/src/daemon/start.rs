@@ -41,7 +41,7 @@ use crate::{
     log::LogControl,
     media::Sessions,
     metrics::{Metrics, MetricsError, names},
-    net::{DatapathChoice, Dscp, Role, Transport, netlink},
+    net::{DatapathChoice, Marking, Role, Transport, netlink},
     proxy::{self, Proxy},
     sip::transport::{self, Streams},
     store::{Entry, Store, StoreError},
@@ -142,7 +142,7 @@ pub async fn run(
     let control = control::bind(&config.control.socket).map_err(StartError::Listener)?;
     let sockets = networks
         .iter()
-        .map(|network| bind_sip(network, config.dscp.sip).map(Arc::new))
+        .map(|network| bind_sip(network, config.dscp.of_sip()).map(Arc::new))
         .collect::<Result<Vec<_>, _>>()?;
 
     let trust = Arc::new(Trust::default());
@@ -335,7 +335,7 @@ async fn stop_signal() -> io::Result<&'static str> {
     })
 }
 
-fn bind_sip(ready: &Ready<'_>, dscp: Dscp) -> Result<UdpSocket, StartError> {
+fn bind_sip(ready: &Ready<'_>, marking: Marking) -> Result<UdpSocket, StartError> {
     let bound = ready.bound();
     let bind = || -> io::Result<UdpSocket> {
         let socket = Socket::new(Domain::for_address(bound), Type::DGRAM, Some(Protocol::UDP))?;
@@ -345,7 +345,7 @@ fn bind_sip(ready: &Ready<'_>, dscp: Dscp) -> Result<UdpSocket, StartError> {
         if bound.is_ipv6() {
             socket.set_only_v6(true)?;
         }
-        dscp.mark(&SockRef::from(&socket), bound.ip())?;
+        marking.mark(&SockRef::from(&socket), bound.ip())?;
         socket.bind(&bound.into())?;
         UdpSocket::from_std(socket.into())
     };

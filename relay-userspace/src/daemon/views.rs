@@ -92,20 +92,19 @@ impl Views {
             .map(|(facts, ports)| {
                 let lost = engine.lost_attachments();
                 let why_lost =
-                    lost.iter().find(|lost| lost.interface == facts.interface).map(|lost| lost.why);
-                let attachment =
-                    engine.attachments().iter().find(|attachment| attachment.interface == facts.interface);
+                    lost.iter().find(|lost| lost.interface == facts.interface).map(|lost| lost.why.clone());
+                let attachments = engine.attachments();
+                let attachment = attachments.iter().find(|known| known.interface == facts.interface);
                 NetworkView {
                     name: facts.name.clone(),
                     role: facts.role.clone(),
                     interface: facts.interface.clone(),
                     sip: facts.sip.to_string(),
                     attached: attach_mode(engine, &facts.interface).to_owned(),
-                    attached_reason: match attachment.filter(|_| why_lost.is_none()) {
-                        _ if why_lost.is_some() => why_lost.map(str::to_owned),
+                    attached_reason: why_lost.or_else(|| match attachment {
                         Some(attachment) => attachment.why_not_native.clone(),
                         None => engine.why_userspace().map(str::to_owned),
-                    },
+                    }),
                     ports_used: ports.used,
                     ports: ports.total,
                 }
@@ -298,7 +297,7 @@ impl Views {
                     Some(format!("in one pass with another leg of the call, from {with}"))
                 }
                 Carrier::Learning => Some("no packet from an allowed source yet".to_owned()),
-                Carrier::AwaitingNextHop { why } => Some(why.clone()),
+                Carrier::AwaitingNextHop { why } | Carrier::Tc { why } => Some(why.clone()),
                 Carrier::Userspace { reason } => Some(reason.explanation().to_owned()),
                 Carrier::Blocked => Some("the other party is on hold or not known yet".to_owned()),
             },
@@ -621,10 +620,7 @@ impl Observed for Views {
             });
         }
         if let Some(lost) = self.core.engine.lost_attachments().first() {
-            return Err(format!(
-                "the relay is no longer attached to {}: {}; restart the daemon",
-                lost.interface, lost.why
-            ));
+            return Err(format!("the relay is not attached to {}: {}", lost.interface, lost.why));
         }
         let ports = self.core.state().plane.sessions.ports();
         if let Some((facts, _)) = self.networks.iter().zip(ports).find(|(_, ports)| ports.used == ports.total)

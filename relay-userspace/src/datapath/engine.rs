@@ -22,7 +22,8 @@ use super::{
     flow::{FlowReport, FlowSpec},
     flows::Flows,
     kernel::{
-        attach::{AttachError, Attachment, Lifetime, LostAttachment, attach, release_pinned},
+        attach::{AttachError, Attachment, Lifetime, LostAttachment, release_pinned},
+        keeper::{Keeper, Known, Port},
         programs::{KernelLog, Options, Programs, ProgramsError},
         resolver,
     },
@@ -30,7 +31,10 @@ use super::{
     shared::{SharedArray, watch},
     tap::Tap,
 };
-use crate::net::{DatapathChoice, NetworkId, netlink};
+use crate::net::{
+    DatapathChoice, NetworkId, Priority,
+    netlink::{self, Link},
+};
 
 /// RTCP copies that wait to be looked at.
 const RTCP_QUEUE: usize = 1024;
@@ -40,10 +44,12 @@ const RTCP_QUEUE: usize = 1024;
 pub struct Settings {
     /// Which datapath.
     pub wanted: DatapathChoice,
-    /// The interfaces that media comes and goes by.
-    pub interfaces: Vec<String>,
-    /// The addresses that media ports are on.
-    pub addresses: Vec<IpAddr>,
+    /// Where media comes and goes.
+    pub ports: Vec<Port>,
+    /// The priority in the tag that media leaves with, where it leaves with one.
+    pub priority: Priority,
+    /// The same for signalling.
+    pub signalling_priority: Priority,
     /// How many flows there can be.
     pub flows: u32,
     /// Addresses whose streams userspace is to carry.
@@ -52,6 +58,19 @@ pub struct Settings {
     pub kernel_log: KernelLog,
     /// Whether the kernel goes on forwarding when this process ends.
     pub lifetime: Lifetime,
+}
+
+impl Settings {
+    /// The addresses that media ports are on, each once.
+    fn addresses(&self) -> Vec<IpAddr> {
+        let mut addresses = Vec::new();
+        for port in &self.ports {
+            if !addresses.contains(&port.address) {
+                addresses.push(port.address);
+            }
+        }
+        addresses
+    }
 }
 
 /// Why the engine does not start, or a flow is not installed.
@@ -84,9 +103,8 @@ pub enum EngineError {
 
 /// The kernel's part, where there is one.
 struct Kernel {
-    programs: Mutex<Programs>,
-    attachments: Vec<Attachment>,
-    lost: Arc<Mutex<Vec<LostAttachment>>>,
+    programs: Arc<Mutex<Programs>>,
+    known: Arc<Mutex<Known>>,
     /// Keep their tasks running.
     _sockets: SteeredSockets,
 }
@@ -141,13 +159,15 @@ impl Engine {
     }
 
     async fn start_kernel(settings: &Settings, rtcp: mpsc::Sender<RtcpPacket>) -> Result<Self, EngineError> {
+        let addresses = settings.addresses();
         let mut programs = Programs::load(Options {
-            addresses: settings.addresses.clone(),
+            addresses: addresses.clone(),
             flows: settings.flows,
             log: settings.kernel_log,
         })?;
         let (stats, tables) = programs.tables()?;
         let mut flows = Flows::new(stats, Some(tables), settings.force_userspace.clone());
+        flows.set_priority(settings.priority);
         flows.tell_refused(programs.take_refused()?);
         let shared = shared(flows, rtcp);
 
@@ -155,43 +175,38 @@ impl Engine {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let mut sockets = bind_steered(Domain::IPV4, cores).map_err(EngineError::Sockets)?;
         // A host without IPv6 has no such sockets, and needs none.
-        let with_ipv6 = settings.addresses.iter().any(IpAddr::is_ipv6);
+        let with_ipv6 = addresses.iter().any(IpAddr::is_ipv6);
         let ipv6 =
             if with_ipv6 { bind_steered(Domain::IPV6, cores).map_err(EngineError::Sockets)? } else { vec![] };
         programs.steer_to(&sockets, &ipv6)?;
         sockets.extend(ipv6);
-        let sockets = SteeredSockets::start(sockets, &shared).map_err(EngineError::Sockets)?;
+        let sockets =
+            SteeredSockets::start(sockets, &shared, settings.priority).map_err(EngineError::Sockets)?;
         let mut tasks = vec![watch_rtcp(&mut programs, &shared)?];
         if settings.kernel_log != KernelLog::Off {
             tasks.extend(watch_log(&mut programs));
         }
         let (netlink, news) = (netlink::connect()?, netlink::subscribe()?);
-        let mut attachments: Vec<Attachment> = Vec::new();
-        for interface in &settings.interfaces {
-            if attachments.iter().any(|attachment| &attachment.interface == interface) {
-                continue;
-            }
-            let attachment =
-                attach(&netlink, &mut programs, interface, attachments.len() as u32, settings.lifetime)
-                    .await?;
-            match &attachment.why_not_native {
-                None => info!(interface, mode = %attachment.mode, "datapath: relay attached"),
-                Some(why) => {
-                    warn!(interface, mode = %attachment.mode, %why, "datapath: relay attached, not natively");
-                }
-            }
-            attachments.push(attachment);
+        let links = netlink.links().await?.into_iter().map(|link| (link.index, link)).collect();
+        let mut keeper = Keeper::new(settings.ports.clone(), settings.lifetime);
+        keeper.start(&links, &mut programs)?;
+        // Once more, for the kernel's word on what is attached.
+        let links = netlink.links().await?.into_iter().map(|link| (link.index, link)).collect();
+        keeper.note(&links, Vec::new());
+        if settings.wanted == DatapathChoice::Kernel {
+            keeper.demand()?;
         }
-        let lost = Arc::default();
-        tasks.push(tokio::spawn(resolver::run(
-            netlink,
-            news,
-            Arc::clone(&shared.flows),
-            Arc::clone(&shared.wanted),
-            attachments.clone(),
-            Arc::clone(&lost),
-        )));
-        let kernel = Kernel { programs: Mutex::new(programs), attachments, lost, _sockets: sockets };
+        prefer_voice(&netlink, &links, settings).await;
+        let (known, programs) = (keeper.known(), Arc::new(Mutex::new(programs)));
+        let (flows, loaded) = (Arc::clone(&shared.flows), Arc::clone(&programs));
+        let attach = move |links: &HashMap<u32, Link>| {
+            keeper.settle(links, &mut loaded.lock().unwrap_or_else(PoisonError::into_inner));
+            flows.lock().unwrap_or_else(PoisonError::into_inner).set_ingresses(keeper.ingresses());
+            keeper.egresses()
+        };
+        let (flows, wanted) = (Arc::clone(&shared.flows), Arc::clone(&shared.wanted));
+        tasks.push(tokio::spawn(resolver::run(netlink, news, flows, wanted, attach)));
+        let kernel = Kernel { programs, known, _sockets: sockets };
         Ok(Self { shared, kernel: Some(kernel), why_userspace: None, ports: PortSockets::default(), tasks })
     }
 
@@ -297,16 +312,20 @@ impl Engine {
 
     /// The interfaces that the relay is attached to.
     #[must_use]
-    pub fn attachments(&self) -> &[Attachment] {
-        self.kernel.as_ref().map_or(&[], |kernel| &kernel.attachments)
+    pub fn attachments(&self) -> Vec<Attachment> {
+        self.known(|known| known.attachments.clone())
     }
 
     /// The interfaces that the relay was attached to and is no longer.
     #[must_use]
     pub fn lost_attachments(&self) -> Vec<LostAttachment> {
-        let lost =
-            self.kernel.as_ref().map(|kernel| kernel.lost.lock().unwrap_or_else(PoisonError::into_inner));
-        lost.map(|lost| lost.clone()).unwrap_or_default()
+        self.known(|known| known.lost.clone())
+    }
+
+    fn known<T: Default>(&self, read: impl FnOnce(&Known) -> T) -> T {
+        let known =
+            self.kernel.as_ref().map(|kernel| kernel.known.lock().unwrap_or_else(PoisonError::into_inner));
+        known.map(|known| read(&known)).unwrap_or_default()
     }
 
     /// Why there is no kernel datapath; none if there is one.
@@ -343,6 +362,19 @@ impl Drop for Engine {
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("attachments", &self.attachments()).finish_non_exhaustive()
+    }
+}
+
+/// Has 802.1Q devices put the priorities of media and signalling into the tags of what userspace sends.
+async fn prefer_voice(netlink: &netlink::Handle, links: &HashMap<u32, Link>, settings: &Settings) {
+    let devices = links
+        .values()
+        .filter(|link| link.vlan.is_some() && settings.ports.iter().any(|port| port.interface == link.name));
+    for link in devices {
+        let priorities = [settings.priority.value(), settings.signalling_priority.value()];
+        if let Err(error) = netlink.set_vlan_priorities(link, &priorities).await {
+            warn!(interface = link.name, %error, "priorities cannot be mapped to the VLAN's tags");
+        }
     }
 }
 

@@ -108,6 +108,9 @@ pub enum UserspaceReason {
     OwnAddress,
     /// The kernel's table of next hops is full.
     NextHopTableFull,
+    /// No program meets its packets: none is attached to the interface that they come by, or none that can send by the
+    /// one that they leave by.
+    NotAttached,
     /// Several branches of a forked call send to its port, and are told apart in userspace until one is left.
     Forked,
 }
@@ -127,6 +130,9 @@ impl UserspaceReason {
                 "the other end is another leg of the call in this host, which the kernel does not carry"
             }
             Self::NextHopTableFull => "the kernel's next-hop table is full",
+            Self::NotAttached => {
+                "no program on the interface that its packets come by can forward them (see `branchline status`)"
+            }
             Self::Forked => "several branches of a forked call send to this port, until one of them is left",
         }
     }
@@ -138,6 +144,11 @@ impl UserspaceReason {
 pub enum Carrier {
     /// The kernel program.
     Kernel,
+    /// The kernel program at TC.
+    Tc {
+        /// Why not that at XDP.
+        why: String,
+    },
     /// The kernel program, in one pass with another leg of the call: its packets come from one of the appliance's
     /// own addresses, and go straight from where they first arrived to where this flow sends them.
     Joined {
@@ -166,6 +177,7 @@ impl Carrier {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Kernel | Self::Joined { .. } => "kernel",
+            Self::Tc { .. } => "tc",
             Self::Learning => "learning",
             Self::AwaitingNextHop { .. } => "awaiting_next_hop",
             Self::Userspace { .. } => "userspace",

@@ -42,13 +42,16 @@ use party::Sender;
 
 use super::{
     flow::{Carrier, FlowReport, FlowSpec, Fork, RefusedSource, Refuser, RtcpWay, UserspaceReason},
-    kernel::next_hops::NextHops,
-    kernel::refused::RefusedSources,
-    kernel::tables::{KernelTables, Slot, Slots},
+    kernel::{
+        keeper::Ingress,
+        next_hops::NextHops,
+        refused::RefusedSources,
+        tables::{KernelTables, Slot, Slots},
+    },
     shared::SharedArray,
     tap::Tap,
 };
-use crate::net::{Dscp, Latching, NetworkId};
+use crate::net::{Dscp, Latching, NetworkId, Priority};
 
 /// Refused sources that a flow remembers; more are only counted.
 const REMEMBERED_REFUSALS: usize = 8;
@@ -204,6 +207,10 @@ pub(super) struct Flows {
     /// Flows that take a second record in the kernel's table.
     apart: usize,
     generation: u32,
+    /// How packets for our addresses come in.
+    ingresses: HashMap<IpAddr, Ingress>,
+    /// The priority in the tag that packets leave with.
+    priority: Priority,
 }
 
 impl Flows {
@@ -226,7 +233,14 @@ impl Flows {
             kernel_refused: None,
             apart: 0,
             generation: 0,
+            ingresses: HashMap::new(),
+            priority: Priority::MEDIA,
         }
+    }
+
+    /// Flows that are installed from now on leave with this priority in their tag.
+    pub(super) fn set_priority(&mut self, priority: Priority) {
+        self.priority = priority;
     }
 
     /// From now on reports tell the sources that the kernel refused, too.
@@ -461,7 +475,10 @@ impl Flows {
             && let Some(place) = kernel.place(local)
         {
             let (mut hop, mut rtcp_hop, mut apart) = (None, None, None);
-            let mut flow = kernel_flow(&spec, last.out_source, last.dscp, stats, carrier);
+            let priority = self.priority.in_tag();
+            let record =
+                |out_source, dscp| Flow { priority, ..kernel_flow(&spec, out_source, dscp, stats, carrier) };
+            let mut flow = record(last.out_source, last.dscp);
             match (carrier, learned, destination) {
                 (UserspaceOr::Kernel, Some(source), Some(to)) => {
                     set_source(&mut flow, source);
@@ -475,7 +492,7 @@ impl Flows {
                     let led_apart = match rtcp {
                         None => Some(None),
                         Some((way, to)) => {
-                            let mut flow = kernel_flow(&spec, way.out_source, way.dscp, stats, carrier);
+                            let mut flow = record(way.out_source, way.dscp);
                             set_source(&mut flow, source);
                             match to {
                                 Some(to) => {
@@ -543,6 +560,8 @@ impl Flows {
         let with = entry.joined.map(|joined| joined.with);
         let carried = with.and_then(|with| self.entries.get(&with)).unwrap_or(entry);
         let missing = |hop: IpAddr| self.next_hops.missing(hop);
+        let by_tc = |hop: IpAddr| self.next_hops.by_tc(hop);
+        let by_tc = carried.published.and_then(|published| published.hops().find_map(by_tc));
         let missing = carried.published.and_then(|published| published.hops().find_map(missing));
         let carrier = match carried.carrier {
             UserspaceOr::Learning => Carrier::Learning,
@@ -550,8 +569,7 @@ impl Flows {
             UserspaceOr::Userspace(reason) => Carrier::Userspace { reason },
             UserspaceOr::Kernel => match (missing, with) {
                 (Some(why), _) => Carrier::AwaitingNextHop { why },
-                (None, Some(with)) => Carrier::Joined { with },
-                (None, None) => Carrier::Kernel,
+                (None, with) => self.met_by(carried.spec.local, by_tc, with),
             },
         };
         let forks = entry.spec.forks.iter().zip(&entry.forks).map(|(party, fork)| FlowReport {
@@ -579,6 +597,23 @@ impl Flows {
             forks: forks.collect(),
             rtcp_destination: entry.spec.rtcp.and_then(|way| self.rtcp_destination(local, &way)),
         })
+    }
+
+    /// Which of the kernel's programs carries a flow that is forwarded.
+    fn met_by(&self, local: SocketAddr, by_tc: Option<String>, with: Option<SocketAddr>) -> Carrier {
+        match (self.ingresses.get(&local.ip()), by_tc) {
+            (Some(Ingress::Nothing(_)), _) | (Some(Ingress::Xdp { tc_behind: false }), Some(_)) => {
+                Carrier::Userspace { reason: UserspaceReason::NotAttached }
+            }
+            (Some(Ingress::Tc(why)), _) => Carrier::Tc { why: why.clone() },
+            (_, Some(why)) => Carrier::Tc { why },
+            (_, None) => with.map_or(Carrier::Kernel, |with| Carrier::Joined { with }),
+        }
+    }
+
+    /// How packets for our addresses come in from now on.
+    pub(super) fn set_ingresses(&mut self, ingresses: HashMap<IpAddr, Ingress>) {
+        self.ingresses = ingresses;
     }
 
     /// All flows as they stand, with the sources that the kernel refused.

@@ -163,15 +163,6 @@ impl Dscp {
     pub const fn value(self) -> u8 {
         self.0
     }
-
-    /// Marks what leaves a socket that has an address of this family.
-    ///
-    /// # Errors
-    /// That of `setsockopt`.
-    pub fn mark(self, socket: &SockRef<'_>, own: IpAddr) -> io::Result<()> {
-        let class = u32::from(self.type_of_service());
-        if own.is_ipv6() { socket.set_tclass_v6(class) } else { socket.set_tos_v4(class) }
-    }
 }
 
 impl TryFrom<u8> for Dscp {
@@ -187,6 +178,90 @@ impl TryFrom<u8> for Dscp {
         }
         Ok(Self(value))
     }
+}
+
+/// An 802.1p priority, 0-7, for networks that look at the tag of a frame and not at DSCP (IEEE 802.1Q).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
+#[serde(try_from = "u8")]
+pub struct Priority(u8);
+
+impl Priority {
+    /// Voice: as DSCP 46 in three bits.
+    pub const MEDIA: Self = Self(5);
+    /// Call signalling: as DSCP 24 in three bits.
+    pub const SIGNALLING: Self = Self(3);
+
+    /// The priority, 0-7.
+    #[must_use]
+    pub const fn value(self) -> u8 {
+        self.0
+    }
+
+    /// The priority as it stands in the first byte of a tag.
+    #[must_use]
+    pub const fn in_tag(self) -> u8 {
+        self.0 << 5
+    }
+
+    /// Gives what leaves a socket this priority, which 802.1Q devices put into their tag.
+    ///
+    /// # Errors
+    /// That of `setsockopt`.
+    pub fn mark(self, socket: &SockRef<'_>) -> io::Result<()> {
+        socket.set_priority(self.0.into())
+    }
+}
+
+impl TryFrom<u8> for Priority {
+    type Error = String;
+
+    fn try_from(value: u8) -> Result<Self, Self::Error> {
+        /// Three bits (IEEE 802.1Q).
+        const HIGHEST: u8 = 7;
+        if value > HIGHEST {
+            return Err(format!("priority {value} is out of range: it must be 0 to {HIGHEST}"));
+        }
+        Ok(Self(value))
+    }
+}
+
+/// How what leaves a socket is marked, for routers and for switches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marking {
+    /// In the IP header.
+    pub dscp: Dscp,
+    /// In the tag of a frame, where it leaves with one.
+    pub priority: Priority,
+}
+
+impl Marking {
+    /// Marks what leaves a socket that has an address of this family.
+    ///
+    /// # Errors
+    /// That of `setsockopt`.
+    pub fn mark(self, socket: &SockRef<'_>, own: IpAddr) -> io::Result<()> {
+        let class = u32::from(self.dscp.type_of_service());
+        if own.is_ipv6() { socket.set_tclass_v6(class) } else { socket.set_tos_v4(class) }?;
+        // In this order: with the former the kernel sets a priority of its own.
+        self.priority.mark(socket)
+    }
+}
+
+/// Where on an interface the relay is to be attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttachChoice {
+    /// The first of the others that the interface takes.
+    #[default]
+    Auto,
+    /// XDP in the driver, or not at all.
+    Native,
+    /// XDP in the network stack, or not at all.
+    Generic,
+    /// TC, behind the drivers and XDP, or not at all.
+    Tc,
+    /// Not at all: userspace carries what comes by this interface.
+    Userspace,
 }
 
 /// Which datapath is wanted.

@@ -9,7 +9,10 @@ use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
-    link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, State, XdpAttached},
+    link::{
+        InfoData, InfoKind, InfoVlan, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, State,
+        VlanProtocol, VlanQosMapping, XdpAttached,
+    },
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
 };
@@ -59,6 +62,12 @@ pub struct Link {
     pub kind: Option<String>,
     /// Its XDP program.
     pub xdp: Attached,
+    /// Whether its packets begin with the IP header, as those of a tunnel do.
+    pub layer3: bool,
+    /// The interface that it stands on, by number, if it is a virtual one on another of this namespace.
+    pub parent: Option<u32>,
+    /// The VLAN id that its packets are tagged with on `parent`, if it is an 802.1Q device.
+    pub vlan: Option<u16>,
 }
 
 /// The way to an address.
@@ -186,6 +195,21 @@ impl Handle {
         Ok(links.iter().map(link).collect())
     }
 
+    /// Has an 802.1Q device put these 802.1p priorities into the tags of packets whose sockets have the same number as
+    /// their priority; others stay as they are.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub async fn set_vlan_priorities(&self, link: &Link, priorities: &[u8]) -> Result<(), Error> {
+        let mappings = priorities.iter().map(|&it| VlanQosMapping::Mapping(it.into(), it.into()));
+        let data = InfoData::Vlan(vec![InfoVlan::EgressQos(mappings.collect())]);
+        let mut message = LinkMessage::default();
+        message.header.index = link.index;
+        message.attributes =
+            vec![LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(data)])];
+        Ok(self.handle.link().change(message).execute().await?)
+    }
+
     /// All addresses of all interfaces.
     ///
     /// # Errors
@@ -287,6 +311,9 @@ fn link(message: &LinkMessage) -> Link {
         up: false,
         kind: None,
         xdp: Attached::Nothing,
+        layer3: is_layer3(message.header.link_layer_type),
+        parent: None,
+        vlan: None,
     };
     let (mut program, mut attached) = (0, None);
     for attribute in &message.attributes {
@@ -297,10 +324,13 @@ fn link(message: &LinkMessage) -> Link {
             }
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::OperState(state) => link.up = matches!(state, State::Up | State::Unknown),
+            LinkAttribute::Link(parent) => link.parent = Some(*parent),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
-                    if let LinkInfo::Kind(kind) = info {
-                        link.kind = Some(kind_name(kind));
+                    match info {
+                        LinkInfo::Kind(kind) => link.kind = Some(kind_name(kind)),
+                        LinkInfo::Data(InfoData::Vlan(vlan)) => link.vlan = vlan_id(vlan),
+                        _ => {}
                     }
                 }
             }
@@ -322,6 +352,33 @@ fn link(message: &LinkMessage) -> Link {
         Some(_) => Attached::Program { program, native: true },
     };
     link
+}
+
+/// Whether packets of such devices have no link layer: the kernel's own list (`dev_is_mac_header_xmit`), but for
+/// `ARPHRD_VOID`, as which the library reads types that it does not know.
+fn is_layer3(kind: LinkLayerType) -> bool {
+    use LinkLayerType as Type;
+    matches!(
+        kind,
+        Type::None
+            | Type::Tunnel
+            | Type::Tunnel6
+            | Type::Sit
+            | Type::Ipgre
+            | Type::Ip6gre
+            | Type::Rawip
+            | Type::Pimreg
+            | Type::Ppp
+    )
+}
+
+/// The VLAN id of an 802.1Q device; none for other tags.
+fn vlan_id(infos: &[InfoVlan]) -> Option<u16> {
+    let foreign = |info: &InfoVlan| matches!(info, InfoVlan::Protocol(protocol) if *protocol != VlanProtocol::Ieee8021Q);
+    if infos.iter().any(foreign) {
+        return None;
+    }
+    infos.iter().find_map(|info| if let InfoVlan::Id(id) = info { Some(*id) } else { None })
 }
 
 fn kind_name(kind: &InfoKind) -> String {

@@ -37,7 +37,13 @@ fn a_bridge_gets_generic_mode_which_the_log_the_status_and_the_metrics_tell() ->
     assert!((site.metric("branchline_attach_mode", &attached)? - 1.0).abs() < f64::EPSILON);
 
     let _call = site.phone_calls(3, Duration::from_secs(60))?;
-    site.until_flows(4, |flow| flow.datapath == "kernel" && flow.kernel_packets > 0)?;
+    // XDP in eth1's driver cannot redirect to a bridge: what goes to the office goes by TC.
+    site.until_flows(4, |flow| {
+        let expected = if flow.network == "office" { "kernel" } else { "tc" };
+        flow.datapath == expected && flow.kernel_packets > 0
+    })?;
+    let heard: u64 = site.legs().iter().flatten().map(|leg| leg.received).min().unwrap_or_default();
+    assert!(heard > 0, "{:?}", site.legs());
 
     // The interface goes, and with it the program: nobody is left in the dark about that either.
     site.lab.branch.ip(&["link", "delete", "dev", "br0"])?;
@@ -46,7 +52,7 @@ fn a_bridge_gets_generic_mode_which_the_log_the_status_and_the_metrics_tell() ->
         let lost =
             status.networks.iter().any(|network| network.name == "office" && network.attached == "lost");
         let why = status.not_ready_reason.unwrap_or_default();
-        Ok((lost && why.contains("no longer attached to br0: the interface is gone")).then_some(()))
+        Ok((lost && why.contains("not attached to br0: the interface is gone")).then_some(()))
     })?;
     let lost = [("interface", "br0"), ("mode", "lost")];
     assert!((site.metric("branchline_attach_mode", &lost)? - 1.0).abs() < f64::EPSILON);

@@ -4,6 +4,7 @@
 //! the processors with their own phones. Each builds a laboratory of its own and takes it down, so they run
 //! beside a demo.
 
+mod attachment;
 mod browser;
 mod by_hand;
 mod bystanders;
@@ -40,5 +41,6 @@ mod stops_cleanly;
 mod streams;
 mod syslog;
 mod transports;
+mod tunnel;
 mod two_servers;
 mod wrong_source;

@@ -192,7 +192,7 @@ impl Site {
             last = self.flows()?;
             Ok((last.len() == count && last.iter().all(&wanted)).then(|| last.clone()))
         })
-        .with_context(|| format!("{:#?}", self.flows()))
+        .with_context(|| format!("{last:#?}"))
     }
 
     /// A metric, summed over what carries these labels.

@@ -52,6 +52,8 @@ pub struct Settings {
     pub launcher: Vec<String>,
     /// The interface to the office.
     pub office_interface: String,
+    /// Further keys of the office's network, a line each.
+    pub office: String,
     /// The interface to the servers, and the address on it.
     pub centre: (String, IpAddr),
     /// Further keys of both networks, a line each.
@@ -76,6 +78,7 @@ impl Settings {
             program,
             launcher: Vec::new(),
             office_interface: TO_OFFICE.to_owned(),
+            office: String::new(),
             centre: (TO_CENTRE.to_owned(), APPLIANCE_CENTRE.into()),
             networks: String::new(),
             datapath: format!("force_userspace = [\"{}/32\"]\n", Role::Userspace.phone()),
@@ -90,10 +93,10 @@ impl Settings {
     #[must_use]
     pub fn configuration(&self, dir: &Path) -> String {
         let (centre_interface, centre_address) = &self.centre;
-        let Self { office_interface, networks, datapath, tables, servers, upstream, .. } = self;
+        let Self { office_interface, office, networks, datapath, tables, servers, upstream, .. } = self;
         format!(
             "[[network]]\nname = \"office\"\nrole = \"phones\"\ninterface = \"{office_interface}\"\n\
-             address = \"{APPLIANCE_OFFICE}\"\n{networks}\n\
+             address = \"{APPLIANCE_OFFICE}\"\n{office}{networks}\n\
              [[network]]\nname = \"centre\"\nrole = \"servers\"\ninterface = \"{centre_interface}\"\n\
              address = \"{centre_address}\"\n{networks}\n\
              [upstream]\nservers = {servers:?}\n{upstream}\n\

@@ -40,6 +40,8 @@ pub struct Account {
     pub password: String,
     /// For how many seconds it registers.
     pub expires: u32,
+    /// The interface whose address it announces; none on a host that has only one.
+    pub interface: Option<String>,
 }
 
 impl Account {
@@ -58,6 +60,7 @@ impl Account {
             password: format!("lab{user}"),
             authorities: None,
             expires: 600,
+            interface: None,
             user,
         }
     }
@@ -82,7 +85,9 @@ impl Baresip {
         proxy: impl Into<SocketAddr>,
     ) -> Result<Self> {
         let proxy = proxy.into();
-        let Account { user, address, ports, tone, transport, authorities, password, expires } = account;
+        let Account { user, address, ports, tone, transport, authorities, password, expires, interface } =
+            account;
+        let interface = interface.as_ref().map_or_else(String::new, |name| format!("net_interface {name}\n"));
         let trust = authorities.as_ref().map_or_else(String::new, |file| {
             format!("sip_cafile {}\nsip_verify_server yes\n", file.display())
         });
@@ -92,7 +97,7 @@ impl Baresip {
             "poll_method epoll\nsip_listen {}\ncall_local_timeout 120\ncall_max_calls 4\n\
              audio_source ausine,{tone}\naudio_player aubridge,nobody\naudio_alert aubridge,nobody\n\
              ausrc_channels 2\nauplay_channels 1\nausrc_srate 48000\n\
-             {trust}rtp_tos 0\nrtp_ports {}-{}\nrtcp_mux no\nrtp_stats yes\n\
+             {trust}{interface}rtp_tos 0\nrtp_ports {}-{}\nrtcp_mux no\nrtp_stats yes\n\
              module_path {MODULES}\n\
              module g711.so\nmodule ausine.so\nmodule aubridge.so\nmodule_tmp uuid.so\nmodule_tmp account.so\n\
              module_app menu.so\nmodule_app ctrl_tcp.so\nctrl_tcp_listen {}\n",

@@ -19,6 +19,7 @@
 //! | [`sipp`] | phones and server by SIPp, with this crate's scenarios |
 //! | [`kamailio`], [`baresip`] | a real server and real phones, which know nothing of the laboratory |
 //! | [`dhcp`] | the office's own DHCP server, and clients |
+//! | [`wireguard`] | a tunnel between two namespaces |
 //! | [`nginx`] | a central server of files |
 //! | [`rtp`], [`media`] | RTP and RTCP on the wire, and the endpoint that plays and hears every call's media |
 //! | [`traffic`] | a plan of registrations and overlapping calls, carried out by all of the above |
@@ -41,6 +42,7 @@ pub mod rtp;
 pub mod running;
 pub mod sipp;
 pub mod traffic;
+pub mod wireguard;
 
 pub use capture::{Capture, Packet};
 pub use media::{Leg, MediaEndpoint, UdpChecksum};

@@ -20,7 +20,7 @@ const NATIVE_BUILD: &[&str] = &["g++", "zlib1g-dev"];
 const LABORATORY: &[&str] = &["iproute2", "ethtool", "sip-tester", "tcpdump", "tshark"];
 /// What the tests need beyond the laboratory: Prometheus and promtool (one package), ping, a real server with
 /// real phones; and for the office's services a DHCP server with two clients (one leases, the other informs), a
-/// clock's client, `logger`, an HTTP client and server; and for the pages a browser with what drives it.
+/// clock's client, `logger`, an HTTP client and server; and for the pages a browser with what drives it; and a tunnel.
 const TESTS: &[&str] = &[
     "prometheus",
     "iputils-ping",
@@ -38,6 +38,8 @@ const TESTS: &[&str] = &[
     "openssl",
     "nodejs",
     "chromium",
+    "wireguard-go",
+    "wireguard-tools",
 ];
 /// Packages that bring a service, which must neither start now nor at the next boot.
 const SERVICES: &[&str] = &["prometheus", "prometheus-node-exporter", "kamailio", "chrony", "nginx"];

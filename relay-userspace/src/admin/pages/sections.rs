@@ -140,6 +140,12 @@ static PROTOCOLS: Section = Section {
         field("sip.ring_timeout_seconds", "Ringing ends after (s)", "A call that nobody answers.", MONTH),
         field("dscp.sip", "DSCP of SIP", "0 to 63; 24 is CS3. 0: not marked.", DSCP),
         field(
+            "dscp.sip_priority",
+            "802.1p priority",
+            "0 to 7, where SIP leaves with a VLAN tag.",
+            Number { least: 0, most: 7 },
+        ),
+        field(
             "tls.certificate",
             "Certificate file",
             "PEM, the appliance's certificate first. Empty: the appliance's own, made at its first start.",
@@ -194,6 +200,12 @@ static MEDIA: Section = Section {
     fields: &[
         field("dscp.rtp", "DSCP of RTP", "0 to 63; 46 is EF. 0: as it came. For new calls.", DSCP),
         field("dscp.rtcp", "DSCP of RTCP", "0 to 63; 46 is EF. 0: as it came. For new calls.", DSCP),
+        field(
+            "dscp.media_priority",
+            "802.1p priority",
+            "0 to 7, where media leaves with a VLAN tag.",
+            Number { least: 0, most: 7 },
+        ),
         field(
             "media.timeout_seconds",
             "Silent calls end after (s)",
@@ -432,7 +444,7 @@ pub(super) fn group(key: &str) -> &'static str {
     let table = key.split('.').next().unwrap_or_default();
     match (table, key) {
         (_, "datapath.kernel_log") | ("log", _) => "Log",
-        (_, "dscp.sip") | ("sip", _) => "SIP",
+        (_, "dscp.sip" | "dscp.sip_priority") | ("sip", _) => "SIP",
         ("tls", _) => "TLS",
         ("dscp" | "media", _) => "RTP",
         ("datapath", _) => "Datapath",
@@ -484,6 +496,18 @@ pub(super) static NETWORK: &[Described] = &[
             ("signalled", "signalled address, port"),
             ("same-address", "signalled address"),
             ("any", "whoever is first"),
+        ]),
+    ),
+    field(
+        "attach",
+        "Kernel program",
+        "Where it is attached to the interface.",
+        Choice(&[
+            ("auto", "the best that it takes"),
+            ("native", "native XDP"),
+            ("generic", "generic XDP"),
+            ("tc", "TC"),
+            ("userspace", "nowhere"),
         ]),
     ),
 ];

@@ -192,6 +192,7 @@ async fn what_does_not_validate_is_told_at_its_field_and_never_written() {
         ("sip.max_calls", "10000"),
         ("sip.ring_timeout_seconds", "180"),
         ("dscp.sip", "24"),
+        ("dscp.sip_priority", "3"),
         ("tls.client_certificates", "off"),
     ];
     let fields = |t1: &'static str, version: &str| -> Vec<(&str, String)> {

@@ -19,6 +19,9 @@ fn host() -> Host {
         up: true,
         kind: None,
         xdp: netlink::Attached::Nothing,
+        layer3: false,
+        parent: None,
+        vlan: None,
     };
     let address = |interface, ip: [u8; 4], prefix| InterfaceAddress { interface, ip: ip.into(), prefix };
     let ipv6 = |interface, ip: &str| InterfaceAddress { interface, ip: ip.parse().unwrap(), prefix: 64 };

@@ -7,7 +7,10 @@ use relay_ebpf::{
     tables::{MAX_NEXT_HOPS, PORTS},
 };
 
-use super::{super::kernel::next_hops::Resolution, *};
+use super::{
+    super::kernel::next_hops::{LinkLayer, Resolution},
+    *,
+};
 use crate::net::Dscp;
 
 const INSIDE: &str = "10.61.0.1:16384";
@@ -362,7 +365,14 @@ fn forwarded(flows: &Flows, local: &str, sequence: u16) {
 fn know_the_way(flows: &mut Flows) {
     let (next_hops, tables) = flows.next_hops().unwrap();
     for to in next_hops.destinations() {
-        let resolution = Resolution { interface: 3, device: 0, source: [1; 6], mtu: 1500, neighbour: [2; 6] };
+        let resolution = Resolution {
+            index: 3,
+            turns_back: true,
+            device: 0,
+            mtu: 1500,
+            link: LinkLayer::Ethernet { source: [1; 6], neighbour: [2; 6], vlan: None },
+            by_tc: None,
+        };
         next_hops.resolved(tables, to, Ok(resolution));
     }
 }

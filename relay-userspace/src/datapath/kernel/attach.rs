@@ -1,7 +1,8 @@
-//! Attaching the relay to interfaces, and knowing in which mode the kernel really runs it.
+//! Attaching the relay to an interface, and knowing in which mode the kernel really runs it.
 //!
-//! Native XDP where the driver has it, generic XDP otherwise. The kernel is asked afterwards which of the
-//! two it is: the mode that is logged, exported and shown is the kernel's word, not ours.
+//! The ladder, best first: native XDP where the driver has it, generic XDP, TC, and userspace where nothing can be
+//! attached. Devices without link layer know TC only. The kernel is asked afterwards which XDP it is: the mode that is
+//! logged, exported and shown is the kernel's word, not ours. What somebody else has attached is named and left alone.
 
 use std::{
     fmt, fs,
@@ -10,14 +11,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::programs::{ProgramError, XdpMode, links::FdLink};
+use aya::{
+    programs::{
+        ProgramError, SchedClassifier, TcAttachType, XdpMode,
+        links::FdLink,
+        loaded_programs,
+        tc::{SchedClassifierLinkId, qdisc_add_clsact, qdisc_detach_program},
+        xdp::XdpLinkId,
+    },
+    util::KernelVersion,
+};
 use relay_ebpf::tables::LAYOUT_VERSION;
 use serde::Serialize;
 use thiserror::Error;
-use tracing::info;
+use tracing::{debug, info};
 
-use super::programs::{Programs, ProgramsError, RELAY};
-use crate::net::netlink::{self, Attached, Link};
+use super::programs::{Programs, ProgramsError, RELAY, TC, TC_BEHIND, TC_LAYER3};
+use crate::net::{
+    AttachChoice,
+    netlink::{self, Attached, Link},
+};
 
 /// How a program is attached to an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -25,8 +38,12 @@ use crate::net::netlink::{self, Attached, Link};
 pub enum Mode {
     /// In the driver, before the kernel has made a packet of the frame.
     Native,
-    /// In the network stack, on any device, at some cost per packet.
+    /// In the network stack, on any Ethernet device, at some cost per packet.
     Generic,
+    /// By TC, behind XDP's place: the one way there is on devices without link layer.
+    Tc,
+    /// Not at all: userspace carries what comes by the interface.
+    Userspace,
 }
 
 impl Mode {
@@ -36,6 +53,8 @@ impl Mode {
         match self {
             Self::Native => "native",
             Self::Generic => "generic",
+            Self::Tc => "tc",
+            Self::Userspace => "userspace",
         }
     }
 }
@@ -47,11 +66,13 @@ impl fmt::Display for Mode {
 }
 
 /// An interface that the relay is attached to.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Attachment {
-    /// Its name.
+    /// Its name, as the configuration has it.
     pub interface: String,
-    /// Its number in the kernel.
+    /// The interface that the program is on: the same, or the one that an 802.1Q device stands on.
+    pub carrier: String,
+    /// The number of that in the kernel.
     pub index: u32,
     /// The mode, as the kernel states it.
     pub mode: Mode,
@@ -60,6 +81,8 @@ pub struct Attachment {
     /// Its place in the map of devices.
     #[serde(skip)]
     pub device: u32,
+    /// Whether a TC program stands behind XDP, for packets that leave by an interface which XDP cannot send by.
+    pub tc_behind: bool,
 }
 
 /// An interface that the relay was attached to, and is no longer.
@@ -68,7 +91,7 @@ pub struct LostAttachment {
     /// Its name.
     pub interface: String,
     /// What has happened.
-    pub why: &'static str,
+    pub why: String,
 }
 
 /// Why the relay could not be attached.
@@ -77,31 +100,37 @@ pub enum AttachError {
     /// There is no such interface.
     #[error("interface {0} does not exist; `ip link` lists those that do")]
     NoInterface(String),
+    /// The interface stands on another that cannot carry the relay.
+    #[error("interface {0}")]
+    Carrier(String),
     /// Another XDP program is attached there.
     #[error(
-        "interface {interface} has another XDP program attached (id {program}); detach it (`ip link set dev {interface} xdp off`) or set datapath.engine = \"userspace\""
+        "interface {interface} has another XDP program attached ({program}); detach it (`ip link set dev {interface} xdp off`) or set attach = \"tc\" or \"userspace\" for its network"
     )]
     Occupied {
         /// The interface.
         interface: String,
-        /// The kernel's number of the program.
-        program: u32,
+        /// The program's name and number in the kernel.
+        program: String,
     },
-    /// The kernel refused both modes.
-    #[error(
-        "interface {interface}: the kernel attached the relay neither natively ({native}) nor generically ({generic})"
-    )]
+    /// The kernel refused the mode that is demanded.
+    #[error("interface {interface}: the relay cannot be attached in mode \"{mode}\": {why}")]
     Refused {
         /// The interface.
         interface: String,
-        /// Why not natively.
-        native: String,
-        /// Why not generically.
-        generic: String,
+        /// The mode.
+        mode: Mode,
+        /// What the kernel said.
+        why: String,
     },
-    /// The kernel says that nothing is attached after all.
-    #[error("interface {0}: the relay was attached, but the kernel does not list it")]
-    Vanished(String),
+    /// The kernel refused every mode, and the kernel's datapath is demanded.
+    #[error("interface {interface}: the relay cannot be attached in any mode: {why}")]
+    Nowhere {
+        /// The interface.
+        interface: String,
+        /// What the kernel said of each.
+        why: String,
+    },
     /// The attachment could not be kept beyond this process.
     #[error(
         "interface {interface}: the attachment cannot be pinned at {path}: {error} (datapath.keep_when_stopped needs bpffs: `mount -t bpf bpf /sys/fs/bpf`)"
@@ -174,57 +203,176 @@ pub async fn release_pinned(netlink: &netlink::Handle) -> Result<(), AttachError
     Ok(())
 }
 
-/// Attaches the relay to an interface and gives it a place in the map of devices.
+/// What keeps a program attached.
+#[derive(Debug)]
+pub(super) enum Hold {
+    /// A link of XDP's.
+    Xdp(XdpLinkId),
+    /// A link or filter of TC's, with the program's name.
+    Tc(&'static str, SchedClassifierLinkId),
+    /// A pin: it stays when the process ends.
+    Pin(PathBuf),
+}
+
+impl Hold {
+    /// Lets go of it. The interface may be gone, and with it what was attached.
+    pub(super) fn release(self, programs: &mut Programs) {
+        let result = match self {
+            Self::Xdp(id) => programs.xdp(RELAY).map(|relay| relay.detach(id)),
+            Self::Tc(name, id) => programs.tc(name).map(|program| program.detach(id)),
+            Self::Pin(path) => {
+                let _ = fs::remove_file(path);
+                return;
+            }
+        };
+        if let Ok(Err(error)) = result {
+            debug!(%error, "an attachment had gone before it was let go of");
+        }
+    }
+}
+
+/// What a step down the ladder has led to.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) mode: Mode,
+    pub(super) why_not_native: Option<String>,
+    pub(super) hold: Option<Hold>,
+}
+
+/// Attaches the relay to an interface in the best mode that it takes, or in the one that is demanded.
 ///
 /// # Errors
-/// See [`AttachError`]; then nothing is attached.
-pub async fn attach(
-    netlink: &netlink::Handle,
+/// If a mode is demanded and not to be had; then nothing is attached.
+pub(super) fn descend(
+    programs: &mut Programs,
+    link: &Link,
+    choice: AttachChoice,
+    lifetime: Lifetime,
+) -> Result<Step, AttachError> {
+    let refused = |mode, why: String| AttachError::Refused { interface: link.name.clone(), mode, why };
+    let other = match link.xdp {
+        Attached::Program { program, .. } => Some(program_name(program)),
+        Attached::Nothing => None,
+    };
+    let mut reasons: Vec<String> = Vec::new();
+    let (native, generic) = match choice {
+        AttachChoice::Auto => (true, true),
+        AttachChoice::Native => (true, false),
+        AttachChoice::Generic => (false, true),
+        AttachChoice::Tc | AttachChoice::Userspace => {
+            reasons.push(format!(
+                "attach = \"{}\" is configured",
+                if choice == AttachChoice::Tc { "tc" } else { "userspace" }
+            ));
+            (false, false)
+        }
+    };
+    if choice == AttachChoice::Userspace {
+        return Ok(Step { mode: Mode::Userspace, why_not_native: reasons.pop(), hold: None });
+    }
+    for (mode, flag, wanted) in
+        [(Mode::Native, XdpMode::Driver, native), (Mode::Generic, XdpMode::Skb, generic)]
+    {
+        if !wanted {
+            continue;
+        }
+        if link.layer3 {
+            let why = format!("{} has no link layer, and so no XDP", link.name);
+            if choice != AttachChoice::Auto {
+                return Err(refused(mode, why));
+            }
+            reasons.push(why);
+            break;
+        }
+        if let Some(program) = &other {
+            if choice != AttachChoice::Auto {
+                return Err(AttachError::Occupied { interface: link.name.clone(), program: program.clone() });
+            }
+            reasons.push(format!("another XDP program is attached ({program})"));
+            break;
+        }
+        match programs.xdp(RELAY)?.attach_to_if_index(link.index, flag) {
+            Ok(id) => {
+                let hold = hold_xdp(programs, &link.name, id, lifetime)?;
+                if choice == AttachChoice::Generic {
+                    reasons.push("attach = \"generic\" is configured".to_owned());
+                }
+                let why = Some(reasons.join("; ")).filter(|why| !why.is_empty());
+                return Ok(Step { mode, why_not_native: why, hold: Some(hold) });
+            }
+            Err(error) if choice != AttachChoice::Auto => return Err(refused(mode, reason(&error))),
+            Err(error) => reasons.push(format!("not {mode}: {}", reason(&error))),
+        }
+    }
+    match attach_tc(programs, link, if link.layer3 { TC_LAYER3 } else { TC }) {
+        Ok(hold) => Ok(Step { mode: Mode::Tc, why_not_native: Some(reasons.join("; ")), hold: Some(hold) }),
+        Err(why) if choice == AttachChoice::Tc => Err(refused(Mode::Tc, why)),
+        Err(why) => {
+            reasons.push(format!("not tc: {why}"));
+            Ok(Step { mode: Mode::Userspace, why_not_native: Some(reasons.join("; ")), hold: None })
+        }
+    }
+}
+
+/// Attaches the program that takes from XDP what leaves by an interface which XDP cannot send by.
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn attach_behind(programs: &mut Programs, link: &Link) -> Result<Hold, String> {
+    attach_tc(programs, link, TC_BEHIND)
+}
+
+fn hold_xdp(
     programs: &mut Programs,
     interface: &str,
-    device: u32,
+    id: XdpLinkId,
     lifetime: Lifetime,
-) -> Result<Attachment, AttachError> {
-    let link =
-        netlink.link(interface).await?.ok_or_else(|| AttachError::NoInterface(interface.to_owned()))?;
-    if let Attached::Program { program, .. } = link.xdp {
-        return Err(AttachError::Occupied { interface: interface.to_owned(), program });
+) -> Result<Hold, AttachError> {
+    if lifetime == Lifetime::Process {
+        return Ok(Hold::Xdp(id));
     }
-    let relay = programs.xdp(RELAY)?;
-    let (id, why_not_native) = match relay.attach_to_if_index(link.index, XdpMode::Driver) {
-        Ok(id) => (id, None),
-        Err(native) => match relay.attach_to_if_index(link.index, XdpMode::Skb) {
-            Ok(id) => (id, Some(reason(&native))),
-            Err(generic) => {
-                return Err(AttachError::Refused {
-                    interface: interface.to_owned(),
-                    native: reason(&native),
-                    generic: reason(&generic),
-                });
-            }
-        },
+    let directory = pin_directory(&Path::new(PINS).join(format!("v{LAYOUT_VERSION}")));
+    let pin = directory.unwrap_or_default().join(interface);
+    let refused = |error: String| AttachError::Pin {
+        interface: interface.to_owned(),
+        path: pin.display().to_string(),
+        error,
     };
-    if lifetime == Lifetime::Pinned {
-        let directory = pin_directory(&Path::new(PINS).join(format!("v{LAYOUT_VERSION}")));
-        let pin = directory.unwrap_or_default().join(interface);
-        let refused = |error: String| AttachError::Pin {
-            interface: interface.to_owned(),
-            path: pin.display().to_string(),
-            error,
-        };
-        fs::create_dir_all(pin.parent().unwrap_or(&pin)).map_err(|error| refused(error.to_string()))?;
-        let link = relay.take_link(id).map_err(|error| refused(reason(&error)))?;
-        let link = FdLink::try_from(link).map_err(|error| refused(error.to_string()))?;
-        link.pin(&pin).map_err(|error| refused(error.to_string()))?;
+    fs::create_dir_all(pin.parent().unwrap_or(&pin)).map_err(|error| refused(error.to_string()))?;
+    let link = programs.xdp(RELAY)?.take_link(id).map_err(|error| refused(reason(&error)))?;
+    let link = FdLink::try_from(link).map_err(|error| refused(error.to_string()))?;
+    link.pin(&pin).map_err(|error| refused(error.to_string()))?;
+    Ok(Hold::Pin(pin))
+}
+
+fn attach_tc(programs: &mut Programs, link: &Link, name: &'static str) -> Result<Hold, String> {
+    let program: &mut SchedClassifier = programs.tc(name).map_err(|error| error.to_string())?;
+    // Since 6.6 links keep programs at TC, and go with their process. Before, a filter stays at a queueing discipline
+    // until it is taken off, also one that an earlier daemon has left.
+    if KernelVersion::current().is_ok_and(|running| running < KernelVersion::new(6, 6, 0)) {
+        let _ = qdisc_add_clsact(&link.name);
+        let _ = qdisc_detach_program(&link.name, TcAttachType::Ingress, name);
     }
-    programs.set_device(device, link.index)?;
-    let now: Option<Link> = netlink.link(interface).await?;
-    let mode = match now.map(|link| link.xdp) {
-        Some(Attached::Program { native: true, .. }) => Mode::Native,
-        Some(Attached::Program { native: false, .. }) => Mode::Generic,
-        _ => return Err(AttachError::Vanished(interface.to_owned())),
-    };
-    Ok(Attachment { interface: interface.to_owned(), index: link.index, mode, why_not_native, device })
+    let id = program.attach(&link.name, TcAttachType::Ingress).map_err(|error| reason(&error))?;
+    Ok(Hold::Tc(name, id))
+}
+
+/// The mode of XDP that an interface is in.
+pub(super) fn xdp_mode(link: &Link) -> Option<Mode> {
+    match link.xdp {
+        Attached::Program { native: true, .. } => Some(Mode::Native),
+        Attached::Program { native: false, .. } => Some(Mode::Generic),
+        Attached::Nothing => None,
+    }
+}
+
+/// What people know a program by.
+fn program_name(id: u32) -> String {
+    let info = loaded_programs().flatten().find(|info| info.id() == id);
+    match info.as_ref().and_then(|info| info.name_as_str()) {
+        Some(name) if !name.is_empty() => format!("\"{name}\", id {id}"),
+        _ => format!("id {id}"),
+    }
 }
 
 /// What the kernel said, to its innermost cause.

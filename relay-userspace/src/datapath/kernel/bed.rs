@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::{
     super::shared::SharedArray,
-    programs::{KernelLog, Options, Programs, ProgramsError},
+    programs::{KernelLog, Options, Programs, ProgramsError, TC, TC_BEHIND},
     refused::RefusedSources,
     tables::KernelTables,
 };
@@ -37,7 +37,7 @@ pub enum BedError {
 /// What became of a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
-    /// The verdict, an `xdp_action`.
+    /// The verdict, an `xdp_action` or one of TC.
     pub action: u32,
     /// The frame as the program left it.
     pub frame: Vec<u8>,
@@ -151,12 +151,17 @@ impl TestBed {
     /// What the kernel refused.
     pub fn run(&mut self, program: &'static str, frame: &[u8], repeat: u32) -> Result<Run, BedError> {
         let mut out = vec![0; frame.len() + HEADROOM];
-        let result = self.programs.xdp(program)?.test_run(TestRunOptions {
+        let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
             repeat,
             ..TestRunOptions::default()
-        })?;
+        };
+        let result = if [TC, TC_BEHIND].contains(&program) {
+            self.programs.tc(program)?.test_run(options)?
+        } else {
+            self.programs.xdp(program)?.test_run(options)?
+        };
         out.truncate(result.data_size_out as usize);
         Ok(Run { action: result.return_value, frame: out, duration: result.duration })
     }

@@ -17,19 +17,63 @@ use relay_ebpf::{
 
 use super::tables::KernelTables;
 
+/// The link layer of an interface that packets leave by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) enum LinkLayer {
+    /// Ethernet.
+    Ethernet {
+        /// The interface's hardware address.
+        source: [u8; 6],
+        /// The neighbour's hardware address.
+        neighbour: [u8; 6],
+        /// The VLAN id of the tag that packets leave with.
+        vlan: Option<u16>,
+    },
+    /// None: a tunnel.
+    Nothing,
+}
+
 /// What netlink says about the way to an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Resolution {
-    /// The interface by which packets leave, or [`NextHop::ALWAYS_REDIRECT`].
-    pub interface: u32,
+    /// The interface by which packets leave: for an 802.1Q device that which it stands on.
+    pub index: u32,
+    /// Whether its driver can turn packets back that came by it.
+    pub turns_back: bool,
     /// Its place in the map of devices.
     pub device: u32,
-    /// Its hardware address.
-    pub source: [u8; 6],
-    /// Its MTU in bytes.
+    /// The MTU of the way in bytes.
     pub mtu: u16,
-    /// The neighbour's hardware address.
-    pub neighbour: [u8; 6],
+    /// How packets leave by it.
+    pub link: LinkLayer,
+    /// Why only TC can send by it; none if XDP can.
+    pub by_tc: Option<String>,
+}
+
+impl Resolution {
+    /// The kernel's record of it.
+    fn record(&self) -> NextHop {
+        let (destination, source, tag, mut flags) = match &self.link {
+            LinkLayer::Ethernet { source, neighbour, vlan } => {
+                let tagged = if vlan.is_some() { NextHop::TAGGED } else { 0 };
+                (Link::new(*neighbour, 1), *source, vlan.unwrap_or_default().to_be_bytes(), tagged)
+            }
+            LinkLayer::Nothing => (Link::new([0; 6], 1), [0; 6], [0; 2], NextHop::LAYER3),
+        };
+        if self.by_tc.is_some() {
+            flags |= NextHop::BY_TC;
+        }
+        NextHop {
+            destination,
+            source: Link::new(source, self.mtu),
+            interface: if self.turns_back { self.index } else { NextHop::ALWAYS_REDIRECT },
+            device: self.device,
+            tag,
+            flags,
+            padding: 0,
+            index: self.index,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -93,6 +137,11 @@ impl NextHops {
         self.hops.get(&to).and_then(|hop| hop.resolution.as_ref().err().cloned())
     }
 
+    /// Why only TC can send to an address; none if XDP can, or the way is not known.
+    pub(in super::super) fn by_tc(&self, to: IpAddr) -> Option<String> {
+        self.hops.get(&to)?.resolution.as_ref().ok()?.by_tc.clone()
+    }
+
     /// Whether there are addresses to look up.
     pub(in super::super) fn has_unresolved(&self) -> bool {
         !self.unresolved.is_empty()
@@ -112,10 +161,8 @@ impl NextHops {
     /// is to be used, which cannot be changed in one store.
     pub(super) fn must_pause(&self, to: IpAddr, new: &Result<Resolution, String>) -> bool {
         let Some(Ok(old)) = self.hops.get(&to).map(|hop| &hop.resolution) else { return false };
-        new.as_ref().is_ok_and(|new| {
-            (new.interface, new.device, new.source, new.mtu)
-                != (old.interface, old.device, old.source, old.mtu)
-        })
+        let without_neighbour = |way: &Resolution| NextHop { destination: Link::default(), ..way.record() };
+        new.as_ref().is_ok_and(|new| without_neighbour(new) != without_neighbour(old))
     }
 
     /// Takes what netlink says about the way to an address.
@@ -131,17 +178,10 @@ impl NextHops {
         }
         match &new {
             Ok(new) => {
-                let unknown = NextHop {
-                    destination: Link::default(),
-                    source: Link::new(new.source, new.mtu),
-                    interface: new.interface,
-                    device: new.device,
-                    ..NextHop::default()
-                };
+                let known = new.record();
                 if hop.resolution.is_err() {
-                    tables.write_hop(hop.index, unknown);
+                    tables.write_hop(hop.index, NextHop { destination: Link::default(), ..known });
                 }
-                let known = NextHop { destination: Link::new(new.neighbour, 1), ..unknown };
                 tables.store_neighbour(hop.index, &known);
             }
             Err(_) => tables.store_neighbour(hop.index, &NextHop::default()),

@@ -10,7 +10,7 @@ use std::{
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Map, MapError, PerCpuArray, PerCpuValues, RingBuf, SockMap, xdp::DevMap},
-    programs::{ProgramError, SkLookup, Xdp},
+    programs::{ProgramError, SchedClassifier, SkLookup, Xdp},
 };
 use relay_ebpf::{
     Flow, FlowStats, LocalAddresses, NextHop, PortEntry,
@@ -117,6 +117,12 @@ const LOG_LEVEL_INFO: u8 = 3;
 
 /// Name of the relay program.
 pub const RELAY: &str = "branchline_relay";
+/// Names of the programs for TC: on an Ethernet device, on one without link layer, and behind XDP.
+pub const TC: &str = "branchline_tc";
+/// See [`TC`].
+pub const TC_LAYER3: &str = "branchline_tc_layer3";
+/// See [`TC`].
+pub const TC_BEHIND: &str = "branchline_tc_behind";
 /// Name of the program that does nothing but send back.
 pub const FLOOR: &str = "branchline_floor";
 /// Names of the programs that only the bench loads: the floor, the step to a stream's next packet, and the
@@ -173,6 +179,20 @@ impl Programs {
     /// If the object file lacks it.
     pub fn xdp(&mut self, name: &'static str) -> Result<&mut Xdp, ProgramsError> {
         xdp(&mut self.ebpf, name)
+    }
+
+    /// A program for TC, to be attached or run. It is loaded when it is asked for: most appliances need none.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn tc(&mut self, name: &'static str) -> Result<&mut SchedClassifier, ProgramsError> {
+        let wrap = |error| ProgramsError::Program { program: name, error };
+        let program = self.ebpf.program_mut(name).ok_or(ProgramsError::Missing(name))?;
+        let program: &mut SchedClassifier = program.try_into().map_err(wrap)?;
+        if program.fd().is_err() {
+            program.load().map_err(wrap)?;
+        }
+        Ok(program)
     }
 
     /// Loads the programs of the bench too.

@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use relay_ebpf::NextHop;
 use tokio::{
     sync::{Notify, mpsc},
     time::{MissedTickBehavior, interval, sleep},
@@ -20,10 +19,10 @@ use tracing::{debug, warn};
 
 use super::{
     super::flows::Flows,
-    attach::{Attachment, LostAttachment},
-    next_hops::Resolution,
+    keeper::{Egress, carrier},
+    next_hops::{LinkLayer, Resolution},
 };
-use crate::net::netlink::{Attached, Error, Handle, Link, Neighbour, News, Route, subscribe};
+use crate::net::netlink::{Error, Handle, Link, Neighbour, News, Route, subscribe};
 
 /// How often everything is read anew, in case news were lost, and stale neighbours are probed.
 const REFRESH: Duration = Duration::from_secs(10);
@@ -39,8 +38,8 @@ struct View {
     links: HashMap<u32, Link>,
     neighbours: HashMap<(u32, IpAddr), Neighbour>,
     routes: HashMap<IpAddr, Result<Route, String>>,
-    /// Interfaces that packets can be sent out of: their places in the map of devices.
-    devices: HashMap<u32, u32>,
+    /// Interfaces that packets can be sent out of.
+    egresses: HashMap<u32, Egress>,
 }
 
 /// What news are about.
@@ -75,17 +74,6 @@ impl View {
         (scope, forgotten)
     }
 
-    /// Whether the kernel no longer runs the relay where it was attached.
-    fn lost(&self, attachment: &Attachment) -> Option<LostAttachment> {
-        let interface = attachment.interface.clone();
-        let why = match self.links.get(&attachment.index).filter(|link| link.name == interface) {
-            None => "the interface is gone, or has been made anew",
-            Some(link) if link.xdp == Attached::Nothing => "something has taken the XDP program off",
-            Some(_) => return None,
-        };
-        Some(LostAttachment { interface, why })
-    }
-
     /// Whether media goes by a neighbour.
     fn is_used(&self, neighbour: &Neighbour) -> bool {
         let mut routes = self.routes.values().flatten();
@@ -108,39 +96,49 @@ impl View {
             format!("the way to {to} leads out of interface {}, which is gone", route.interface)
         })?;
         let name = &link.name;
-        let device = self.devices.get(&link.index).ok_or_else(|| {
-            format!("the way to {to} leads out of {name}, which no configured network uses")
-        })?;
-        let source = link.address.ok_or_else(|| format!("{name} is not an Ethernet interface"))?;
         if !link.up {
             return Err(format!("{name} is down"));
         }
-        let neighbour = self.neighbours.get(&(link.index, route.neighbour)).and_then(|known| known.address);
-        let neighbour = neighbour.ok_or_else(|| {
-            let asked = if route.neighbour.is_ipv4() { "ARP" } else { "neighbour discovery" };
-            format!("{} on {name} has not answered {asked} yet", route.neighbour)
+        let carrier = carrier(&self.links, link)?;
+        let egress = self.egresses.get(&carrier.index).ok_or_else(|| {
+            format!("the way to {to} leads out of {name}, which no configured network uses")
         })?;
-        let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
-        // A veth's other end is not woken for what XDP turns back on this one, unless it runs XDP itself; it is
-        // for what is redirected.
-        let turns_back = link.kind.as_deref() != Some(VETH);
-        let interface = if turns_back { link.index } else { NextHop::ALWAYS_REDIRECT };
-        Ok(Resolution { interface, device: *device, source, mtu, neighbour })
+        let layer = match link.address {
+            None if link.layer3 => LinkLayer::Nothing,
+            None => return Err(format!("{name} is neither an Ethernet interface nor a tunnel")),
+            Some(source) => {
+                let known = self.neighbours.get(&(link.index, route.neighbour));
+                let neighbour = known.and_then(|known| known.address).ok_or_else(|| {
+                    let asked = if route.neighbour.is_ipv4() { "ARP" } else { "neighbour discovery" };
+                    format!("{} on {name} has not answered {asked} yet", route.neighbour)
+                })?;
+                LinkLayer::Ethernet { source, neighbour, vlan: link.vlan }
+            }
+        };
+        Ok(Resolution {
+            index: carrier.index,
+            // A veth's other end is not woken for what XDP turns back on this one, unless it runs XDP itself; it is
+            // for what is redirected.
+            turns_back: carrier.kind.as_deref() != Some(VETH),
+            device: egress.device,
+            mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
+            link: layer,
+            by_tc: egress.by_tc.clone(),
+        })
     }
 }
 
-/// Runs for as long as it is polled. Without news, as after a netlink message that cannot be read, everything is
+/// Runs for as long as it is polled. With each news of interfaces, `attach` brings what is attached to them up to date,
+/// and tells by which of them packets can be sent. Without news, as after a netlink message that cannot be read, everything is
 /// still read anew now and then, and the news are asked for again.
 pub(in super::super) async fn run(
     netlink: Handle,
     mut news: mpsc::Receiver<News>,
     flows: Arc<Mutex<Flows>>,
     wanted: Arc<Notify>,
-    attachments: Vec<Attachment>,
-    lost: Arc<Mutex<Vec<LostAttachment>>>,
+    mut attach: impl FnMut(&HashMap<u32, Link>) -> HashMap<u32, Egress>,
 ) {
-    let devices = attachments.iter().map(|attachment| (attachment.index, attachment.device)).collect();
-    let mut view = View { devices, ..View::default() };
+    let mut view = View::default();
     let mut refresh = interval(REFRESH);
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut subscribed = true;
@@ -169,27 +167,11 @@ pub(in super::super) async fn run(
         if let Err(error) = result {
             warn!(%error, "next hops: netlink could not be read; trying again in {} s", REFRESH.as_secs());
         }
-        note_lost(&view, &attachments, &lost);
+        if !view.links.is_empty() {
+            view.egresses = attach(&view.links);
+        }
         apply(&view, &flows).await;
     }
-}
-
-/// Keeps the list of attachments that are gone, and says so when one goes or comes back.
-fn note_lost(view: &View, attachments: &[Attachment], lost: &Mutex<Vec<LostAttachment>>) {
-    if view.links.is_empty() {
-        return;
-    }
-    let now: Vec<LostAttachment> =
-        attachments.iter().filter_map(|attachment| view.lost(attachment)).collect();
-    let mut before = lost.lock().unwrap_or_else(PoisonError::into_inner);
-    for gone in now.iter().filter(|gone| !before.contains(gone)) {
-        warn!(
-            interface = gone.interface,
-            why = gone.why,
-            "datapath: the relay is no longer attached; media goes through userspace there until a restart"
-        );
-    }
-    *before = now;
 }
 
 /// Asks the kernel to find out the hardware addresses of neighbours.
@@ -301,13 +283,16 @@ mod tests {
             up: true,
             kind: None,
             xdp: Attached::Nothing,
+            layer3: false,
+            parent: None,
+            vlan: None,
         };
         let neighbour = Neighbour { interface: 3, ip: GATEWAY, address: Some([4; 6]), stale: false };
         View {
             links: [(3, link)].into(),
             neighbours: [((3, GATEWAY), neighbour)].into(),
             routes: [(TO, Ok(Route { interface: 3, neighbour: GATEWAY, local: false }))].into(),
-            devices: [(3, 1)].into(),
+            egresses: [(3, Egress { device: 1, by_tc: None })].into(),
         }
     }
 
@@ -317,7 +302,7 @@ mod tests {
         drop(sender);
         let flows = Flows::new(SharedArray::on_heap(1), None, Vec::new());
         let flows = Arc::new(Mutex::new(flows));
-        let kept = run(netlink::connect().unwrap(), news, flows, Arc::default(), Vec::new(), Arc::default());
+        let kept = run(netlink::connect().unwrap(), news, flows, Arc::default(), |_| HashMap::new());
         assert!(tokio::time::timeout(Duration::from_millis(200), kept).await.is_err(), "it has given up");
     }
 
@@ -332,7 +317,8 @@ mod tests {
         let mut view = view();
         assert_eq!(view.take_news(News::Link, &mut news).0, Scope::Everything);
         assert!(news.is_empty());
-        assert_eq!(view.resolve(TO).unwrap().neighbour, [6; 6]);
+        let expected = LinkLayer::Ethernet { source: [2; 6], neighbour: [6; 6], vlan: None };
+        assert_eq!(view.resolve(TO).unwrap().link, expected);
         assert_eq!(view.take_news(News::Neighbour(moved), &mut news), (Scope::Neighbours, vec![]));
         let gone = Neighbour { address: None, ..moved };
         assert_eq!(view.take_news(News::Neighbour(gone), &mut news), (Scope::Neighbours, vec![gone]));
@@ -340,12 +326,66 @@ mod tests {
 
     #[test]
     fn a_way_is_resolved_through_the_gateway() {
-        let expected = Resolution { interface: 3, device: 1, source: [2; 6], mtu: 1500, neighbour: [4; 6] };
+        let expected = Resolution {
+            index: 3,
+            turns_back: true,
+            device: 1,
+            mtu: 1500,
+            link: LinkLayer::Ethernet { source: [2; 6], neighbour: [4; 6], vlan: None },
+            by_tc: None,
+        };
         assert_eq!(view().resolve(TO), Ok(expected.clone()));
         let mut wire = view();
         wire.links.get_mut(&3).unwrap().kind = Some("veth".to_owned());
-        let redirected = Resolution { interface: NextHop::ALWAYS_REDIRECT, ..expected };
+        let redirected = Resolution { turns_back: false, ..expected };
         assert_eq!(wire.resolve(TO), Ok(redirected), "a veth does not turn packets back");
+    }
+
+    #[test]
+    fn a_vlan_s_packets_leave_by_what_it_stands_on_with_its_tag() {
+        let mut view = view();
+        let wan = view.links[&3].clone();
+        let vlan = Link {
+            index: 9,
+            name: "wan.100".into(),
+            address: Some([8; 6]),
+            mtu: 1496,
+            parent: Some(3),
+            vlan: Some(100),
+            ..wan
+        };
+        view.links.insert(9, vlan.clone());
+        view.neighbours.insert(
+            (9, GATEWAY),
+            Neighbour { interface: 9, ip: GATEWAY, address: Some([7; 6]), stale: false },
+        );
+        view.routes.insert(TO, Ok(Route { interface: 9, neighbour: GATEWAY, local: false }));
+        let expected = Resolution {
+            index: 3,
+            turns_back: true,
+            device: 1,
+            mtu: 1496,
+            link: LinkLayer::Ethernet { source: [8; 6], neighbour: [7; 6], vlan: Some(100) },
+            by_tc: None,
+        };
+        assert_eq!(view.resolve(TO), Ok(expected));
+        // Within another VLAN there would be two tags.
+        view.links.insert(3, Link { vlan: Some(5), parent: Some(2), ..view.links[&3].clone() });
+        assert!(view.resolve(TO).unwrap_err().contains("is a VLAN within a VLAN"));
+        // And an interface of another namespace is not one of ours.
+        view.links.remove(&3);
+        assert!(view.resolve(TO).unwrap_err().contains("not in this network namespace"));
+    }
+
+    #[test]
+    fn a_tunnel_s_packets_leave_without_a_link_layer_by_tc() {
+        let mut view = view();
+        let wan = view.links.get_mut(&3).unwrap();
+        (wan.address, wan.layer3) = (None, true);
+        view.egresses.get_mut(&3).unwrap().by_tc = Some("TC does".to_owned());
+        view.neighbours.clear();
+        let way = view.resolve(TO).unwrap();
+        assert_eq!((way.link, way.by_tc.as_deref()), (LinkLayer::Nothing, Some("TC does")));
     }
 
     #[test]
@@ -364,8 +404,12 @@ mod tests {
                 "an address of this host",
             ),
             ("interface gone", |v| v.links.clear(), "which is gone"),
-            ("unconfigured interface", |v| v.devices.clear(), "wan, which no configured network uses"),
-            ("tunnel", |v| v.links.get_mut(&3).unwrap().address = None, "wan is not an Ethernet interface"),
+            ("unconfigured interface", |v| v.egresses.clear(), "wan, which no configured network uses"),
+            (
+                "no Ethernet",
+                |v| v.links.get_mut(&3).unwrap().address = None,
+                "wan is neither an Ethernet interface nor a tunnel",
+            ),
             ("unknown neighbour", |v| v.neighbours.clear(), "10.62.0.254 on wan has not answered ARP yet"),
         ];
         for (description, change, expected) in rows {

@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 use zerocopy::IntoBytes as _;
 
 use super::{BATCH, ReceiveBatch, Shared};
-use crate::datapath::flows::Departure;
+use crate::{datapath::flows::Departure, net::Priority};
 
 /// Bytes of the receive queue of each socket: a tenth of a second of 10,000 calls that all begin at once.
 const RECEIVE_QUEUE: usize = 8 << 20;
@@ -62,8 +62,12 @@ impl SteeredSockets {
     ///
     /// # Errors
     /// If there is no raw socket, for which CAP_NET_RAW is needed.
-    pub(crate) fn start(sockets: Vec<std::net::UdpSocket>, shared: &Shared) -> io::Result<Self> {
-        let raw = Arc::new(RawSender::new()?);
+    pub(crate) fn start(
+        sockets: Vec<std::net::UdpSocket>,
+        shared: &Shared,
+        priority: Priority,
+    ) -> io::Result<Self> {
+        let raw = Arc::new(RawSender::new(priority)?);
         let mut tasks = Vec::with_capacity(sockets.len());
         for socket in sockets {
             let socket = UdpSocket::from_std(socket)?;
@@ -114,8 +118,12 @@ struct RawSender {
 }
 
 impl RawSender {
-    fn new() -> io::Result<Self> {
-        Ok(Self { ipv4: raw(Domain::IPV4)?, ipv6: raw(Domain::IPV6).ok() })
+    fn new(priority: Priority) -> io::Result<Self> {
+        let sender = Self { ipv4: raw(Domain::IPV4)?, ipv6: raw(Domain::IPV6).ok() };
+        for socket in std::iter::once(&sender.ipv4).chain(&sender.ipv6) {
+            priority.mark(&socket2::SockRef::from(socket))?;
+        }
+        Ok(sender)
     }
 
     /// Whether the packet went.

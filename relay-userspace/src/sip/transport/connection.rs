@@ -107,7 +107,7 @@ async fn connect(shared: &Shared, hop: Hop) -> Result<Box<dyn Stream>, Failed> {
         error: "the appliance has no address there".to_owned(),
     })?;
     let limit = shared.connect_timeout();
-    let stream = timeout(limit, socket::connect(own, hop.address, shared.dscp()))
+    let stream = timeout(limit, socket::connect(own, hop.address, shared.marking()))
         .await
         .map_err(|_| Failed::late(Step::Tcp, limit))?
         .map_err(Failed::at(Step::Tcp))?;
@@ -127,7 +127,7 @@ async fn connect(shared: &Shared, hop: Hop) -> Result<Box<dyn Stream>, Failed> {
 }
 
 async fn accept(shared: &Shared, hop: Hop, stream: TcpStream) -> Result<Box<dyn Stream>, Failed> {
-    socket::prepare(&stream, shared.dscp()).map_err(Failed::at(Step::Tcp))?;
+    socket::prepare(&stream, shared.marking()).map_err(Failed::at(Step::Tcp))?;
     if hop.transport != Transport::Tls {
         return Ok(Box::new(stream));
     }

@@ -9,7 +9,7 @@ use std::{
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::net::Dscp;
+use crate::net::Marking;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 256;
@@ -21,7 +21,7 @@ const KEEPALIVE_TIMES: u32 = 4;
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// A listener.
-pub(super) fn listen(address: SocketAddr, dscp: Dscp) -> io::Result<TcpListener> {
+pub(super) fn listen(address: SocketAddr, marking: Marking) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
@@ -29,16 +29,16 @@ pub(super) fn listen(address: SocketAddr, dscp: Dscp) -> io::Result<TcpListener>
         socket.set_only_v6(true)?;
     }
     // Answers to a SYN carry the listener's mark.
-    dscp.mark(&SockRef::from(&socket), address.ip())?;
+    marking.mark(&SockRef::from(&socket), address.ip())?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
 
 /// Settings of a connection that was accepted.
-pub(super) fn prepare(stream: &TcpStream, dscp: Dscp) -> io::Result<()> {
+pub(super) fn prepare(stream: &TcpStream, marking: Marking) -> io::Result<()> {
     let socket = SockRef::from(stream);
-    dscp.mark(&SockRef::from(stream), stream.local_addr()?.ip())?;
+    marking.mark(&SockRef::from(stream), stream.local_addr()?.ip())?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
     socket.set_tcp_keepalive(
@@ -50,11 +50,11 @@ pub(super) fn prepare(stream: &TcpStream, dscp: Dscp) -> io::Result<()> {
 }
 
 /// A connection from one of the appliance's addresses.
-pub(super) async fn connect(own: IpAddr, peer: SocketAddr, dscp: Dscp) -> io::Result<TcpStream> {
+pub(super) async fn connect(own: IpAddr, peer: SocketAddr, marking: Marking) -> io::Result<TcpStream> {
     let socket = if own.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    dscp.mark(&SockRef::from(&socket), own)?;
+    marking.mark(&SockRef::from(&socket), own)?;
     socket.bind(SocketAddr::new(own, 0))?;
     let stream = socket.connect(peer).await?;
-    prepare(&stream, dscp)?;
+    prepare(&stream, marking)?;
     Ok(stream)
 }

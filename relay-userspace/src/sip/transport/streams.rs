@@ -21,7 +21,7 @@ use super::{
     socket,
 };
 use crate::{
-    net::{Dscp, NetworkId, Transport},
+    net::{Marking, NetworkId, Transport},
     sip::Hop,
 };
 
@@ -67,7 +67,7 @@ pub struct Settings {
     /// The networks.
     pub networks: Vec<Listen>,
     /// The code point of everything that is sent.
-    pub dscp: Dscp,
+    pub marking: Marking,
     /// How long a TCP connection may take to come about, and a TLS handshake after it.
     pub connect_timeout: Duration,
     /// TLS where the appliance listens.
@@ -309,7 +309,7 @@ impl Streams {
             for (transport, port) in [(Transport::Tcp, listen.tcp), (Transport::Tls, listen.tls)] {
                 let Some(port) = port else { continue };
                 let address = SocketAddr::new(listen.address, port);
-                let listener = socket::listen(address, settings.dscp).map_err(|error| BindError {
+                let listener = socket::listen(address, settings.marking).map_err(|error| BindError {
                     network: listen.network,
                     transport,
                     address,
@@ -392,8 +392,8 @@ impl Shared {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn dscp(&self) -> Dscp {
-        self.settings.dscp
+    pub(super) fn marking(&self) -> Marking {
+        self.settings.marking
     }
 
     pub(super) fn connect_timeout(&self) -> Duration {

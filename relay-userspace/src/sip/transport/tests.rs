@@ -18,7 +18,7 @@ use tokio::{
 use super::*;
 use crate::{
     config::Tls,
-    net::{Dscp, NetworkId, Transport},
+    net::{Dscp, Marking, NetworkId, Priority, Transport},
     sip::{Hop, wire::limits},
     store::tests_support::Directory,
     tls::{self, Authorities, Identity, Trust},
@@ -152,7 +152,7 @@ fn bed(limits: Limits) -> Bed {
             tcp: Some(tcp),
             tls: Some(tls),
         }],
-        dscp: Dscp::CS3,
+        marking: Marking { dscp: Dscp::CS3, priority: Priority::SIGNALLING },
         connect_timeout: Duration::from_secs(2),
         server: tls::server_config(&identity, &authorities, &Tls::default()).unwrap(),
         client: tls::client_config(&identity, &authorities, &trust, &Tls::default()).unwrap(),
