@@ -199,7 +199,7 @@ fn fuzzed(input: &[u8]) -> Option<Bench> {
     let kind = [FlowKind::Rtp, FlowKind::Rtcp, FlowKind::Opaque, FlowKind::Rtp][usize::from(choice >> 2 & 3)];
     let mut flow = Flow { kind: kind as u8, ..families.flow() };
     let mut hop = next_hop();
-    hop.tagged = u8::from(choice & TAGGED != 0);
+    hop.flags = u8::from(choice & TAGGED != 0) * NextHop::TAGGED;
     let apart = Flow { type_of_service: 24 << 2, ..families.flow() };
     if choice & MUX != 0 {
         (flow.rtcp_slot, flow.flags) = (1, flow.flags | Flow::RTCP_APART);
@@ -237,7 +237,7 @@ fn any_frame_has_a_verdict() {
         match relay(&mut bench) {
             Err(_) => assert_eq!(bench.frame, before),
             Ok(way) => {
-                assert_eq!(way, Way { interface: 1, device: 0 });
+                assert_eq!(way, Way { interface: 1, device: 0, index: 1 });
                 assert!(bench.frame.len() <= before.len() + GROWTH);
                 assert_eq!(bench.stats.borrow().kernel_packets, 1);
             }

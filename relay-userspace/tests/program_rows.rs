@@ -50,7 +50,7 @@ fn set_up(bed: &mut TestBed, row: &Row) {
     bed.set_next_hop(row.flow.next_hop, row.next_hop);
     match row.verdict {
         Verdict::Refused(Reason::StaleSlot) if row.apart.is_none() => {
-            bed.set_stale_flow(local(&row.frame), row.flow).unwrap()
+            bed.set_stale_flow(local(&row.frame), row.flow).unwrap();
         }
         _ => match row.apart {
             Some(apart) => bed.set_flow_with_rtcp(local(&row.frame), row.flow, apart).unwrap(),
