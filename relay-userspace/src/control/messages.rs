@@ -7,6 +7,7 @@ use crate::{
     capture::CaptureView,
     log::LogView,
     provisioning::{PhoneActivity, syslog::SyslogView},
+    quality::{StreamQuality, Verdict},
     symptoms::Symptom,
 };
 
@@ -20,6 +21,9 @@ pub enum Request {
     Calls {
         /// Those that have ended too.
         ended: bool,
+        /// This call only, ended or not, with the quality of its streams.
+        #[serde(default)]
+        call_id: Option<String>,
     },
     /// The flows.
     Flows {
@@ -380,6 +384,15 @@ pub struct CallView {
     pub from_agent: Option<String>,
     /// The called party's phone.
     pub to_agent: Option<String>,
+    /// What is the matter with its worst stream now; what was, once it has ended.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
+    /// The lowest score of its directions, 1 to 4.5.
+    #[serde(default)]
+    pub mos: Option<f64>,
+    /// The quality of its streams; empty in lists.
+    #[serde(default)]
+    pub streams: Vec<StreamQuality>,
 }
 
 /// A flow.

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{certificates::Certificates, measures::Measures, names, plane::MediaPlane, start::credentials};
+use super::{certificates::Certificates, measures::Measures, names, plane::MediaPlane, quality::Ledger, start::credentials};
 use crate::{
     capture::{CaptureError, Captures, Wanted},
     config::{Config, ServerUri},
@@ -51,6 +51,8 @@ pub(super) struct State {
 /// The daemon's shared state.
 pub(super) struct Core {
     state: Mutex<State>,
+    /// The figures of the calls; its lock may be taken while the state's is held, never the other way round.
+    quality: Arc<Mutex<Ledger>>,
     pub(super) engine: Arc<Engine>,
     pub(super) measures: Measures,
     sockets: Vec<Arc<UdpSocket>>,
@@ -83,6 +85,7 @@ impl Core {
     pub(super) fn new(
         proxy: Proxy,
         plane: MediaPlane,
+        quality: Arc<Mutex<Ledger>>,
         engine: Arc<Engine>,
         measures: Measures,
         sockets: Vec<Arc<UdpSocket>>,
@@ -94,6 +97,7 @@ impl Core {
     ) -> Self {
         Self {
             state: Mutex::new(State { proxy, plane }),
+            quality,
             engine,
             measures,
             sockets,
@@ -111,6 +115,11 @@ impl Core {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The figures of the calls.
+    pub(super) fn quality(&self) -> MutexGuard<'_, Ledger> {
+        self.quality.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was wrong when last looked at.
@@ -134,6 +143,9 @@ impl Core {
                 Output::Upstream(upstream::Output::Resolve(server)) => tasks.push(Task::Resolve(server)),
                 Output::Upstream(news) => self.server_news(&news),
             }
+        }
+        for stream in self.quality().take_finished() {
+            self.measures.stream_ended(&stream);
         }
         // Before the session description leaves that brings packets to a new flow.
         self.tap_flows(&state);

@@ -1,51 +1,52 @@
 //! The media plane: media sessions decide, the datapath's engine does.
 
 use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use tracing::{debug, warn};
 
+use super::quality::{Ledger, StreamFacts};
 use crate::{
     datapath::{Engine, RtcpPacket},
-    media::{Answer, FlowChange, MediaError, MediaRelay, Negotiated, Offer, RoundTrips, Sessions},
+    media::{Answer, FlowChange, MediaError, MediaRelay, Negotiated, Offer, Sessions},
+    quality::Book,
 };
 
 /// Media sessions and the engine that carries their flows.
 pub(super) struct MediaPlane {
     pub(super) sessions: Sessions,
     engine: Arc<Engine>,
-    round_trips: RoundTrips,
-    /// The last round-trip time between the appliance and the sender of a flow's RTCP.
-    last_times: HashMap<SocketAddr, Duration>,
+    book: Book,
+    /// Taken with the state's lock held or without it, never the other way round.
+    quality: Arc<Mutex<Ledger>>,
 }
 
 impl MediaPlane {
-    pub(super) fn new(sessions: Sessions, engine: Arc<Engine>) -> Self {
-        Self { sessions, engine, round_trips: RoundTrips::default(), last_times: HashMap::new() }
+    pub(super) fn new(sessions: Sessions, engine: Arc<Engine>, quality: Arc<Mutex<Ledger>>) -> Self {
+        Self { sessions, engine, book: Book::default(), quality }
+    }
+
+    /// The figures of all calls.
+    pub(super) fn quality(&self) -> MutexGuard<'_, Ledger> {
+        self.quality.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of a call's streams besides their packets.
+    pub(super) fn stream_facts(&self, call: &[u8]) -> Vec<StreamFacts> {
+        StreamFacts::of(&self.sessions, &self.book, call)
     }
 
     /// Takes a copy of an RTCP packet, and gives the round-trip times that it tells.
     pub(super) fn rtcp(&mut self, packet: &RtcpPacket) -> Vec<Duration> {
-        let times = self.round_trips.packet(packet.local, packet.pair, packet.arrived_ns, &packet.payload);
-        if let Some(time) = times.last() {
-            self.last_times.insert(packet.local, *time);
-        }
-        times
-    }
-
-    /// The last round-trip time between the appliance and who sends RTCP to this local end.
-    pub(super) fn round_trip(&self, local: SocketAddr) -> Option<Duration> {
-        self.last_times.get(&local).copied()
+        self.book.packet(packet.local, packet.pair, packet.arrived_ns, &packet.payload)
     }
 
     /// The calls whose media has been silent, and in which nothing was signalled, for the timeout.
     pub(super) fn silent(&self, now: Instant, monotonic_ns: u64) -> Vec<Vec<u8>> {
         let timeout = self.sessions.timeout().as_nanos() as u64;
-        let silent = |local: &SocketAddr| {
+        let silent = |local: &std::net::SocketAddr| {
             self.engine
                 .report(*local)
                 .is_none_or(|report| monotonic_ns.saturating_sub(report.stats.last_seen_ns) >= timeout)
@@ -85,8 +86,7 @@ impl MediaPlane {
                     }
                 }
                 FlowChange::Remove(local) => {
-                    self.round_trips.forget(local);
-                    self.last_times.remove(&local);
+                    self.book.forget(local);
                     if let Some(flow) = self.engine.remove(now, local)
                         && flow.stats.packets() > 0
                     {
@@ -136,6 +136,10 @@ impl MediaRelay for MediaPlane {
     }
 
     fn delete(&mut self, now: Instant, call: &[u8]) {
+        let facts = self.stream_facts(call);
+        if !facts.is_empty() {
+            self.quality().end(now, &self.engine, call, facts);
+        }
         self.sessions.delete(now, call);
     }
 }

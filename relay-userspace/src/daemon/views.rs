@@ -34,6 +34,7 @@ use crate::{
         syslog::{Book, SyslogView},
     },
     proxy::CallInfo,
+    quality::StreamQuality,
     registrar::Binding,
     store::{Entry, StoreError},
     upstream::{Health, ServerState},
@@ -152,8 +153,42 @@ impl Views {
         calls
     }
 
+    /// The calls of this Call-ID, ended or not, with the quality of their streams as it is now.
+    fn calls_named(&self, call_id: &str) -> Vec<CallView> {
+        let now = Instant::now();
+        let named = |call: &&CallInfo| call.call_id == call_id.as_bytes();
+        let look: Vec<_> = {
+            let state = self.core.state();
+            let live = state.proxy.calls().filter(named);
+            live.map(|call| (call.media_key.clone(), call.answered, state.plane.stream_facts(&call.media_key)))
+                .collect()
+        };
+        for (key, answered, facts) in look {
+            self.core.quality().look(now, &self.core.engine, &key, answered, facts);
+        }
+        let state = self.core.state();
+        let calls = state.proxy.calls().filter(named).chain(state.proxy.ended_calls().filter(named));
+        calls
+            .map(|call| {
+                let streams = self.core.quality().streams(&call.media_key).into_iter().cloned().collect();
+                CallView { streams, ..self.call(now, call) }
+            })
+            .collect()
+    }
+
     fn call(&self, now: Instant, call: &CallInfo) -> CallView {
         let until = call.ended.unwrap_or(now);
+        let ended = call.ended.is_some();
+        let (verdict, mos) = {
+            let quality = self.core.quality();
+            let streams = quality.streams(&call.media_key);
+            let verdict = |stream: &&StreamQuality| if ended { stream.worst } else { stream.verdict };
+            let scores = streams
+                .iter()
+                .flat_map(|stream| &stream.directions)
+                .filter_map(|way| way.mos_conversational.or(way.mos_listening));
+            (streams.iter().map(verdict).max(), scores.min_by(f64::total_cmp))
+        };
         CallView {
             call_id: String::from_utf8_lossy(&call.call_id).into_owned(),
             from: call.from.clone(),
@@ -166,6 +201,9 @@ impl Views {
             outcome: call.outcome.map(|outcome| outcome.as_label().to_owned()),
             from_agent: call.from_agent.clone(),
             to_agent: call.to_agent.clone(),
+            verdict,
+            mos,
+            streams: Vec::new(),
         }
     }
 
@@ -323,7 +361,8 @@ impl Answers for Views {
     fn answer(&self, request: &Request) -> Response {
         match request {
             Request::Status => Response::Status(Box::new(self.status())),
-            Request::Calls { ended } => Response::Calls(self.calls(*ended)),
+            Request::Calls { call_id: Some(call_id), .. } => Response::Calls(self.calls_named(call_id)),
+            Request::Calls { ended, call_id: None } => Response::Calls(self.calls(*ended)),
             Request::Flows { call_id } => Response::Flows(self.flows(call_id.as_deref())),
             Request::Restart => match self.reloader.can_start() {
                 Ok(()) => {
@@ -407,6 +446,10 @@ impl Appliance for Views {
 
     fn calls(&self, which: Which) -> Vec<CallView> {
         Self::calls(self, which == Which::WithEnded)
+    }
+
+    fn calls_named(&self, call_id: &str) -> Vec<CallView> {
+        Self::calls_named(self, call_id)
     }
 
     fn flows(&self, call_id: Option<&str>) -> Vec<FlowView> {

@@ -19,12 +19,13 @@ use relay_ebpf::FlowKind;
 
 use super::{
     ports::{PortPair, PortUse, Ports},
-    stream::{Party, Pending, Remote, Side, Stream, Wish, clock_rate, flow_kind, read, usable},
+    stream::{Party, Pending, Remote, Side, Stream, Wish, clock_rate, flow_kind, formats, read, usable},
     surface::{Answer, MediaError, Offer},
 };
 use crate::{
     datapath::FlowSpec,
     net::{Dscp, Latching, NetworkId},
+    quality::{self, Format},
     sdp::{Direction, Ice, Media, Rewriter, Session as Description, Target},
 };
 
@@ -97,6 +98,12 @@ pub struct StreamReport {
     pub kind: String,
     /// The local ends of its flows: A's RTP and RTCP, B's RTP and RTCP.
     pub flows: Vec<SocketAddr>,
+    /// The local ends of RTP and RTCP on A's side, and on B's.
+    pub ends: [[SocketAddr; 2]; 2],
+    /// What its payload types mean.
+    pub formats: Vec<Format>,
+    /// Whether each direction is meant to be sent, from A and from B.
+    pub wishes: [quality::Wish; 2],
 }
 
 /// A session as it stands.
@@ -258,6 +265,7 @@ impl Sessions {
                 Some(wish) => {
                     stream.party(answerer).take(*wish);
                     (stream.flow_kind, stream.clock_rate) = (flow_kind(media), clock_rate(media));
+                    stream.formats = formats(media);
                 }
                 // Another branch of a forked call may yet accept the stream, so its ports stay: the phone has
                 // announced none of its own, and gets none of ours.
@@ -306,10 +314,13 @@ impl Sessions {
             .streams
             .iter()
             .flatten()
-            .map(|stream| StreamReport {
+            .filter_map(|stream| Some(StreamReport {
                 kind: stream.kind.clone(),
                 flows: self.specs(stream).into_iter().map(|spec| spec.local).collect(),
-            })
+                ends: [self.ends(&stream.a)?, self.ends(&stream.b)?],
+                formats: stream.formats.clone(),
+                wishes: [(&stream.a, &stream.b), (&stream.b, &stream.a)].map(|(from, to)| heard(from, to)),
+            }))
             .collect();
         Some(SessionReport { networks: session.networks, streams })
     }
@@ -432,6 +443,7 @@ impl Sessions {
             kind: String::from_utf8_lossy(media.kind).into_owned(),
             flow_kind: flow_kind(media),
             clock_rate: clock_rate(media),
+            formats: formats(media),
             a: party(networks.0, a),
             b: party(networks.1, b),
             pending: None,
@@ -477,6 +489,12 @@ impl Sessions {
         let kept: Vec<SocketAddr> = self.specs(now).into_iter().map(|spec| spec.local).collect();
         let surplus = self.specs(before).into_iter().map(|spec| spec.local);
         changes.extend(surplus.filter(|local| !kept.contains(local)).map(FlowChange::Remove));
+    }
+
+    /// The local ends of RTP and RTCP on a party's side.
+    fn ends(&self, party: &Party) -> Option<[SocketAddr; 2]> {
+        let address = self.network(party.network).ok()?.address;
+        Some([party.ports.rtp(), party.ports.rtcp()].map(|port| SocketAddr::new(address, port)))
     }
 
     /// The flows of a stream: A's RTP and RTCP, B's RTP and RTCP.
@@ -548,6 +566,14 @@ impl Sessions {
         rewriter.ice(Ice::Remove);
         rewriter.finish()
     }
+}
+
+/// Whether signalling wants packets from one party to reach the other (RFC 3264 section 5.1): both say so, and there is
+/// an address to send them to.
+fn heard(from: &Party, to: &Party) -> quality::Wish {
+    let sends = matches!(from.direction, Direction::SendRecv | Direction::SendOnly);
+    let takes = matches!(to.direction, Direction::SendRecv | Direction::RecvOnly) && to.remote.rtp.is_some();
+    if sends && takes { quality::Wish::Sound } else { quality::Wish::Silence }
 }
 
 #[cfg(test)]

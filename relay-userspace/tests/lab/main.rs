@@ -29,6 +29,7 @@ mod package;
 mod pages;
 mod phones;
 mod provisioning;
+mod quality;
 mod real_peers;
 mod refuses_to_start;
 mod remembers_phones;

@@ -43,7 +43,7 @@ pub mod sipp;
 pub mod traffic;
 
 pub use capture::{Capture, Packet};
-pub use media::{Leg, MediaEndpoint, UdpChecksum};
+pub use media::{Fate, Faults, Leg, MediaEndpoint, UdpChecksum};
 pub use netns::Namespace;
 pub use network::{Lab, Routes};
 pub use running::Running;
