@@ -9,8 +9,8 @@ use crate::{
         StatusView,
     },
     log::{LogView, escaped},
-    quality::{DirectionQuality, StreamQuality, Verdict},
     provisioning::syslog::SyslogView,
+    quality::{DirectionQuality, StreamQuality, Verdict},
     symptoms::Severity,
 };
 
@@ -162,13 +162,17 @@ pub(super) fn captures(captures: &[CaptureView]) -> String {
                 capture.packets.to_string(),
                 capture.dropped.to_string(),
                 capture.bytes.to_string(),
-                if capture.encrypted { "yes" } else { "no" }.to_owned(),
-                capture.call_id.clone(),
+                match (capture.encrypted, capture.recipients.len()) {
+                    (false, _) => "no".to_owned(),
+                    (true, 0) => "yes".to_owned(),
+                    (true, recipients) => format!("age, to {recipients}"),
+                },
+                capture.target.clone(),
                 capture.reason.clone().unwrap_or_default(),
             ]
         })
         .collect();
-    table(&["capture", "state", "packets", "lost", "bytes", "sealed", "call", ""], &rows)
+    table(&["capture", "state", "packets", "lost", "bytes", "sealed", "of", ""], &rows)
 }
 
 /// The servers in a line.

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    capture::CaptureView,
+    capture::{CaptureView, Target},
     log::LogView,
     provisioning::{PhoneActivity, syslog::SyslogView},
     quality::{StreamQuality, Verdict},
@@ -56,10 +56,14 @@ pub enum Request {
     },
     /// The captures.
     Captures,
-    /// Begin to capture a call.
+    /// Begin a capture.
     StartCapture {
-        /// Its Call-ID.
-        call_id: String,
+        /// Of what.
+        target: Target,
+        /// Whom to encrypt it to, besides those of the configuration, as age's public keys.
+        recipients: Vec<String>,
+        /// Whether keys of SRTP go into it.
+        with_srtp_keys: bool,
         /// For so many seconds at most.
         seconds: Option<u64>,
         /// Of so many MiB at most.

@@ -19,13 +19,20 @@ pub(super) struct MediaPlane {
     pub(super) sessions: Sessions,
     engine: Arc<Engine>,
     book: Book,
+    /// Sessions in which something was negotiated, until somebody takes them.
+    touched: Vec<Vec<u8>>,
     /// Taken with the state's lock held or without it, never the other way round.
     quality: Arc<Mutex<Ledger>>,
 }
 
 impl MediaPlane {
     pub(super) fn new(sessions: Sessions, engine: Arc<Engine>, quality: Arc<Mutex<Ledger>>) -> Self {
-        Self { sessions, engine, book: Book::default(), quality }
+        Self { sessions, engine, book: Book::default(), touched: Vec::new(), quality }
+    }
+
+    /// The sessions in which something was negotiated since this was asked last.
+    pub(super) fn take_touched(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.touched)
     }
 
     /// The figures of all calls.
@@ -112,6 +119,7 @@ impl MediaPlane {
         negotiated: Negotiated,
     ) -> Result<Vec<u8>, MediaError> {
         let result = self.carry(now, negotiated.changes);
+        self.touched.push(call.to_vec());
         if let Err(error) = result {
             // A call that never had media does not keep half of it.
             if !known {

@@ -143,8 +143,7 @@ impl Ledger {
             jitter_ms: figures.jitter_ms.unwrap_or_default(),
             beyond_percent: figures.beyond_percent,
         };
-        let sights =
-            [sight(&a, &figures[0], stream.wishes[0]), sight(&b, &figures[1], stream.wishes[1])];
+        let sights = [sight(&a, &figures[0], stream.wishes[0]), sight(&b, &figures[1], stream.wishes[1])];
         watch.look(now, answered, &sights);
         let findings = watch.findings();
         let names = [self.name(a.spec.from), self.name(b.spec.from)];

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     admin::{Appliance, Machine, Observed, Setup, TlsFacts, Which},
-    capture::{CaptureError, CaptureView, Part, Sealing, Wanted},
+    capture::{CaptureError, CaptureView, Keys, Part, Sealing, Wanted},
     config::{Config, ConfigError, LogWord},
     control::{
         Answers, CallView, CapturePartView, CaptureStartedView, EntryView, FlowView, NetworkView, PhoneView,
@@ -160,8 +160,10 @@ impl Views {
         let look: Vec<_> = {
             let state = self.core.state();
             let live = state.proxy.calls().filter(named);
-            live.map(|call| (call.media_key.clone(), call.answered, state.plane.stream_facts(&call.media_key)))
-                .collect()
+            live.map(|call| {
+                (call.media_key.clone(), call.answered, state.plane.stream_facts(&call.media_key))
+            })
+            .collect()
         };
         for (key, answered, facts) in look {
             self.core.quality().look(now, &self.core.engine, &key, answered, facts);
@@ -386,9 +388,16 @@ impl Answers for Views {
                 Err(why) => Response::Error(why),
             },
             Request::Captures => or_error(self.core.captures.list(), Response::Captures),
-            Request::StartCapture { call_id, seconds, mib, encrypt } => {
+            Request::StartCapture { target, recipients, with_srtp_keys, seconds, mib, encrypt } => {
                 let sealing = encrypt.map(|wanted| if wanted { Sealing::Sealed } else { Sealing::Plain });
-                let wanted = Wanted { call_id: call_id.clone(), seconds: *seconds, mib: *mib, sealing };
+                let wanted = Wanted {
+                    target: target.clone(),
+                    recipients: recipients.clone(),
+                    keys: if *with_srtp_keys { Keys::Kept } else { Keys::Masked },
+                    seconds: *seconds,
+                    mib: *mib,
+                    sealing,
+                };
                 or_error(self.core.start_capture(&wanted), |name| {
                     Response::CaptureStarted(CaptureStartedView { name })
                 })

@@ -314,13 +314,16 @@ impl Sessions {
             .streams
             .iter()
             .flatten()
-            .filter_map(|stream| Some(StreamReport {
-                kind: stream.kind.clone(),
-                flows: self.specs(stream).into_iter().map(|spec| spec.local).collect(),
-                ends: [self.ends(&stream.a)?, self.ends(&stream.b)?],
-                formats: stream.formats.clone(),
-                wishes: [(&stream.a, &stream.b), (&stream.b, &stream.a)].map(|(from, to)| heard(from, to)),
-            }))
+            .filter_map(|stream| {
+                Some(StreamReport {
+                    kind: stream.kind.clone(),
+                    flows: self.specs(stream).into_iter().map(|spec| spec.local).collect(),
+                    ends: [self.ends(&stream.a)?, self.ends(&stream.b)?],
+                    formats: stream.formats.clone(),
+                    wishes: [(&stream.a, &stream.b), (&stream.b, &stream.a)]
+                        .map(|(from, to)| heard(from, to)),
+                })
+            })
             .collect();
         Some(SessionReport { networks: session.networks, streams })
     }

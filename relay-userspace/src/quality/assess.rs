@@ -8,9 +8,7 @@ use relay_ebpf::FlowStats;
 use super::{
     book::Heard,
     codec::{Codec, Format},
-    emodel::{
-        Impairments, Scale, delay_impairment, effective_equipment_impairment, mos_of_rating, rating,
-    },
+    emodel::{Impairments, Scale, delay_impairment, effective_equipment_impairment, mos_of_rating, rating},
 };
 
 /// Packets before a stream is rated: a second of it.
@@ -270,6 +268,10 @@ mod tests {
         assert_eq!(found.mos_listening.map(|mos| (mos * 100.0).round()), Some(441.0));
         assert!(found.mos_conversational < Some(4.3), "{found:?}");
         let half = figures(&stream(500, |_| false), Some(&near), None);
-        assert_eq!((half.one_way_ms, half.mos_conversational), (None, None), "one round trip is half the way");
+        assert_eq!(
+            (half.one_way_ms, half.mos_conversational),
+            (None, None),
+            "one round trip is half the way"
+        );
     }
 }

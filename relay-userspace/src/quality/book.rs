@@ -70,11 +70,8 @@ impl Book {
     ) -> Vec<Duration> {
         let compound = read(packet);
         let sent = self.heard.get(&pair).and_then(|heard| heard.sent);
-        let times: Vec<Duration> = compound
-            .blocks
-            .iter()
-            .filter_map(|block| round_trip(sent?, arrived_ns, block))
-            .collect();
+        let times: Vec<Duration> =
+            compound.blocks.iter().filter_map(|block| round_trip(sent?, arrived_ns, block)).collect();
         if self.heard.len() >= REMEMBERED && !self.heard.contains_key(&local) {
             return times;
         }

@@ -161,9 +161,13 @@ mod tests {
 
     #[test]
     fn codecs_of_g_113_cost_what_it_says() {
-        for (encoding, ie, bpl) in
-            [("PCMU", 0.0, 25.1), ("pcma", 0.0, 25.1), ("G729", 11.0, 19.0), ("G723", 15.0, 16.1), ("GSM-EFR", 5.0, 10.0)]
-        {
+        for (encoding, ie, bpl) in [
+            ("PCMU", 0.0, 25.1),
+            ("pcma", 0.0, 25.1),
+            ("G729", 11.0, 19.0),
+            ("G723", 15.0, 16.1),
+            ("GSM-EFR", 5.0, 10.0),
+        ] {
             let cost = Codec::named(encoding).unwrap().cost;
             assert_eq!((cost.ie, cost.bpl, cost.provenance), (ie, bpl, Published), "{encoding}");
         }

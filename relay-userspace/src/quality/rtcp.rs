@@ -173,7 +173,13 @@ pub(super) mod tests {
     use super::*;
 
     /// A report block about a source.
-    pub(in crate::quality) fn block(ssrc: u32, fraction: u8, lost: i32, highest: u32, jitter: u32) -> Vec<u8> {
+    pub(in crate::quality) fn block(
+        ssrc: u32,
+        fraction: u8,
+        lost: i32,
+        highest: u32,
+        jitter: u32,
+    ) -> Vec<u8> {
         let mut bytes = ssrc.to_be_bytes().to_vec();
         bytes.extend((lost as u32 & 0xFF_FFFF | u32::from(fraction) << 24).to_be_bytes());
         bytes.extend(highest.to_be_bytes());

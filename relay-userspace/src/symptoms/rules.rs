@@ -198,7 +198,8 @@ fn lossy(streams: &[Stream], found: &mut Vec<Symptom>) {
                 stream.network,
                 stream.jitter_ms.unwrap_or_default()
             ),
-            advice: "phones throw away what comes too late: look for full queues and Wi-Fi on that side".to_owned(),
+            advice: "phones throw away what comes too late: look for full queues and Wi-Fi on that side"
+                .to_owned(),
         });
     }
 }
@@ -238,9 +239,10 @@ fn unheard(streams: &[Stream], found: &mut Vec<Symptom>) {
             severity: Severity::Warning,
             subject: stream.call.clone(),
             what: "the call is answered, and neither party is heard".to_owned(),
-            advice: "firewalls drop the media on both sides, or both send elsewhere: check that the ports of \
+            advice:
+                "firewalls drop the media on both sides, or both send elsewhere: check that the ports of \
                      `media_ports` are open toward both networks"
-                .to_owned(),
+                    .to_owned(),
         });
     }
 }

@@ -89,7 +89,10 @@ fn a_server_is_named_with_the_step_at_which_it_fails() {
 #[test]
 fn loss_and_missing_marks_are_told_with_their_side() {
     let seen = Observations {
-        streams: vec![Stream { lost: 96, finding: LOSSY, ..stream("office") }, Stream { dscp: 0, ..stream("wan") }],
+        streams: vec![
+            Stream { lost: 96, finding: LOSSY, ..stream("office") },
+            Stream { dscp: 0, ..stream("wan") },
+        ],
         ..Observations::default()
     };
     assert_eq!(
@@ -140,21 +143,54 @@ fn a_party_that_is_not_heard_is_told_unless_there_is_a_reason() {
     let beyond = Finding { verdict: Verdict::Lossy, place: Some(Place::Beyond) };
     let uneven = Finding { verdict: Verdict::HighJitter, place: None };
     let rows: [(&str, Vec<Stream>, Vec<(Kind, &str)>); 7] = [
-        ("one way", vec![stream("office"), one_way.clone()], vec![(Kind::OneWayAudio, "not a packet has come from network wan, while the other party is heard")]),
-        ("one way any more", vec![Stream { expected: 900, ..one_way.clone() }], vec![(Kind::OneWayAudio, "nothing comes from network wan any more, while the other party is heard")]),
+        (
+            "one way",
+            vec![stream("office"), one_way.clone()],
+            vec![(
+                Kind::OneWayAudio,
+                "not a packet has come from network wan, while the other party is heard",
+            )],
+        ),
+        (
+            "one way any more",
+            vec![Stream { expected: 900, ..one_way.clone() }],
+            vec![(
+                Kind::OneWayAudio,
+                "nothing comes from network wan any more, while the other party is heard",
+            )],
+        ),
         (
             "from elsewhere",
             vec![Stream { refused: Some("10.0.0.9:4000".to_owned()), ..one_way }],
-            vec![(Kind::OneWayAudio, "not a packet has come from network wan by the address that was signalled, but from 10.0.0.9:4000, which is refused")],
+            vec![(
+                Kind::OneWayAudio,
+                "not a packet has come from network wan by the address that was signalled, but from 10.0.0.9:4000, which is refused",
+            )],
         ),
-        ("nobody, told once", vec![nobody.clone(), nobody], vec![(Kind::NoAudio, "the call is answered, and neither party is heard")]),
+        (
+            "nobody, told once",
+            vec![nobody.clone(), nobody],
+            vec![(Kind::NoAudio, "the call is answered, and neither party is heard")],
+        ),
         ("on hold", vec![Stream { finding: held, ..stream("wan") }], vec![]),
-        ("lost behind", vec![Stream { finding: beyond, beyond_percent: Some(2.5), ..stream("wan") }], vec![(Kind::Loss, "2.5 % of the packets to network elsewhere are lost behind the appliance, as RTCP from there reports")]),
-        ("uneven", vec![Stream { finding: uneven, jitter_ms: Some(44.0), ..stream("wan") }], vec![(Kind::Jitter, "packets from network wan come unevenly: 44 ms of jitter")]),
+        (
+            "lost behind",
+            vec![Stream { finding: beyond, beyond_percent: Some(2.5), ..stream("wan") }],
+            vec![(
+                Kind::Loss,
+                "2.5 % of the packets to network elsewhere are lost behind the appliance, as RTCP from there reports",
+            )],
+        ),
+        (
+            "uneven",
+            vec![Stream { finding: uneven, jitter_ms: Some(44.0), ..stream("wan") }],
+            vec![(Kind::Jitter, "packets from network wan come unevenly: 44 ms of jitter")],
+        ),
     ];
     for (description, streams, expected) in rows {
         let found = find(&Observations { streams, ..Observations::default() });
-        let said: Vec<(Kind, &str)> = found.iter().map(|symptom| (symptom.kind, symptom.what.as_str())).collect();
+        let said: Vec<(Kind, &str)> =
+            found.iter().map(|symptom| (symptom.kind, symptom.what.as_str())).collect();
         assert_eq!(said, expected, "{description}");
     }
 }

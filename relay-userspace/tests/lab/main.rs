@@ -8,6 +8,7 @@ mod browser;
 mod bystanders;
 mod call_on_the_wire;
 mod capture;
+mod capture_of_phones;
 mod clock;
 mod credentials;
 mod dashboards;

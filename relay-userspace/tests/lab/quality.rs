@@ -50,8 +50,9 @@ fn a_spoilt_call(datapath: &str) -> Result<()> {
     let mut site = Site::start(engine(datapath))?;
     site.misbehave([OFFICE, CENTRE]);
     let mut call = site.phone_calls(0, TALK)?;
-    let settled =
-        |flow: &branchline::control::FlowView| flow.kind == "rtcp" && flow.rtcp_packets > 5 || flow.expected > ENOUGH;
+    let settled = |flow: &branchline::control::FlowView| {
+        flow.kind == "rtcp" && flow.rtcp_packets > 5 || flow.expected > ENOUGH
+    };
     site.until_flows(4, settled)?;
     let call_id = site.calls()?.first().context("no call")?.call_id.clone();
     site.silence()?;
@@ -74,18 +75,28 @@ fn a_spoilt_call(datapath: &str) -> Result<()> {
     // What the server misses is what the phone lost; what the phone misses was lost behind the appliance.
     assert_eq!((up.verdict, down.verdict, stream.verdict), (Verdict::Lossy, Verdict::Lossy, Verdict::Lossy));
     assert!(up.what.ends_with("% lost between office and the appliance"), "{}", up.what);
-    assert!(down.what.ends_with("% lost between the appliance and office, as its RTCP reports"), "{}", down.what);
+    assert!(
+        down.what.ends_with("% lost between the appliance and office, as its RTCP reports"),
+        "{}",
+        down.what
+    );
     let reported = down.reported_loss_percent.context("no report")?;
     assert!((4.0..6.5).contains(&reported), "one in twenty: {down:#?}");
     assert!(up.reported_loss_percent.context("no report")? < 2.0 + up.loss_percent.context("no loss")?);
     for way in [up, down] {
         assert_eq!((way.codec.as_deref(), way.scale.as_deref()), (Some("G.711 mu-law"), Some("narrowband")));
-        assert!(way.round_trip_ms.is_some() && way.one_way_ms.is_some() && way.reported_jitter_ms.is_some(), "{way:#?}");
-        let (listening, talking) = (way.mos_listening.context("MOS")?, way.mos_conversational.context("MOS")?);
+        assert!(
+            way.round_trip_ms.is_some() && way.one_way_ms.is_some() && way.reported_jitter_ms.is_some(),
+            "{way:#?}"
+        );
+        let (listening, talking) =
+            (way.mos_listening.context("MOS")?, way.mos_conversational.context("MOS")?);
         assert!((3.0..4.3).contains(&listening) && talking <= listening, "{way:#?}");
     }
     let text = site.appliance.show(&site.lab, &["calls", "--call-id", &call_id])?;
-    for words in ["lossy", "lost before the appliance", "office > centre", "G.711 mu-law", "MOS listening, talking"] {
+    for words in
+        ["lossy", "lost before the appliance", "office > centre", "G.711 mu-law", "MOS listening, talking"]
+    {
         assert!(text.contains(words), "{words}:\n{text}");
     }
     call.succeed(LIMIT)?;
@@ -116,13 +127,16 @@ fn the_figures_of_a_spoilt_call_are_those_of_what_was_done_to_it_in_userspace() 
 }
 
 #[test]
-fn one_way_audio_is_named_with_its_side_and_suppressed_silence_is_no_loss_over_both_datapaths() -> Result<()> {
+fn one_way_audio_is_named_with_its_side_and_suppressed_silence_is_no_loss_over_both_datapaths() -> Result<()>
+{
     for datapath in ["kernel", "userspace"] {
         let site = Site::start(engine(datapath))?;
         // The phone sends reports and no sound; the server speaks for a tenth of a second in two.
         let mute = Faults { send: |_| Fate::Silence, hear: |_| true };
-        let quiet =
-            Faults { send: |number| if number % 100 < 5 { Fate::Sent } else { Fate::Silence }, hear: |_| true };
+        let quiet = Faults {
+            send: |number| if number % 100 < 5 { Fate::Sent } else { Fate::Silence },
+            hear: |_| true,
+        };
         site.misbehave([mute, quiet]);
         let mut call = site.phone_calls(0, LONG_TALK)?;
         let call_id = interrupt::wait_until(LIMIT, "a call", || {
@@ -142,11 +156,17 @@ fn one_way_audio_is_named_with_its_side_and_suppressed_silence_is_no_loss_over_b
         let (up, down) = (from(stream, "office")?, from(stream, "centre")?);
         let source = format!("nothing comes from office ({}:", phone(0));
         assert!(up.what.starts_with(&source), "{}", up.what);
-        assert_eq!((up.expected, up.loss_percent, up.mos_listening), (0, None, None), "nothing is known of it");
+        assert_eq!(
+            (up.expected, up.loss_percent, up.mos_listening),
+            (0, None, None),
+            "nothing is known of it"
+        );
         assert_eq!((down.lost, down.loss_percent), (0, Some(0.0)), "{down:#?}");
         interrupt::wait_until(LIMIT, "the symptom", || {
             let symptoms = site.status()?.symptoms;
-            let told = symptoms.iter().any(|symptom| symptom.what.starts_with("not a packet has come from network office"));
+            let told = symptoms
+                .iter()
+                .any(|symptom| symptom.what.starts_with("not a packet has come from network office"));
             Ok(told.then_some(()))
         })?;
         call.succeed(LONG_TALK + LIMIT)?;

@@ -70,7 +70,9 @@ fn two_phones_register_with_a_real_server_and_talk_through_the_appliance() -> Re
         quality = serde_json::from_value::<Vec<CallView>>(answer)?;
         let ways = quality.iter().flat_map(|call| &call.streams).flat_map(|stream| &stream.directions);
         let known = |way: &&DirectionQuality| {
-            way.round_trip_ms.is_some() && way.reported_jitter_ms.is_some() && way.mos_conversational > Some(4.0)
+            way.round_trip_ms.is_some()
+                && way.reported_jitter_ms.is_some()
+                && way.mos_conversational > Some(4.0)
         };
         Ok((ways.filter(known).count() >= 2).then_some(()))
     });

@@ -84,7 +84,15 @@ impl Site {
             MediaEndpoint::start_with(&lab.centre, 2, checksum)?,
         ];
         media[1].follow(server.orders(), server.media_base())?;
-        Ok(Self { appliance, server, media: Some(media), last: Default::default(), lab, settings, _turn: turn })
+        Ok(Self {
+            appliance,
+            server,
+            media: Some(media),
+            last: Default::default(),
+            lab,
+            settings,
+            _turn: turn,
+        })
     }
 
     /// Starts the appliance again, with what the settings are now.

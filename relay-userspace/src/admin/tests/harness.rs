@@ -26,15 +26,15 @@ use crate::{
         access::Secret,
         guard::{COOKIE, Source},
     },
-    capture::{self, CaptureError, CaptureView, Captures, Part, Wanted},
+    capture::{self, CaptureError, CaptureView, Captures, Part, Target, Wanted},
     config::{Config, ConfigError, changes, keys::Effect},
     control::{
         CallView, FlowView, NetworkView, PhoneView, RegistrationView, ReloadedView, ServerView, StatusView,
     },
     log::{LogView, TopicView},
     metrics::Metrics,
-    quality::{DirectionQuality, StreamQuality, Verdict},
     provisioning::{PhoneActivity, StageView, syslog::SyslogView},
+    quality::{DirectionQuality, StreamQuality, Verdict},
     store::{Entry, Scope, Store, StoreError, tests_support::Directory},
 };
 
@@ -248,10 +248,13 @@ impl Appliance for Pretended {
     }
 
     fn start_capture(&self, wanted: &Wanted) -> Result<String, CaptureError> {
-        if wanted.call_id == CALL {
+        if wanted.target == Target::Call(CALL.to_owned()) {
             self.captures.start(wanted).map(|(name, _)| name)
         } else {
-            Err(CaptureError::NotFound(format!("no call with Call-ID {:?} stands", wanted.call_id)))
+            Err(CaptureError::NotFound(format!(
+                "no call with Call-ID {:?} stands",
+                wanted.target.to_string()
+            )))
         }
     }
 
