@@ -142,7 +142,8 @@ fn a_party_that_is_not_heard_is_told_unless_there_is_a_reason() {
     let held = Finding { verdict: Verdict::Held, place: None };
     let beyond = Finding { verdict: Verdict::Lossy, place: Some(Place::Beyond) };
     let uneven = Finding { verdict: Verdict::HighJitter, place: None };
-    let rows: [(&str, Vec<Stream>, Vec<(Kind, &str)>); 7] = [
+    type Row<'a> = (&'a str, Vec<Stream>, Vec<(Kind, &'a str)>);
+    let rows: [Row<'_>; 7] = [
         (
             "one way",
             vec![stream("office"), one_way.clone()],

@@ -56,7 +56,7 @@ fn a_spoilt_call(datapath: &str) -> Result<()> {
     site.until_flows(4, settled)?;
     let call_id = site.calls()?.first().context("no call")?.call_id.clone();
     site.silence()?;
-    let [office, centre] = site.legs_at_end();
+    let [office, centre] = site.legs_at_end()?;
     let view = named(&site, &call_id)?;
     let stream = stream(&view)?;
     let (up, down) = (from(stream, "office")?, from(stream, "centre")?);

@@ -114,8 +114,9 @@ impl Site {
     }
 
     /// The last call's two ends as they were when all media ended: office, then centre.
-    pub(crate) fn legs_at_end(&self) -> [Leg; 2] {
-        self.last.clone().map(|mut legs| legs.pop().unwrap())
+    pub(crate) fn legs_at_end(&self) -> Result<[Leg; 2]> {
+        let last = |legs: &[Leg]| legs.last().cloned().context("no media");
+        Ok([last(&self.last[0])?, last(&self.last[1])?])
     }
 
     /// Ends all media, while the calls stand.

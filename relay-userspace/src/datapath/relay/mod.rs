@@ -91,7 +91,7 @@ struct Copied {
 }
 
 impl Copied {
-    fn offer(&self, copy: PacketCopy) {
+    fn offer(&self, copy: &PacketCopy) {
         for tap in &self.taps {
             tap.offer(copy.clone());
         }
@@ -99,7 +99,7 @@ impl Copied {
 
     /// As it came; with the reason, if it goes nowhere.
     fn arrived(&self, received: &Received<'_>, refused: Option<&Reason>) {
-        self.offer(PacketCopy {
+        self.offer(&PacketCopy {
             unix_ns: self.at,
             network: self.from,
             way: Way::In,
@@ -113,7 +113,7 @@ impl Copied {
 
     /// As it left.
     fn left(&self, departure: &Departure) {
-        self.offer(PacketCopy {
+        self.offer(&PacketCopy {
             unix_ns: realtime_ns(),
             network: self.to,
             way: Way::Out,
