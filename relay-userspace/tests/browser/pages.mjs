@@ -55,6 +55,8 @@ await step("the status page says that calls work, and is live", async () => {
   await page.getByRole("rowheader", { name: "office" }).waitFor();
   assert.equal(await page.locator(".figure").first().innerText(), "1", "one call");
   const before = await page.locator("#live dl").first().innerText();
+  const score = await page.locator(".score").first().innerText();
+  for (const word of ["MOS listening, talking", "Lost before the appliance", "Round trip to the sender"]) assert.ok(score.includes(word), `${word} in ${score}`);
   await until("other counters", (before) => document.querySelector("#live dl").innerText !== before, before);
 });
 
