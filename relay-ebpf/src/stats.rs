@@ -21,6 +21,8 @@ const WINDOW: u16 = u64::BITS as u16;
 const JITTER_SHIFT: u32 = 4;
 /// The marker bit above the payload type.
 const PAYLOAD_TYPE_MASK: u8 = 0x7F;
+/// The payload type of comfort noise at 8000 Hz (RFC 3551 section 6, table 4).
+pub const COMFORT_NOISE: u8 = 13;
 
 /// Statistics of one flow, in two cache lines: the first holds what every packet touches.
 ///
@@ -75,8 +77,12 @@ pub struct FlowStats {
     pub rtcp_packets: u32,
     /// Packets that either datapath dropped because they came from another source.
     pub wrong_source: u32,
-    /// Keeps the record at two cache lines; zero.
-    reserved: [u8; 12],
+    /// Runs of lost packets: adjacent sequence numbers that are missing count once.
+    pub gaps: u32,
+    /// Packets with the marker bit: beginnings of talk spurts, for audio (RFC 3551 section 4.1).
+    pub markers: u32,
+    /// Packets of comfort noise (RFC 3389): the sender is silent and says so.
+    pub comfort_noise: u32,
 }
 
 const _: () = assert!(size_of::<FlowStats>() == 128);
@@ -107,7 +113,9 @@ impl FlowStats {
         restarts: 0,
         rtcp_packets: 0,
         wrong_source: 0,
-        reserved: [0; 12],
+        gaps: 0,
+        markers: 0,
+        comfort_noise: 0,
     };
 
     /// Counts one RTP packet.
@@ -120,6 +128,13 @@ impl FlowStats {
         let sequence = u16::from_be_bytes(header.sequence);
         let timestamp = u32::from_be_bytes(header.timestamp);
         self.payload_type = header.marker_and_type & PAYLOAD_TYPE_MASK;
+        // Both are rare, so the second cache line is seldom touched.
+        if header.marker_and_type & !PAYLOAD_TYPE_MASK != 0 {
+            self.markers = self.markers.wrapping_add(1);
+        }
+        if self.payload_type == COMFORT_NOISE {
+            self.comfort_noise = self.comfort_noise.wrapping_add(1);
+        }
 
         if self.received == 0 || self.ssrc != ssrc {
             self.restart(ssrc, sequence);
@@ -130,6 +145,9 @@ impl FlowStats {
         let ahead = sequence.wrapping_sub(self.highest as u16);
         if ahead == 1 || (ahead != 0 && ahead < MAX_DROPOUT) {
             self.highest = self.highest.wrapping_add(u32::from(ahead));
+            if ahead > 1 {
+                self.gaps = self.gaps.wrapping_add(1);
+            }
             self.window = if ahead < WINDOW { self.window << ahead | 1 } else { 1 };
             self.received = self.received.wrapping_add(1);
             self.suspect = 0;
@@ -174,6 +192,17 @@ impl FlowStats {
                 return false;
             }
             self.window |= bit;
+            // A late packet may fill a gap, take away at one of its ends, or make two of one.
+            let newer = self.window & bit >> 1 != 0;
+            let older = behind + 1 >= WINDOW || self.window & bit << 1 != 0;
+            // One from before the first fills nothing.
+            if self.highest.wrapping_sub(u32::from(behind)).wrapping_sub(self.base) as i32 > 0 {
+                match (newer, older) {
+                    (true, true) => self.gaps = self.gaps.saturating_sub(1),
+                    (false, false) => self.gaps = self.gaps.wrapping_add(1),
+                    _ => {}
+                }
+            }
         }
         let extended = self.highest.wrapping_sub(u32::from(behind));
         if (extended.wrapping_sub(self.base) as i32) < 0 {
@@ -243,6 +272,9 @@ impl FlowStats {
             restarts: more32(self.restarts, now.restarts, then.restarts),
             rtcp_packets: more32(self.rtcp_packets, now.rtcp_packets, then.rtcp_packets),
             wrong_source: self.wrong_source,
+            gaps: more32(self.gaps, now.gaps, then.gaps),
+            markers: more32(self.markers, now.markers, then.markers),
+            comfort_noise: more32(self.comfort_noise, now.comfort_noise, then.comfort_noise),
             ..*now
         }
     }

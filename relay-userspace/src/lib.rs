@@ -16,6 +16,7 @@
 //! | 2 | [`media`] | media sessions: offer and answer in, flows out |
 //! | 2 | [`upstream`] | the central servers: whom to try, whom to probe |
 //! | 2 | [`symptoms`] | what is wrong, in words |
+//! | 2 | [`quality`] | how good calls sound, and what is wrong with those that do not |
 //! | 2 | [`registrar`] | the phones' bindings, learned from relayed registrations |
 //! | 1 | [`datapath`] | carries the packets of flows, in the kernel or in userspace |
 //! | 1 | [`sdp`] | session descriptions: read and edited by splicing |
@@ -44,6 +45,7 @@ pub mod metrics;
 pub mod net;
 pub mod provisioning;
 pub mod proxy;
+pub mod quality;
 pub mod registrar;
 pub mod sdp;
 pub mod sip;

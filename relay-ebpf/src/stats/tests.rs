@@ -56,6 +56,35 @@ fn streams_with_known_faults_are_counted_as_such() {
 }
 
 #[test]
+fn runs_of_lost_packets_are_counted_whatever_arrives_late() {
+    let rows: [(&str, Vec<u32>, u32); 7] = [
+        ("an unbroken stream", (0..10).collect(), 0),
+        ("one run of three", vec![0, 1, 5, 6], 1),
+        ("two runs", vec![0, 2, 3, 6, 7], 2),
+        ("two change places: nothing is lost", vec![0, 1, 3, 2, 4], 0),
+        ("one late of a run of three, at its end", vec![0, 4, 3, 5], 1),
+        ("one late of a run of three, in its middle", vec![0, 4, 2, 5], 2),
+        ("the first was overtaken", vec![1, 0, 2, 3], 0),
+    ];
+    for (description, places, expected) in rows {
+        let mut stats = FlowStats::ZERO;
+        feed(&mut stats, 7, 65_530, places);
+        assert_eq!(stats.gaps, expected, "{description}");
+    }
+}
+
+#[test]
+fn talk_spurts_and_comfort_noise_are_counted() {
+    let mut stats = FlowStats::ZERO;
+    let (marked, noise) = (0x80, COMFORT_NOISE);
+    for (place, kind) in (0u16..).zip([marked, 0, noise, marked, 0, noise, noise]) {
+        let packet = RtpHeader { marker_and_type: kind, ..header(7, place, u32::from(place) * FRAME_TICKS) };
+        stats.record_rtp(&packet, 1_000_000_000 + u64::from(place) * FRAME_NS, clock_ticks(CLOCK));
+    }
+    assert_eq!((stats.markers, stats.comfort_noise, stats.payload_type), (2, 3, COMFORT_NOISE));
+}
+
+#[test]
 fn a_new_source_keeps_the_loss_of_the_old_one() {
     let mut stats = FlowStats::ZERO;
     feed(&mut stats, 1, 100, [0, 1, 3]);

@@ -68,6 +68,9 @@ pub trait Appliance: Send + Sync + 'static {
     /// Calls, those that last longest first.
     fn calls(&self, which: Which) -> Vec<CallView>;
 
+    /// The calls of one Call-ID, ended or not, with the quality of their streams.
+    fn calls_named(&self, call_id: &str) -> Vec<CallView>;
+
     /// Flows; of one call, or all.
     fn flows(&self, call_id: Option<&str>) -> Vec<FlowView>;
 

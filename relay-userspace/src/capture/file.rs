@@ -1,4 +1,4 @@
-//! A capture's file: plain, or sealed in chunks.
+//! A capture's file: plain, sealed in chunks, or encrypted to recipients as age does.
 //!
 //! A sealed file has a random name of its own in its head, then the content in chunks of 64 KiB, each sealed with that
 //! name, the chunk's number and whether it is the last as context: chunks can be neither changed, moved nor mixed. A file
@@ -7,11 +7,13 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _, Write},
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::Path,
     sync::Arc,
 };
+
+use age::{Encryptor, stream::StreamWriter, x25519::Recipient};
 
 use crate::store::{SealError, Store};
 
@@ -44,65 +46,111 @@ struct Seal {
     number: u64,
 }
 
-/// A file that is being written.
-pub(super) struct Writer {
+/// What becomes of the content on its way to the disk.
+pub(super) enum Coat {
+    /// Nothing.
+    Plain,
+    /// It is sealed with the appliance's key.
+    Sealed(Arc<Store>),
+    /// It is encrypted to these, in the age format (age-encryption.org/v1): they alone can open it.
+    Age(Vec<Recipient>),
+}
+
+/// The disk's side of a file.
+struct Ground {
     file: File,
     /// Bytes of the file that are whole: what a failed write leaves beyond is cut off.
     whole: u64,
-    seal: Option<Seal>,
-    /// Content that waits for its chunk to be full.
-    waiting: Vec<u8>,
 }
 
-impl Writer {
-    /// Makes a file; sealed, if a store is given.
-    pub(super) fn create(path: &Path, store: Option<Arc<Store>>) -> io::Result<Self> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(path)?;
-        let seal = store.map(|store| Seal { store, name: rand::random(), number: 0 });
-        let head = seal.as_ref().map(|seal| [&MAGIC[..], &seal.name].concat());
-        let mut writer = Self { file, whole: 0, seal, waiting: Vec::with_capacity(CHUNK) };
-        writer.append(&head.unwrap_or_default())?;
-        Ok(writer)
-    }
-
+impl Write for Ground {
     /// Writes all of it or nothing: a file that the disk had no room for ends with its last whole part.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write_all(bytes).inspect_err(|_| {
             // What cannot be cut stays, and readers say that the file is cut short.
             let _ = self.file.set_len(self.whole);
         })?;
         self.whole += bytes.len() as u64;
-        Ok(())
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// How content becomes a file.
+enum Form {
+    Plain(Ground),
+    /// With the content that waits for its chunk to be full.
+    Sealed(Ground, Seal, Vec<u8>),
+    Age(StreamWriter<Ground>),
+}
+
+/// A file that is being written.
+pub(super) struct Writer(Option<Form>);
+
+fn finished() -> io::Error {
+    io::Error::other("the file is finished")
+}
+
+impl Writer {
+    /// Makes a file.
+    pub(super) fn create(path: &Path, coat: Coat) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(path)?;
+        let mut ground = Ground { file, whole: 0 };
+        Ok(Self(Some(match coat {
+            Coat::Plain => Form::Plain(ground),
+            Coat::Sealed(store) => {
+                let seal = Seal { store, name: rand::random(), number: 0 };
+                ground.write_all(&[&MAGIC[..], &seal.name].concat())?;
+                Form::Sealed(ground, seal, Vec::with_capacity(CHUNK))
+            }
+            Coat::Age(recipients) => {
+                let recipients = recipients.iter().map(|recipient| recipient as &dyn age::Recipient);
+                let encryptor = Encryptor::with_recipients(recipients).map_err(io::Error::other)?;
+                Form::Age(encryptor.wrap_output(ground)?)
+            }
+        })))
     }
 
     /// A file that is there already, such as a device.
     #[cfg(test)]
     pub(super) fn open_for_test(path: &Path) -> Self {
         let file = OpenOptions::new().write(true).open(path).unwrap();
-        Self { file, whole: 0, seal: None, waiting: Vec::new() }
+        Self(Some(Form::Plain(Ground { file, whole: 0 })))
     }
 
     /// Adds content. What makes no full chunk yet is written at once if the file is plain.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(seal) = &mut self.seal else { return self.append(bytes) };
-        self.waiting.extend_from_slice(bytes);
-        // One byte more than a chunk: it is not the last.
-        let mut sealed = Vec::new();
-        while self.waiting.len() > CHUNK {
-            let rest = self.waiting.split_off(CHUNK);
-            sealed.extend(seal.seal(&self.waiting, false)?);
-            self.waiting = rest;
+        match self.0.as_mut().ok_or_else(finished)? {
+            Form::Plain(ground) => ground.write_all(bytes),
+            Form::Age(age) => age.write_all(bytes),
+            Form::Sealed(ground, seal, waiting) => {
+                waiting.extend_from_slice(bytes);
+                // One byte more than a chunk: it is not the last.
+                let mut sealed = Vec::new();
+                while waiting.len() > CHUNK {
+                    let rest = waiting.split_off(CHUNK);
+                    sealed.extend(seal.seal(waiting, false)?);
+                    *waiting = rest;
+                }
+                ground.write_all(&sealed)
+            }
         }
-        self.append(&sealed)
     }
 
     /// Ends the file.
     pub(super) fn finish(&mut self) -> io::Result<()> {
-        if let Some(mut seal) = self.seal.take() {
-            let sealed = seal.seal(&self.waiting, true)?;
-            self.append(&sealed)?;
-        }
-        self.file.sync_all()
+        let ground = match self.0.take().ok_or_else(finished)? {
+            Form::Plain(ground) => ground,
+            Form::Age(age) => age.finish()?,
+            Form::Sealed(mut ground, mut seal, waiting) => {
+                ground.write_all(&seal.seal(&waiting, true)?)?;
+                ground
+            }
+        };
+        ground.file.sync_all()
     }
 }
 
@@ -174,7 +222,8 @@ mod tests {
             let content: Vec<u8> = (0..length).map(|index| (index % 251) as u8).collect();
             for sealed in [None, Some(&store)] {
                 let path = directory.path().join(format!("{length}-{}", sealed.is_some()));
-                let mut writer = Writer::create(&path, sealed.cloned()).unwrap();
+                let coat = sealed.cloned().map_or(Coat::Plain, Coat::Sealed);
+                let mut writer = Writer::create(&path, coat).unwrap();
                 for part in content.chunks(1000) {
                     writer.write(part).unwrap();
                 }
@@ -194,11 +243,32 @@ mod tests {
     }
 
     #[test]
+    fn who_has_the_key_reads_a_file_that_is_encrypted_to_it_and_nobody_else_does() {
+        let directory = Directory::new("capture-age");
+        let (identity, other) = (age::x25519::Identity::generate(), age::x25519::Identity::generate());
+        for length in [0, 1, CHUNK, 3 * CHUNK + 5] {
+            let content: Vec<u8> = (0..length).map(|index| (index % 251) as u8).collect();
+            let path = directory.path().join(length.to_string());
+            let mut writer = Writer::create(&path, Coat::Age(vec![identity.to_public()])).unwrap();
+            for part in content.chunks(1000) {
+                writer.write(part).unwrap();
+            }
+            writer.finish().unwrap();
+            let raw = fs::read(&path).unwrap();
+            assert_eq!(whole(&path, None).unwrap(), raw, "taken away as it is");
+            assert_eq!(age::decrypt(&identity, &raw).unwrap(), content, "{length}");
+            assert!(age::decrypt(&other, &raw).is_err());
+            let cut = &raw[..raw.len() - 1];
+            assert!(age::decrypt(&identity, cut).is_err(), "{length}: cut short");
+        }
+    }
+
+    #[test]
     fn a_sealed_file_that_was_changed_or_cut_is_refused() {
         let directory = Directory::new("capture-changed");
         let store = Arc::new(Store::open(&directory.path().join("state")).unwrap());
         let path = directory.path().join("file");
-        let mut writer = Writer::create(&path, Some(Arc::clone(&store))).unwrap();
+        let mut writer = Writer::create(&path, Coat::Sealed(Arc::clone(&store))).unwrap();
         writer.write(&vec![7; 2 * CHUNK + 10]).unwrap();
         writer.finish().unwrap();
         let good = fs::read(&path).unwrap();

@@ -1,19 +1,25 @@
-//! Diagnostic captures: what a call's parties said, SIP, RTP and RTCP, in files that Wireshark reads.
+//! Diagnostic captures: what the parties of a call, or of all calls of a phone or an address, said, SIP, RTP and RTCP, in
+//! files that Wireshark reads.
 //!
 //! Only while somebody troubleshoots: a capture has a limit in time and one in size, there are few at a time, and all
 //! files together have a limit. Copies come by taps ([`crate::datapath::Tap`]), whose queues are bounded; what finds no
-//! room is counted, shown, and told in the file. A file can be sealed with the appliance's own key.
+//! room is counted, shown, and told in the file. A file can be sealed with the appliance's own key, or encrypted to others'
+//! (age), and has no keys of media unless somebody asks for them.
 //!
 //! - `pcapng` writes the format's blocks, `frame` the headers that a packet had on the wire: both pure.
 //! - `recording` decides what goes into a file and when it is full: no I/O.
-//! - `file` is the file, sealed or not; `room` runs the captures and keeps the list of them.
+//! - `target` says what is captured, `keys` masks the keys of media in signalling.
+//! - `file` is the file, sealed, encrypted or neither; `room` runs the captures and keeps the list of them.
 //!
 //! Invariant: no call is slowed by its capture. Format: draft-ietf-opsawg-pcapng.
 
 mod file;
 mod frame;
+mod keys;
 mod pcapng;
 mod recording;
 mod room;
+mod target;
 
-pub use room::{CaptureError, CaptureView, Captures, Network, Part, Sealing, Wanted};
+pub use room::{CaptureError, CaptureView, Captures, Keys, Network, Part, Sealing, Sighting, Wanted};
+pub use target::Target;

@@ -54,10 +54,10 @@ const STATISTICS: u64 = 64;
 
 impl Recording {
     /// Begins a file of at most so many bytes; `networks` names the interfaces.
-    pub(super) fn begin(most_bytes: u64, call: &str, networks: &[String]) -> (Self, Vec<u8>) {
+    pub(super) fn begin(most_bytes: u64, what: &str, networks: &[String]) -> (Self, Vec<u8>) {
         let application = concat!("branchline ", env!("CARGO_PKG_VERSION"));
         let comment = format!(
-            "Call-ID {call}. Ethernet, IP and UDP headers were made anew around each payload; SIP over TCP and TLS is \
+            "{what}. Ethernet, IP and UDP headers were made anew around each payload; SIP over TCP and TLS is \
              shown as UDP, with a comment."
         );
         let mut bytes = pcapng::section_header(application, &comment);

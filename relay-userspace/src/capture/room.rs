@@ -8,7 +8,7 @@ mod shelf;
 mod work;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs, io,
     net::{IpAddr, SocketAddr},
     path::Path,
@@ -20,6 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -34,8 +35,10 @@ use shelf::{Description, Shelf};
 use work::Work;
 
 use super::{
-    file::{self, Writer},
+    file::{self, Coat, Writer},
+    keys::masked,
     recording::{End, Recording},
+    target::Target,
 };
 use crate::{
     config,
@@ -49,6 +52,8 @@ use crate::{
 /// Copies that are written together.
 const BATCH: usize = 256;
 const MIB: u64 = 1 << 20;
+/// Calls of one capture that are followed at a time; of a busier address, those that came first.
+const MOST_CALLS: usize = 1024;
 /// How long the daemon waits for a file to be finished when it stops.
 const FINISH: Duration = Duration::from_secs(2);
 
@@ -75,17 +80,46 @@ pub enum Sealing {
     Plain,
 }
 
+/// Whether the keys of media that signalling carries go into a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keys {
+    /// They are masked.
+    #[default]
+    Masked,
+    /// They are in it: whoever has the file can decrypt SRTP.
+    Kept,
+}
+
 /// What is to be captured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// The call's Call-ID.
-    pub call_id: String,
+    /// Of what.
+    pub target: Target,
+    /// Whom the file is encrypted to, besides those of the configuration, as age's public keys.
+    pub recipients: Vec<String>,
+    /// Whether keys of media go into it.
+    pub keys: Keys,
     /// For so many seconds at most; the configured limit unless it is given.
     pub seconds: Option<u64>,
     /// Of so many MiB at most; the configured limit unless it is given.
     pub mib: Option<u64>,
     /// Sealed or not; as configured unless it is given.
     pub sealing: Option<Sealing>,
+}
+
+/// A capture that runs, for whoever knows the calls and their flows.
+#[derive(Debug, Clone)]
+pub struct Sighting {
+    /// Its name.
+    pub name: String,
+    /// Of what.
+    pub target: Target,
+    /// The addresses whose media is of it.
+    pub addresses: Vec<IpNet>,
+    /// The calls that are known to be of it.
+    pub calls: Vec<Bytes>,
+    /// Where copies go.
+    pub tap: Tap,
 }
 
 /// A network, as an interface in the files.
@@ -104,8 +138,11 @@ pub struct Network {
 pub struct CaptureView {
     /// Its name.
     pub name: String,
-    /// The call's Call-ID.
+    /// The call's Call-ID; empty if it is of more than one call.
     pub call_id: String,
+    /// Of what, in words.
+    #[serde(default)]
+    pub target: String,
     /// When it began, in seconds since 1970.
     pub started_unix: i64,
     /// When it ended; none while it runs.
@@ -114,8 +151,14 @@ pub struct CaptureView {
     pub state: String,
     /// Why it ended, in words.
     pub reason: Option<String>,
-    /// Whether the file is sealed.
+    /// Whether the file is sealed, or encrypted to recipients.
     pub encrypted: bool,
+    /// Whom it is encrypted to; none if the appliance can open it.
+    #[serde(default)]
+    pub recipients: Vec<String>,
+    /// Whether keys of media are in it.
+    #[serde(default)]
+    pub with_srtp_keys: bool,
     /// Packets in it.
     pub packets: u64,
     /// Packets that found no room in the queue, and are not in it.
@@ -146,12 +189,26 @@ struct Progress {
 /// A capture that runs.
 struct Running {
     description: Description,
-    call_id: Bytes,
+    target: Target,
+    keys: Keys,
+    /// The addresses whose calls are of it.
+    addresses: Vec<IpNet>,
+    /// Calls that are of it: the one, or those that an address takes part in.
+    calls: HashSet<Bytes>,
     tap: Tap,
     most_bytes: u64,
     progress: Arc<Progress>,
     stop: Option<oneshot::Sender<End>>,
     task: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Takes a call, if there is room for it.
+    fn take(&mut self, call_id: &Bytes) {
+        if self.calls.len() < MOST_CALLS {
+            self.calls.insert(call_id.clone());
+        }
+    }
 }
 
 /// All captures.
@@ -254,11 +311,24 @@ impl Captures {
         };
         let seconds = within("seconds", "capture.max_seconds", wanted.seconds, limits.max_seconds)?;
         let most_bytes = within("MiB", "capture.max_mib", wanted.mib, limits.max_mib)? * MIB;
-        let sealed = wanted.sealing.map_or(limits.encrypt, |sealing| sealing == Sealing::Sealed);
+        let mut recipients = limits.recipients.clone();
+        recipients.extend(wanted.recipients.iter().filter(|new| !limits.recipients.contains(new)).cloned());
+        if recipients.len() > config::MOST_RECIPIENTS {
+            let most = config::MOST_RECIPIENTS;
+            return Err(CaptureError::Refused(format!(
+                "{} recipients; there can be {most}",
+                recipients.len()
+            )));
+        }
+        let keys = recipients.iter().map(|recipient| config::age_recipient(recipient));
+        let keys = keys.collect::<Result<Vec<_>, _>>().map_err(CaptureError::Refused)?;
+        let sealed = recipients.is_empty()
+            && wanted.sealing.map_or(limits.encrypt, |sealing| sealing == Sealing::Sealed);
 
         let mut running = self.running();
-        if let Some((name, _)) = running.iter().find(|(_, one)| one.call_id == wanted.call_id) {
-            return Err(CaptureError::Refused(format!("this call is being captured already, as {name}")));
+        if let Some((name, _)) = running.iter().find(|(_, one)| one.target == wanted.target) {
+            let what = if matches!(wanted.target, Target::Call(_)) { "call" } else { "phone or address" };
+            return Err(CaptureError::Refused(format!("this {what} is being captured already, as {name}")));
         }
         if running.len() >= limits.max_running {
             return Err(CaptureError::Refused(format!(
@@ -282,11 +352,19 @@ impl Captures {
         }
 
         let now = OffsetDateTime::now_utc();
-        let name = self.shelf.new_name(&wanted.call_id, now);
+        let words = wanted.target.to_string();
+        let name = self.shelf.new_name(&words, now);
+        let (call_id, calls) = match &wanted.target {
+            Target::Call(call) => (call.clone(), HashSet::from([Bytes::copy_from_slice(call.as_bytes())])),
+            Target::Phone(_) | Target::Address(_) => (String::new(), HashSet::new()),
+        };
         let description = Description {
-            call_id: wanted.call_id.clone(),
+            call_id,
+            target: words.clone(),
             started_unix: now.unix_timestamp(),
-            encrypted: sealed,
+            encrypted: sealed || !recipients.is_empty(),
+            recipients,
+            with_srtp_keys: wanted.keys == Keys::Kept,
             ended_unix: None,
             end: None,
             packets: 0,
@@ -294,23 +372,28 @@ impl Captures {
             bytes: 0,
         };
         let labels: Vec<String> = self.networks.iter().map(|network| network.name.clone()).collect();
-        let (recording, head) = Recording::begin(most_bytes, &wanted.call_id, &labels);
+        let what = match (&wanted.target, wanted.keys) {
+            (Target::Call(call), Keys::Masked) => format!("Call-ID {call}"),
+            (Target::Call(call), Keys::Kept) => format!("Call-ID {call}, with keys of SRTP"),
+            (_, Keys::Masked) => words.clone(),
+            (_, Keys::Kept) => format!("{words}, with keys of SRTP"),
+        };
+        let (recording, head) = Recording::begin(most_bytes, &what, &labels);
+        let path = self.shelf.content_path(&name, &description);
+        let coat = match (keys.is_empty(), sealed) {
+            (false, _) => Coat::Age(keys),
+            (true, true) => Coat::Sealed(Arc::clone(&self.store)),
+            (true, false) => Coat::Plain,
+        };
         let make = || -> io::Result<Writer> {
-            let mut writer = Writer::create(
-                &self.shelf.content_path(&name, sealed),
-                sealed.then(|| Arc::clone(&self.store)),
-            )?;
+            let mut writer = Writer::create(&path, coat)?;
             writer.write(&head)?;
             self.shelf.describe(&name, &description)?;
             Ok(writer)
         };
         let writer = make().map_err(|error| {
             // Nobody would know of what is left of it, and it takes room.
-            for path in [
-                self.shelf.content_path(&name, sealed),
-                self.shelf.draft_path(&name),
-                self.shelf.description_path(&name),
-            ] {
+            for path in [path.clone(), self.shelf.draft_path(&name), self.shelf.description_path(&name)] {
                 let _ = fs::remove_file(path);
             }
             self.shelf.file_error(&error)
@@ -325,7 +408,10 @@ impl Captures {
             name.clone(),
             Running {
                 description,
-                call_id: Bytes::copy_from_slice(wanted.call_id.as_bytes()),
+                target: wanted.target.clone(),
+                keys: wanted.keys,
+                addresses: Vec::new(),
+                calls,
                 tap: tap.clone(),
                 most_bytes,
                 progress,
@@ -336,7 +422,7 @@ impl Captures {
         self.count.store(running.len(), Ordering::Release);
         self.metrics.captures_running.set(running.len() as i64);
         drop(running);
-        info!(call = wanted.call_id, capture = name, seconds, encrypted = sealed, "capture begins");
+        info!(of = words, capture = name, seconds, sealed, keys = ?wanted.keys, "capture begins");
         Ok((name, tap))
     }
 
@@ -377,7 +463,7 @@ impl Captures {
             }
         };
         let (captures, described) = (Arc::clone(&self), name.clone());
-        let call = description.call_id.clone();
+        let call = description.target.clone();
         // A task that blocks does not end early; its failure would be that of the whole daemon.
         let _ = spawn_blocking(move || captures.describe_or_keep(&described, description)).await;
         {
@@ -403,13 +489,41 @@ impl Captures {
         self.ended.notified().await;
     }
 
-    /// The calls that are captured, with their taps.
+    /// The captures that run.
     #[must_use]
-    pub fn taps(&self) -> Vec<(Bytes, Tap)> {
+    pub fn sightings(&self) -> Vec<Sighting> {
         if self.count.load(Ordering::Acquire) == 0 {
             return Vec::new();
         }
-        self.running().values().map(|one| (one.call_id.clone(), one.tap.clone())).collect()
+        let running = self.running();
+        let sighting = |(name, one): (&String, &Running)| Sighting {
+            name: name.clone(),
+            target: one.target.clone(),
+            addresses: one.addresses.clone(),
+            calls: one.calls.iter().cloned().collect(),
+            tap: one.tap.clone(),
+        };
+        running.iter().map(sighting).collect()
+    }
+
+    /// Whether any capture runs.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+    }
+
+    /// The addresses that a capture is of now.
+    pub fn place(&self, name: &str, addresses: Vec<IpNet>) {
+        if let Some(one) = self.running().get_mut(name) {
+            one.addresses = addresses;
+        }
+    }
+
+    /// A call is found to be of a capture.
+    pub fn belongs(&self, name: &str, call_id: &Bytes) {
+        if let Some(one) = self.running().get_mut(name) {
+            one.take(call_id);
+        }
     }
 
     /// Copies a SIP message, if it is of a call that is captured. `dscp` is what it left with.
@@ -418,12 +532,22 @@ impl Captures {
             return;
         }
         let Ok(message) = Message::parse(payload) else { return };
-        let running = self.running();
-        let Some(one) = running.values().find(|one| one.call_id == message.call_id()) else { return };
-        let tap = one.tap.clone();
-        drop(running);
-        if let Some(copy) = self.message_copy(way, hop, payload, dscp) {
-            tap.offer(copy);
+        let call_id = message.call_id();
+        let mut taps = Vec::new();
+        for one in self.running().values_mut() {
+            let ours = one.addresses.iter().any(|net| net.contains(&hop.address.ip()));
+            if ours && !one.calls.contains(call_id) {
+                one.take(&Bytes::copy_from_slice(call_id));
+            }
+            if ours || one.calls.contains(call_id) {
+                taps.push((one.tap.clone(), one.keys));
+            }
+        }
+        for (tap, keys) in taps {
+            let payload = if keys == Keys::Kept { payload.clone() } else { masked(payload) };
+            if let Some(copy) = self.message_copy(way, hop, &payload, dscp) {
+                tap.offer(copy);
+            }
         }
     }
 
@@ -459,11 +583,21 @@ impl Captures {
             .ok_or_else(|| CaptureError::NotFound(format!("no capture {name:?} runs")))
     }
 
-    /// Ends the captures of calls that do not stand any more.
+    /// Ends the captures of calls that do not stand any more, and forgets such calls of the others.
     pub fn calls_stand(&self, mut stands: impl FnMut(&[u8]) -> bool) {
-        if self.count.load(Ordering::Acquire) > 0 {
-            self.end(|_, one| !stands(&one.call_id), &End::CallEnded);
+        // The question takes another lock, which must not be taken while this room's is held.
+        let gone: Vec<Bytes> = {
+            let calls = self.sightings().into_iter().flat_map(|sighting| sighting.calls);
+            calls.filter(|call| !stands(call)).collect()
+        };
+        if gone.is_empty() {
+            return;
         }
+        for one in self.running().values_mut().filter(|one| !matches!(one.target, Target::Call(_))) {
+            one.calls.retain(|call| !gone.contains(call));
+        }
+        let is_gone = |call: &str| gone.iter().any(|gone| gone == call.as_bytes());
+        self.end(|_, one| matches!(&one.target, Target::Call(call) if is_gone(call)), &End::CallEnded);
     }
 
     fn end(&self, mut which: impl FnMut(&str, &Running) -> bool, end: &End) -> bool {
@@ -529,8 +663,8 @@ impl Captures {
     /// There is no such capture, or its file cannot be read or opened.
     pub fn part(&self, name: &str, number: u64) -> Result<Part, CaptureError> {
         let description = self.shelf.known(name)?;
-        let path = self.shelf.content_path(name, description.encrypted);
-        let (content, more) = file::read(&path, description.encrypted.then_some(&*self.store), number)
+        let path = self.shelf.content_path(name, &description);
+        let (content, more) = file::read(&path, description.sealed().then_some(&*self.store), number)
             .map_err(|error| CaptureError::File(format!("{}: {error}", path.display())))?;
         Ok(Part { content, more })
     }
@@ -545,7 +679,7 @@ impl Captures {
             return Err(CaptureError::Refused(format!("capture {name} runs; stop it first")));
         }
         // The description goes last: while it is there, the file is known.
-        fs::remove_file(self.shelf.content_path(name, description.encrypted))
+        fs::remove_file(self.shelf.content_path(name, &description))
             .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
             .and_then(|()| fs::remove_file(self.shelf.description_path(name)))
             .map_err(|error| self.shelf.file_error(&error))?;
@@ -565,8 +699,20 @@ impl Captures {
 
 fn view(name: String, description: &Description) -> CaptureView {
     CaptureView {
-        file: format!("{name}.pcapng"),
+        file: if description.recipients.is_empty() {
+            format!("{name}.pcapng")
+        } else {
+            format!("{name}.pcapng.age")
+        },
         call_id: description.call_id.clone(),
+        // Those of before there was anything else than calls.
+        target: if description.target.is_empty() {
+            description.call_id.clone()
+        } else {
+            description.target.clone()
+        },
+        recipients: description.recipients.clone(),
+        with_srtp_keys: description.with_srtp_keys,
         started_unix: description.started_unix,
         ended_unix: description.ended_unix,
         state: if description.end.is_some() { "ended" } else { "running" }.to_owned(),

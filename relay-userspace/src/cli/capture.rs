@@ -1,4 +1,4 @@
-//! Captures of calls from the command line.
+//! Captures from the command line.
 
 use std::{
     fs::OpenOptions,
@@ -12,18 +12,35 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use clap::Subcommand;
 
 use super::{Daemon, ask, change, print, show, unexpected};
-use crate::control::{Request, Response};
+use crate::{
+    capture::Target,
+    control::{Request, Response},
+};
 
 /// Only who saves it: a capture has what people said.
 const PRIVATE: u32 = 0o600;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Capture a call that stands, until it ends, is told to stop, or a limit is reached.
+    /// Capture a call that stands, until it ends, is told to stop, or a limit is reached; or all calls of a phone or an
+    /// address.
     Start {
-        /// Its Call-ID, as `branchline calls` shows it.
+        /// A call, by its Call-ID, as `branchline calls` shows it.
+        #[arg(long, required_unless_present_any = ["phone", "address"], conflicts_with_all = ["phone", "address"])]
+        call_id: Option<String>,
+        /// A phone that is registered, by its address-of-record or user, as `branchline phones` shows it.
+        #[arg(long, conflicts_with = "address")]
+        phone: Option<String>,
+        /// An IP address, or a prefix such as 192.0.2.0/28, of phones or of servers of media.
         #[arg(long)]
-        call_id: String,
+        address: Option<String>,
+        /// Encrypt the file to this public key of age (age1...), besides those of the configuration; may be given several
+        /// times.
+        #[arg(long = "recipient", value_name = "KEY")]
+        recipients: Vec<String>,
+        /// Keep the keys of SRTP that session descriptions carry; they are masked else.
+        #[arg(long)]
+        with_srtp_keys: bool,
         /// Stop after so many seconds.
         #[arg(long)]
         seconds: Option<u64>,
@@ -48,7 +65,8 @@ pub(super) enum Command {
         #[command(flatten)]
         daemon: Daemon,
     },
-    /// Save a capture as a pcapng file, opened if it is sealed.
+    /// Save a capture as a pcapng file, opened if it is sealed; one that is encrypted to recipients stays so, for
+    /// `age --decrypt`.
     Save {
         /// Its name.
         name: String,
@@ -68,8 +86,20 @@ pub(super) enum Command {
 
 pub(super) async fn execute(command: Command) -> Result<ExitCode, String> {
     match command {
-        Command::Start { call_id, seconds, mib, encrypt, daemon } => {
-            let request = Request::StartCapture { call_id, seconds, mib, encrypt: encrypt.then_some(true) };
+        Command::Start {
+            call_id,
+            phone,
+            address,
+            recipients,
+            with_srtp_keys,
+            seconds,
+            mib,
+            encrypt,
+            daemon,
+        } => {
+            let target = Target::of(call_id.as_deref(), phone.as_deref(), address.as_deref())?;
+            let encrypt = encrypt.then_some(true);
+            let request = Request::StartCapture { target, recipients, with_srtp_keys, seconds, mib, encrypt };
             match ask(&daemon, &request).await? {
                 Response::CaptureStarted(started) => {
                     print(daemon.format.output, &started, |started| format!("{}\n", started.name));

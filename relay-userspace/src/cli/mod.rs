@@ -62,6 +62,9 @@ enum Command {
         /// Show the last calls that have ended too.
         #[arg(long)]
         ended: bool,
+        /// Show this call, ended or not, with how good its streams are.
+        #[arg(long)]
+        call_id: Option<String>,
         #[command(flatten)]
         daemon: Daemon,
     },
@@ -273,10 +276,16 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
             Response::Status(status) => print(daemon.format.output, &*status, show::status),
             other => return unexpected(&other),
         },
-        Command::Calls { ended, daemon } => match ask(&daemon, &Request::Calls { ended }).await? {
-            Response::Calls(calls) => print(daemon.format.output, &calls, |calls| show::calls(calls)),
-            other => return unexpected(&other),
-        },
+        Command::Calls { ended, call_id, daemon } => {
+            let wanted = call_id.clone();
+            match ask(&daemon, &Request::Calls { ended, call_id }).await? {
+                Response::Calls(calls) if calls.is_empty() && wanted.is_some() => {
+                    return Err("there is no such call, or it is forgotten".to_owned());
+                }
+                Response::Calls(calls) => print(daemon.format.output, &calls, |calls| show::calls(calls)),
+                other => return unexpected(&other),
+            }
+        }
         Command::Flows { call_id, daemon } => match ask(&daemon, &Request::Flows { call_id }).await? {
             Response::Flows(flows) => print(daemon.format.output, &flows, |flows| show::flows(flows)),
             other => return unexpected(&other),

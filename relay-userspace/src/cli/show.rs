@@ -10,6 +10,7 @@ use crate::{
     },
     log::{LogView, escaped},
     provisioning::syslog::SyslogView,
+    quality::{DirectionQuality, StreamQuality, Verdict},
     symptoms::Severity,
 };
 
@@ -161,13 +162,17 @@ pub(super) fn captures(captures: &[CaptureView]) -> String {
                 capture.packets.to_string(),
                 capture.dropped.to_string(),
                 capture.bytes.to_string(),
-                if capture.encrypted { "yes" } else { "no" }.to_owned(),
-                capture.call_id.clone(),
+                match (capture.encrypted, capture.recipients.len()) {
+                    (false, _) => "no".to_owned(),
+                    (true, 0) => "yes".to_owned(),
+                    (true, recipients) => format!("age, to {recipients}"),
+                },
+                capture.target.clone(),
                 capture.reason.clone().unwrap_or_default(),
             ]
         })
         .collect();
-    table(&["capture", "state", "packets", "lost", "bytes", "sealed", "call", ""], &rows)
+    table(&["capture", "state", "packets", "lost", "bytes", "sealed", "of", ""], &rows)
 }
 
 /// The servers in a line.
@@ -254,11 +259,19 @@ pub(super) fn calls(calls: &[CallView]) -> String {
                 format!("{} > {}", call.from_network, call.to_network),
                 call.outcome.clone().unwrap_or_else(|| call.state.clone()),
                 call.answered_seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.1} s")),
+                match (call.verdict, call.mos) {
+                    (Some(verdict), Some(mos)) => format!("{mos:.2} {}", words(verdict)),
+                    (Some(verdict), None) => format!("- {}", words(verdict)),
+                    (None, _) => "-".to_owned(),
+                },
                 call.call_id.clone(),
             ]
         })
         .collect();
-    let mut text = table(&["age", "from", "to", "networks", "state", "talked", "call-id"], &rows);
+    let mut text = table(&["age", "from", "to", "networks", "state", "talked", "MOS", "call-id"], &rows);
+    for stream in calls.iter().flat_map(|call| &call.streams) {
+        let _ = write!(text, "\n{}", stream_quality(stream));
+    }
     for call in calls.iter().filter(|call| !call.refusals.is_empty()) {
         let _ = writeln!(text, "\nsources refused in call {}", call.call_id);
         text.push_str(&refusals(&call.refusals));
@@ -283,6 +296,62 @@ fn refusals(refusals: &[RefusalView]) -> String {
         })
         .collect();
     table(&["source", "network", "at", "packets", "first (UTC)", "last (UTC)", "by"], &rows)
+}
+
+fn words(verdict: Verdict) -> String {
+    verdict.as_label().replace('_', " ")
+}
+
+/// A stream: what is the matter, and each direction's figures side by side. What is not known is a dash.
+fn stream_quality(stream: &StreamQuality) -> String {
+    let mut text = format!("{}: {}", escaped(&stream.kind, usize::MAX), escaped(&stream.what, usize::MAX));
+    if stream.worst > stream.verdict {
+        let _ = write!(text, " (at its worst: {})", words(stream.worst));
+    }
+    text.push('\n');
+    let number = |value: Option<f64>, digits: usize, unit: &str| {
+        value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}{unit}"))
+    };
+    let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    type Cell<'a> = (&'a str, &'a dyn Fn(&DirectionQuality) -> String);
+    let cells: [Cell<'_>; 18] = [
+        ("verdict", &|way| words(way.verdict)),
+        ("sender", &|way| dash(&way.source)),
+        ("codec", &|way| dash(&way.codec)),
+        ("received", &|way| format!("{} of {}", way.received, way.expected)),
+        ("lost before the appliance", &|way| number(way.loss_percent, 2, " %")),
+        ("lost in all, by RTCP", &|way| number(way.reported_loss_percent, 2, " %")),
+        ("lost lately, by RTCP", &|way| number(way.reported_recent_loss_percent, 2, " %")),
+        ("discarded by the buffer", &|way| number(way.reported_discarded_percent, 2, " %")),
+        ("burst ratio", &|way| number(way.burst_ratio, 2, "")),
+        ("duplicates", &|way| way.duplicates.to_string()),
+        ("overtaken", &|way| way.reordered.to_string()),
+        ("jitter", &|way| number(way.jitter_ms, 2, " ms")),
+        ("jitter by RTCP", &|way| number(way.reported_jitter_ms, 2, " ms")),
+        ("round trip to the sender", &|way| number(way.round_trip_ms, 2, " ms")),
+        ("one way, estimated", &|way| number(way.one_way_ms, 2, " ms")),
+        ("R", &|way| match &way.scale {
+            Some(scale) => format!("{} ({scale})", number(way.r_factor, 1, "")),
+            None => "-".to_owned(),
+        }),
+        ("MOS listening, talking", &|way| {
+            format!("{}, {}", number(way.mos_listening, 2, ""), number(way.mos_conversational, 2, ""))
+        }),
+        ("the same by RTCP XR", &|way| {
+            let scores = [way.reported_mos_listening, way.reported_mos_conversational];
+            format!("{}, {}", number(scores[0], 1, ""), number(scores[1], 1, ""))
+        }),
+    ];
+    let titles: Vec<String> =
+        stream.directions.iter().map(|way| format!("{} > {}", way.network, way.to_network)).collect();
+    let header: Vec<&str> = std::iter::once("").chain(titles.iter().map(String::as_str)).collect();
+    let rows: Vec<Vec<String>> = cells
+        .iter()
+        .map(|(name, cell)| {
+            std::iter::once((*name).to_owned()).chain(stream.directions.iter().map(cell)).collect()
+        })
+        .collect();
+    text + &table(&header, &rows)
 }
 
 /// The flows.

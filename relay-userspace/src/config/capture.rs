@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use age::x25519::Recipient;
 use serde::Deserialize;
 
 /// Limits of diagnostic captures.
@@ -20,6 +21,21 @@ pub struct Capture {
     pub max_running: usize,
     /// Whether files are sealed unless somebody wants it otherwise.
     pub encrypt: bool,
+    /// Whom files are encrypted to, as age's public keys (`age1...`); the appliance cannot open them then.
+    pub recipients: Vec<String>,
+}
+
+/// Recipients of one capture.
+pub const MOST_RECIPIENTS: usize = 16;
+
+/// Reads a public key of age.
+///
+/// # Errors
+/// It is none; says so.
+pub fn age_recipient(text: &str) -> Result<Recipient, String> {
+    text.trim().parse().map_err(|why| {
+        format!("{text:?} is no recipient of age ({why}): it begins with age1, as `age-keygen` prints it")
+    })
 }
 
 impl Default for Capture {
@@ -31,6 +47,7 @@ impl Default for Capture {
             total_mib: 1000,
             max_running: 4,
             encrypt: false,
+            recipients: Vec::new(),
         }
     }
 }
@@ -44,6 +61,12 @@ impl Capture {
         const MOST_MIB: u64 = 1 << 20;
         /// Each has a queue of four MiB.
         const MOST_RUNNING: u64 = 64;
+        if self.recipients.len() > MOST_RECIPIENTS {
+            return Err(("capture.recipients", format!("more than {MOST_RECIPIENTS}")));
+        }
+        for recipient in &self.recipients {
+            age_recipient(recipient).map_err(|message| ("capture.recipients", message))?;
+        }
         for (key, value, most) in [
             ("capture.max_mib", self.max_mib, MOST_MIB),
             ("capture.max_seconds", self.max_seconds, MOST_SECONDS),

@@ -374,6 +374,7 @@ servers = ["10.62.0.10:5060"]
             "max_seconds",
             "max_running",
             "encrypt",
+            "recipients",
             "engine",
             "flows",
             "force_userspace",

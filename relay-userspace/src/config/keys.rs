@@ -266,6 +266,7 @@ pub const KEYS: &[Key<Config>] = &[
     key("capture.max_seconds", Running, Number, |config| Value::Number(config.capture.max_seconds)),
     key("capture.total_mib", Running, Number, |config| Value::Number(config.capture.total_mib)),
     key("capture.max_running", Running, Number, |config| Value::Number(config.capture.max_running as u64)),
+    key("capture.recipients", Running, List, |config| list(&config.capture.recipients)),
     key("capture.encrypt", Running, Flag, |config| Value::Flag(config.capture.encrypt)),
     key("admin.listen", Restart, Text, |config| text(&config.admin.listen)),
     key("web.listen", Restart, Text, |config| text(&config.web.listen)),

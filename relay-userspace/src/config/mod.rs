@@ -18,7 +18,7 @@ mod tls;
 mod types;
 mod web;
 
-pub use capture::Capture;
+pub use capture::{Capture, MOST_RECIPIENTS, age_recipient};
 pub use error::ConfigError;
 pub use file::Config;
 pub use log::{DayTime, Log, LogWord, Topics};

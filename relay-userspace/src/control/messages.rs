@@ -4,9 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    capture::CaptureView,
+    capture::{CaptureView, Target},
     log::LogView,
     provisioning::{PhoneActivity, syslog::SyslogView},
+    quality::{StreamQuality, Verdict},
     symptoms::Symptom,
 };
 
@@ -20,6 +21,9 @@ pub enum Request {
     Calls {
         /// Those that have ended too.
         ended: bool,
+        /// This call only, ended or not, with the quality of its streams.
+        #[serde(default)]
+        call_id: Option<String>,
     },
     /// The flows.
     Flows {
@@ -52,10 +56,14 @@ pub enum Request {
     },
     /// The captures.
     Captures,
-    /// Begin to capture a call.
+    /// Begin a capture.
     StartCapture {
-        /// Its Call-ID.
-        call_id: String,
+        /// Of what.
+        target: Target,
+        /// Whom to encrypt it to, besides those of the configuration, as age's public keys.
+        recipients: Vec<String>,
+        /// Whether keys of SRTP go into it.
+        with_srtp_keys: bool,
         /// For so many seconds at most.
         seconds: Option<u64>,
         /// Of so many MiB at most.
@@ -383,6 +391,15 @@ pub struct CallView {
     /// Once its flows are gone: the sources whose packets they refused. Those of a call that stands are its flows'.
     #[serde(default)]
     pub refusals: Vec<RefusalView>,
+    /// What is the matter with its worst stream now; what was, once it has ended.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
+    /// The lowest score of its directions, 1 to 4.5.
+    #[serde(default)]
+    pub mos: Option<f64>,
+    /// The quality of its streams; empty in lists.
+    #[serde(default)]
+    pub streams: Vec<StreamQuality>,
 }
 
 /// A source whose packets a flow refused.

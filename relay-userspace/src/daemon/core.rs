@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use ipnet::IpNet;
 use tokio::{
     net::UdpSocket,
     sync::{Notify, mpsc},
@@ -18,9 +19,12 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{certificates::Certificates, measures::Measures, names, plane::MediaPlane, start::credentials};
+use super::{
+    certificates::Certificates, measures::Measures, names, plane::MediaPlane, quality::Ledger,
+    start::credentials,
+};
 use crate::{
-    capture::{CaptureError, Captures, Wanted},
+    capture::{CaptureError, Captures, Target, Wanted},
     config::{Config, ServerUri},
     datapath::{Engine, RtcpPacket, Way, monotonic_ns},
     media::Marks,
@@ -51,6 +55,8 @@ pub(super) struct State {
 /// The daemon's shared state.
 pub(super) struct Core {
     state: Mutex<State>,
+    /// The figures of the calls; its lock may be taken while the state's is held, never the other way round.
+    quality: Arc<Mutex<Ledger>>,
     pub(super) engine: Arc<Engine>,
     pub(super) measures: Measures,
     sockets: Vec<Arc<UdpSocket>>,
@@ -83,6 +89,7 @@ impl Core {
     pub(super) fn new(
         proxy: Proxy,
         plane: MediaPlane,
+        quality: Arc<Mutex<Ledger>>,
         engine: Arc<Engine>,
         measures: Measures,
         sockets: Vec<Arc<UdpSocket>>,
@@ -94,6 +101,7 @@ impl Core {
     ) -> Self {
         Self {
             state: Mutex::new(State { proxy, plane }),
+            quality,
             engine,
             measures,
             sockets,
@@ -111,6 +119,11 @@ impl Core {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The figures of the calls.
+    pub(super) fn quality(&self) -> MutexGuard<'_, Ledger> {
+        self.quality.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was wrong when last looked at.
@@ -135,8 +148,12 @@ impl Core {
                 Output::Upstream(news) => self.server_news(&news),
             }
         }
+        for stream in self.quality().take_finished() {
+            self.measures.stream_ended(&stream);
+        }
         // Before the session description leaves that brings packets to a new flow.
-        self.tap_flows(&state);
+        let touched = state.plane.take_touched();
+        self.tap_flows(&state, &touched);
         drop(state);
         self.deadline.notify_one();
         tasks
@@ -164,28 +181,100 @@ impl Core {
         }
     }
 
-    /// Has the flows of captured calls copied.
-    fn tap_flows(&self, state: &State) {
-        for (call_id, tap) in self.captures.taps() {
-            for call in state.proxy.calls_named(&call_id) {
-                let session = state.plane.sessions.query(&call.media_key);
+    /// Has the flows of captured calls copied. `touched` are the media sessions in which something was negotiated since
+    /// the last time: those of an address are looked for among them alone.
+    fn tap_flows(&self, state: &State, touched: &[Vec<u8>]) {
+        for sighting in self.captures.sightings() {
+            let mut keys: Vec<Vec<u8>> = Vec::new();
+            for call_id in &sighting.calls {
+                keys.extend(state.proxy.calls_named(call_id).map(|call| call.media_key.to_vec()));
+            }
+            for key in touched.iter().filter(|_| !sighting.addresses.is_empty()) {
+                if !keys.contains(key) && self.has_media_of(state, key, &sighting.addresses) {
+                    if let Some(call) = state.proxy.calls().find(|call| call.media_key == *key) {
+                        self.captures.belongs(&sighting.name, &call.call_id);
+                    }
+                    keys.push(key.clone());
+                }
+            }
+            for key in keys {
+                let session = state.plane.sessions.query(&key);
                 for stream in session.into_iter().flat_map(|session| session.streams) {
-                    self.engine.attach_tap(Instant::now(), &stream.flows, &tap);
+                    self.engine.attach_tap(Instant::now(), &stream.flows, &sighting.tap);
                 }
             }
         }
     }
 
-    /// Begins a capture of a call that stands; returns its name.
-    pub(super) fn start_capture(&self, wanted: &Wanted) -> Result<String, CaptureError> {
-        let missing = || CaptureError::NotFound(format!("no call with Call-ID {:?} stands", wanted.call_id));
-        let stands = |state: &State| state.proxy.calls_named(wanted.call_id.as_bytes()).next().is_some();
-        if !stands(&self.state()) {
-            return Err(missing());
+    /// Whether media of a session comes from, or goes to, one of these addresses.
+    fn has_media_of(&self, state: &State, key: &[u8], addresses: &[IpNet]) -> bool {
+        let session = state.plane.sessions.query(key);
+        let mut flows =
+            session.into_iter().flat_map(|session| session.streams).flat_map(|stream| stream.flows);
+        flows.any(|local| {
+            let Some(report) = self.engine.report(local) else { return false };
+            let learned = report.learned.map(|(source, _)| source);
+            let mut ends = [report.spec.signalled, learned, report.destination].into_iter().flatten();
+            ends.any(|end| addresses.iter().any(|net| net.contains(&end.ip())))
+        })
+    }
+
+    /// The addresses that a target is of now.
+    fn addresses_of(state: &State, target: &Target) -> Vec<IpNet> {
+        /// A phone has one or two; a shared line more.
+        const MOST: usize = 64;
+        match target {
+            Target::Call(_) => Vec::new(),
+            Target::Address(net) => vec![*net],
+            Target::Phone(_) => {
+                let bindings = state.proxy.bindings();
+                let own = bindings.filter(|binding| target.is_phone(&String::from_utf8_lossy(&binding.aor)));
+                let mut addresses: Vec<IpNet> =
+                    own.map(|binding| binding.source.address.ip().into()).take(MOST).collect();
+                addresses.dedup();
+                addresses
+            }
         }
+    }
+
+    /// Follows phones that are captured to where they are registered now.
+    fn follow_phones(&self) {
+        for sighting in self.captures.sightings() {
+            if matches!(sighting.target, Target::Phone(_)) {
+                let addresses = Self::addresses_of(&self.state(), &sighting.target);
+                // One that has just unregistered is still there.
+                if !addresses.is_empty() {
+                    self.captures.place(&sighting.name, addresses);
+                }
+            }
+        }
+    }
+
+    /// Begins a capture of a call that stands, of a phone that is registered, or of an address; returns its name.
+    pub(super) fn start_capture(&self, wanted: &Wanted) -> Result<String, CaptureError> {
+        let addresses = {
+            let state = self.state();
+            let addresses = Self::addresses_of(&state, &wanted.target);
+            match &wanted.target {
+                Target::Call(call) if state.proxy.calls_named(call.as_bytes()).next().is_none() => {
+                    return Err(CaptureError::NotFound(format!("no call with Call-ID {call:?} stands")));
+                }
+                Target::Phone(phone) if addresses.is_empty() => {
+                    return Err(CaptureError::NotFound(format!(
+                        "no phone is registered as {phone:?}; `branchline phones` lists them, or name its IP address"
+                    )));
+                }
+                _ => addresses,
+            }
+        };
         // The file is made without the lock: a slow disk must not keep messages waiting.
         let (name, _tap) = self.captures.start(wanted)?;
-        self.tap_flows(&self.state());
+        let of_addresses = !addresses.is_empty();
+        self.captures.place(&name, addresses);
+        let state = self.state();
+        let all = state.proxy.calls().filter(|_| of_addresses).map(|call| call.media_key.to_vec());
+        let all: Vec<Vec<u8>> = all.collect();
+        self.tap_flows(&state, &all);
         Ok(name)
     }
 
@@ -374,6 +463,7 @@ impl Core {
         loop {
             tick.tick().await;
             self.measures.jitter(&self.engine.reports(), &mut seen);
+            self.follow_phones();
             self.captures.calls_stand(|call_id| self.state().proxy.calls_named(call_id).next().is_some());
             let tasks = self.feed(|state| {
                 let now = Instant::now();

@@ -5,6 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use prometheus::HistogramVec;
 use relay_ebpf::{Fate, tables::Latency};
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     metrics::{Metrics, names, raise},
     net::{NetworkId, Role, Transport},
     proxy::{DropReason, Measure, Outcome},
+    quality::{StreamQuality, Verdict},
     sip::{
         Hop,
         transport::{Step, Why},
@@ -67,6 +69,19 @@ impl Measures {
         }
         for network in &networks {
             metrics.rtp_jitter.with_label_values(&[network.direction()]);
+            let labels = [network.name.as_str(), network.direction()];
+            for histogram in [
+                &metrics.stream_mos,
+                &metrics.stream_loss,
+                &metrics.stream_reported_loss,
+                &metrics.stream_jitter,
+                &metrics.stream_round_trip,
+            ] {
+                histogram.with_label_values(&labels);
+            }
+        }
+        for verdict in Verdict::ALL {
+            metrics.streams_ended.with_label_values(&[verdict.as_label()]);
         }
         Self { metrics, networks, latencies: Mutex::default() }
     }
@@ -153,6 +168,27 @@ impl Measures {
                 let count = connections.iter().filter(here).count() as i64;
                 metrics.sip_connections.with_label_values(&[&network.name, transport.as_label()]).set(count);
             }
+        }
+    }
+
+    /// Enters the figures of a stream that has ended. What is not known is not entered.
+    pub(super) fn stream_ended(&self, stream: &StreamQuality) {
+        let metrics = &self.metrics;
+        metrics.streams_ended.with_label_values(&[stream.worst.as_label()]).inc();
+        for way in &stream.directions {
+            let Some(network) = self.networks.iter().find(|network| network.name == way.network) else {
+                continue;
+            };
+            let enter = |histogram: &HistogramVec, value: Option<f64>| {
+                if let Some(value) = value {
+                    histogram.with_label_values(&[network.name.as_str(), network.direction()]).observe(value);
+                }
+            };
+            enter(&metrics.stream_mos, way.mos_conversational.or(way.mos_listening));
+            enter(&metrics.stream_loss, way.loss_percent.map(|percent| percent / 100.0));
+            enter(&metrics.stream_reported_loss, way.reported_loss_percent.map(|percent| percent / 100.0));
+            enter(&metrics.stream_jitter, way.jitter_ms.map(|ms| ms / 1000.0));
+            enter(&metrics.stream_round_trip, way.round_trip_ms.map(|ms| ms / 1000.0));
         }
     }
 

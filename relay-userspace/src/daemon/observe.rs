@@ -13,7 +13,6 @@ use super::{certificates::now_unix, core::Core};
 use crate::{
     net::{netlink, routes},
     provisioning::{Inventory, clock::KernelClock},
-    proxy::CallState,
     symptoms::{self, Kind, Observations, Stranded, Stream},
 };
 
@@ -23,7 +22,7 @@ const EVERY: Duration = Duration::from_secs(5);
 const ROUTES_EVERY: u32 = 12;
 
 /// Looks again and again. News are logged once, when a symptom comes and when it goes.
-pub(super) async fn observe(core: Arc<Core>, phones: Arc<Inventory>, networks: Vec<String>) {
+pub(super) async fn observe(core: Arc<Core>, phones: Arc<Inventory>) {
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut overlaps = Vec::new();
@@ -33,7 +32,7 @@ pub(super) async fn observe(core: Arc<Core>, phones: Arc<Inventory>, networks: V
         if round.is_multiple_of(ROUTES_EVERY) {
             overlaps = look_at_routes().await;
         }
-        let found = symptoms::find(&see(&core, &phones, &networks, overlaps.clone()));
+        let found = symptoms::find(&see(&core, &phones, overlaps.clone()));
         let mut now = HashSet::new();
         for symptom in &found {
             let key = (symptom.kind, symptom.subject.clone());
@@ -63,7 +62,7 @@ async fn look_at_routes() -> Vec<String> {
     look.await.unwrap_or_default()
 }
 
-fn see(core: &Core, phones: &Inventory, networks: &[String], overlaps: Vec<String>) -> Observations {
+fn see(core: &Core, phones: &Inventory, overlaps: Vec<String>) -> Observations {
     let now = Instant::now();
     let mut seen = Observations {
         overlaps,
@@ -71,7 +70,7 @@ fn see(core: &Core, phones: &Inventory, networks: &[String], overlaps: Vec<Strin
         ..Observations::default()
     };
     let mut lines: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut ends = Vec::new();
+    let mut calls = Vec::new();
     {
         let state = core.state();
         seen.servers = state.proxy.servers();
@@ -83,35 +82,36 @@ fn see(core: &Core, phones: &Inventory, networks: &[String], overlaps: Vec<Strin
             }
         }
         for call in state.proxy.calls() {
-            let Some(session) = state.plane.sessions.query(&call.media_key) else { continue };
-            for stream in session.streams {
-                // A's RTP and RTCP, B's RTP and RTCP.
-                for pair in stream.flows.as_chunks::<2>().0 {
-                    ends.push((
-                        *pair,
-                        state.plane.round_trip(pair[1]),
-                        format!("{} to {}", call.from, call.to),
-                        call.media_key.to_vec(),
-                        call.answered.map(|at| now.saturating_duration_since(at)),
-                        call.state == CallState::Held,
-                    ));
-                }
-            }
+            calls.push((
+                call.media_key.to_vec(),
+                format!("{} to {}", call.from, call.to),
+                call.answered,
+                state.plane.stream_facts(&call.media_key),
+            ));
         }
     }
-    for ([rtp, _], round_trip, call, call_key, answered, held) in ends {
-        let Some(report) = core.engine.report(rtp) else { continue };
-        seen.streams.push(Stream {
-            call,
-            call_key,
-            network: networks.get(report.spec.from.index()).cloned().unwrap_or_default(),
-            answered,
-            held,
-            expected: report.stats.expected(),
-            lost: report.stats.lost(),
-            dscp: report.stats.dscp,
-            round_trip,
-        });
+    let standing: HashSet<Vec<u8>> = calls.iter().map(|(key, ..)| key.clone()).collect();
+    core.quality().keep_only(&standing);
+    for (call_key, call, answered, facts) in calls {
+        // One call at a time: whoever ends a call waits for no more than that.
+        let found = core.quality().look(now, &core.engine, &call_key, answered, facts);
+        for (verdict, directions) in found {
+            seen.streams.extend(directions.into_iter().map(|found| Stream {
+                call: call.clone(),
+                call_key: call_key.clone(),
+                network: found.network,
+                to_network: found.to_network,
+                verdict,
+                finding: found.finding,
+                expected: found.report.stats.expected(),
+                lost: found.report.stats.lost(),
+                beyond_percent: found.figures.beyond_percent,
+                jitter_ms: found.figures.jitter_ms,
+                dscp: found.report.stats.dscp,
+                round_trip: found.figures.round_trip,
+                refused: found.report.refused.first().map(|refused| refused.source.to_string()),
+            }));
+        }
     }
     let registered: HashSet<&String> = lines.values().flatten().collect();
     let now_ms = u64::try_from(now_unix()).unwrap_or(0).saturating_mul(1000);

@@ -3,29 +3,33 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use tracing::{debug, warn};
 
+use super::quality::{Ledger, StreamFacts};
 use crate::{
     datapath::{Engine, FlowReport, RefusedSource, RtcpPacket},
-    media::{Answer, FlowChange, MediaError, MediaRelay, Negotiated, Offer, RoundTrips, Sessions},
+    media::{Answer, FlowChange, MediaError, MediaRelay, Negotiated, Offer, Sessions},
     net::NetworkId,
+    quality::Book,
 };
 
 /// Media sessions and the engine that carries their flows.
 pub(super) struct MediaPlane {
     pub(super) sessions: Sessions,
     engine: Arc<Engine>,
-    round_trips: RoundTrips,
-    /// The last round-trip time between the appliance and the sender of a flow's RTCP.
-    last_times: HashMap<SocketAddr, Duration>,
     /// Whose call each flow belongs to.
     owners: HashMap<SocketAddr, Arc<[u8]>>,
     /// Who was refused in the calls that had such sources, the newest last.
     refusals: VecDeque<(Arc<[u8]>, Vec<Refusal>)>,
+    book: Book,
+    /// Sessions in which something was negotiated, until somebody takes them.
+    touched: Vec<Vec<u8>>,
+    /// Taken with the state's lock held or without it, never the other way round.
+    quality: Arc<Mutex<Ledger>>,
 }
 
 /// A source that a flow refused, as it is kept when the flow is gone.
@@ -42,14 +46,15 @@ const CALLS_WITH_REFUSALS: usize = 1000;
 const REFUSALS_PER_CALL: usize = 32;
 
 impl MediaPlane {
-    pub(super) fn new(sessions: Sessions, engine: Arc<Engine>) -> Self {
+    pub(super) fn new(sessions: Sessions, engine: Arc<Engine>, quality: Arc<Mutex<Ledger>>) -> Self {
         Self {
             sessions,
             engine,
-            round_trips: RoundTrips::default(),
-            last_times: HashMap::new(),
             owners: HashMap::new(),
             refusals: VecDeque::new(),
+            book: Book::default(),
+            touched: Vec::new(),
+            quality,
         }
     }
 
@@ -76,18 +81,24 @@ impl MediaPlane {
         list.extend(more.map(|refused| Refusal { network, local, refused: refused.clone() }));
     }
 
-    /// Takes a copy of an RTCP packet, and gives the round-trip times that it tells.
-    pub(super) fn rtcp(&mut self, packet: &RtcpPacket) -> Vec<Duration> {
-        let times = self.round_trips.packet(packet.local, packet.pair, packet.arrived_ns, &packet.payload);
-        if let Some(time) = times.last() {
-            self.last_times.insert(packet.local, *time);
-        }
-        times
+    /// The sessions in which something was negotiated since this was asked last.
+    pub(super) fn take_touched(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.touched)
     }
 
-    /// The last round-trip time between the appliance and who sends RTCP to this local end.
-    pub(super) fn round_trip(&self, local: SocketAddr) -> Option<Duration> {
-        self.last_times.get(&local).copied()
+    /// The figures of all calls.
+    pub(super) fn quality(&self) -> MutexGuard<'_, Ledger> {
+        self.quality.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of a call's streams besides their packets.
+    pub(super) fn stream_facts(&self, call: &[u8]) -> Vec<StreamFacts> {
+        StreamFacts::of(&self.sessions, &self.book, call)
+    }
+
+    /// Takes a copy of an RTCP packet, and gives the round-trip times that it tells.
+    pub(super) fn rtcp(&mut self, packet: &RtcpPacket) -> Vec<Duration> {
+        self.book.packet(packet.local, packet.pair, packet.arrived_ns, &packet.payload)
     }
 
     /// The calls whose media has been silent, and in which nothing was signalled, for the timeout.
@@ -137,8 +148,7 @@ impl MediaPlane {
                     }
                 }
                 FlowChange::Remove(local) => {
-                    self.round_trips.forget(local);
-                    self.last_times.remove(&local);
+                    self.book.forget(local);
                     let Some(flow) = self.engine.remove(now, local) else {
                         self.owners.remove(&local);
                         continue;
@@ -167,6 +177,7 @@ impl MediaPlane {
         negotiated: Negotiated,
     ) -> Result<Vec<u8>, MediaError> {
         let result = self.carry(now, call, negotiated.changes);
+        self.touched.push(call.to_vec());
         if let Err(error) = result {
             // A call that never had media does not keep half of it.
             if !known {
@@ -197,6 +208,10 @@ impl MediaRelay for MediaPlane {
     }
 
     fn delete(&mut self, now: Instant, call: &[u8]) {
+        let facts = self.stream_facts(call);
+        if !facts.is_empty() {
+            self.quality().end(now, &self.engine, call, facts);
+        }
         self.sessions.delete(now, call);
     }
 }

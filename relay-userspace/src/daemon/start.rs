@@ -4,7 +4,7 @@ use std::{
     io,
     net::IpAddr,
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -27,6 +27,7 @@ use super::{
     measures::{Measures, NetworkLabels},
     observe::observe,
     plane::MediaPlane,
+    quality::Ledger,
     reload::Reloader,
     services::{self, Office, Services},
     settings::{Ready, engine_settings, media_settings, proxy_settings, stream_settings},
@@ -176,8 +177,10 @@ pub async fn run(
             interface: ready.network.interface.clone(),
         })
         .collect();
-    let plane = MediaPlane::new(Sessions::new(media_settings(config, &networks)), Arc::clone(&engine));
     let names: Vec<String> = networks.iter().map(|ready| ready.network.name.clone()).collect();
+    let quality = Arc::new(Mutex::new(Ledger::new(names.clone())));
+    let sessions = Sessions::new(media_settings(config, &networks));
+    let plane = MediaPlane::new(sessions, Arc::clone(&engine), Arc::clone(&quality));
     let mut settings = proxy_settings(config, &networks);
     settings.lasting_secret = store.lasting_secret("registrar")?;
     let mut proxy = Proxy::new(settings, Instant::now());
@@ -187,6 +190,7 @@ pub async fn run(
     let core = Arc::new(Core::new(
         proxy,
         plane,
+        quality,
         engine,
         Measures::new(metrics, labels),
         sockets,
@@ -271,7 +275,7 @@ pub async fn run(
             file.display()
         );
     }
-    tasks.push(tokio::spawn(observe(Arc::clone(&core), inventory, names.clone())));
+    tasks.push(tokio::spawn(observe(Arc::clone(&core), inventory)));
     tasks.push(tokio::spawn(bindings::keep(Arc::clone(&core), names.clone())));
     tasks.push(tokio::spawn(supervised(Arc::clone(&core))));
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     admin::{Appliance, Machine, Observed, Setup, TlsFacts, Which},
-    capture::{CaptureError, CaptureView, Part, Sealing, Wanted},
+    capture::{CaptureError, CaptureView, Keys, Part, Sealing, Wanted},
     config::{Config, ConfigError, LogWord},
     control::{
         Answers, CallView, CapturePartView, CaptureStartedView, EntryView, FlowView, NetworkView, PhoneView,
@@ -34,6 +34,7 @@ use crate::{
         syslog::{Book, SyslogView},
     },
     proxy::CallInfo,
+    quality::StreamQuality,
     registrar::Binding,
     store::{Entry, StoreError},
     upstream::{Health, ServerState},
@@ -156,8 +157,44 @@ impl Views {
         calls
     }
 
+    /// The calls of this Call-ID, ended or not, with the quality of their streams as it is now.
+    fn calls_named(&self, call_id: &str) -> Vec<CallView> {
+        let now = Instant::now();
+        let named = |call: &&CallInfo| call.call_id == call_id.as_bytes();
+        let look: Vec<_> = {
+            let state = self.core.state();
+            let live = state.proxy.calls().filter(named);
+            live.map(|call| {
+                (call.media_key.clone(), call.answered, state.plane.stream_facts(&call.media_key))
+            })
+            .collect()
+        };
+        for (key, answered, facts) in look {
+            self.core.quality().look(now, &self.core.engine, &key, answered, facts);
+        }
+        let state = self.core.state();
+        let calls = state.proxy.calls().filter(named).chain(state.proxy.ended_calls().filter(named));
+        calls
+            .map(|call| {
+                let streams = self.core.quality().streams(&call.media_key).into_iter().cloned().collect();
+                CallView { streams, ..self.call(now, call) }
+            })
+            .collect()
+    }
+
     fn call(&self, now: Instant, call: &CallInfo) -> CallView {
         let until = call.ended.unwrap_or(now);
+        let ended = call.ended.is_some();
+        let (verdict, mos) = {
+            let quality = self.core.quality();
+            let streams = quality.streams(&call.media_key);
+            let verdict = |stream: &&StreamQuality| if ended { stream.worst } else { stream.verdict };
+            let scores = streams
+                .iter()
+                .flat_map(|stream| &stream.directions)
+                .filter_map(|way| way.mos_conversational.or(way.mos_listening));
+            (streams.iter().map(verdict).max(), scores.min_by(f64::total_cmp))
+        };
         CallView {
             call_id: String::from_utf8_lossy(&call.call_id).into_owned(),
             from: call.from.clone(),
@@ -171,6 +208,9 @@ impl Views {
             from_agent: call.from_agent.clone(),
             to_agent: call.to_agent.clone(),
             refusals: Vec::new(),
+            verdict,
+            mos,
+            streams: Vec::new(),
         }
     }
 
@@ -351,7 +391,8 @@ impl Answers for Views {
     fn answer(&self, request: &Request) -> Response {
         match request {
             Request::Status => Response::Status(Box::new(self.status())),
-            Request::Calls { ended } => Response::Calls(self.calls(*ended)),
+            Request::Calls { call_id: Some(call_id), .. } => Response::Calls(self.calls_named(call_id)),
+            Request::Calls { ended, call_id: None } => Response::Calls(self.calls(*ended)),
             Request::Flows { call_id } => Response::Flows(self.flows(call_id.as_deref())),
             Request::Restart => match self.reloader.can_start() {
                 Ok(()) => {
@@ -375,9 +416,16 @@ impl Answers for Views {
                 Err(why) => Response::Error(why),
             },
             Request::Captures => or_error(self.core.captures.list(), Response::Captures),
-            Request::StartCapture { call_id, seconds, mib, encrypt } => {
+            Request::StartCapture { target, recipients, with_srtp_keys, seconds, mib, encrypt } => {
                 let sealing = encrypt.map(|wanted| if wanted { Sealing::Sealed } else { Sealing::Plain });
-                let wanted = Wanted { call_id: call_id.clone(), seconds: *seconds, mib: *mib, sealing };
+                let wanted = Wanted {
+                    target: target.clone(),
+                    recipients: recipients.clone(),
+                    keys: if *with_srtp_keys { Keys::Kept } else { Keys::Masked },
+                    seconds: *seconds,
+                    mib: *mib,
+                    sealing,
+                };
                 or_error(self.core.start_capture(&wanted), |name| {
                     Response::CaptureStarted(CaptureStartedView { name })
                 })
@@ -435,6 +483,10 @@ impl Appliance for Views {
 
     fn calls(&self, which: Which) -> Vec<CallView> {
         Self::calls(self, which == Which::WithEnded)
+    }
+
+    fn calls_named(&self, call_id: &str) -> Vec<CallView> {
+        Self::calls_named(self, call_id)
     }
 
     fn flows(&self, call_id: Option<&str>) -> Vec<FlowView> {

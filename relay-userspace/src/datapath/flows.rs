@@ -201,7 +201,7 @@ pub(super) struct Flows {
     force_userspace: Vec<IpNet>,
     ended: HashMap<NetworkId, Totals>,
     /// Who is to have copies of a flow's packets.
-    taps: HashMap<SocketAddr, Tap>,
+    taps: HashMap<SocketAddr, Vec<Tap>>,
     /// The sources that the kernel refused.
     kernel_refused: Option<RefusedSources>,
     /// Flows that take a second record in the kernel's table.
@@ -294,33 +294,42 @@ impl Flows {
 
     /// Has copies of a flow's packets go to a tap; from now on userspace carries it.
     pub(super) fn attach_tap(&mut self, now: Instant, local: SocketAddr, tap: &Tap) {
-        let has_one = self.taps.get(&local).is_some_and(|tap| !tap.is_closed());
         // A closed one would never be released: that has been done.
-        if self.entries.contains_key(&local) && !has_one && !tap.is_closed() {
-            self.taps.insert(local, tap.clone());
+        if !self.entries.contains_key(&local) || tap.is_closed() {
+            return;
+        }
+        let taps = self.taps.entry(local).or_default();
+        let is_first = taps.is_empty();
+        if !taps.iter().any(|known| known.is_same(tap)) {
+            taps.push(tap.clone());
+        }
+        if is_first {
             self.publish_chain(now, local);
         }
     }
 
     /// Lets go of taps whose other end is closed: their flows go back to who carried them before.
     pub(super) fn release_taps(&mut self, now: Instant) {
-        let closed: Vec<SocketAddr> =
-            self.taps.iter().filter(|(_, tap)| tap.is_closed()).map(|(local, _)| *local).collect();
-        for local in closed {
+        for taps in self.taps.values_mut() {
+            taps.retain(|tap| !tap.is_closed());
+        }
+        let free: Vec<SocketAddr> =
+            self.taps.iter().filter(|(_, taps)| taps.is_empty()).map(|(local, _)| *local).collect();
+        for local in free {
             self.taps.remove(&local);
             self.publish_chain(now, local);
         }
     }
 
-    /// A flow's tap, with the networks that its packets come from and go to.
-    pub(super) fn tap(&self, local: SocketAddr) -> Option<(Tap, NetworkId, NetworkId)> {
+    /// A flow's taps, with the networks that its packets come from and go to.
+    pub(super) fn taps(&self, local: SocketAddr) -> Option<(Vec<Tap>, NetworkId, NetworkId)> {
         if self.taps.is_empty() {
             return None;
         }
-        let (tap, entry) = (self.taps.get(&local)?, self.entries.get(&local)?);
+        let (taps, entry) = (self.taps.get(&local)?, self.entries.get(&local)?);
         let from = entry.spec.from;
         let to = self.entries.get(&entry.spec.out_source).map_or(from, |pair| pair.spec.from);
-        Some((tap.clone(), from, to))
+        Some((taps.clone(), from, to))
     }
 
     /// Decides on a packet that came up, and learns from it.

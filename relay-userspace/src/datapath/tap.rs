@@ -98,6 +98,12 @@ impl Tap {
         }
     }
 
+    /// Whether copies come out at the same end.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// Whether nobody takes copies any more.
     #[must_use]
     pub fn is_closed(&self) -> bool {

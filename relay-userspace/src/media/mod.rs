@@ -9,13 +9,11 @@
 //! [`FlowChange`]s to the datapath.
 
 mod ports;
-mod rtcp;
 mod sessions;
 mod stream;
 mod surface;
 
 pub use ports::PortUse;
-pub use rtcp::RoundTrips;
 pub use sessions::{
     FlowChange, Marks, MediaNetwork, Negotiated, SessionReport, Sessions, Settings, StreamReport,
 };

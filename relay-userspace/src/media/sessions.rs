@@ -25,13 +25,16 @@ use relay_ebpf::FlowKind;
 
 use super::{
     ports::{PortPair, PortUse, Ports},
-    stream::{Branch, Party, Pending, Remote, Side, Stream, Wish, clock_rate, flow_kind, read, usable},
+    stream::{
+        Branch, Party, Pending, Remote, Side, Stream, Wish, clock_rate, flow_kind, formats, read, usable,
+    },
     surface::{Answer, MediaError, Offer},
 };
 use crate::{
     datapath::{FlowSpec, RtcpWay},
     net::{Dscp, Latching, NetworkId},
-    sdp::{Ice, Media, Rewriter, Session as Description, Target},
+    quality::{self, Format},
+    sdp::{Direction, Ice, Media, Rewriter, Session as Description, Target},
 };
 
 /// Flows outlive their call by this long: whoever hangs up has sent packets that the BYE overtakes, and
@@ -111,6 +114,12 @@ pub struct StreamReport {
     pub kind: String,
     /// The local ends of its flows: A's RTP and RTCP in each branch, B's RTP and RTCP.
     pub flows: Vec<SocketAddr>,
+    /// The local ends of RTP and RTCP on A's side, and on B's.
+    pub ends: [[SocketAddr; 2]; 2],
+    /// What its payload types mean.
+    pub formats: Vec<Format>,
+    /// Whether each direction is meant to be sent, from A and from B.
+    pub wishes: [quality::Wish; 2],
 }
 
 /// A session as it stands.
@@ -379,6 +388,7 @@ impl Sessions {
                         party.take(wish);
                     }
                     stream.flow_kind = flow_kind(media);
+                    stream.formats = formats(media);
                     if let Some(branch) = stream.branches.last_mut() {
                         branch.clock_rate = clock_rate(media);
                     }
@@ -473,7 +483,20 @@ impl Sessions {
             .streams
             .iter()
             .flatten()
-            .map(|stream| StreamReport { kind: stream.kind.clone(), flows: self.locals(stream) })
+            .filter_map(|stream| {
+                let branch = stream.branches.last()?;
+                Some(StreamReport {
+                    kind: stream.kind.clone(),
+                    flows: self.locals(stream),
+                    ends: [
+                        self.ends(stream.networks.0, branch.ports, &stream.a)?,
+                        self.ends(stream.networks.1, stream.ports, &branch.party)?,
+                    ],
+                    formats: stream.formats.clone(),
+                    wishes: [(&stream.a, &branch.party), (&branch.party, &stream.a)]
+                        .map(|(from, to)| heard(from, to)),
+                })
+            })
             .collect();
         Some(SessionReport { networks: session.networks, streams })
     }
@@ -595,6 +618,7 @@ impl Sessions {
             a: Party::UNKNOWN,
             ports: b,
             branches: vec![branch],
+            formats: formats(media),
             pending: None,
         };
         if let Some(party) = stream.party(side) {
@@ -637,6 +661,13 @@ impl Sessions {
     /// The local ends of a stream's flows.
     fn locals(&self, stream: &Stream) -> Vec<SocketAddr> {
         self.specs(stream).into_iter().map(|spec| spec.local).collect()
+    }
+
+    /// The local ends of RTP and RTCP on a party's side: one and the same where it multiplexes them.
+    fn ends(&self, network: NetworkId, ports: PortPair, party: &Party) -> Option<[SocketAddr; 2]> {
+        let address = self.network(network).ok()?.address;
+        let rtcp = if party.mux { ports.rtp() } else { ports.rtcp() };
+        Some([ports.rtp(), rtcp].map(|port| SocketAddr::new(address, port)))
     }
 
     /// The flows of a stream: A's RTP and RTCP in each branch, B's RTP and RTCP.
@@ -802,6 +833,14 @@ fn add_fork(shared: &mut Option<FlowSpec>, spec: FlowSpec) {
 fn ports(stream: &Stream) -> impl Iterator<Item = (NetworkId, PortPair)> {
     let near = stream.branches.iter().map(|branch| (stream.networks.0, branch.ports));
     near.chain([(stream.networks.1, stream.ports)])
+}
+
+/// Whether signalling wants packets from one party to reach the other (RFC 3264 section 5.1): both say so, and there is
+/// an address to send them to.
+fn heard(from: &Party, to: &Party) -> quality::Wish {
+    let sends = matches!(from.direction, Direction::SendRecv | Direction::SendOnly);
+    let takes = matches!(to.direction, Direction::SendRecv | Direction::RecvOnly) && to.remote.rtp.is_some();
+    if sends && takes { quality::Wish::Sound } else { quality::Wish::Silence }
 }
 
 #[cfg(test)]

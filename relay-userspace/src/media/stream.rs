@@ -7,6 +7,7 @@ use relay_ebpf::FlowKind;
 use super::{ports::PortPair, sessions::MediaNetwork, surface::MediaError};
 use crate::{
     net::NetworkId,
+    quality::Format,
     sdp::{Address, Direction, Media, Session as Description},
 };
 
@@ -93,6 +94,8 @@ pub(super) struct Stream {
     pub(super) flow_kind: FlowKind,
     /// Of A and of B.
     pub(super) networks: (NetworkId, NetworkId),
+    /// What the answer, or before it the offer, says that payload types mean.
+    pub(super) formats: Vec<Format>,
     pub(super) a: Party,
     /// The ports on B's network. One offer announces one port, so all branches send there.
     pub(super) ports: PortPair,
@@ -178,4 +181,22 @@ pub(super) fn flow_kind(media: &Media<'_>) -> FlowKind {
 
 pub(super) fn clock_rate(media: &Media<'_>) -> u32 {
     media.payload_types().find_map(|payload| media.clock_rate(payload)).unwrap_or(DEFAULT_CLOCK)
+}
+
+/// Payload types with their names: those that a map names, and those that need none.
+pub(super) fn formats(media: &Media<'_>) -> Vec<Format> {
+    /// Offers have a dozen at most.
+    const MOST: usize = 16;
+    let format = |payload_type: u8| {
+        let map = media.rtpmaps.iter().find(|map| map.payload_type == payload_type);
+        match map {
+            Some(map) => Some(Format {
+                payload_type,
+                encoding: String::from_utf8_lossy(map.encoding).into_owned(),
+                clock_rate: map.clock_rate,
+            }),
+            None => Format::of_static(payload_type, media.clock_rate(payload_type).unwrap_or(DEFAULT_CLOCK)),
+        }
+    };
+    media.payload_types().filter_map(format).take(MOST).collect()
 }

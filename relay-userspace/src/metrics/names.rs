@@ -67,6 +67,18 @@ pub const RTP_JITTER: &str = "branchline_rtp_jitter_seconds";
 pub const RELAY_LATENCY: &str = "branchline_relay_latency_seconds";
 /// Time from the appliance to a party and back, from RTCP.
 pub const RTCP_ROUND_TRIP: &str = "branchline_rtcp_round_trip_seconds";
+/// Mean opinion score of the streams that have ended, by the network that they came from and their direction.
+pub const STREAM_MOS: &str = "branchline_stream_mos";
+/// Share of their packets that was lost before the appliance.
+pub const STREAM_LOSS: &str = "branchline_stream_loss_ratio";
+/// Share of their packets that their receivers reported as lost.
+pub const STREAM_REPORTED_LOSS: &str = "branchline_stream_reported_loss_ratio";
+/// Their jitter at their end.
+pub const STREAM_JITTER: &str = "branchline_stream_jitter_seconds";
+/// The round-trip time between the appliance and their sender at their end.
+pub const STREAM_ROUND_TRIP: &str = "branchline_stream_round_trip_seconds";
+/// Streams that have ended, by the worst that was the matter with them.
+pub const STREAMS_ENDED: &str = "branchline_streams_ended_total";
 /// Media ports in use, by network.
 pub const MEDIA_PORTS_USED: &str = "branchline_media_ports_used";
 /// Media ports configured, by network.

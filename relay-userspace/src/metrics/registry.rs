@@ -93,6 +93,18 @@ pub struct Metrics {
     pub relay_latency: HistogramVec,
     /// Round trips.
     pub rtcp_round_trip: Histogram,
+    /// Scores: network, direction.
+    pub stream_mos: HistogramVec,
+    /// Loss before the appliance: network, direction.
+    pub stream_loss: HistogramVec,
+    /// Loss as reported: network, direction.
+    pub stream_reported_loss: HistogramVec,
+    /// Jitter: network, direction.
+    pub stream_jitter: HistogramVec,
+    /// Round trips: network, direction.
+    pub stream_round_trip: HistogramVec,
+    /// Streams that ended: verdict.
+    pub streams_ended: IntCounterVec,
     /// Ports used: network.
     pub media_ports_used: IntGaugeVec,
     /// Ports: network.
@@ -117,6 +129,10 @@ const DELAYS: [f64; 15] =
 /// From 125 microseconds to half a second; a phone's buffer holds 40 to 300 ms.
 const JITTERS: [f64; 13] =
     [0.000_125, 0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5];
+/// The borders of what users say of a call (G.107 annex B: R of 50, 60, 70, 80 and 90), and steps between them.
+const SCORES: [f64; 10] = [1.5, 2.0, 2.58, 3.1, 3.35, 3.6, 3.8, 4.03, 4.2, 4.34];
+/// From one packet in a thousand, over the 1 % that is heard, to a stream that is half gone.
+const LOSSES: [f64; 10] = [0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5];
 /// From 1 ms to 2 s, with the 150 and 300 ms at which callers begin to notice (ITU-T G.114).
 const ROUND_TRIPS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.3, 0.5, 1.0, 2.0];
 
@@ -283,6 +299,41 @@ impl Metrics {
                 names::RTCP_ROUND_TRIP,
                 "From the appliance to a party and back, from RTCP reports.",
                 &ROUND_TRIPS,
+            )?,
+            stream_mos: histograms(
+                names::STREAM_MOS,
+                "Mean opinion score of the audio streams that have ended (ITU-T G.107): conversational where RTCP tells the delay, else listening.",
+                &SCORES,
+                &["network", "direction"],
+            )?,
+            stream_loss: histograms(
+                names::STREAM_LOSS,
+                "Share of the packets of the streams that have ended which was lost before the appliance.",
+                &LOSSES,
+                &["network", "direction"],
+            )?,
+            stream_reported_loss: histograms(
+                names::STREAM_REPORTED_LOSS,
+                "Share of the packets of the streams that have ended which their receivers reported as lost.",
+                &LOSSES,
+                &["network", "direction"],
+            )?,
+            stream_jitter: histograms(
+                names::STREAM_JITTER,
+                "Interarrival jitter (RFC 3550) of the streams that have ended, at their end.",
+                &JITTERS,
+                &["network", "direction"],
+            )?,
+            stream_round_trip: histograms(
+                names::STREAM_ROUND_TRIP,
+                "From the appliance to the sender of the streams that have ended and back, at their end.",
+                &ROUND_TRIPS,
+                &["network", "direction"],
+            )?,
+            streams_ended: counters(
+                names::STREAMS_ENDED,
+                "Streams that have ended, by the worst that was the matter with them.",
+                &["verdict"],
             )?,
             media_ports_used: gauges(names::MEDIA_PORTS_USED, "Media ports in use.", &["network"])?,
             media_ports: gauges(names::MEDIA_PORTS, "Media ports configured.", &["network"])?,

@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize};
 
 pub use rules::find;
 
-use crate::upstream::ServerState;
+use crate::{
+    quality::{Finding, Verdict},
+    upstream::ServerState,
+};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -45,8 +48,12 @@ pub enum Kind {
     DscpLost,
     /// Callers notice the delay.
     Latency,
-    /// Packets are lost before they reach the appliance.
+    /// Packets are lost.
     Loss,
+    /// Packets come unevenly.
+    Jitter,
+    /// Neither party of a call is heard.
+    NoAudio,
     /// One party of a call is not heard.
     OneWayAudio,
     /// Several phones take calls for one line.
@@ -57,7 +64,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::ServerUnreachable,
         Self::CertificateNotTrusted,
         Self::OverlappingSubnets,
@@ -65,6 +72,8 @@ impl Kind {
         Self::DscpLost,
         Self::Latency,
         Self::Loss,
+        Self::Jitter,
+        Self::NoAudio,
         Self::OneWayAudio,
         Self::SharedLine,
         Self::PhoneStuck,
@@ -81,6 +90,8 @@ impl Kind {
             Self::DscpLost => "dscp_lost",
             Self::Latency => "latency",
             Self::Loss => "loss",
+            Self::Jitter => "jitter",
+            Self::NoAudio => "no_audio",
             Self::OneWayAudio => "one_way_audio",
             Self::SharedLine => "shared_line",
             Self::PhoneStuck => "phone_stuck",
@@ -112,18 +123,26 @@ pub struct Stream {
     pub call_key: Vec<u8>,
     /// The network that it comes from.
     pub network: String,
-    /// How long the call has been answered; `None` before.
-    pub answered: Option<Duration>,
-    /// Whether one party has put the call on hold.
-    pub held: bool,
+    /// The network that it goes to.
+    pub to_network: String,
+    /// What is the matter with the whole stream.
+    pub verdict: Verdict,
+    /// What is the matter with this direction, and where.
+    pub finding: Finding,
     /// RTP packets that should have arrived.
     pub expected: u64,
     /// Those that did not.
     pub lost: u64,
+    /// Loss behind the appliance in percent, as RTCP tells.
+    pub beyond_percent: Option<f64>,
+    /// Interarrival jitter in milliseconds.
+    pub jitter_ms: Option<f64>,
     /// The code point that the last one came with.
     pub dscp: u8,
     /// From the appliance to the sender and back, by RTCP.
     pub round_trip: Option<Duration>,
+    /// The first source whose packets were refused.
+    pub refused: Option<String>,
 }
 
 /// A phone that was heard of and has no registration.

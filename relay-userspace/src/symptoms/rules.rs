@@ -3,18 +3,18 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Kind, Observations, Severity, Stream, Symptom};
-use crate::upstream::{Failure, Health, ServerState};
+use crate::{
+    quality::{Place, Verdict},
+    upstream::{Failure, Health, ServerState},
+};
 
 /// One-way delay that callers notice, and that hurts (ITU-T G.114).
 const NOTICEABLE: Duration = Duration::from_millis(150);
 const SEVERE: Duration = Duration::from_millis(300);
-/// Packets of a stream before its loss is judged: four seconds.
+/// Packets of a stream before its mark is judged: four seconds.
 const ENOUGH: u64 = 200;
-/// Loss that is heard, in packets of a hundred; and that makes speech hard to follow.
-const AUDIBLE: f64 = 1.0;
+/// Loss that makes speech hard to follow, in packets of a hundred.
 const BAD: f64 = 5.0;
-/// How long after the answer both parties should be heard.
-const HEARD_WITHIN: Duration = Duration::from_secs(10);
 /// How long after its last sign a phone should have registered.
 const REGISTERED_WITHIN: Duration = Duration::from_secs(180);
 /// Calls, phones and lines that are named; more of them are counted.
@@ -161,45 +161,88 @@ fn delayed(streams: &[Stream], found: &mut Vec<Symptom>) {
 }
 
 fn lossy(streams: &[Stream], found: &mut Vec<Symptom>) {
-    for stream in streams.iter().filter(|stream| stream.expected >= ENOUGH) {
-        let share = stream.lost as f64 * 100.0 / stream.expected as f64;
-        if share < AUDIBLE || found.iter().filter(|symptom| symptom.kind == Kind::Loss).count() >= NAMED {
-            continue;
-        }
+    for stream in streams.iter().filter(|stream| stream.finding.verdict == Verdict::Lossy).take(NAMED) {
+        let beyond = stream.finding.place == Some(Place::Beyond);
+        let share = if beyond {
+            stream.beyond_percent.unwrap_or_default()
+        } else {
+            stream.lost as f64 * 100.0 / stream.expected.max(1) as f64
+        };
         found.push(Symptom {
             kind: Kind::Loss,
             severity: if share >= BAD { Severity::Warning } else { Severity::Notice },
             subject: stream.call.clone(),
-            what: format!(
-                "{share:.1} % of the packets from network {} are lost before they reach the appliance ({} of {})",
-                stream.network, stream.lost, stream.expected
-            ),
+            what: if beyond {
+                format!(
+                    "{share:.1} % of the packets to network {} are lost behind the appliance, as RTCP from there reports",
+                    stream.to_network
+                )
+            } else {
+                format!(
+                    "{share:.1} % of the packets from network {} are lost before they reach the appliance ({} of {})",
+                    stream.network, stream.lost, stream.expected
+                )
+            },
             advice: "the loss is on that side: look at its line, its Wi-Fi, its switches, and at the queues of its \
                      uplink"
+                .to_owned(),
+        });
+    }
+    for stream in streams.iter().filter(|stream| stream.finding.verdict == Verdict::HighJitter).take(NAMED) {
+        found.push(Symptom {
+            kind: Kind::Jitter,
+            severity: Severity::Notice,
+            subject: stream.call.clone(),
+            what: format!(
+                "packets from network {} come unevenly: {:.0} ms of jitter",
+                stream.network,
+                stream.jitter_ms.unwrap_or_default()
+            ),
+            advice: "phones throw away what comes too late: look for full queues and Wi-Fi on that side"
                 .to_owned(),
         });
     }
 }
 
 fn unheard(streams: &[Stream], found: &mut Vec<Symptom>) {
-    let old_enough =
-        |stream: &&Stream| stream.answered.is_some_and(|answered| answered >= HEARD_WITHIN) && !stream.held;
-    for stream in streams.iter().filter(old_enough).filter(|stream| stream.expected == 0) {
-        let other =
-            streams.iter().find(|other| other.call_key == stream.call_key && other.expected >= ENOUGH);
-        if other.is_none()
-            || found.iter().filter(|symptom| symptom.kind == Kind::OneWayAudio).count() >= NAMED
-        {
-            continue;
-        }
+    let missing = |verdict: Verdict| {
+        let unheard = streams.iter().filter(|stream| stream.finding.verdict == Verdict::OneWayAudio);
+        unheard.filter(move |stream| stream.verdict == verdict)
+    };
+    for stream in missing(Verdict::OneWayAudio).take(NAMED) {
+        let refused = stream.refused.as_ref();
         found.push(Symptom {
             kind: Kind::OneWayAudio,
             severity: Severity::Warning,
             subject: stream.call.clone(),
-            what: format!("not a packet has come from network {}, while the other party is heard", stream.network),
+            what: match (stream.expected, refused) {
+                (0, None) => format!("not a packet has come from network {}, while the other party is heard", stream.network),
+                (0, Some(source)) => format!(
+                    "not a packet has come from network {} by the address that was signalled, but from {source}, which is refused",
+                    stream.network
+                ),
+                _ => format!("nothing comes from network {} any more, while the other party is heard", stream.network),
+            },
             advice: "a firewall drops the media of that side, or its phone sends from another address than it says: \
                      `branchline flows` lists refused sources"
                 .to_owned(),
+        });
+    }
+    let mut told: Vec<&[u8]> = Vec::new();
+    for stream in missing(Verdict::NoAudio) {
+        if told.contains(&stream.call_key.as_slice()) || told.len() >= NAMED {
+            continue;
+        }
+        told.push(&stream.call_key);
+        found.push(Symptom {
+            kind: Kind::NoAudio,
+            severity: Severity::Warning,
+            subject: stream.call.clone(),
+            what: "the call is answered, and neither party is heard".to_owned(),
+            advice:
+                "firewalls drop the media on both sides, or both send elsewhere: check that the ports of \
+                     `media_ports` are open toward both networks"
+                    .to_owned(),
         });
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     config::ServerUri,
+    quality::Place,
     sip::transport::Step,
     upstream::{Failure, Health, ServerState},
 };
@@ -22,13 +23,19 @@ fn server(address: &str, health: Health) -> ServerState {
     }
 }
 
+const LOSSY: Finding = Finding { verdict: Verdict::Lossy, place: Some(Place::Before) };
+
 fn stream(network: &str) -> Stream {
     Stream {
         call: "1001 to 1002".to_owned(),
         call_key: b"c1".to_vec(),
         network: network.to_owned(),
-        answered: Some(Duration::from_secs(60)),
-        held: false,
+        to_network: "elsewhere".to_owned(),
+        verdict: Verdict::Ok,
+        finding: Finding { verdict: Verdict::Ok, place: None },
+        beyond_percent: None,
+        jitter_ms: Some(1.0),
+        refused: None,
         expected: 3000,
         lost: 0,
         dscp: 46,
@@ -82,7 +89,10 @@ fn a_server_is_named_with_the_step_at_which_it_fails() {
 #[test]
 fn loss_and_missing_marks_are_told_with_their_side() {
     let seen = Observations {
-        streams: vec![Stream { lost: 96, ..stream("office") }, Stream { dscp: 0, ..stream("wan") }],
+        streams: vec![
+            Stream { lost: 96, finding: LOSSY, ..stream("office") },
+            Stream { dscp: 0, ..stream("wan") },
+        ],
         ..Observations::default()
     };
     assert_eq!(
@@ -126,18 +136,63 @@ fn delay_counts_from_party_to_party_over_both_sides() {
 
 #[test]
 fn a_party_that_is_not_heard_is_told_unless_there_is_a_reason() {
-    let silent = Stream { expected: 0, ..stream("wan") };
-    let rows = [
-        ("one way", silent.clone(), vec![Kind::OneWayAudio]),
-        ("just answered", Stream { answered: Some(Duration::from_secs(2)), ..silent.clone() }, vec![]),
-        ("ringing", Stream { answered: None, ..silent.clone() }, vec![]),
-        ("on hold", Stream { held: true, ..silent.clone() }, vec![]),
-        ("another call's", Stream { call_key: b"c2".to_vec(), ..silent }, vec![]),
+    let unheard = Finding { verdict: Verdict::OneWayAudio, place: None };
+    let one_way = Stream { expected: 0, verdict: Verdict::OneWayAudio, finding: unheard, ..stream("wan") };
+    let nobody = Stream { verdict: Verdict::NoAudio, ..one_way.clone() };
+    let held = Finding { verdict: Verdict::Held, place: None };
+    let beyond = Finding { verdict: Verdict::Lossy, place: Some(Place::Beyond) };
+    let uneven = Finding { verdict: Verdict::HighJitter, place: None };
+    type Row<'a> = (&'a str, Vec<Stream>, Vec<(Kind, &'a str)>);
+    let rows: [Row<'_>; 7] = [
+        (
+            "one way",
+            vec![stream("office"), one_way.clone()],
+            vec![(
+                Kind::OneWayAudio,
+                "not a packet has come from network wan, while the other party is heard",
+            )],
+        ),
+        (
+            "one way any more",
+            vec![Stream { expected: 900, ..one_way.clone() }],
+            vec![(
+                Kind::OneWayAudio,
+                "nothing comes from network wan any more, while the other party is heard",
+            )],
+        ),
+        (
+            "from elsewhere",
+            vec![Stream { refused: Some("10.0.0.9:4000".to_owned()), ..one_way }],
+            vec![(
+                Kind::OneWayAudio,
+                "not a packet has come from network wan by the address that was signalled, but from 10.0.0.9:4000, which is refused",
+            )],
+        ),
+        (
+            "nobody, told once",
+            vec![nobody.clone(), nobody],
+            vec![(Kind::NoAudio, "the call is answered, and neither party is heard")],
+        ),
+        ("on hold", vec![Stream { finding: held, ..stream("wan") }], vec![]),
+        (
+            "lost behind",
+            vec![Stream { finding: beyond, beyond_percent: Some(2.5), ..stream("wan") }],
+            vec![(
+                Kind::Loss,
+                "2.5 % of the packets to network elsewhere are lost behind the appliance, as RTCP from there reports",
+            )],
+        ),
+        (
+            "uneven",
+            vec![Stream { finding: uneven, jitter_ms: Some(44.0), ..stream("wan") }],
+            vec![(Kind::Jitter, "packets from network wan come unevenly: 44 ms of jitter")],
+        ),
     ];
-    for (description, quiet, expected) in rows {
-        let seen = Observations { streams: vec![stream("office"), quiet], ..Observations::default() };
-        let kinds: Vec<Kind> = find(&seen).into_iter().map(|symptom| symptom.kind).collect();
-        assert_eq!(kinds, expected, "{description}");
+    for (description, streams, expected) in rows {
+        let found = find(&Observations { streams, ..Observations::default() });
+        let said: Vec<(Kind, &str)> =
+            found.iter().map(|symptom| (symptom.kind, symptom.what.as_str())).collect();
+        assert_eq!(said, expected, "{description}");
     }
 }
 

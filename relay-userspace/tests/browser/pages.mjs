@@ -94,6 +94,8 @@ await step("a call's details have its streams, and count on", async () => {
   await page.locator(".flow").nth(1).waitFor();
   const text = await page.locator(".flow").first().innerText();
   for (const word of ["Jitter", "DSCP in, out", "Lost", "From a wrong source", "destination"]) assert.ok(text.includes(word), `${word} in ${text}`);
+  const score = await page.locator(".score").first().innerText();
+  for (const word of ["MOS listening, talking", "Lost before the appliance", "Round trip to the sender"]) assert.ok(score.includes(word), `${word} in ${score}`);
   await until("other counters", (before) => document.querySelector(".flow").innerText !== before, text);
 });
 

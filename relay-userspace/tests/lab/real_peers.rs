@@ -14,6 +14,7 @@ use xtask::lab::{Capture, Lab, Packet, Routes, interrupt};
 
 use crate::site::{LIMIT, ask, is_sip, settings, to_appliance, turn};
 use branchline::control::{CallView, FlowView, StatusView};
+use branchline::quality::{DirectionQuality, Verdict};
 
 const USERS: [&str; 2] = ["1001", "1002"];
 /// Sound that a test waits for in each direction: two seconds. Reports come every five.
@@ -61,6 +62,24 @@ fn two_phones_register_with_a_real_server_and_talk_through_the_appliance() -> Re
         |flow: &&FlowView| flow.reason.as_deref().is_some_and(|reason| reason.contains("in one pass"));
     let networks: Vec<&str> = last.iter().filter(joined).map(|flow| flow.network.as_str()).collect();
     assert_eq!(networks, ["centre"; 4], "what comes from a phone leaves to the other: {last:#?}");
+
+    // Real reports: what each phone says of the other's stream, and the way to each and back.
+    let mut quality = Vec::new();
+    let told = interrupt::wait_until(LIMIT, "reports that answer reports", || {
+        let answer = appliance.ask(&lab, &["calls", "--call-id", &calls[0].call_id])?;
+        quality = serde_json::from_value::<Vec<CallView>>(answer)?;
+        let ways = quality.iter().flat_map(|call| &call.streams).flat_map(|stream| &stream.directions);
+        let known = |way: &&DirectionQuality| {
+            way.round_trip_ms.is_some()
+                && way.reported_jitter_ms.is_some()
+                && way.mos_conversational > Some(4.0)
+        };
+        Ok((ways.filter(known).count() >= 2).then_some(()))
+    });
+    assert!(told.is_ok(), "{told:?}\n{quality:#?}");
+    for way in quality.iter().flat_map(|call| &call.streams).flat_map(|stream| &stream.directions) {
+        assert_eq!((way.verdict, way.codec.as_deref()), (Verdict::Ok, Some("G.711 mu-law")), "{way:#?}");
+    }
 
     caller.hang_up(&lab.office)?;
     interrupt::wait_until(LIMIT, "end of the call", || {

@@ -11,7 +11,7 @@ use xtask::demo::appliance::{Appliance, Settings};
 use xtask::lab::network::{self, APPLIANCE_CENTRE, APPLIANCE_OFFICE, SERVER, phone};
 use xtask::lab::sipp::{Job, Scenario, Sipp};
 use xtask::lab::traffic::{APPLIANCE_SIP, PEER_SIP};
-use xtask::lab::{Capture, Lab, Leg, MediaEndpoint, Packet, Routes, UdpChecksum, interrupt};
+use xtask::lab::{Capture, Faults, Lab, Leg, MediaEndpoint, Packet, Routes, UdpChecksum, interrupt};
 
 /// What is waited for comes within a moment; a machine that is busy otherwise takes longer.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -44,6 +44,8 @@ pub(crate) struct Site {
     pub(crate) appliance: Appliance,
     pub(crate) server: Sipp,
     media: Option<[MediaEndpoint; 2]>,
+    /// What was sent and heard until the silence.
+    last: [Vec<Leg>; 2],
     pub(crate) lab: Lab,
     pub(crate) settings: Settings,
     _turn: MutexGuard<'static, ()>,
@@ -82,7 +84,15 @@ impl Site {
             MediaEndpoint::start_with(&lab.centre, 2, checksum)?,
         ];
         media[1].follow(server.orders(), server.media_base())?;
-        Ok(Self { appliance, server, media: Some(media), lab, settings, _turn: turn })
+        Ok(Self {
+            appliance,
+            server,
+            media: Some(media),
+            last: Default::default(),
+            lab,
+            settings,
+            _turn: turn,
+        })
     }
 
     /// Starts the appliance again, with what the settings are now.
@@ -91,15 +101,28 @@ impl Site {
         Ok(())
     }
 
+    /// What phones and servers do wrong in calls that begin from now on: office, then centre.
+    pub(crate) fn misbehave(&self, faults: [Faults; 2]) {
+        for (endpoint, faults) in self.media.iter().flatten().zip(faults) {
+            endpoint.misbehave(faults);
+        }
+    }
+
     /// What phones and servers have sent and heard so far: office, then centre.
     pub(crate) fn legs(&self) -> [Vec<Leg>; 2] {
         self.media.as_ref().map(|media| [media[0].legs(), media[1].legs()]).unwrap_or_default()
     }
 
+    /// The last call's two ends as they were when all media ended: office, then centre.
+    pub(crate) fn legs_at_end(&self) -> Result<[Leg; 2]> {
+        let last = |legs: &[Leg]| legs.last().cloned().context("no media");
+        Ok([last(&self.last[0])?, last(&self.last[1])?])
+    }
+
     /// Ends all media, while the calls stand.
     pub(crate) fn silence(&mut self) -> Result<()> {
-        for endpoint in self.media.take().into_iter().flatten() {
-            endpoint.stop()?;
+        for (endpoint, last) in self.media.take().into_iter().flatten().zip(&mut self.last) {
+            *last = endpoint.stop()?;
         }
         std::thread::sleep(SETTLE);
         Ok(())

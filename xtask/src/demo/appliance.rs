@@ -232,6 +232,15 @@ impl Appliance {
         serde_json::from_str(&said).with_context(|| format!("`{}` printed no JSON", process::show(&command)))
     }
 
+    /// Asks it as a person does: the answer is text.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn show(&self, lab: &Lab, arguments: &[&str]) -> Result<String> {
+        let mut command = lab.branch.command(&self.program);
+        process::output(command.args(arguments).arg("--socket").arg(socket(lab.dir())))
+    }
+
     /// Tells it something by its own command line; what it needs not be seen by others comes from standard input.
     ///
     /// # Errors

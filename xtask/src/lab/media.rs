@@ -49,6 +49,38 @@ pub enum UdpChecksum {
     Absent,
 }
 
+/// What becomes of a packet that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is sent.
+    Sent,
+    /// It has its sequence number, and is lost.
+    Lost,
+    /// It is sent, and again.
+    Twice,
+    /// The next one overtakes it.
+    Overtaken,
+    /// It is sent half a packet's time late.
+    Late,
+    /// Nobody speaks: there is no packet.
+    Silence,
+}
+
+/// What an endpoint does wrong, by the number of the packet that is due, or that has come, in its call. The same in
+/// every run.
+#[derive(Clone, Copy, Debug)]
+pub struct Faults {
+    /// What becomes of what it sends.
+    pub send: fn(u64) -> Fate,
+    /// Whether it gets what was sent to it.
+    pub hear: fn(u64) -> bool,
+}
+
+impl Faults {
+    /// None.
+    pub const NONE: Self = Self { send: |_| Fate::Sent, hear: |_| true };
+}
+
 /// What one side of a call sent and heard.
 #[derive(Clone, Debug)]
 pub struct Leg {
@@ -62,6 +94,12 @@ pub struct Leg {
     pub ssrc: u32,
     /// RTP packets sent.
     pub sent: u64,
+    /// Packets lost on purpose, before one that was sent; those sent twice; those that were overtaken.
+    pub lost: u64,
+    /// See `lost`.
+    pub twice: u64,
+    /// See `lost`.
+    pub overtaken: u64,
     /// RTCP packets sent.
     pub reports_sent: u64,
     /// What was heard.
@@ -83,6 +121,7 @@ pub struct Leg {
 pub struct MediaEndpoint {
     orders: mpsc::Sender<(PathBuf, u16)>,
     stop: Arc<AtomicBool>,
+    faults: Arc<Mutex<Faults>>,
     legs: Arc<Mutex<Vec<Leg>>>,
     thread: Option<JoinHandle<Option<Result<()>>>>,
 }
@@ -104,9 +143,11 @@ impl MediaEndpoint {
         let (orders, inbox) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let legs = Arc::new(Mutex::new(Vec::new()));
+        let faults = Arc::new(Mutex::new(Faults::NONE));
         let worker = Worker {
             side,
             checksum,
+            faults: Arc::clone(&faults),
             inbox,
             stop: Arc::clone(&stop),
             published: Arc::clone(&legs),
@@ -115,7 +156,12 @@ impl MediaEndpoint {
             by_key: HashMap::new(),
         };
         let thread = namespace.spawn(move || worker.run())?;
-        Ok(Self { orders, stop, legs, thread: Some(thread) })
+        Ok(Self { orders, stop, faults, legs, thread: Some(thread) })
+    }
+
+    /// What it does wrong in calls that begin from now on.
+    pub fn misbehave(&self, faults: Faults) {
+        *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
     }
 
     /// Obeys the orders in a SIPp's log, whose first media port is `media_base`.
@@ -188,12 +234,21 @@ struct Call {
     sending: bool,
     next_packet: Instant,
     next_report: Instant,
+    faults: Faults,
+    /// Packets that were due, and that have come.
+    due: u64,
+    came: u64,
+    /// Lost, and nothing sent since.
+    unseen: u64,
+    /// Waits to be sent behind the next one, or at this time.
+    waiting: Option<(Vec<u8>, Option<Instant>)>,
     last_heard: Option<Instant>,
 }
 
 struct Worker {
     side: u8,
     checksum: UdpChecksum,
+    faults: Arc<Mutex<Faults>>,
     inbox: mpsc::Receiver<(PathBuf, u16)>,
     stop: Arc<AtomicBool>,
     published: Arc<Mutex<Vec<Leg>>>,
@@ -257,6 +312,7 @@ impl Worker {
                     order,
                     (u32::from(self.side) << 24) | (0x5A_0000 + number),
                     self.checksum,
+                    *self.faults.lock().unwrap_or_else(PoisonError::into_inner),
                 )?);
                 self.by_key.insert(key, self.calls.len() - 1);
                 self.calls.len() - 1
@@ -287,7 +343,11 @@ impl Worker {
             .calls
             .iter()
             .filter(|call| call.sending)
-            .map(|call| call.next_packet.saturating_duration_since(now))
+            .map(|call| match call.waiting {
+                Some((_, Some(at))) => at.min(call.next_packet),
+                _ => call.next_packet,
+            })
+            .map(|at| at.saturating_duration_since(now))
             .fold(ORDER_TIME, Duration::min);
         let mut sockets: Vec<libc::pollfd> = self
             .calls
@@ -303,7 +363,7 @@ impl Worker {
 }
 
 impl Call {
-    fn open(order: &Order, ssrc: u32, checksum: UdpChecksum) -> Result<Self> {
+    fn open(order: &Order, ssrc: u32, checksum: UdpChecksum, faults: Faults) -> Result<Self> {
         let bind = |address: SocketAddrV4| -> Result<UdpSocket> {
             let socket =
                 UdpSocket::bind(address).with_context(|| format!("cannot bind media port {address}"))?;
@@ -321,6 +381,9 @@ impl Call {
                 remote: None,
                 ssrc,
                 sent: 0,
+                lost: 0,
+                twice: 0,
+                overtaken: 0,
                 reports_sent: 0,
                 heard: Receiver::default(),
                 received: 0,
@@ -337,6 +400,11 @@ impl Call {
             sending: false,
             next_packet: now,
             next_report: now + REPORT_TIME / 4,
+            faults,
+            due: 0,
+            came: 0,
+            unseen: 0,
+            waiting: None,
             last_heard: None,
         })
     }
@@ -351,6 +419,10 @@ impl Call {
                 continue;
             }
             if let Some(header) = Header::read(packet) {
+                self.came += 1;
+                if !(self.faults.hear)(self.came) {
+                    continue;
+                }
                 self.leg.received += 1;
                 self.leg.heard.take(header, rtp::sent_ns(packet), now_ns());
                 if let Some(last) = self.last_heard.replace(now) {
@@ -368,16 +440,52 @@ impl Call {
         }
     }
 
+    fn transmit(&mut self, packet: &[u8], remote: SocketAddrV4) {
+        if self.rtp.send_to(packet, remote).is_ok() {
+            self.leg.sent += 1;
+            self.leg.lost += std::mem::take(&mut self.unseen);
+        }
+    }
+
+    /// Sends the packet that is due, or does not.
+    fn send_due(&mut self, fate: Fate, remote: SocketAddrV4) {
+        if fate == Fate::Silence {
+            return self.sender.keep_silent();
+        }
+        let packet = self.sender.next(now_ns());
+        match fate {
+            Fate::Lost => self.unseen += 1,
+            Fate::Late => self.waiting = Some((packet.to_vec(), Some(Instant::now() + PACKET_TIME / 2))),
+            Fate::Overtaken => self.waiting = Some((packet.to_vec(), None)),
+            Fate::Sent | Fate::Twice | Fate::Silence => {
+                self.transmit(&packet, remote);
+                if fate == Fate::Twice {
+                    self.leg.twice += 1;
+                    self.transmit(&packet, remote);
+                }
+                if let Some((overtaken, _)) = self.waiting.take() {
+                    self.leg.overtaken += 1;
+                    self.transmit(&overtaken, remote);
+                }
+            }
+        }
+    }
+
     fn send(&mut self) {
         let Some(remote) = self.leg.remote.filter(|_| !self.leg.closed) else { return };
         let now = Instant::now();
         if self.sending && now >= self.next_packet {
             // An endpoint that was kept from running sends what is due, as a phone's sound card does.
             self.next_packet += PACKET_TIME;
-            let packet = self.sender.next(now_ns());
-            if self.rtp.send_to(&packet, remote).is_ok() {
-                self.leg.sent += 1;
-            }
+            self.due += 1;
+            self.send_due((self.faults.send)(self.due), remote);
+        }
+        if let Some((packet, Some(at))) = &self.waiting
+            && now >= *at
+        {
+            let packet = packet.clone();
+            self.waiting = None;
+            self.transmit(&packet, remote);
         }
         if now >= self.next_report {
             self.next_report = now + REPORT_TIME;

@@ -45,7 +45,7 @@ pub mod traffic;
 pub mod wireguard;
 
 pub use capture::{Capture, Packet};
-pub use media::{Leg, MediaEndpoint, UdpChecksum};
+pub use media::{Fate, Faults, Leg, MediaEndpoint, UdpChecksum};
 pub use netns::Namespace;
 pub use network::{Lab, Routes};
 pub use running::Running;

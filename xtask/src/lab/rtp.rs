@@ -65,20 +65,22 @@ pub struct Sender {
     sequence: u16,
     timestamp: u32,
     packets: u32,
+    /// Whether the next packet begins a talk spurt.
+    spurt: bool,
 }
 
 impl Sender {
     /// A stream that begins at the given sequence number, so that some wrap around during a run.
     #[must_use]
     pub fn new(ssrc: u32, first_sequence: u16) -> Self {
-        Self { ssrc, sequence: first_sequence, timestamp: ssrc.rotate_left(7), packets: 0 }
+        Self { ssrc, sequence: first_sequence, timestamp: ssrc.rotate_left(7), packets: 0, spurt: true }
     }
 
     /// The next packet: 20 ms of a tone, `sent_ns` in its first eight bytes.
     pub fn next(&mut self, sent_ns: u64) -> [u8; HEADER + PAYLOAD] {
         let mut packet = [0; HEADER + PAYLOAD];
         packet[0] = VERSION_2;
-        packet[1] = if self.packets == 0 { PCMU | MARKER } else { PCMU };
+        packet[1] = if std::mem::take(&mut self.spurt) { PCMU | MARKER } else { PCMU };
         packet[2..4].copy_from_slice(&self.sequence.to_be_bytes());
         packet[4..8].copy_from_slice(&self.timestamp.to_be_bytes());
         packet[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
@@ -91,6 +93,12 @@ impl Sender {
         self.timestamp = self.timestamp.wrapping_add(PAYLOAD as u32);
         self.packets += 1;
         packet
+    }
+
+    /// Time passes without a packet: nobody speaks. The next one begins a talk spurt (RFC 3551 section 4.1).
+    pub fn keep_silent(&mut self) {
+        self.timestamp = self.timestamp.wrapping_add(PAYLOAD as u32);
+        self.spurt = true;
     }
 
     /// Packets made so far.

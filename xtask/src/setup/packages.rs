@@ -36,6 +36,7 @@ const TESTS: &[&str] = &[
     "nginx-light",
     "debootstrap",
     "openssl",
+    "age",
     "nodejs",
     "chromium",
     "wireguard-go",

@@ -5,6 +5,7 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse as _, Redirect, Response},
 };
+use ipnet::IpNet;
 use tracing::info;
 
 use super::{
@@ -18,7 +19,7 @@ use crate::{
         guard::{Fields, Signed},
         state::Web,
     },
-    capture::{CaptureError, CaptureView, Sealing, Wanted},
+    capture::{CaptureError, CaptureView, Keys, Sealing, Target, Wanted},
 };
 
 /// Where captures are listed.
@@ -56,17 +57,35 @@ pub(super) async fn start(
     Extension(signed): Extension<Signed>,
     Extension(fields): Extension<Fields>,
 ) -> Result<Response, PageError> {
+    let given = |name: &str| Some(fields.get(name)).filter(|value| !value.is_empty());
     let call_id = fields.get("call_id").to_owned();
+    // A phone by its address-of-record, or whatever is an address or a prefix.
+    let (phone, address) = match given("who").map(str::trim) {
+        Some(who) if who.parse::<IpNet>().is_ok() => (None, Some(who)),
+        who => (who, None),
+    };
+    let back = if call_id.is_empty() {
+        PAGE.to_owned()
+    } else {
+        format!("/sessions/call?id={}", words::encode(&call_id))
+    };
+    let keys = if fields.get("keys").is_empty() { Keys::Masked } else { Keys::Kept };
     let sealing = (!fields.get("seal").is_empty()).then_some(Sealing::Sealed);
-    let wanted = Wanted { call_id: call_id.clone(), seconds: None, mib: None, sealing };
-    let started = ask(&web, move |appliance| appliance.start_capture(&wanted)).await;
+    let started = match Target::of(given("call_id"), phone, address) {
+        Ok(target) => {
+            let recipients = Vec::new();
+            let wanted = Wanted { target, recipients, keys, seconds: None, mib: None, sealing };
+            ask(&web, move |appliance| appliance.start_capture(&wanted)).await
+        }
+        Err(_) => Err(CaptureError::Refused("name a phone or an address".to_owned()).into()),
+    };
     let by = signed.session.name.clone();
     let result = started.map(|name| {
         info!(by, capture = name, "capture begun on the pages");
-        "The call is being captured.".to_owned()
+        "The capture has begun.".to_owned()
     });
     done(&web, &signed, result)?;
-    Ok(Redirect::to(&format!("/sessions/call?id={}", words::encode(&call_id))).into_response())
+    Ok(Redirect::to(&back).into_response())
 }
 
 pub(super) async fn stop(
@@ -101,5 +120,7 @@ pub(super) async fn download(
 ) -> Result<Response, PageError> {
     let response = content(&web, name.clone()).await?;
     info!(by = signed.session.name, capture = name, "capture taken away");
-    Ok(attachment(&format!("{name}.pcapng"), "application/x-pcapng", response))
+    let known = list(&web, None).await?.into_iter().find(|capture| capture.name == name);
+    let file = known.map_or_else(|| format!("{name}.pcapng"), |capture| capture.file);
+    Ok(attachment(&file, "application/x-pcapng", response))
 }

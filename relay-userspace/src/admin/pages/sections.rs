@@ -393,6 +393,12 @@ pub(super) static DIAGNOSTICS: Section = Section {
         field("capture.max_running", "Captures at a time", "", Number { least: 1, most: 64 }),
         field("capture.encrypt", "Seal captures", "With the appliance's own key.", SWITCH),
         field(
+            "capture.recipients",
+            "Encrypt captures to",
+            "Public keys of age, one in a line; who has one of the private keys opens them, and the appliance cannot.",
+            Lines("age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kudmjalnsdjhfku"),
+        ),
+        field(
             "capture.directory",
             "Directory of captures",
             "Empty: in the state directory.",

@@ -17,6 +17,7 @@ use crate::{
     admin::{Which, guard::Signed, state::Web},
     capture::CaptureView,
     control::{CallView, FlowView, RefusalView},
+    quality::Verdict,
 };
 
 /// Calls on a page.
@@ -187,9 +188,7 @@ pub(super) fn call_live(web: &Web, wanted: &Wanted) -> String {
 }
 
 fn look_up(web: &Web, id: &str) -> Option<CallView> {
-    let live = web.live_calls();
-    let found = live.iter().find(|call| call.call_id == id).cloned();
-    found.or_else(|| web.appliance().calls(Which::WithEnded).into_iter().find(|call| call.call_id == id))
+    web.appliance().calls_named(id).into_iter().next()
 }
 
 #[cfg(test)]
@@ -211,6 +210,9 @@ mod tests {
             from_agent: Some("Station 2".to_owned()),
             to_agent: None,
             refusals: Vec::new(),
+            verdict: None,
+            mos: None,
+            streams: Vec::new(),
         };
         let calls = [call("Ann <1001>", "9001"), call("Bob <1002>", "9001")];
         for (filter, expected) in [

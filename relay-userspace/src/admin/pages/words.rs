@@ -81,6 +81,11 @@ pub(super) fn short(name: &str) -> String {
     name.chars().take(MOST - 1).chain(['\u{2026}']).collect()
 }
 
+/// A number with so many digits behind the point and its unit; a dash where there is none.
+pub(super) fn number(value: &Option<f64>, digits: usize, unit: &str) -> String {
+    value.map_or_else(|| "\u{2013}".to_owned(), |value| format!("{value:.digits$}{unit}"))
+}
+
 /// Per cent encoding of everything but unreserved characters (RFC 3986 section 2).
 pub(crate) fn encode(text: &str) -> String {
     let mut encoded = String::new();

@@ -18,14 +18,23 @@ use crate::{
         captures::{self, CaptureFailure, ask},
         state::Web,
     },
-    capture::{CaptureError, CaptureView, Sealing, Wanted},
+    capture::{CaptureError, CaptureView, Keys, Sealing, Target, Wanted},
 };
 
 /// A capture that is to begin.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewCapture {
-    call_id: String,
+    #[serde(default)]
+    call_id: Option<String>,
+    #[serde(default)]
+    phone: Option<String>,
+    #[serde(default)]
+    address: Option<String>,
+    #[serde(default)]
+    recipients: Vec<String>,
+    #[serde(default)]
+    with_srtp_keys: bool,
     #[serde(default)]
     seconds: Option<u64>,
     #[serde(default)]
@@ -63,7 +72,16 @@ pub(super) async fn start(
     Body(new): Body<NewCapture>,
 ) -> Result<(StatusCode, Json<Started>), Problem> {
     let sealing = new.encrypt.map(|wanted| if wanted { Sealing::Sealed } else { Sealing::Plain });
-    let wanted = Wanted { call_id: new.call_id, seconds: new.seconds, mib: new.mib, sealing };
+    let target = Target::of(new.call_id.as_deref(), new.phone.as_deref(), new.address.as_deref())
+        .map_err(|why| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why))?;
+    let wanted = Wanted {
+        target,
+        recipients: new.recipients,
+        keys: if new.with_srtp_keys { Keys::Kept } else { Keys::Masked },
+        seconds: new.seconds,
+        mib: new.mib,
+        sealing,
+    };
     let name = ask(&web, move |appliance| appliance.start_capture(&wanted)).await?;
     info!(by = caller.0, capture = name, "capture begun by REST");
     Ok((StatusCode::CREATED, Json(Started { name })))

@@ -60,8 +60,7 @@ pub(super) async fn call(
     State(web): State<Web>,
     Path(call_id): Path<String>,
 ) -> Result<Json<CallWithFlows>, Problem> {
-    let calls = web.appliance().calls(Which::WithEnded);
-    let call = calls.into_iter().find(|call| call.call_id == call_id);
+    let call = web.appliance().calls_named(&call_id).into_iter().next();
     let call = call.ok_or_else(|| Problem::not_found("There is no such call, or it is forgotten."))?;
     let flows = web.appliance().flows(Some(&call_id));
     Ok(Json(CallWithFlows { call, flows }))

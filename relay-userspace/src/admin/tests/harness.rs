@@ -26,7 +26,7 @@ use crate::{
         access::Secret,
         guard::{COOKIE, Source},
     },
-    capture::{self, CaptureError, CaptureView, Captures, Part, Wanted},
+    capture::{self, CaptureError, CaptureView, Captures, Part, Target, Wanted},
     config::{Config, ConfigError, changes, keys::Effect},
     control::{
         CallView, FlowView, NetworkView, PhoneView, RefusalView, RegistrationView, ReloadedView, ServerView,
@@ -35,6 +35,7 @@ use crate::{
     log::{LogView, TopicView},
     metrics::Metrics,
     provisioning::{PhoneActivity, StageView, syslog::SyslogView},
+    quality::{DirectionQuality, StreamQuality, Verdict},
     store::{Entry, Scope, Store, StoreError, tests_support::Directory},
 };
 
@@ -124,7 +125,16 @@ impl Appliance for Pretended {
             from_agent: Some(HOSTILE.to_owned()),
             to_agent: None,
             refusals: Vec::new(),
+            verdict: Some(Verdict::Lossy),
+            mos: Some(3.5),
+            streams: Vec::new(),
         }]
+    }
+
+    fn calls_named(&self, call_id: &str) -> Vec<CallView> {
+        let with = |call: CallView| CallView { streams: vec![stream()], ..call };
+        let calls = self.calls(Which::WithEnded).into_iter();
+        calls.filter(|call| call.call_id == call_id).map(with).collect()
     }
 
     fn flows(&self, call_id: Option<&str>) -> Vec<FlowView> {
@@ -251,10 +261,13 @@ impl Appliance for Pretended {
     }
 
     fn start_capture(&self, wanted: &Wanted) -> Result<String, CaptureError> {
-        if wanted.call_id == CALL {
+        if wanted.target == Target::Call(CALL.to_owned()) {
             self.captures.start(wanted).map(|(name, _)| name)
         } else {
-            Err(CaptureError::NotFound(format!("no call with Call-ID {:?} stands", wanted.call_id)))
+            Err(CaptureError::NotFound(format!(
+                "no call with Call-ID {:?} stands",
+                wanted.target.to_string()
+            )))
         }
     }
 
@@ -473,4 +486,66 @@ pub(super) fn encoded<'a>(fields: impl Iterator<Item = &'a (&'a str, &'a str)>) 
     let pairs: Vec<String> =
         fields.map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
     Body::from(pairs.join("&"))
+}
+
+/// A stream that is lossy on one side, and of which the other side knows little.
+fn stream() -> StreamQuality {
+    let direction = DirectionQuality {
+        network: "office".to_owned(),
+        to_network: "centre".to_owned(),
+        source: Some("10.61.0.11:20000".to_owned()),
+        verdict: Verdict::Lossy,
+        what: "4.0 % lost between office and the appliance".to_owned(),
+        codec: Some("G.711 mu-law".to_owned()),
+        expected: 1000,
+        received: 960,
+        lost: 40,
+        duplicates: 1,
+        reordered: 2,
+        loss_percent: Some(4.0),
+        burst_ratio: Some(1.5),
+        jitter_ms: Some(2.25),
+        reported_lost: Some(41),
+        reported_loss_percent: Some(4.1),
+        reported_recent_loss_percent: Some(3.9),
+        reported_jitter_ms: Some(2.5),
+        reported_discarded_percent: None,
+        reported_mos_listening: None,
+        reported_mos_conversational: None,
+        round_trip_ms: Some(1.5),
+        one_way_ms: Some(10.0),
+        scale: Some("narrowband".to_owned()),
+        r_factor: Some(80.1),
+        mos_listening: Some(4.03),
+        mos_conversational: Some(4.02),
+    };
+    let unknown = DirectionQuality {
+        network: "centre".to_owned(),
+        to_network: "office".to_owned(),
+        source: None,
+        verdict: Verdict::Starting,
+        what: HOSTILE.to_owned(),
+        codec: None,
+        loss_percent: None,
+        burst_ratio: None,
+        jitter_ms: None,
+        reported_lost: None,
+        reported_loss_percent: None,
+        reported_recent_loss_percent: None,
+        reported_jitter_ms: None,
+        round_trip_ms: None,
+        one_way_ms: None,
+        scale: None,
+        r_factor: None,
+        mos_listening: None,
+        mos_conversational: None,
+        ..direction.clone()
+    };
+    StreamQuality {
+        kind: "audio".to_owned(),
+        verdict: Verdict::Lossy,
+        worst: Verdict::Lossy,
+        what: direction.what.clone(),
+        directions: vec![direction, unknown],
+    }
 }

@@ -257,6 +257,15 @@ async fn a_capture_is_begun_stopped_taken_away_and_removed_and_only_by_who_may_c
     let too_long =
         ask(Method::POST, "/captures", &write, Some(json!({"call_id": CALL, "seconds": 601}))).await;
     assert_eq!(too_long.status, StatusCode::CONFLICT, "{}", too_long.body);
+    for nonsense in
+        [json!({}), json!({"call_id": CALL, "phone": "1001"}), json!({"address": "10.61.0.11/33"})]
+    {
+        let refused = ask(Method::POST, "/captures", &write, Some(nonsense)).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.body);
+    }
+    let nobody = json!({"call_id": CALL, "recipients": ["age1nobody"]});
+    let nobody = ask(Method::POST, "/captures", &write, Some(nobody)).await;
+    assert!(nobody.status == StatusCode::CONFLICT && nobody.body.contains("age1nobody"), "{}", nobody.body);
     let begun = ask(Method::POST, "/captures", &write, Some(wanted)).await;
     assert_eq!(begun.status, StatusCode::CREATED);
     let path = format!("/captures/{}", begun.json()["name"].as_str().unwrap());
@@ -279,9 +288,11 @@ async fn a_capture_is_begun_stopped_taken_away_and_removed_and_only_by_who_may_c
     let wrong = house.post("/captures/start", &person, &[("call_id", "nobody")]).await;
     assert_eq!(wrong.status, StatusCode::SEE_OTHER);
     assert!(house.get("/diagnostics", Some(&person)).await.body.contains("Not done: no call with Call-ID"));
+    house.post("/captures/start", &person, &[("who", "")]).await;
+    assert!(house.get("/diagnostics", Some(&person)).await.body.contains("name a phone or an address"));
     house.post("/captures/start", &person, &[("call_id", CALL)]).await;
     let call = house.get("/sessions/call?id=call/1%3F%26%23@host", Some(&person)).await.body;
-    assert!(call.contains("The call is being captured.") && call.contains("/stop\""), "{call}");
+    assert!(call.contains("The capture has begun.") && call.contains("/stop\""), "{call}");
     assert_eq!(ask(Method::DELETE, &path, &write, None).await.status, StatusCode::NO_CONTENT);
     assert_eq!(ask(Method::DELETE, &path, &write, None).await.status, StatusCode::NOT_FOUND);
 }

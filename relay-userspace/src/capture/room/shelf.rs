@@ -27,7 +27,14 @@ const MOMENT: &[FormatItem<'_>] = format_description!("[year][month][day]T[hour]
 pub(super) struct Description {
     pub(super) call_id: String,
     pub(super) started_unix: i64,
+    /// Of what, in words.
+    #[serde(default)]
+    pub(super) target: String,
     pub(super) encrypted: bool,
+    #[serde(default)]
+    pub(super) recipients: Vec<String>,
+    #[serde(default)]
+    pub(super) with_srtp_keys: bool,
     #[serde(default)]
     pub(super) ended_unix: Option<i64>,
     #[serde(default)]
@@ -38,6 +45,13 @@ pub(super) struct Description {
     pub(super) dropped: u64,
     #[serde(default)]
     pub(super) bytes: u64,
+}
+
+impl Description {
+    /// Whether it is sealed with the appliance's key.
+    pub(super) fn sealed(&self) -> bool {
+        self.encrypted && self.recipients.is_empty()
+    }
 }
 
 /// The directory.
@@ -63,8 +77,13 @@ impl Shelf {
         CaptureError::File(format!("{}: {error}", self.0.display()))
     }
 
-    pub(super) fn content_path(&self, name: &str, sealed: bool) -> PathBuf {
-        self.0.join(if sealed { format!("{name}.pcapng.sealed") } else { format!("{name}.pcapng") })
+    pub(super) fn content_path(&self, name: &str, description: &Description) -> PathBuf {
+        let coat = match (description.encrypted, description.recipients.is_empty()) {
+            (_, false) => ".age",
+            (true, true) => ".sealed",
+            (false, true) => "",
+        };
+        self.0.join(format!("{name}.pcapng{coat}"))
     }
 
     pub(super) fn description_path(&self, name: &str) -> PathBuf {

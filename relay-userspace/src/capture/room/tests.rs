@@ -51,7 +51,14 @@ impl House {
 }
 
 fn wanted(call: &str) -> Wanted {
-    Wanted { call_id: call.to_owned(), seconds: None, mib: None, sealing: None }
+    Wanted {
+        target: Target::Call(call.to_owned()),
+        recipients: Vec::new(),
+        keys: Keys::Masked,
+        seconds: None,
+        mib: None,
+        sealing: None,
+    }
 }
 
 fn media(bytes: usize) -> PacketCopy {
@@ -93,7 +100,7 @@ async fn a_capture_has_the_calls_messages_and_packets_and_no_others_sealed_or_no
         let has = |what: &[u8]| content.windows(what.len()).any(|window| window == what);
         assert!(has(&message("a/1@host")) && has(&[7; 172]) && has(b"SIP over TLS, shown as UDP in clear"));
         assert!(!has(b"other@host"));
-        assert!(tap.is_closed() && house.captures.taps().is_empty());
+        assert!(tap.is_closed() && house.captures.sightings().is_empty());
         let sealed = house.directory.path().join(format!("captures/{name}.pcapng.sealed"));
         assert_eq!(sealed.exists(), sealing == Sealing::Sealed);
         house.captures.remove(&name).unwrap();

@@ -510,20 +510,20 @@ fn a_captured_flow_is_carried_in_userspace_and_goes_back_to_the_kernel_when_its_
     let reason = UserspaceReason::Captured;
     assert_eq!(flows.report(at(INSIDE)).unwrap().carrier, Carrier::Userspace { reason });
     assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Userspace as u8);
-    assert!(flows.tap(at(INSIDE)).is_some() && flows.tap(at(OUTSIDE)).is_none());
+    assert!(flows.taps(at(INSIDE)).is_some() && flows.taps(at(OUTSIDE)).is_none());
     flows.release_taps(now);
-    assert!(flows.tap(at(INSIDE)).is_some(), "the capture goes on");
+    assert!(flows.taps(at(INSIDE)).is_some(), "the capture goes on");
 
     tapped.close();
     flows.release_taps(now);
-    assert!(flows.tap(at(INSIDE)).is_none());
+    assert!(flows.taps(at(INSIDE)).is_none());
     assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Forwarding as u8);
     flows.attach_tap(now, at(INSIDE), &tap);
-    assert!(flows.tap(at(INSIDE)).is_none(), "a closed tap is not taken");
+    assert!(flows.taps(at(INSIDE)).is_none(), "a closed tap is not taken");
     let (tap, _tapped) = Tap::new(2);
     flows.attach_tap(now, at(INSIDE), &tap);
     flows.remove(now, at(INSIDE));
-    assert!(flows.tap(at(INSIDE)).is_none(), "it goes with its flow");
+    assert!(flows.taps(at(INSIDE)).is_none(), "it goes with its flow");
 }
 
 #[test]

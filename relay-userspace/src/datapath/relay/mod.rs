@@ -82,7 +82,7 @@ impl Counters {
 
 /// A packet of which somebody wants copies.
 struct Copied {
-    tap: Tap,
+    taps: Vec<Tap>,
     from: NetworkId,
     to: NetworkId,
     payload: Bytes,
@@ -91,9 +91,15 @@ struct Copied {
 }
 
 impl Copied {
+    fn offer(&self, copy: &PacketCopy) {
+        for tap in &self.taps {
+            tap.offer(copy.clone());
+        }
+    }
+
     /// As it came; with the reason, if it goes nowhere.
     fn arrived(&self, received: &Received<'_>, refused: Option<&Reason>) {
-        self.tap.offer(PacketCopy {
+        self.offer(&PacketCopy {
             unix_ns: self.at,
             network: self.from,
             way: Way::In,
@@ -107,7 +113,7 @@ impl Copied {
 
     /// As it left.
     fn left(&self, departure: &Departure) {
-        self.tap.offer(PacketCopy {
+        self.offer(&PacketCopy {
             unix_ns: realtime_ns(),
             network: self.to,
             way: Way::Out,
@@ -148,9 +154,9 @@ impl Shared {
                     monotonic_ns: monotonic.saturating_sub(waited),
                     unix_ms: realtime / 1_000_000,
                 };
-                let copied = flows.tap(received.local).map(|(tap, from, to)| {
+                let copied = flows.taps(received.local).map(|(taps, from, to)| {
                     let payload = Bytes::copy_from_slice(received.payload);
-                    Copied { tap, from, to, payload, at: received.stamp_ns.unwrap_or(realtime) }
+                    Copied { taps, from, to, payload, at: received.stamp_ns.unwrap_or(realtime) }
                 });
                 let decision = flows.packet(now, &arrival);
                 if let Some(copied) = &copied {
