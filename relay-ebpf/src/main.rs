@@ -30,6 +30,7 @@ use aya_ebpf::{
 };
 use relay_ebpf::{
     Fate, Reason,
+    guard::{guard, guard_layer3},
     relay::{Way, relay, relay_layer3, relay_untagged},
 };
 
@@ -47,6 +48,7 @@ fn relay_packet(mut env: XdpEnvironment) -> u32 {
     match relay(&mut env).and_then(|way| env.send(way)) {
         Ok(action) => action,
         Err(reason) => {
+            let reason = guard(&env, reason);
             env.count(reason);
             match reason.fate() {
                 Fate::Passed => xdp_action::XDP_PASS,
@@ -61,7 +63,7 @@ fn relay_packet(mut env: XdpEnvironment) -> u32 {
 #[inline(always)]
 pub fn branchline_tc(ctx: TcContext) -> i32 {
     let mut env = TcEnvironment::new(ctx);
-    let result = relay_untagged(&mut env);
+    let result = relay_untagged(&mut env).map_err(|reason| guard(&env, reason));
     conclude(&env, result)
 }
 
@@ -70,7 +72,7 @@ pub fn branchline_tc(ctx: TcContext) -> i32 {
 #[inline(always)]
 pub fn branchline_tc_layer3(ctx: TcContext) -> i32 {
     let mut env = TcEnvironment::new(ctx);
-    let result = relay_layer3(&mut env);
+    let result = relay_layer3(&mut env).map_err(|reason| guard_layer3(&env, reason));
     conclude(&env, result)
 }
 

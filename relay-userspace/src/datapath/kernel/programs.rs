@@ -24,6 +24,7 @@ use thiserror::Error;
 
 use super::{
     super::shared::{Record, SharedArray},
+    guard::Guard,
     refused::RefusedSources,
     tables::KernelTables,
 };
@@ -151,6 +152,7 @@ impl Programs {
             .map_max_entries("PORTS", places * PORTS)
             .map_max_entries("FLOWS", options.flows)
             .map_max_entries("STATS", options.flows)
+            .map_max_entries("RATES", options.flows)
             .override_global(aya_log::LEVEL, &level, false)
             .load(PROGRAMS)?;
         load_xdp(&mut ebpf, RELAY)?;
@@ -291,6 +293,16 @@ impl Programs {
     pub fn take_refused(&mut self) -> Result<RefusedSources, ProgramsError> {
         let map = self.ebpf.take_map("REFUSED").ok_or(ProgramsError::Missing("REFUSED"))?;
         RefusedSources::new(map).map_err(|error| ProgramsError::Map { map: "REFUSED", error })
+    }
+
+    /// Takes the rules of protection.
+    ///
+    /// # Errors
+    /// If they were taken before.
+    pub fn take_guard(&mut self) -> Result<Guard, ProgramsError> {
+        let mut take = |map| self.ebpf.take_map(map).ok_or(ProgramsError::Missing(map));
+        let (sources, limits) = (take("SOURCES")?, take("LIMITS")?);
+        Guard::new(sources, limits).map_err(|error| ProgramsError::Map { map: "SOURCES", error })
     }
 
     /// Takes the logger's place: kernel programs log to this process's log from now on.
