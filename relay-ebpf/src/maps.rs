@@ -7,10 +7,7 @@ use aya_ebpf::{
     cty::{c_long, c_void},
     helpers::generated::bpf_map_lookup_elem,
     macros::map,
-    maps::{
-        Array, DevMap, LruHashMap, PerCpuArray, RingBuf, SockMap,
-        lpm_trie::LpmTrie,
-    },
+    maps::{Array, DevMap, LruHashMap, PerCpuArray, RingBuf, SockMap, lpm_trie::LpmTrie},
 };
 use relay_ebpf::{
     Flow, FlowStats, LocalAddresses, NextHop, PortEntry,
