@@ -31,6 +31,8 @@ pub const PORTS: u32 = 1 << 16;
 /// Flows that the kernel holds unless configured otherwise: 10,000 calls of four flows, and as many more
 /// resting or being changed.
 pub const DEFAULT_FLOWS: u32 = 1 << 16;
+/// Flows of the program bench that packets go to in turn: every port of two addresses.
+pub const BENCH_FLOWS: u32 = 2 * PORTS;
 /// Sockets that a packet can be steered to: one for each CPU and family.
 pub const MAX_RELAY_SOCKETS: u32 = 128;
 /// The place of the first of those for IPv6, behind as many for IPv4.

@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::{
     super::shared::SharedArray,
     guard::{Guard, Rule},
-    programs::{KernelLog, Options, Programs, ProgramsError, TC, TC_BEHIND},
+    programs::{BENCH_TC, KernelLog, Options, Programs, ProgramsError, TC, TC_BEHIND},
     refused::RefusedSources,
     tables::KernelTables,
 };
@@ -189,7 +189,7 @@ impl TestBed {
             repeat,
             ..TestRunOptions::default()
         };
-        let result = if [TC, TC_BEHIND].contains(&program) {
+        let result = if [TC, TC_BEHIND].contains(&program) || BENCH_TC.contains(&program) {
             self.programs.tc(program)?.test_run(options)?
         } else {
             self.programs.xdp(program)?.test_run(options)?

@@ -126,9 +126,17 @@ pub const TC_LAYER3: &str = "branchline_tc_layer3";
 pub const TC_BEHIND: &str = "branchline_tc_behind";
 /// Name of the program that does nothing but send back.
 pub const FLOOR: &str = "branchline_floor";
-/// Names of the programs that only the bench loads: the floor, the step to a stream's next packet, and the
-/// relay behind that step.
-pub const BENCH: [&str; 3] = [FLOOR, "branchline_bench_step", "branchline_bench_relay"];
+/// Names of the programs that only the bench loads: the floor, the step to a stream's next packet and the relay behind
+/// that step, the step with a turn to another stream and the relay behind both.
+pub const BENCH: [&str; 5] = [
+    FLOOR,
+    "branchline_bench_step",
+    "branchline_bench_relay",
+    "branchline_bench_turn",
+    "branchline_bench_many",
+];
+/// The same for TC: its floor, and the relay behind the step.
+pub const BENCH_TC: [&str; 2] = ["branchline_bench_tc_floor", "branchline_bench_tc"];
 /// Name of the program that steers packets to the relay's sockets.
 pub const STEER: &str = "branchline_steer";
 
