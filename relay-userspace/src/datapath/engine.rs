@@ -177,6 +177,8 @@ impl Engine {
         }
         let mut guard = programs.take_guard()?;
         set_limits(&mut guard, &settings.limits);
+        let memory = programs.map_memory()?;
+        info!(flows = settings.flows, kib = memory / 1024, "datapath: the kernel's tables and their memory");
         let mut flows = Flows::new(stats, Some(tables), settings.force_userspace.clone());
         flows.set_priority(settings.priority);
         flows.set_stream_limit(settings.limits.stream);

@@ -247,6 +247,7 @@ impl Programs {
             | Map::PerCpuArray(data)
             | Map::DevMap(data)
             | Map::LruHashMap(data)
+            | Map::LpmTrie(data)
             | Map::RingBuf(data)
             | Map::SockMap(data)) = map
             else {
