@@ -34,6 +34,7 @@ use relay_ebpf::{
     relay::accept,
     rtp::{Payload, RTP_LENGTH, RtpHeader, classify},
     stats::clock_ticks,
+    tables::LAST_GENERATION,
 };
 use thiserror::Error;
 use zerocopy::FromBytes;
@@ -543,7 +544,7 @@ impl Flows {
                 (UserspaceOr::Blocked, Some(source), _) => set_source(&mut flow, source),
                 _ => {}
             }
-            self.generation = self.generation.checked_add(1).unwrap_or(1);
+            self.generation = if self.generation < LAST_GENERATION { self.generation + 1 } else { 1 };
             flow.generation = self.generation;
             let slot = kernel.publish(now, place, local.port(), flow, apart, old.map(|old| old.slot));
             old.into_iter().flat_map(Published::hops).for_each(|hop| self.next_hops.release(kernel, hop));
