@@ -101,6 +101,12 @@ reasons! {
     NoChecksum = 22, Passed, "no_checksum";
     /// Leaves by an interface that XDP cannot send by, such as a tunnel: the TC program behind forwards and counts it.
     LeavesByTc = 23, Passed, "leaves_by_tc";
+    /// The authentication tag of an SRTP packet is not that of its flow's key, or the key is not known yet.
+    SrtpAuthentication = 24, Dropped, "srtp_authentication";
+    /// An SRTP packet was there before, or is older than the replay window remembers.
+    SrtpReplay = 25, Dropped, "srtp_replay";
+    /// More synchronisation sources than may use one SRTP key.
+    SrtpSources = 26, Dropped, "srtp_sources";
 }
 
 /// How many reasons there are: the length of the kernel's array of counters.

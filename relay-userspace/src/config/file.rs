@@ -312,6 +312,7 @@ servers = ["10.62.0.10:5060"]
             "sip_port",
             "media_ports",
             "latching",
+            "srtp",
             "attach",
             "media_priority",
             "sip_priority",

@@ -191,6 +191,12 @@ impl MasterKey {
         self.bytes.get(self.suite.key_length()..).unwrap_or_default()
     }
 
+    /// Bytes by which its packets name it; 0 if they do not.
+    #[must_use]
+    pub fn identifier_length(&self) -> usize {
+        self.identifier.len()
+    }
+
     pub(super) fn identifier(&self) -> &[u8] {
         &self.identifier
     }
