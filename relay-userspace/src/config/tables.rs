@@ -10,7 +10,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{PortRange, ServerUri, StatusRange};
-use crate::net::{AttachChoice, DatapathChoice, Dscp, Latching, Marking, Priority, Role, SrtpPolicy, Transport};
+use crate::net::{
+    AttachChoice, DatapathChoice, Dscp, Latching, Marking, Priority, Role, SrtpPolicy, Transport,
+};
 
 /// A network.
 #[derive(Debug, Clone, Deserialize)]

@@ -41,7 +41,9 @@ use joined::{Joined, Onward};
 use party::{Sender, Who};
 
 use super::{
-    flow::{Carrier, FlowReport, FlowSpec, Fork, RefusedSource, Refuser, RtcpWay, Unprotected, UserspaceReason},
+    flow::{
+        Carrier, FlowReport, FlowSpec, Fork, RefusedSource, Refuser, RtcpWay, Unprotected, UserspaceReason,
+    },
     kernel::{
         keeper::Ingress,
         next_hops::NextHops,

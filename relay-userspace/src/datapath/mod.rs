@@ -22,8 +22,10 @@ mod tap;
 mod translation;
 
 pub use engine::{Engine, EngineError, Settings, Totals};
-pub use translation::{Incoming, Outgoing, Translation};
-pub use flow::{Carrier, FlowReport, FlowSpec, Fork, RefusedSource, Refuser, RtcpWay, Unprotected, UserspaceReason};
+pub use flow::{
+    Carrier, FlowReport, FlowSpec, Fork, RefusedSource, Refuser, RtcpWay, Unprotected, UserspaceReason,
+};
 pub use relay::RtcpPacket;
 pub use shared::monotonic_ns;
 pub use tap::{PacketCopy, Tap, Tapped, Way, unix_ns};
+pub use translation::{Incoming, Outgoing, Translation};

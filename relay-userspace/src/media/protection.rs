@@ -239,15 +239,18 @@ impl Proposal {
         let Plan::Translate { towards, .. } = self.plan else { return Ok(Leg::Plain) };
         let (keys, why) = keys(media);
         let chosen = keys.iter().find_map(|crypto| {
-            let is_ours =
-                |(tag, key): &&(u32, Arc<Outbound>)| *tag == crypto.tag && key.master().suite() == crypto.key.suite();
+            let is_ours = |(tag, key): &&(u32, Arc<Outbound>)| {
+                *tag == crypto.tag && key.master().suite() == crypto.key.suite()
+            };
             Some((crypto, &self.keys.iter().find(is_ours)?.1))
         });
         match (chosen, towards) {
             (_, Form::Plain) => Ok(Leg::Plain),
             (Some((crypto, outbound)), _) => {
                 let inbound = match current {
-                    Some(Leg::Keyed { inbound, .. }) if *inbound.master() == crypto.key => Arc::clone(inbound),
+                    Some(Leg::Keyed { inbound, .. }) if *inbound.master() == crypto.key => {
+                        Arc::clone(inbound)
+                    }
                     _ => Arc::new(Inbound::new(crypto.key.clone())),
                 };
                 Ok(Leg::Keyed { inbound, outbound: Arc::clone(outbound), tag: crypto.tag })
@@ -255,7 +258,9 @@ impl Proposal {
             (None, Form::Optional) if media.protocol == Protocol::Rtp && keys.is_empty() && why.is_none() => {
                 Ok(Leg::Plain)
             }
-            (None, _) => Err(why.unwrap_or_else(|| "it chooses none of the keys that were offered".to_owned())),
+            (None, _) => {
+                Err(why.unwrap_or_else(|| "it chooses none of the keys that were offered".to_owned()))
+            }
         }
     }
 
@@ -343,7 +348,11 @@ mod tests {
         ];
         for (offerer, target, plans) in rows {
             for (offered, expected) in [Plain, Optional, Secure, Foreign].into_iter().zip(plans) {
-                assert_eq!(plan(offerer, target, offered, None), expected, "{offerer:?} {target:?} {offered:?}");
+                assert_eq!(
+                    plan(offerer, target, offered, None),
+                    expected,
+                    "{offerer:?} {target:?} {offered:?}"
+                );
             }
         }
         // A party for whom the appliance translates is offered again what it has.

@@ -240,7 +240,9 @@ impl Sessions {
             None => Vec::new(),
         };
         let mut added: Vec<(usize, Stream)> = Vec::new();
-        for (index, ((media, wish), proposal)) in description.media.iter().zip(wishes).zip(proposals).enumerate() {
+        for (index, ((media, wish), proposal)) in
+            description.media.iter().zip(wishes).zip(proposals).enumerate()
+        {
             let known = session.streams.get_mut(index).and_then(Option::as_mut);
             match (known, wish) {
                 (Some(stream), Some(wish)) => {
@@ -638,7 +640,9 @@ impl Sessions {
             result.map(Some).map_err(|why| {
                 let kind = String::from_utf8_lossy(media.kind);
                 let (name, number) = (&answerer.name, index + 1);
-                MediaError::Srtp(format!("the answer from network {name} for stream {number} ({kind}): {why}"))
+                MediaError::Srtp(format!(
+                    "the answer from network {name} for stream {number} ({kind}): {why}"
+                ))
             })
         });
         legs.collect()
@@ -694,8 +698,9 @@ impl Sessions {
             pending: None,
             proposal: None,
         };
-        let (own, other) =
-            proposal.as_ref().map_or((Leg::Plain, Leg::Plain), |proposal| (proposal.leg.clone(), proposal.awaited()));
+        let (own, other) = proposal
+            .as_ref()
+            .map_or((Leg::Plain, Leg::Plain), |proposal| (proposal.leg.clone(), proposal.awaited()));
         for (which, leg) in [(side, own), (side.other(), other)] {
             if let Some(party) = stream.party(which) {
                 party.leg = leg;

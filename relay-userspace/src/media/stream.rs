@@ -6,7 +6,8 @@ use relay_ebpf::FlowKind;
 
 use super::{
     ports::PortPair,
-    protection::{Leg, Proposal}, sessions::MediaNetwork,
+    protection::{Leg, Proposal},
+    sessions::MediaNetwork,
     surface::MediaError,
 };
 use crate::{

@@ -120,7 +120,8 @@ fn identifier_bytes(identifier: &[u8]) -> Result<Vec<u8>, Unusable> {
     let colon = identifier.iter().position(|byte| *byte == b':').ok_or(Unusable::Malformed)?;
     let (value, length) = identifier.split_at(colon);
     let length = length.get(1..).and_then(decimal).and_then(|length| usize::try_from(length).ok());
-    let length = length.filter(|length| (1..=128).contains(length)).ok_or(Unusable::Key(KeyError::Identifier))?;
+    let length =
+        length.filter(|length| (1..=128).contains(length)).ok_or(Unusable::Key(KeyError::Identifier))?;
     let value = decimal(value).ok_or(Unusable::Malformed)?.to_be_bytes();
     let mut bytes = vec![0; length];
     let taken = length.min(value.len());
@@ -145,7 +146,8 @@ fn parameter(parameter: &[u8]) -> Result<(), Unusable> {
         return Ok(());
     }
     // A key would be of no use in its place, but who writes one there must not find it in a log.
-    let name = parameter.split(|byte| !byte.is_ascii_alphabetic() && *byte != b'_').next().unwrap_or_default();
+    let name =
+        parameter.split(|byte| !byte.is_ascii_alphabetic() && *byte != b'_').next().unwrap_or_default();
     Err(Unusable::Parameter(text(name)))
 }
 
@@ -187,7 +189,11 @@ mod tests {
             ("an optional parameter", format!("2 AES_CM_128_HMAC_SHA1_80 inline:{KEY} -x=7"), Ok((2, 0))),
             ("no key", "1 AES_CM_128_HMAC_SHA1_80".to_owned(), Err("malformed")),
             ("no tag", format!("AES_CM_128_HMAC_SHA1_80 inline:{KEY}"), Err("malformed")),
-            ("a tag of ten digits", format!("1000000000 AES_CM_128_HMAC_SHA1_80 inline:{KEY}"), Err("malformed")),
+            (
+                "a tag of ten digits",
+                format!("1000000000 AES_CM_128_HMAC_SHA1_80 inline:{KEY}"),
+                Err("malformed"),
+            ),
             ("another method", format!("1 AES_CM_128_HMAC_SHA1_80 fetch:{KEY}"), Err("malformed")),
             ("no base64", "1 AES_CM_128_HMAC_SHA1_80 inline:%%%%".to_owned(), Err("malformed")),
             (
@@ -200,11 +206,7 @@ mod tests {
                 format!("1 AES_256_CM_HMAC_SHA1_80 inline:{KEY}"),
                 Err("key and salt have 30 bytes, and AES_256_CM_HMAC_SHA1_80 takes 46"),
             ),
-            (
-                "a long key",
-                format!("1 AES_CM_128_HMAC_SHA1_80 inline:{long}"),
-                Err("malformed"),
-            ),
+            ("a long key", format!("1 AES_CM_128_HMAC_SHA1_80 inline:{long}"), Err("malformed")),
             (
                 "two keys",
                 format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|1:1;inline:{KEY}|2:1"),

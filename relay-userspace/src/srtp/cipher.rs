@@ -2,7 +2,10 @@
 
 use aes::{
     Aes128, Aes256,
-    cipher::{BlockEncrypt, BlockCipher, BlockSizeUser, InnerIvInit as _, KeyInit, StreamCipher as _, consts::{U12, U16}},
+    cipher::{
+        BlockCipher, BlockEncrypt, BlockSizeUser, InnerIvInit as _, KeyInit, StreamCipher as _,
+        consts::{U12, U16},
+    },
 };
 use aes_gcm::{AeadCore, AeadInPlace, Aes128Gcm, Aes256Gcm};
 use ctr::{Ctr128BE, CtrCore, cipher::StreamCipherCoreWrapper, flavors::Ctr128BE as Flavor};
@@ -11,7 +14,10 @@ use sha1::Sha1;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::{keys::{MasterKey, Suite}, packet::Refusal};
+use super::{
+    keys::{MasterKey, Suite},
+    packet::Refusal,
+};
 
 /// Bytes of the longest session salt, and of a block before its counter (RFC 3711 section 4.1.1).
 const SALT: usize = 14;

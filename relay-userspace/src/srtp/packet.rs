@@ -166,7 +166,8 @@ impl Inbound {
         let identifier = self.0.master.identifier();
         let ssrc = rtcp_source(packet)?;
         let trailing = cipher.tag() + identifier.len() + RTCP_INDEX;
-        let end = packet.len().checked_sub(trailing).filter(|end| *end >= RTCP_HEADER).ok_or(Refusal::TooShort)?;
+        let end =
+            packet.len().checked_sub(trailing).filter(|end| *end >= RTCP_HEADER).ok_or(Refusal::TooShort)?;
         let is_gcm = self.0.master.suite().is_gcm();
         self.0.with(ssrc, |source| {
             let (head, rest) = packet.split_at_mut(RTCP_HEADER);
@@ -257,7 +258,8 @@ impl Outbound {
             let word = flagged.to_be_bytes();
             let (head, payload) = packet.split_at_mut(RTCP_HEADER);
             let associated = is_gcm.then(|| associated(head, flagged));
-            let mut sealed = Sealed { header: head, payload, trailer: &word, source: ssrc, index, associated };
+            let mut sealed =
+                Sealed { header: head, payload, trailer: &word, source: ssrc, index, associated };
             let tag = cipher.seal(&mut sealed)?;
             source.rtcp.take(index);
             Ok((tag, word))

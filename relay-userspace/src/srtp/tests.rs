@@ -11,10 +11,7 @@ use super::{
 
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
-    digits
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect()
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
 fn key(suite: Suite, seed: u8) -> MasterKey {
@@ -82,8 +79,14 @@ fn the_key_stream_is_that_of_rfc_3711_b_2_and_rfc_6188_7_1() {
     for (what, suite, session, stream) in rows {
         let cipher = Cipher::of_session(suite, &hex(session), &hex("F0F1F2F3F4F5F6F7F8F9FAFBFCFD"));
         let mut payload = vec![0; 48];
-        let mut sealed =
-            Sealed { header: &[], payload: &mut payload, trailer: &[], source: 0, index: 0, associated: None };
+        let mut sealed = Sealed {
+            header: &[],
+            payload: &mut payload,
+            trailer: &[],
+            source: 0,
+            index: 0,
+            associated: None,
+        };
         cipher.seal(&mut sealed).unwrap();
         assert_eq!(payload, hex(stream), "{what}");
     }

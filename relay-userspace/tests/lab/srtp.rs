@@ -9,7 +9,7 @@ use xtask::demo::appliance::{Appliance, Settings};
 use xtask::lab::baresip::{Account, Baresip};
 use xtask::lab::kamailio::Kamailio;
 use xtask::lab::network::{self, APPLIANCE_CENTRE, APPLIANCE_OFFICE, SECOND_SERVER, SERVER, phone};
-use xtask::lab::traffic::PEER_SIP;
+use xtask::lab::traffic::{APPLIANCE_SIP, PEER_SIP};
 use xtask::lab::{Capture, Lab, Packet, Routes, interrupt};
 
 use crate::site::{LIMIT, ask, settings, to_appliance, turn};
@@ -30,7 +30,7 @@ fn centre_phone(encryption: Option<&'static str>) -> Account {
     Account { address: SECOND_SERVER.into(), encryption, ..Account::of(1) }
 }
 
-/// The appliance with these policies; `networks` of the settings would stand in both.
+/// The appliance with these policies.
 fn start(lab: &Lab, office: &str, centre: &str) -> Result<Appliance> {
     let settings = Settings { office: format!("srtp = \"{office}\"\n"), ..settings() };
     let text = settings.configuration(lab.dir());
@@ -63,7 +63,10 @@ fn until_over(lab: &Lab, appliance: &Appliance) -> Result<()> {
 
 /// The sound packets that came to an address or went from it.
 fn sound(packets: &[Packet], matches: impl Fn(&Packet) -> bool) -> Vec<&Packet> {
-    packets.iter().filter(|packet| packet.payload.len() >= PLAIN && packet.rtp().is_some() && matches(packet)).collect()
+    packets
+        .iter()
+        .filter(|packet| packet.payload.len() >= PLAIN && packet.rtp().is_some() && matches(packet))
+        .collect()
 }
 
 /// Whether this is a tone, as a phone plays it: a sound that repeats itself after `period` samples.
@@ -81,7 +84,7 @@ fn a_phone_with_srtp_and_one_without_hear_each_other() -> Result<()> {
     let _server = Kamailio::start(&lab, SocketAddrV4::new(SERVER, PEER_SIP))?;
     let office = Capture::start(&lab.office, network::OUTER, "office", lab.dir())?;
     let centre = Capture::start(&lab.centre, network::OUTER, "centre", lab.dir())?;
-    let mut with = Baresip::start(&lab, &lab.office, &office_phone(), to_appliance(APPLIANCE_OFFICE))?;
+    let with = Baresip::start(&lab, &lab.office, &office_phone(), to_appliance(APPLIANCE_OFFICE))?;
     let without =
         Baresip::start(&lab, &lab.centre, &centre_phone(None), SocketAddrV4::new(SERVER, PEER_SIP))?;
 
@@ -93,9 +96,14 @@ fn a_phone_with_srtp_and_one_without_hear_each_other() -> Result<()> {
             without.call(&lab.centre, IN_OFFICE)?;
         }
         for flow in until_heard(&lab, &appliance)? {
-            assert_eq!((flow.datapath.as_str(), flow.reason.as_deref()), ("userspace", Some("SRTP is translated")));
+            assert_eq!(
+                (flow.datapath.as_str(), flow.reason.as_deref()),
+                ("userspace", Some("SRTP is translated"))
+            );
             assert_eq!((flow.lost, flow.wrong_source), (0, 0), "{flow:#?}");
-            assert_eq!((flow.srtp_authentication, flow.srtp_replay), (0, 0), "{flow:#?}");
+            // baresip opens the way for RTCP by one report in clear, before it has keys.
+            let strays = u64::from(flow.kind == "rtcp" && flow.network == "office");
+            assert!(flow.srtp_authentication <= strays && flow.srtp_replay == 0, "{flow:#?}");
             let srtp = flow.srtp.clone().unwrap_or_default();
             assert_eq!(srtp.ends_with(" to RTP"), flow.network == "office", "{flow:#?}");
         }
@@ -108,17 +116,24 @@ fn a_phone_with_srtp_and_one_without_hear_each_other() -> Result<()> {
     let mut plain = Baresip::start(&lab, &second, &Account::of(2), to_appliance(APPLIANCE_OFFICE))?;
     plain.call(&second, IN_CENTRE)?;
     plain.wait_for("488 Not Acceptable Here")?;
-    with.wait_for("Packets:")?;
+    // What the phone itself says of both calls, once it has read its packets by its own libsrtp.
+    interrupt::wait_until(LIMIT, "the phone's own words on both calls", || {
+        let said = std::fs::read_to_string(with.log())?;
+        let summaries: Vec<&str> = said.lines().filter(|line| line.starts_with("lost:")).collect();
+        let all = |line: &&str| line.split_whitespace().skip(1).all(|count| count == "0");
+        assert!(summaries.iter().all(all), "{summaries:?}");
+        assert!(!said.contains("failed to decrypt RTP"), "{said}");
+        Ok((summaries.len() == 2).then_some(()))
+    })?;
 
     let (office, centre) = (office.finish()?, centre.finish()?);
-    let tones = [
-        ("office", &office, 20, phone(0), APPLIANCE_OFFICE),
-        ("centre", &centre, 16, SERVER, APPLIANCE_CENTRE),
-    ];
-    for (place, packets, _, party, ours) in tones {
+    for (place, packets, ours) in
+        [("office", &office, APPLIANCE_OFFICE), ("centre", &centre, APPLIANCE_CENTRE)]
+    {
         let is_media = |packet: &Packet| {
-            let ends = [*packet.source.ip(), *packet.destination.ip()];
-            ends.contains(&ours) && (ends.contains(&party) || ends.contains(&SECOND_SERVER))
+            [packet.source, packet.destination]
+                .iter()
+                .any(|end| *end.ip() == ours && end.port() != APPLIANCE_SIP)
         };
         let heard = sound(packets, is_media);
         assert!(heard.len() as u64 > 4 * ENOUGH, "{place}: {} packets", heard.len());

@@ -88,8 +88,18 @@ impl Baresip {
         proxy: impl Into<SocketAddr>,
     ) -> Result<Self> {
         let proxy = proxy.into();
-        let Account { user, address, ports, tone, transport, authorities, password, expires, interface, encryption } =
-            account;
+        let Account {
+            user,
+            address,
+            ports,
+            tone,
+            transport,
+            authorities,
+            password,
+            expires,
+            interface,
+            encryption,
+        } = account;
         let interface = interface.as_ref().map_or_else(String::new, |name| format!("net_interface {name}\n"));
         let trust = authorities.as_ref().map_or_else(String::new, |file| {
             format!("sip_cafile {}\nsip_verify_server yes\n", file.display())

@@ -198,7 +198,10 @@ impl Shared {
                 Ok(departure) => sent.push(departure),
                 Err(reason) => {
                     self.counters.count(reason);
-                    self.flows.lock().unwrap_or_else(PoisonError::into_inner).srtp_refused(packet.received.local, reason);
+                    self.flows
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .srtp_refused(packet.received.local, reason);
                     // Of one that could not be sent, the arrival has been told.
                     if let Some(copied) = packet.copied.as_ref().filter(|_| reason != Reason::SendFailed) {
                         copied.arrived(&packet.received, Some(&reason));
@@ -340,8 +343,7 @@ mod tests {
     #[test]
     fn what_is_not_authentic_goes_nowhere_and_is_not_learned_from() {
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let (local, phone, intruder) =
-            (at("10.61.0.1:16384"), at("10.61.0.11:4000"), at("10.61.0.11:4444"));
+        let (local, phone, intruder) = (at("10.61.0.1:16384"), at("10.61.0.11:4000"), at("10.61.0.11:4444"));
         let mut flows = Flows::new(SharedArray::<FlowStats>::on_heap(4), None, Vec::new());
         let spec = FlowSpec {
             local,

@@ -67,7 +67,8 @@ fn carried(flow: &FlowSpec, sender: Option<&Outbound>, receiver: Option<&Inbound
 
 #[test]
 fn what_both_sides_have_passes_with_every_byte_of_its_keys() {
-    for (office, centre) in [(SrtpPolicy::Pass, SrtpPolicy::Pass), (SrtpPolicy::Require, SrtpPolicy::Require)] {
+    for (office, centre) in [(SrtpPolicy::Pass, SrtpPolicy::Pass), (SrtpPolicy::Require, SrtpPolicy::Require)]
+    {
         let (mut sessions, mut installed, now) =
             (with_policies(office, centre), Installed::default(), Instant::now());
         let lines = "a=crypto:1 F8_128_HMAC_SHA1_80 inline:c29tZXRoaW5nIGVsc2U=\r\n".to_owned()
@@ -194,7 +195,12 @@ fn a_call_to_phones_that_require_srtp_offers_them_keys_and_each_branch_has_its_o
 fn optional_srtp_is_what_the_other_party_makes_of_it() {
     let rows = [
         ("it can", "RTP/AVP", crypto(4, SUITE, 5).0, Some("RTP to AES_CM_128_HMAC_SHA1_80")),
-        ("it can, and says so in the protocol", "RTP/SAVP", crypto(4, SUITE, 5).0, Some("RTP to AES_CM_128_HMAC_SHA1_80")),
+        (
+            "it can, and says so in the protocol",
+            "RTP/SAVP",
+            crypto(4, SUITE, 5).0,
+            Some("RTP to AES_CM_128_HMAC_SHA1_80"),
+        ),
         ("it cannot", "RTP/AVP", String::new(), None),
     ];
     for (what, protocol, line, expected) in rows {
@@ -202,12 +208,20 @@ fn optional_srtp_is_what_the_other_party_makes_of_it() {
             (with_policies(SrtpPolicy::Pass, SrtpPolicy::Offer), Installed::default(), Instant::now());
         let sent = described("10.61.0.11", 4000, "RTP/AVPF", "");
         let offered = sessions.offer(now, &offer(&sent, b"a")).unwrap();
-        assert_eq!((protocol_of(&offered.sdp).as_str(), keys_of(&offered.sdp).len()), ("RTP/AVPF", 4), "{what}");
+        assert_eq!(
+            (protocol_of(&offered.sdp).as_str(), keys_of(&offered.sdp).len()),
+            ("RTP/AVPF", 4),
+            "{what}"
+        );
         installed.apply(offered.changes);
         let sent = described("10.62.0.10", 6000, protocol, &line);
         let answered = sessions.answer(now, &answer(&sent, b"a", b"b")).unwrap();
         installed.apply(answered.changes);
-        assert_eq!((protocol_of(&answered.sdp).as_str(), keys_of(&answered.sdp).len()), ("RTP/AVPF", 0), "{what}");
+        assert_eq!(
+            (protocol_of(&answered.sdp).as_str(), keys_of(&answered.sdp).len()),
+            ("RTP/AVPF", 0),
+            "{what}"
+        );
         let flow = &installed.0[&at("10.61.0.1", port_of(&answered.sdp, 0))];
         assert_eq!(flow.srtp.as_ref().map(ToString::to_string).as_deref(), expected, "{what}");
     }
@@ -234,7 +248,13 @@ fn what_the_policies_do_not_allow_is_refused_and_leaves_nothing_behind() {
             "SRTP: network office takes only SRTP with keys by SDES, and stream 1 (audio) offers none that can be used \
              (a=crypto: session parameter UNAUTHENTICATED_SRTP is not supported)",
         ),
-        (off, pass, "RTP/SAVP", key, "SRTP: network office takes only RTP, and stream 1 (audio) offers only SRTP"),
+        (
+            off,
+            pass,
+            "RTP/SAVP",
+            key,
+            "SRTP: network office takes only RTP, and stream 1 (audio) offers only SRTP",
+        ),
         (
             pass,
             off,
