@@ -38,8 +38,8 @@ pub(super) enum Use {
 }
 
 enum Keyed {
-    Counter128(Aes128, Hmac<Sha1>),
-    Counter256(Aes256, Hmac<Sha1>),
+    Counter128(Box<(Aes128, Hmac<Sha1>)>),
+    Counter256(Box<(Aes256, Hmac<Sha1>)>),
     Gcm128(Box<Aes128Gcm>),
     Gcm256(Box<Aes256Gcm>),
 }
@@ -78,10 +78,10 @@ impl Cipher {
             Suite::AeadAes128Gcm => Keyed::Gcm128(Box::new(keyed(key))),
             Suite::AeadAes256Gcm => Keyed::Gcm256(Box::new(keyed(key))),
             Suite::Aes128CmSha1_80 | Suite::Aes128CmSha1_32 => {
-                Keyed::Counter128(keyed(key), hmac(authentication))
+                Keyed::Counter128(Box::new((keyed(key), hmac(authentication))))
             }
             Suite::Aes256CmSha1_80 | Suite::Aes256CmSha1_32 => {
-                Keyed::Counter256(keyed(key), hmac(authentication))
+                Keyed::Counter256(Box::new((keyed(key), hmac(authentication))))
             }
         };
         let tag = if what == Use::Rtp { suite.rtp_tag() } else { suite.rtcp_tag() };
@@ -99,8 +99,8 @@ impl Cipher {
     /// If the packet is too long for the cipher.
     pub(super) fn seal(&self, sealed: &mut Sealed<'_>) -> Result<[u8; LONGEST_TAG], Refusal> {
         match &self.keyed {
-            Keyed::Counter128(cipher, mac) => self.seal_counted(cipher, mac, sealed),
-            Keyed::Counter256(cipher, mac) => self.seal_counted(cipher, mac, sealed),
+            Keyed::Counter128(with) => self.seal_counted(&with.0, &with.1, sealed),
+            Keyed::Counter256(with) => self.seal_counted(&with.0, &with.1, sealed),
             Keyed::Gcm128(cipher) => self.seal_whole(&**cipher, sealed),
             Keyed::Gcm256(cipher) => self.seal_whole(&**cipher, sealed),
         }
@@ -112,8 +112,8 @@ impl Cipher {
     /// If the tag is not its own; the payload is then worth nothing.
     pub(super) fn open(&self, sealed: &mut Sealed<'_>, tag: &[u8]) -> Result<(), Refusal> {
         match &self.keyed {
-            Keyed::Counter128(cipher, mac) => self.open_counted(cipher, mac, sealed, tag),
-            Keyed::Counter256(cipher, mac) => self.open_counted(cipher, mac, sealed, tag),
+            Keyed::Counter128(with) => self.open_counted(&with.0, &with.1, sealed, tag),
+            Keyed::Counter256(with) => self.open_counted(&with.0, &with.1, sealed, tag),
             Keyed::Gcm128(cipher) => self.open_whole(&**cipher, sealed, tag),
             Keyed::Gcm256(cipher) => self.open_whole(&**cipher, sealed, tag),
         }

@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_roll_over_counter_follows_the_sequence_number() {
-        let rows: [(&str, Option<u64>, u16, Result<u64, Refusal>); 9] = [
+        let rows = [
             ("the first packet", None, 65_535, Ok(65_535)),
             ("the next one", Some(7), 8, Ok(8)),
             ("one that is late", Some(8), 7, Ok(7)),

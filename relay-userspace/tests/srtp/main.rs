@@ -3,10 +3,12 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Mutex, PoisonError},
 };
 
+use anyhow::{Context as _, Result, ensure};
 use branchline::srtp::{Content, Inbound, MasterKey, Outbound, Suite};
 use zeroize::Zeroizing;
 
@@ -18,8 +20,14 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn bytes(hex: &str) -> Vec<u8> {
-    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+fn bytes(hex: &str) -> Result<Vec<u8>> {
+    let (digits, rest) = hex.as_bytes().as_chunks::<2>();
+    ensure!(rest.is_empty(), "{hex}");
+    digits
+        .iter()
+        .map(|pair| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?))
+        .collect::<Result<_>>()
+        .with_context(|| hex.to_owned())
 }
 
 /// libsrtp with one key for both ways.
@@ -30,26 +38,27 @@ struct Peer {
 }
 
 impl Peer {
-    fn start(key: &MasterKey, identifier: &[u8]) -> Self {
-        let mut command = Command::new(program());
+    fn start(key: &MasterKey, identifier: &[u8]) -> Result<Self> {
+        let mut command = Command::new(program()?);
         command.arg(key.suite().name()).arg(hex(key.expose()));
         if !identifier.is_empty() {
             command.arg(hex(identifier));
         }
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        Self { child, input, output }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let input = child.stdin.take().context("no standard input")?;
+        let output = BufReader::new(child.stdout.take().context("no standard output")?);
+        Ok(Self { child, input, output })
     }
 
-    fn ask(&mut self, way: &str, content: Content, packet: &[u8]) -> String {
+    fn ask(&mut self, way: &str, content: Content, packet: &[u8]) -> Result<String> {
         let what = match content {
             Content::Rtp => "rtp",
             Content::Rtcp => "rtcp",
         };
-        writeln!(self.input, "{way} {what} {}", hex(packet)).unwrap();
+        writeln!(self.input, "{way} {what} {}", hex(packet))?;
         let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
+        self.output.read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
     }
 }
 
@@ -61,22 +70,26 @@ impl Drop for Peer {
 }
 
 /// Builds the peer, once.
-fn program() -> &'static Path {
-    static PROGRAM: std::sync::OnceLock<std::path::PathBuf> = std::sync::OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libsrtp-peer");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/srtp/peer.c");
-        let built = Command::new("cc").arg("-o").arg(&program).arg(source).arg("-lsrtp2").output().unwrap();
+fn program() -> Result<PathBuf> {
+    static BUILT: Mutex<()> = Mutex::new(());
+    let _turn = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libsrtp-peer");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/srtp/peer.c");
+    let is_new = |program: &Path| {
+        Ok::<_, std::io::Error>(program.metadata()?.modified()? >= source.metadata()?.modified()?)
+    };
+    if !is_new(&program).unwrap_or_default() {
+        let built = Command::new("cc").arg("-o").arg(&program).arg(&source).arg("-lsrtp2").output()?;
         let complaint = String::from_utf8_lossy(&built.stderr);
-        assert!(built.status.success(), "libsrtp2-dev is needed (`cargo xtask setup`): {complaint}");
-        program
-    })
+        ensure!(built.status.success(), "libsrtp2-dev is needed (`cargo xtask setup`): {complaint}");
+    }
+    Ok(program)
 }
 
-fn key(suite: Suite) -> MasterKey {
+fn key(suite: Suite) -> Result<MasterKey> {
     let length = suite.key_length() + suite.salt_length();
     let bytes = (0..length).map(|place| (place as u8).wrapping_mul(37).wrapping_add(11)).collect();
-    MasterKey::new(suite, Zeroizing::new(bytes)).unwrap()
+    Ok(MasterKey::new(suite, Zeroizing::new(bytes))?)
 }
 
 /// RTP with contributing sources and an extension, which stay in clear.
@@ -102,65 +115,65 @@ fn sequences() -> impl Iterator<Item = u16> {
 }
 
 #[test]
-fn libsrtp_reads_what_the_appliance_writes() {
+fn libsrtp_reads_what_the_appliance_writes() -> Result<()> {
     for suite in Suite::PREFERRED {
-        let (outbound, mut peer) = (Outbound::new(key(suite)), Peer::start(&key(suite), &[]));
+        let (outbound, mut peer) = (Outbound::new(key(suite)?), Peer::start(&key(suite)?, &[])?);
         for sequence in sequences() {
             let mut packet = rtp(sequence);
-            outbound.protect(Content::Rtp, &mut packet).unwrap();
+            outbound.protect(Content::Rtp, &mut packet)?;
             assert_eq!(
-                peer.ask("unprotect", Content::Rtp, &packet),
+                peer.ask("unprotect", Content::Rtp, &packet)?,
                 hex(&rtp(sequence)),
                 "{suite:?} {sequence}"
             );
-            assert_eq!(peer.ask("unprotect", Content::Rtp, &packet), REPLAYED, "{suite:?} {sequence}");
+            assert_eq!(peer.ask("unprotect", Content::Rtp, &packet)?, REPLAYED, "{suite:?} {sequence}");
         }
         for number in 0..5 {
             let mut packet = rtcp(number);
-            outbound.protect(Content::Rtcp, &mut packet).unwrap();
+            outbound.protect(Content::Rtcp, &mut packet)?;
             assert_eq!(
-                peer.ask("unprotect", Content::Rtcp, &packet),
+                peer.ask("unprotect", Content::Rtcp, &packet)?,
                 hex(&rtcp(number)),
                 "{suite:?} {number}"
             );
-            packet[12] ^= 1;
-            assert_ne!(
-                peer.ask("unprotect", Content::Rtcp, &packet),
-                hex(&rtcp(number)),
-                "{suite:?} {number}"
-            );
+            let mut forged = rtcp(number);
+            outbound.protect(Content::Rtcp, &mut forged)?;
+            forged[12] ^= 1;
+            assert_eq!(peer.ask("unprotect", Content::Rtcp, &forged)?, WRONG_TAG, "{suite:?} {number}");
         }
         let mut forged = rtp(41);
-        outbound.protect(Content::Rtp, &mut forged).unwrap();
+        outbound.protect(Content::Rtp, &mut forged)?;
         let last = forged.len() - 1;
         forged[last] ^= 1;
-        assert_eq!(peer.ask("unprotect", Content::Rtp, &forged), WRONG_TAG, "{suite:?}");
+        assert_eq!(peer.ask("unprotect", Content::Rtp, &forged)?, WRONG_TAG, "{suite:?}");
     }
+    Ok(())
 }
 
 #[test]
-fn the_appliance_reads_what_libsrtp_writes() {
+fn the_appliance_reads_what_libsrtp_writes() -> Result<()> {
     let identifier = [0, 0, 0, 1];
     for suite in Suite::PREFERRED {
         for identifier in [&[][..], &identifier] {
-            let mut master = key(suite);
-            let mut peer = Peer::start(&master, identifier);
+            let mut master = key(suite)?;
+            let mut peer = Peer::start(&master, identifier)?;
             if !identifier.is_empty() {
-                master = master.with_identifier(identifier.to_vec()).unwrap();
+                master = master.with_identifier(identifier.to_vec())?;
             }
             let inbound = Inbound::new(master);
             for sequence in sequences() {
-                let mut packet = bytes(&peer.ask("protect", Content::Rtp, &rtp(sequence)));
+                let mut packet = bytes(&peer.ask("protect", Content::Rtp, &rtp(sequence))?)?;
                 let expected = rtp(sequence).len() + suite.rtp_tag() + identifier.len();
                 assert_eq!(packet.len(), expected, "{suite:?} {sequence}");
-                inbound.unprotect(Content::Rtp, &mut packet).unwrap();
+                inbound.unprotect(Content::Rtp, &mut packet)?;
                 assert_eq!(packet, rtp(sequence), "{suite:?} {sequence}");
             }
             for number in 0..5 {
-                let mut packet = bytes(&peer.ask("protect", Content::Rtcp, &rtcp(number)));
-                inbound.unprotect(Content::Rtcp, &mut packet).unwrap();
+                let mut packet = bytes(&peer.ask("protect", Content::Rtcp, &rtcp(number))?)?;
+                inbound.unprotect(Content::Rtcp, &mut packet)?;
                 assert_eq!(packet, rtcp(number), "{suite:?} {number}");
             }
         }
     }
+    Ok(())
 }
