@@ -119,11 +119,18 @@ fn a_phone_with_srtp_and_one_without_hear_each_other() -> Result<()> {
     // What the phone itself says of both calls, once it has read its packets by its own libsrtp.
     interrupt::wait_until(LIMIT, "the phone's own words on both calls", || {
         let said = std::fs::read_to_string(with.log())?;
-        let summaries: Vec<&str> = said.lines().filter(|line| line.starts_with("lost:")).collect();
-        let all = |line: &&str| line.split_whitespace().skip(1).all(|count| count == "0");
-        assert!(summaries.iter().all(all), "{summaries:?}");
-        assert!(!said.contains("failed to decrypt RTP"), "{said}");
-        Ok((summaries.len() == 2).then_some(()))
+        let summary = |name: &str| -> Vec<Vec<u64>> {
+            let lines = said.lines().filter_map(|line| line.strip_prefix(name));
+            lines
+                .map(|line| line.split_whitespace().filter_map(|count| count.parse().ok()).collect())
+                .collect()
+        };
+        // Sent and received.
+        let (packets, errors) = (summary("packets:"), summary("errors:"));
+        assert!(packets.iter().flatten().all(|count| *count > ENOUGH / 2), "{packets:?}");
+        assert!(errors.iter().flatten().all(|count| *count == 0), "{errors:?}");
+        assert!(!said.contains("failed to decrypt RTP packet"), "{said}");
+        Ok((packets.len() == 2 && errors.len() == 2).then_some(()))
     })?;
 
     let (office, centre) = (office.finish()?, centre.finish()?);
@@ -180,5 +187,29 @@ fn srtp_from_end_to_end_passes_through_the_kernel_as_it_is() -> Result<()> {
     let heard = payloads(&centre, &|packet| *packet.source.ip() == APPLIANCE_CENTRE);
     assert!(sent.len() as u64 > ENOUGH && heard.len() as u64 > ENOUGH);
     assert!(heard.iter().all(|packet| packet.len() > PLAIN && sent.contains(packet)));
+    Ok(())
+}
+
+#[test]
+fn a_phone_that_is_offered_both_takes_srtp_if_it_can_and_rtp_if_not() -> Result<()> {
+    let _turn = turn();
+    let lab = Lab::create(Routes::None)?;
+    let appliance = start(&lab, "offer", "off")?;
+    let _server = Kamailio::start(&lab, SocketAddrV4::new(SERVER, PEER_SIP))?;
+    let caller = Baresip::start(&lab, &lab.centre, &centre_phone(None), SocketAddrV4::new(SERVER, PEER_SIP))?;
+    let able = Account { encryption: Some("srtp"), ..Account::of(0) };
+    let _able = Baresip::start(&lab, &lab.office, &able, to_appliance(APPLIANCE_OFFICE))?;
+    let second = lab.own_host(2)?;
+    let _unable = Baresip::start(&lab, &second, &Account::of(2), to_appliance(APPLIANCE_OFFICE))?;
+    for (user, datapath) in [(IN_OFFICE, "userspace"), ("1003", "kernel")] {
+        caller.call(&lab.centre, user)?;
+        for flow in until_heard(&lab, &appliance)? {
+            assert_eq!(flow.datapath, datapath, "{user}: {flow:#?}");
+            assert_eq!(flow.srtp.is_some(), datapath == "userspace", "{user}: {flow:#?}");
+            assert_eq!((flow.lost, flow.wrong_source, flow.srtp_replay), (0, 0, 0), "{user}: {flow:#?}");
+        }
+        caller.hang_up(&lab.centre)?;
+        until_over(&lab, &appliance)?;
+    }
     Ok(())
 }
