@@ -163,6 +163,13 @@ impl Config {
                 return Err(wrong(span, "network.media_ports", message));
             }
             for other in self.networks.iter().take(position).map(Spanned::as_ref) {
+                if network.interface == other.interface && network.attach != other.attach {
+                    let message = format!(
+                        "networks {:?} and {:?} share interface {}, to which the relay is attached in one way",
+                        network.name, other.name, network.interface
+                    );
+                    return Err(wrong(span, "network.attach", message));
+                }
                 // Without an address, a network has its interface's.
                 let same = network.address == other.address
                     && (network.address.is_some() || network.interface == other.interface);
@@ -466,6 +473,12 @@ servers = ["10.62.0.10:5060"]
                 "[upstream]",
                 "[dscp]\nrtp = 64\n[upstream]",
                 "line 14, key dscp.rtp: DSCP 64 is out of range",
+            ),
+            (
+                "one interface attached to in two ways",
+                "[upstream]",
+                "[[network]]\nname = \"more\"\nrole = \"phones\"\ninterface = \"eth1\"\naddress = \"10.61.0.2\"\nattach = \"tc\"\n[upstream]",
+                "key network.attach: networks \"more\" and \"centre\" share interface eth1",
             ),
             (
                 "too many flows",

@@ -22,7 +22,7 @@ pub struct Protection {
 impl Default for Protection {
     fn default() -> Self {
         Self {
-            source_packets_per_second: 200,
+            source_packets_per_second: 1000,
             unknown_packets_per_second: 2000,
             stream_packets_per_second: 3000,
             deny: Vec::new(),
