@@ -33,6 +33,7 @@ pub(crate) fn until_carried(site: &Site, from_office: &str, from_centre: &str) -
     let [office, centre] = site.legs();
     for leg in [office.last(), centre.last()] {
         let leg = leg.context("no media")?;
+        println!("{}: {} sent, {} heard", leg.local, leg.sent, leg.received);
         assert!(leg.received > ENOUGH && leg.strays == 0, "{leg:?}");
     }
     Ok(())
