@@ -8,6 +8,7 @@ use relay_ebpf::{
     },
     relay::Environment,
     rtp::RtpHeader,
+    tables::BENCH_FLOWS,
 };
 
 /// Timestamp units of a 20 ms packet at 8 kHz.
@@ -30,6 +31,24 @@ pub fn step<E: Environment>(env: &mut E) -> Option<()> {
         },
         _ => None,
     }
+}
+
+/// Turns an IPv4 packet to the next of [`relay_ebpf::tables::BENCH_FLOWS`] flows: two local addresses that differ in
+/// their last bit, and every port of each, in an order that no cache foresees.
+///
+/// The header's checksum is left alone too: the relay changes it by increments.
+#[inline(always)]
+pub fn turn<E: Environment>(env: &mut E) -> Option<()> {
+    const MULTIPLIER: u32 = 69_069;
+    const INCREMENT: u32 = 12_345;
+    let headers: &mut Ipv4Udp = env.write(ETHERNET_LENGTH)?;
+    let [a, b, c, d] = headers.ip.destination;
+    let at = u32::from(d & 1) << u16::BITS | u32::from(u16::from_be_bytes(headers.udp.destination));
+    // A full period: the multiplier is 1 modulo 4, and the increment is odd.
+    let next = at.wrapping_mul(MULTIPLIER).wrapping_add(INCREMENT) % BENCH_FLOWS;
+    headers.ip.destination = [a, b, c, d & !1 | (next >> u16::BITS) as u8];
+    headers.udp.destination = (next as u16).to_be_bytes();
+    Some(())
 }
 
 #[inline(always)]

@@ -101,6 +101,8 @@ impl Environment for XdpEnvironment {
     }
 }
 
+maps::guards!(XdpEnvironment);
+
 impl Frame for XdpEnvironment {
     #[inline(always)]
     fn resize(&mut self, by: i32) -> bool {

@@ -16,10 +16,13 @@
 //! 5. [`relay`]: the verdict and the rewrite; [`leave`]: the packet as it leaves, as a frame or as the stack's;
 //!    [`checksum`] keeps the sums right by RFC 1624 increments.
 //!
+//! What is not media of a flow is looked at once more by [`guard`], if the host is to be protected from somebody.
+//!
 //! Invariant: a packet that is not the exact packet a flow expects is never changed.
 #![cfg_attr(not(test), no_std)]
 
 pub mod checksum;
+pub mod guard;
 pub mod headers;
 pub mod leave;
 pub mod reason;

@@ -6,7 +6,7 @@
 //! - `branchline_steer` (`sk_lookup`) hands packets for media ports that have a flow, but that the kernel
 //!   does not forward, to the relay's few sockets, so that a port costs no socket.
 //!
-//! - `branchline_floor` and `branchline_bench_*` (XDP) are loaded by the program bench only.
+//! - `branchline_floor` and `branchline_bench_*` are loaded by the program bench only.
 //!
 //! The maps' names are what the daemon looks for; their layouts are in `relay_ebpf::tables`.
 #![no_std]
@@ -30,6 +30,7 @@ use aya_ebpf::{
 };
 use relay_ebpf::{
     Fate, Reason,
+    guard::{guard, guard_layer3},
     relay::{Way, relay, relay_layer3, relay_untagged},
 };
 
@@ -47,6 +48,7 @@ fn relay_packet(mut env: XdpEnvironment) -> u32 {
     match relay(&mut env).and_then(|way| env.send(way)) {
         Ok(action) => action,
         Err(reason) => {
+            let reason = guard(&env, reason);
             env.count(reason);
             match reason.fate() {
                 Fate::Passed => xdp_action::XDP_PASS,
@@ -61,7 +63,7 @@ fn relay_packet(mut env: XdpEnvironment) -> u32 {
 #[inline(always)]
 pub fn branchline_tc(ctx: TcContext) -> i32 {
     let mut env = TcEnvironment::new(ctx);
-    let result = relay_untagged(&mut env);
+    let result = relay_untagged(&mut env).map_err(|reason| guard(&env, reason));
     conclude(&env, result)
 }
 
@@ -70,7 +72,7 @@ pub fn branchline_tc(ctx: TcContext) -> i32 {
 #[inline(always)]
 pub fn branchline_tc_layer3(ctx: TcContext) -> i32 {
     let mut env = TcEnvironment::new(ctx);
-    let result = relay_layer3(&mut env);
+    let result = relay_layer3(&mut env).map_err(|reason| guard_layer3(&env, reason));
     conclude(&env, result)
 }
 
@@ -135,6 +137,45 @@ pub fn branchline_bench_relay(ctx: XdpContext) -> u32 {
         return xdp_action::XDP_ABORTED;
     }
     relay_packet(env)
+}
+
+/// The step, and the turn to another flow.
+#[xdp]
+pub fn branchline_bench_turn(ctx: XdpContext) -> u32 {
+    let mut env = XdpEnvironment::new(ctx);
+    match bench::step(&mut env).and_then(|()| bench::turn(&mut env)) {
+        Some(()) => xdp_action::XDP_TX,
+        None => xdp_action::XDP_ABORTED,
+    }
+}
+
+/// The relay on many streams in turn.
+#[xdp]
+#[inline(always)]
+pub fn branchline_bench_many(ctx: XdpContext) -> u32 {
+    let mut env = XdpEnvironment::new(ctx);
+    if bench::step(&mut env).and_then(|()| bench::turn(&mut env)).is_none() {
+        return xdp_action::XDP_ABORTED;
+    }
+    relay_packet(env)
+}
+
+/// The floor of TC.
+#[classifier]
+pub fn branchline_bench_tc_floor(_ctx: TcContext) -> i32 {
+    TC_ACT_UNSPEC
+}
+
+/// The relay at TC on a stream that advances.
+#[classifier]
+#[inline(always)]
+pub fn branchline_bench_tc(ctx: TcContext) -> i32 {
+    let mut env = TcEnvironment::new(ctx);
+    if bench::step(&mut env).is_none() {
+        return TC_ACT_SHOT as i32;
+    }
+    let result = relay_untagged(&mut env).map_err(|reason| guard(&env, reason));
+    conclude(&env, result)
 }
 
 #[cfg(target_arch = "bpf")]

@@ -5,16 +5,19 @@ use core::{hint, ptr};
 
 use aya_ebpf::{
     cty::{c_long, c_void},
+    helpers::generated::bpf_map_lookup_elem,
     macros::map,
-    maps::{Array, DevMap, LruHashMap, PerCpuArray, RingBuf, SockMap},
+    maps::{Array, DevMap, LruHashMap, PerCpuArray, RingBuf, SockMap, lpm_trie::LpmTrie},
 };
 use relay_ebpf::{
     Flow, FlowStats, LocalAddresses, NextHop, PortEntry,
+    guard::{Limits, Rate, SourceRule, Verdict},
+    headers::Ipv6Address,
     reason::{REASONS, Reason},
     relay::Change,
     tables::{
-        DEFAULT_FLOWS, Latency, MAX_INTERFACES, MAX_NEXT_HOPS, MAX_REFUSED_SOURCES, MAX_RELAY_SOCKETS, PORTS,
-        RTCP_COPY, RefusedPackets, RefusedSource, RtcpCopy,
+        DEFAULT_FLOWS, Latency, MAX_BUCKETS, MAX_INTERFACES, MAX_NEXT_HOPS, MAX_REFUSED_SOURCES,
+        MAX_RELAY_SOCKETS, MAX_SOURCE_RULES, PORTS, RTCP_COPY, RefusedPackets, RefusedSource, RtcpCopy,
     },
 };
 
@@ -49,6 +52,84 @@ pub static RELAY_SOCKETS: SockMap = SockMap::with_max_entries(MAX_RELAY_SOCKETS,
 #[map(name = "REFUSED")]
 pub static REFUSED: LruHashMap<RefusedSource, RefusedPackets> =
     LruHashMap::with_max_entries(MAX_REFUSED_SOURCES, 0);
+
+/// The time up to which each stream has used its rate.
+#[map(name = "RATES")]
+pub static RATES: Array<u64> = Array::with_max_entries(DEFAULT_FLOWS, 0);
+/// What SIP's ports may get.
+#[map(name = "LIMITS")]
+pub static LIMITS: Array<Limits> = Array::with_max_entries(1, 0);
+/// What is done with the packets of sources.
+#[map(name = "SOURCES")]
+pub static SOURCES: LpmTrie<Ipv6Address, SourceRule> = LpmTrie::with_max_entries(MAX_SOURCE_RULES, 0);
+/// The buckets of sources that send to SIP's ports. One that gives way begins anew with a full one.
+#[map(name = "BUCKETS")]
+pub static BUCKETS: LruHashMap<Ipv6Address, u64> = LruHashMap::with_max_entries(MAX_BUCKETS, 0);
+/// The bucket of all sources that are not known.
+#[map(name = "UNKNOWN")]
+pub static UNKNOWN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// A whole address as [`SOURCES`] takes it, laid out so that the address is aligned: on its stack the kernel wants every
+/// word to be.
+#[repr(C, align(8))]
+struct SourceKey {
+    padding: u32,
+    bits: u32,
+    address: Ipv6Address,
+}
+
+/// An address on the stack, likewise.
+#[repr(C, align(8))]
+struct Aligned(Ipv6Address);
+
+/// The verdict on a source, as its number.
+#[inline(always)]
+pub fn verdict(source: &Ipv6Address) -> u32 {
+    let key = SourceKey { padding: 0, bits: u128::BITS, address: *source };
+    // SAFETY: the map is one, and from `bits` on the key is as long as the map's keys are. The pointer that comes back is
+    // into the map, or null. Another CPU may count in the same moment, and one count be lost.
+    unsafe {
+        let found = bpf_map_lookup_elem((&raw const SOURCES).cast_mut().cast(), (&raw const key.bits).cast());
+        let rule = found.cast::<SourceRule>();
+        if rule.is_null() {
+            return 0;
+        }
+        if (*rule).verdict == Verdict::Denied as u32 {
+            (*rule).denied = (*rule).denied.wrapping_add(1);
+        }
+        (*rule).verdict
+    }
+}
+
+/// Takes a token from the bucket of a source.
+#[inline(always)]
+pub fn take_from_source(rate: &Rate, source: &Ipv6Address, now_ns: u64) -> bool {
+    let key = Aligned(*source);
+    match BUCKETS.get_ptr_mut(&key.0) {
+        // SAFETY: the pointer is into the map. Another CPU may take in the same moment, and one token be won.
+        Some(bucket) => rate.admits(unsafe { &mut *bucket }, now_ns),
+        None => {
+            let mut bucket = 0;
+            let admitted = rate.admits(&mut bucket, now_ns);
+            let _ = BUCKETS.insert(&key.0, &bucket, 0);
+            admitted
+        }
+    }
+}
+
+/// Takes a token from the bucket of all sources that are not known, of which each CPU has its own.
+#[inline(always)]
+pub fn take_from_unknown(rate: &Rate, now_ns: u64) -> bool {
+    // SAFETY: the value is this CPU's own.
+    UNKNOWN.get_ptr_mut(0).is_none_or(|bucket| rate.admits(unsafe { &mut *bucket }, now_ns))
+}
+
+/// Takes a packet from what a stream may have.
+#[inline(always)]
+pub fn within_rate(index: u32, rate: &Rate, now_ns: u64) -> bool {
+    // SAFETY: the pointer is into the map; a stream's packets come to one CPU.
+    RATES.get_ptr_mut(index).is_none_or(|bucket| rate.admits(unsafe { &mut *bucket }, now_ns))
+}
 
 /// Counts a packet that is not forwarded.
 #[inline(always)]
@@ -172,6 +253,11 @@ macro_rules! lookups {
         }
 
         #[inline(always)]
+        fn within_rate(&self, index: u32, rate: &relay_ebpf::guard::Rate, now_ns: u64) -> bool {
+            maps::within_rate(index, rate, now_ns)
+        }
+
+        #[inline(always)]
         fn refuse(&self, source: &relay_ebpf::tables::RefusedSource) {
             maps::refuse(source, self.now_ns());
         }
@@ -189,3 +275,36 @@ macro_rules! lookups {
     };
 }
 pub(crate) use lookups;
+
+/// The same for what guarding needs.
+macro_rules! guards {
+    ($environment:ty) => {
+        impl relay_ebpf::guard::Guarded for $environment {
+            #[inline(always)]
+            fn verdict(&self, source: &relay_ebpf::headers::Ipv6Address) -> u32 {
+                maps::verdict(source)
+            }
+
+            #[inline(always)]
+            fn limits(&self) -> Option<&relay_ebpf::guard::Limits> {
+                maps::LIMITS.get(0)
+            }
+
+            #[inline(always)]
+            fn take_from_source(
+                &self,
+                rate: &relay_ebpf::guard::Rate,
+                source: &relay_ebpf::headers::Ipv6Address,
+                now_ns: u64,
+            ) -> bool {
+                maps::take_from_source(rate, source, now_ns)
+            }
+
+            #[inline(always)]
+            fn take_from_unknown(&self, rate: &relay_ebpf::guard::Rate, now_ns: u64) -> bool {
+                maps::take_from_unknown(rate, now_ns)
+            }
+        }
+    };
+}
+pub(crate) use guards;

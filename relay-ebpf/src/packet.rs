@@ -120,6 +120,8 @@ impl Environment for TcEnvironment {
     }
 }
 
+maps::guards!(TcEnvironment);
+
 impl Packet for TcEnvironment {
     #[inline(always)]
     fn change_family(&mut self, to_ipv6: bool) -> bool {

@@ -101,6 +101,14 @@ reasons! {
     NoChecksum = 22, Passed, "no_checksum";
     /// Leaves by an interface that XDP cannot send by, such as a tunnel: the TC program behind forwards and counts it.
     LeavesByTc = 23, Passed, "leaves_by_tc";
+    /// The source is on the deny list.
+    Denied = 24, Dropped, "denied";
+    /// More packets for SIP from this source than it may send.
+    SourceRate = 25, Dropped, "source_rate";
+    /// More packets for SIP from sources that are not known than all of them may send.
+    UnknownRate = 26, Dropped, "unknown_rate";
+    /// More packets of this stream than a stream may have.
+    FlowRate = 27, Dropped, "flow_rate";
 }
 
 /// How many reasons there are: the length of the kernel's array of counters.

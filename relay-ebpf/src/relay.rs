@@ -15,6 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::{
     checksum::Delta,
+    guard::Rate,
     headers::{
         ECN_BITS, ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet,
         IPV4_LENGTH, IPV4_WITHOUT_OPTIONS, IPV6_EXTENSIONS, IPV6_FRAGMENT, IPV6_LENGTH, IPV6_VERSION, Ipv4,
@@ -71,6 +72,8 @@ pub trait Environment {
     fn change_stats(&self, index: u32, change: impl Change);
     /// Notes that a packet came from a source that the flow refuses.
     fn refuse(&self, source: &RefusedSource);
+    /// Takes one packet from what a stream may have in a second; false if there is nothing left.
+    fn within_rate(&self, index: u32, rate: &Rate, now_ns: u64) -> bool;
     /// The monotonic clock in nanoseconds. Reading it costs more than the rewrite: once a packet.
     fn now_ns(&self) -> u64;
     /// Notes how long the program took for a sampled packet.
@@ -248,6 +251,11 @@ fn carry<const IP: usize, H: Headers, E: Environment>(env: &mut E) -> Result<Way
     }
 
     let now_ns = env.now_ns();
+    if flow.packet_interval_ns != 0
+        && !env.within_rate(flow.stats, &Rate::of_stream(flow.packet_interval_ns), now_ns)
+    {
+        return Err(Reason::FlowRate);
+    }
     let dscp = headers.class() >> crate::headers::DSCP_SHIFT;
     let clock_ticks = flow.clock_ticks;
     let forwarded = Forwarded { env, content, payload, total_length, dscp, now_ns, clock_ticks };

@@ -7,6 +7,9 @@
 //! | flows | slot | [`Flow`] | written only while no port entry leads to it |
 //! | statistics | the flow's `stats` | [`crate::FlowStats`] | by the datapath that carries the flow |
 //! | next hops | the flow's `next_hop` | [`NextHop`] | 64-bit stores |
+//! | rates | the flow's `stats` | the time up to which its rate is used | by the kernel |
+//! | SIP's limits | 0 | [`crate::guard::Limits`] | at any time |
+//! | sources' rules | prefix of an IPv6 or mapped IPv4 address | [`crate::guard::SourceRule`] | at any time |
 //! | refused sources | [`RefusedSource`] | [`RefusedPackets`] | by the kernel, when it refuses; it makes room by itself |
 //!
 //! A flow that is published is never written again: a change writes a fresh slot and turns the port entry
@@ -20,7 +23,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{checksum::Delta, headers::Ipv6Address};
 
 /// Version of every layout in this module and of [`crate::FlowStats`]; part of the path of pinned maps.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 /// Local media addresses that the kernel looks for: each takes 512 KiB of port entries.
 pub const MAX_LOCAL_ADDRESSES: usize = 16;
 /// Ports of an address.
@@ -28,10 +31,16 @@ pub const PORTS: u32 = 1 << 16;
 /// Flows that the kernel holds unless configured otherwise: 10,000 calls of four flows, and as many more
 /// resting or being changed.
 pub const DEFAULT_FLOWS: u32 = 1 << 16;
+/// Flows of the program bench that packets go to in turn: every port of two addresses.
+pub const BENCH_FLOWS: u32 = 2 * PORTS;
 /// Sockets that a packet can be steered to: one for each CPU and family.
 pub const MAX_RELAY_SOCKETS: u32 = 128;
 /// The place of the first of those for IPv6, behind as many for IPv4.
 pub const IPV6_SOCKETS: u32 = MAX_RELAY_SOCKETS / 2;
+/// Prefixes of sources that can have a rule: phones that are known, servers, and who is denied.
+pub const MAX_SOURCE_RULES: u32 = 16_384;
+/// Sources of packets for SIP that have a bucket; the one that was heard longest ago gives way.
+pub const MAX_BUCKETS: u32 = 16_384;
 /// Next hops: neighbours that media goes to. On one office network there are hundreds at most.
 pub const MAX_NEXT_HOPS: u32 = 4096;
 /// Interfaces that a packet can leave by.
@@ -48,8 +57,8 @@ pub struct LocalAddresses {
     pub ipv6: [Ipv6Address; MAX_LOCAL_ADDRESSES],
     /// The place of the first IPv6 address.
     pub first_ipv6: u32,
-    /// Fills the record to a multiple of eight; zero.
-    pub padding: [u8; 4],
+    /// 1 if packets that are not media are to be judged by [`crate::guard`], 0 if not.
+    pub guarded: u32,
 }
 
 impl LocalAddresses {
@@ -107,6 +116,11 @@ pub struct PortEntry {
     pub slot: u32,
     /// The generation that the flow must have; 0: no flow.
     pub generation: u32,
+}
+
+impl PortEntry {
+    /// A port of SIP, which has no flow and is guarded.
+    pub const GUARDED: Self = Self { slot: u32::MAX, generation: 0 };
 }
 
 /// What a flow does with the packets that belong to it.
@@ -181,8 +195,10 @@ pub struct Flow {
     /// With [`Flow::RTCP_APART`]: the slot of the record by which RTCP leaves. It has this flow's generation, no port
     /// leads to it, and it rests together with this one.
     pub rtcp_slot: u32,
+    /// Nanoseconds that a packet takes of what the stream may have in a second; 0: no limit.
+    pub packet_interval_ns: u32,
     /// Fills the cache line; zero.
-    pub padding: [u8; 12],
+    pub padding: [u8; 8],
     /// The source address that packets must have, where the local address is IPv6.
     pub source_ipv6: Ipv6Address,
     /// The source address that packets leave with, if they leave as IPv6.

@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use proptest::prelude::*;
 use relay_ebpf::{
     Flow, FlowKind, FlowStats, LocalAddresses, NextHop, PortEntry, Reason,
+    guard::Rate,
     headers::{Ipv4Udp, Ipv6Address},
     leave::{Frame, Links, as_frame},
     relay::{Change, Environment, Headers, Way, Wire, relay},
@@ -30,6 +31,7 @@ struct Bench {
     stats: RefCell<FlowStats>,
     clock: Cell<u64>,
     rtcp: RefCell<Vec<Vec<u8>>>,
+    rate: RefCell<u64>,
 }
 
 impl Bench {
@@ -50,6 +52,7 @@ impl Bench {
             stats: RefCell::default(),
             clock: Cell::new(1_000_000),
             rtcp: RefCell::default(),
+            rate: RefCell::default(),
         }
     }
 }
@@ -94,6 +97,9 @@ impl Environment for Bench {
     }
     fn change_stats(&self, _index: u32, change: impl Change) {
         change.apply(&mut self.stats.borrow_mut());
+    }
+    fn within_rate(&self, _index: u32, rate: &Rate, now_ns: u64) -> bool {
+        rate.admits(&mut self.rate.borrow_mut(), now_ns)
     }
     fn refuse(&self, source: &RefusedSource) {
         self.refused.borrow_mut().push(*source);

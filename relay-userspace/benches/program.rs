@@ -10,22 +10,38 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::Range,
     time::Duration,
 };
 
-use branchline::datapath::kernel::{bed::TestBed, programs::FLOOR};
+use branchline::datapath::kernel::{
+    bed::TestBed,
+    programs::{BENCH_TC, FLOOR},
+};
 use relay_ebpf::{
-    Flow, FlowKind, FlowState, NextHop, headers::Ipv6Address, stats::clock_ticks, tables::Link,
+    Flow, FlowKind, FlowState, NextHop,
+    headers::Ipv6Address,
+    stats::clock_ticks,
+    tables::{BENCH_FLOWS, Link},
 };
 
 const ROUNDS: usize = 15;
 const REPEAT: u32 = 1_000_000;
 const XDP_TX: u32 = 3;
+/// What programs of TC say: go on, and redirected.
+const TC_UNSPEC: u32 = u32::MAX;
+const TC_REDIRECT: u32 = 7;
 const STEP: &str = "branchline_bench_step";
 const STEPPED: &str = "branchline_bench_relay";
+const TURN: &str = "branchline_bench_turn";
+const TURNED: &str = "branchline_bench_many";
+const TC_FLOOR: &str = BENCH_TC[0];
+const TC_STEPPED: &str = BENCH_TC[1];
 
 const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 61, 0, 11);
 const LOCAL: Ipv4Addr = Ipv4Addr::new(10, 61, 0, 1);
+/// The addresses of the many flows, which differ in their last bit.
+const CROWDED: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 61, 0, 2), Ipv4Addr::new(10, 61, 0, 3)];
 const SOURCE_IPV6: Ipv6Addr = Ipv6Addr::new(0xFD61, 0, 0, 0, 0, 0, 0, 0x11);
 const LOCAL_IPV6: Ipv6Addr = Ipv6Addr::new(0xFD61, 0, 0, 0, 0, 0, 0, 1);
 const SOURCE_PORT: u16 = 4000;
@@ -33,6 +49,14 @@ const SOURCE_PORT: u16 = 4000;
 const PORT: u16 = 16_384;
 /// The port of two flows, one of each family, whose packets come back to the other.
 const CROSSED: u16 = 16_386;
+/// The port of a flow whose packets leave as those of another leg in this host would.
+const HAIRPIN: u16 = 16_388;
+/// The port of a flow with a ceiling that is never reached.
+const LIMITED: u16 = 16_390;
+/// The places of the many flows' statistics, behind those of the single ones.
+const MANY: Range<u32> = 8..8 + BENCH_FLOWS;
+/// Slots that are not in use.
+const SPARE: u32 = 1024;
 /// A tag with priority 5.
 const TAG: [u8; 2] = [0xA0, 100];
 
@@ -42,12 +66,13 @@ struct Row {
     program: &'static str,
     frame: Vec<u8>,
     /// The flows that share the packets; none for programs that forward nothing.
-    stats: &'static [u32],
+    stats: Range<u32>,
     tagged: bool,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut bed = TestBed::new(vec![LOCAL.into(), LOCAL_IPV6.into()], 1024)?;
+    let addresses = vec![LOCAL.into(), CROWDED[0].into(), CROWDED[1].into(), LOCAL_IPV6.into()];
+    let mut bed = TestBed::new(addresses, MANY.end + SPARE)?;
     let flows = [
         (SocketAddr::from((LOCAL, PORT)), IpAddr::V4(LOCAL)),
         (SocketAddr::from((LOCAL_IPV6, PORT)), IpAddr::V6(LOCAL_IPV6)),
@@ -57,6 +82,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (stats, (local, to)) in (0u32..).zip(flows) {
         bed.set_flow(local, flow(local, to, stats))?;
     }
+    let hairpin = Flow { flags: Flow::KEEP_DSCP, ..flow((LOCAL, HAIRPIN).into(), LOCAL.into(), 4) };
+    bed.set_flow((LOCAL, HAIRPIN).into(), hairpin)?;
+    let limited = Flow { packet_interval_ns: 1, ..flow((LOCAL, LIMITED).into(), LOCAL.into(), 5) };
+    bed.set_flow((LOCAL, LIMITED).into(), limited)?;
+    crowd(&mut bed)?;
     let row = |name, program, frame: fn(u16) -> Vec<u8>, port, stats| Row {
         name,
         program,
@@ -69,13 +99,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Row { name, program: STEPPED, frame, stats, tagged: true }
     };
     let rows = [
-        row("floor: a program that returns XDP_TX", FLOOR, ipv4, PORT, &[]),
-        row("step to the stream's next packet, and XDP_TX", STEP, ipv4, PORT, &[]),
-        row("step and relay, IPv4", STEPPED, ipv4, PORT, &[0]),
-        row("step and relay, IPv6", STEPPED, ipv6, PORT, &[1]),
-        row("step and relay, IPv4 to IPv6 and back", STEPPED, ipv4, CROSSED, &[2, 3]),
-        tagged("step and relay, IPv4 with a tag", ipv4(PORT), &[0]),
-        tagged("step and relay, IPv4 to IPv6 and back with a tag", ipv4(CROSSED), &[2, 3]),
+        row("floor: a program that returns XDP_TX", FLOOR, ipv4, PORT, 0..0),
+        row("step to the stream's next packet, and XDP_TX", STEP, ipv4, PORT, 0..0),
+        row("step and relay, IPv4", STEPPED, ipv4, PORT, 0..1),
+        row("step and relay, IPv6", STEPPED, ipv6, PORT, 1..2),
+        row("step and relay, IPv4 to IPv6 and back", STEPPED, ipv4, CROSSED, 2..4),
+        tagged("step and relay, IPv4 with a tag", ipv4(PORT), 0..1),
+        tagged("step and relay, IPv4 to IPv6 and back with a tag", ipv4(CROSSED), 2..4),
+        row("step and relay, IPv4 by a hairpin", STEPPED, ipv4, HAIRPIN, 4..5),
+        row("step and relay, IPv4 with a ceiling", STEPPED, ipv4, LIMITED, 5..6),
+        row("floor of TC: a program that passes", TC_FLOOR, ipv4, PORT, 0..0),
+        row("step and relay, IPv4 at TC", TC_STEPPED, ipv4, PORT, 0..1),
+        row("step and turn to another flow, and XDP_TX", TURN, crowded, PORT, 0..0),
+        row("step, turn and relay, IPv4 of 131,072 flows", TURNED, crowded, PORT, MANY),
     ];
 
     let mut times = vec![Vec::new(); rows.len()];
@@ -114,15 +150,30 @@ fn next_hop(tagged: bool) -> NextHop {
     }
 }
 
+/// Puts a flow behind every port of two addresses.
+fn crowd(bed: &mut TestBed) -> Result<(), String> {
+    let locals = CROWDED.into_iter().flat_map(|address| (0..=u16::MAX).map(move |port| (address, port)));
+    for (stats, (address, port)) in MANY.zip(locals) {
+        let flow = flow((address, port).into(), address.into(), stats);
+        bed.set_flow((address, port).into(), flow).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
 /// Times a row; its flows must have forwarded every repeat.
 fn timed(bed: &mut TestBed, row: &Row) -> Result<f64, String> {
     bed.set_next_hop(0, next_hop(row.tagged));
-    row.stats.iter().for_each(|stats| bed.clear_stats(*stats));
+    row.stats.clone().for_each(|stats| bed.clear_stats(stats));
     let run = bed.run(row.program, &row.frame, REPEAT).map_err(|error| error.to_string())?;
-    if run.action != XDP_TX {
+    let expected = match row.program {
+        TC_FLOOR => TC_UNSPEC,
+        TC_STEPPED => TC_REDIRECT,
+        _ => XDP_TX,
+    };
+    if run.action != expected {
         return Err(format!("{}: {} returned {}: nothing was measured", row.name, row.program, run.action));
     }
-    let forwarded: u64 = row.stats.iter().map(|stats| bed.stats(*stats).kernel_packets).sum();
+    let forwarded: u64 = row.stats.clone().map(|stats| bed.stats(stats).kernel_packets).sum();
     if !row.stats.is_empty() && forwarded != u64::from(REPEAT) {
         return Err(format!("{}: {forwarded} of {REPEAT} packets took the forwarding path", row.name));
     }
@@ -151,7 +202,10 @@ fn flow(local: SocketAddr, to: IpAddr, stats: u32) -> Flow {
         source_port: SOURCE_PORT.to_be_bytes(),
         out_source_address: SOURCE.octets(),
         out_source_port: SOURCE_PORT.to_be_bytes(),
-        out_destination_address: LOCAL.octets(),
+        out_destination_address: match to {
+            IpAddr::V4(address) => address.octets(),
+            IpAddr::V6(_) => LOCAL.octets(),
+        },
         out_destination_port: local.port().to_be_bytes(),
         source_ipv6: Ipv6Address::new(SOURCE_IPV6.octets()),
         out_source_ipv6: Ipv6Address::new(SOURCE_IPV6.octets()),
@@ -183,6 +237,15 @@ fn ipv4(port: u16) -> Vec<u8> {
         .write(&mut frame, &rtp())
         .map(|()| frame)
         .unwrap_or_default()
+}
+
+/// The same to an address of the many flows.
+fn crowded(port: u16) -> Vec<u8> {
+    /// Where the last octet of the destination stands.
+    const LAST_OCTET: usize = 33;
+    let mut frame = ipv4(port);
+    frame[LAST_OCTET] = CROWDED[0].octets()[3];
+    frame
 }
 
 /// The same over IPv6.

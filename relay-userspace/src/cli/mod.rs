@@ -13,6 +13,7 @@ use std::{
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
@@ -97,6 +98,13 @@ enum Command {
         #[command(subcommand)]
         command: capture::Command,
     },
+    /// Prefixes whose packets the kernel drops: show them, deny one, allow one again.
+    Deny {
+        #[command(subcommand)]
+        command: Option<Deny>,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
     /// Show the levels of the log's topics, or set one until the restart.
     Log {
         #[command(subcommand)]
@@ -157,6 +165,36 @@ enum Command {
         #[command(flatten)]
         format: Format,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum Deny {
+    /// Drop the packets of a prefix until the daemon ends, or for a time. The configuration has what is to stay.
+    Add {
+        /// An address, or a prefix such as 198.51.100.0/24.
+        #[arg(value_parser = prefix)]
+        prefix: IpNet,
+        /// For so many minutes.
+        #[arg(long)]
+        minutes: Option<u64>,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Take that back.
+    Remove {
+        /// The prefix.
+        #[arg(value_parser = prefix)]
+        prefix: IpNet,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+}
+
+/// A prefix, or an address alone.
+fn prefix(text: &str) -> Result<IpNet, String> {
+    text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+        format!("{text:?} is neither an address nor a prefix such as 198.51.100.0/24 or 2001:db8::/32")
+    })
 }
 
 #[derive(Debug, Subcommand)]
@@ -302,6 +340,16 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
             }
         }
         Command::Capture { command } => return capture::execute(command).await,
+        Command::Deny { command: None, daemon } => match ask(&daemon, &Request::Denials).await? {
+            Response::Denials(list) => print(daemon.format.output, &list, |list| show::denials(list)),
+            other => return unexpected(&other),
+        },
+        Command::Deny { command: Some(Deny::Add { prefix, minutes, daemon }), .. } => {
+            return change(&daemon, &Request::Deny { prefix, minutes }).await;
+        }
+        Command::Deny { command: Some(Deny::Remove { prefix, daemon }), .. } => {
+            return change(&daemon, &Request::Allow { prefix }).await;
+        }
         Command::Log { command: None, daemon } => match ask(&daemon, &Request::Log).await? {
             Response::Log(log) => print(daemon.format.output, &log, show::log),
             other => return unexpected(&other),

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use crate::{
     capture::CaptureView,
     control::{
-        CallView, CertificateView, EntryView, FlowView, PhoneView, RefusalView, ReloadedView, ServerView,
-        SetupLinkView, StatusView,
+        CallView, CertificateView, DenialView, EntryView, FlowView, PhoneView, RefusalView, ReloadedView,
+        ServerView, SetupLinkView, StatusView,
     },
     log::{LogView, escaped},
     provisioning::syslog::SyslogView,
@@ -149,6 +149,25 @@ pub(super) fn log(log: &LogView) -> String {
         log.lines_lost, log.write_failures
     );
     text
+}
+
+/// Prefixes whose packets are dropped.
+pub(super) fn denials(denials: &[DenialView]) -> String {
+    if denials.is_empty() {
+        return "nobody is denied\n".to_owned();
+    }
+    let rows: Vec<Vec<String>> = denials
+        .iter()
+        .map(|denial| {
+            vec![
+                denial.prefix.clone(),
+                denial.packets.to_string(),
+                denial.seconds_left.map_or_else(|| "no end".to_owned(), |left| format!("{left} s more")),
+                denial.why.clone(),
+            ]
+        })
+        .collect();
+    table(&["prefix", "packets", "lasts", "why"], &rows)
 }
 
 /// Captures.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Admin, Capture, Clock, ConfigError, Control, Datapath, Dhcp, DscpMarks, Log, Media, Network,
+    Admin, Capture, Clock, ConfigError, Control, Datapath, Dhcp, DscpMarks, Log, Media, Network, Protection,
     Provisioning, Sip, State, Syslog, Tls, Upstream, Web, error::line_of,
 };
 use crate::net::{NetworkId, Role, Transport};
@@ -51,6 +51,9 @@ pub struct Config {
     /// The relay of firmware and configuration files.
     #[serde(default)]
     pub provisioning: Provisioning,
+    /// Protection from those who send too much.
+    #[serde(default)]
+    pub protection: Protection,
     /// Diagnostic captures.
     #[serde(default)]
     pub capture: Capture,
@@ -70,7 +73,7 @@ pub struct Config {
 
 /// Fewest flows: those of one call, and as many more that change.
 const FEWEST_FLOWS: u32 = 64;
-/// Most flows: the memory for them is 256 bytes each.
+/// Most flows: the memory for them is 264 bytes each.
 const MOST_FLOWS: u32 = 1 << 20;
 /// Longest timer of a transaction in milliseconds: a minute. Times are added to clocks, which have an end.
 const MOST_TIMER_MS: u64 = 60_000;
@@ -245,6 +248,7 @@ impl Config {
             .and_then(|()| self.provisioning.check())
             .and_then(|()| self.web.check())
             .and_then(|()| self.capture.check())
+            .and_then(|()| self.protection.check())
             .and_then(|()| self.log.check())
             .map_err(|(key, message)| wrong(None, key, message))
     }
@@ -313,6 +317,10 @@ servers = ["10.62.0.10:5060"]
             "media_ports",
             "latching",
             "attach",
+            "source_packets_per_second",
+            "unknown_packets_per_second",
+            "stream_packets_per_second",
+            "deny",
             "media_priority",
             "sip_priority",
             "sip_tcp_port",

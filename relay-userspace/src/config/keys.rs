@@ -261,6 +261,17 @@ pub const KEYS: &[Key<Config>] = &[
     key("provisioning.connections_per_phone", Restart, Number, |config| {
         Value::Number(config.provisioning.connections_per_phone as u64)
     }),
+    key("protection.source_packets_per_second", Running, Number, |config| {
+        Value::Number(config.protection.source_packets_per_second.into())
+    }),
+    key("protection.unknown_packets_per_second", Running, Number, |config| {
+        Value::Number(config.protection.unknown_packets_per_second.into())
+    }),
+    key("protection.stream_packets_per_second", Running, Number, |config| {
+        Value::Number(config.protection.stream_packets_per_second.into())
+    }),
+    key("protection.deny", Running, List, |config| list(&config.protection.deny)),
+    key("protection.trusted", Running, List, |config| list(&config.protection.trusted)),
     key("capture.directory", Restart, Text, |config| path(config.capture.directory.as_ref())),
     key("capture.max_mib", Running, Number, |config| Value::Number(config.capture.max_mib)),
     key("capture.max_seconds", Running, Number, |config| Value::Number(config.capture.max_seconds)),

@@ -54,6 +54,20 @@ pub enum Request {
         /// The level; `default`: as configured.
         level: String,
     },
+    /// The prefixes whose packets are dropped.
+    Denials,
+    /// Drop the packets of a prefix.
+    Deny {
+        /// Which.
+        prefix: ipnet::IpNet,
+        /// For so many minutes; until the daemon ends unless it is given.
+        minutes: Option<u64>,
+    },
+    /// Take that back.
+    Allow {
+        /// For which prefix.
+        prefix: ipnet::IpNet,
+    },
     /// The captures.
     Captures,
     /// Begin a capture.
@@ -142,6 +156,8 @@ pub enum Response {
     Syslog(Vec<SyslogView>),
     /// To [`Request::Log`].
     Log(LogView),
+    /// To [`Request::Denials`].
+    Denials(Vec<DenialView>),
     /// To [`Request::Captures`], the newest first.
     Captures(Vec<CaptureView>),
     /// To [`Request::StartCapture`]: the capture's name.
@@ -268,6 +284,21 @@ pub struct SetupLinkView {
     pub links: Vec<String>,
     /// For how many hours it can be used.
     pub valid_hours: u64,
+}
+
+/// A prefix whose packets are dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DenialView {
+    /// The prefix.
+    pub prefix: String,
+    /// Why.
+    pub why: String,
+    /// Since when, in seconds since 1970; absent where the configuration has it.
+    pub since_unix: Option<i64>,
+    /// For how many seconds more; absent where it has no end.
+    pub seconds_left: Option<u64>,
+    /// Packets that were dropped, since the rule came to the kernel.
+    pub packets: u64,
 }
 
 /// A network.

@@ -7,8 +7,8 @@ mod messages;
 mod socket;
 
 pub use messages::{
-    CallView, CapturePartView, CaptureStartedView, CertificateView, EntryView, FlowView, NetworkView,
-    PhoneView, RefusalView, RegistrationView, ReloadedView, Request, Response, ServerView, SetupLinkView,
-    StatusView,
+    CallView, CapturePartView, CaptureStartedView, CertificateView, DenialView, EntryView, FlowView,
+    NetworkView, PhoneView, RefusalView, RegistrationView, ReloadedView, Request, Response, ServerView,
+    SetupLinkView, StatusView,
 };
 pub use socket::{Answers, ask, bind, serve};

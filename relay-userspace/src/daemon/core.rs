@@ -20,8 +20,8 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    certificates::Certificates, measures::Measures, names, plane::MediaPlane, quality::Ledger,
-    start::credentials,
+    certificates::Certificates, measures::Measures, names, plane::MediaPlane, protection::Protection,
+    quality::Ledger, start::credentials,
 };
 use crate::{
     capture::{CaptureError, Captures, Target, Wanted},
@@ -29,7 +29,7 @@ use crate::{
     datapath::{Engine, RtcpPacket, Way, monotonic_ns},
     media::Marks,
     net::{Dscp, NetworkId, Transport},
-    proxy::{self, Outcome, Output, Proxy},
+    proxy::{self, Measure, Outcome, Output, Proxy},
     sip::{
         Hop,
         transport::{Event, Streams},
@@ -68,6 +68,10 @@ pub(super) struct Core {
     sip_dscp: Dscp,
     /// The servers of DNS to ask; none: the system's.
     dns: Mutex<Vec<IpAddr>>,
+    /// Who is denied, trusted and known.
+    protection: Mutex<Protection>,
+    /// The configured peers beside the servers.
+    peers: Mutex<Vec<IpNet>>,
     /// What was wrong when last looked at.
     symptoms: Mutex<Vec<Symptom>>,
     /// Woken when the daemon shall start anew.
@@ -111,6 +115,8 @@ impl Core {
             captures,
             sip_dscp: config.dscp.sip,
             dns: Mutex::new(config.upstream.dns.clone()),
+            protection: Mutex::new(Protection::new(config.protection.clone())),
+            peers: Mutex::new(config.upstream.trusted.clone()),
             symptoms: Mutex::default(),
             restart: Notify::new(),
             deadline: Notify::new(),
@@ -119,6 +125,24 @@ impl Core {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who is denied, trusted and known.
+    pub(super) fn protection(&self) -> MutexGuard<'_, Protection> {
+        self.protection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings the kernel's rules into line with who is denied, trusted and known now.
+    pub(super) fn protect(&self) {
+        let (servers, phones) = {
+            let state = self.state();
+            let servers = state.proxy.servers().into_iter().filter_map(|server| server.address);
+            let servers: Vec<IpNet> = servers.map(|address| address.ip().into()).collect();
+            (servers, state.proxy.bindings().map(|binding| binding.source.address.ip()).collect::<Vec<_>>())
+        };
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let rules = self.protection().rules(Instant::now(), servers.into_iter().chain(peers), phones);
+        self.engine.set_rules(&rules);
     }
 
     /// The figures of the calls.
@@ -143,6 +167,9 @@ impl Core {
         while let Some(output) = state.proxy.poll_output() {
             match output {
                 Output::Transmit { hop, payload } => tasks.push(Task::Transmit(hop, payload)),
+                Output::Measure(Measure::Offence(source)) => {
+                    self.protection().offended(Instant::now(), source)
+                }
                 Output::Measure(measure) => self.measures.enter(measure),
                 Output::Upstream(upstream::Output::Resolve(server)) => tasks.push(Task::Resolve(server)),
                 Output::Upstream(news) => self.server_news(&news),
@@ -290,6 +317,10 @@ impl Core {
     pub(super) fn reconfigure(self: &Arc<Self>, changes: proxy::Changes, marks: Marks, config: &Config) {
         self.dns.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.upstream.dns);
         self.captures.reconfigure(config.capture.clone());
+        self.protection().reconfigure(config.protection.clone());
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.upstream.trusted);
+        self.engine.set_limits(&config.protection.limits());
+        self.protect();
         let tasks = self.feed(|state| {
             let timeout = Duration::from_secs(config.media.timeout_seconds);
             state.plane.sessions.reconfigure(marks, config.sip.max_calls, timeout);
@@ -464,6 +495,7 @@ impl Core {
             tick.tick().await;
             self.measures.jitter(&self.engine.reports(), &mut seen);
             self.follow_phones();
+            self.protect();
             self.captures.calls_stand(|call_id| self.state().proxy.calls_named(call_id).next().is_some());
             let tasks = self.feed(|state| {
                 let now = Instant::now();

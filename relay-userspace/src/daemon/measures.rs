@@ -119,6 +119,8 @@ impl Measures {
                 self.message(network, method, status, names::sip::SENT);
             }
             Measure::Dropped(reason) => metrics.sip_dropped.with_label_values(&[reason.as_label()]).inc(),
+            // The protection's business.
+            Measure::Offence(_) => {}
             Measure::RegistrationDelay(delay) => {
                 metrics.registration_request_delay.observe(delay.as_secs_f64());
             }

@@ -13,6 +13,7 @@ mod measures;
 mod names;
 mod observe;
 mod plane;
+mod protection;
 mod quality;
 mod reload;
 mod services;

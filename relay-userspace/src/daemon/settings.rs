@@ -43,6 +43,7 @@ pub(super) fn engine_settings(config: &Config, networks: &[Ready<'_>]) -> Engine
         ports: networks.iter().map(port).collect(),
         priority: config.dscp.media_priority,
         signalling_priority: config.dscp.sip_priority,
+        limits: config.protection.limits(),
         flows: *config.datapath.flows.as_ref(),
         force_userspace: config.datapath.force_userspace.clone(),
         kernel_log: if config.datapath.kernel_log { KernelLog::On } else { KernelLog::Off },
@@ -51,7 +52,13 @@ pub(super) fn engine_settings(config: &Config, networks: &[Ready<'_>]) -> Engine
 }
 
 fn port(ready: &Ready<'_>) -> Port {
-    Port { interface: ready.network.interface.clone(), address: ready.address, attach: ready.network.attach }
+    let network = ready.network;
+    Port {
+        interface: network.interface.clone(),
+        address: ready.address,
+        attach: network.attach,
+        sip: Transport::ALL.iter().filter_map(|transport| network.port(*transport)).collect(),
+    }
 }
 
 /// What media sessions are told.

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -22,8 +22,8 @@ use crate::{
     capture::{CaptureError, CaptureView, Keys, Part, Sealing, Wanted},
     config::{Config, ConfigError, LogWord},
     control::{
-        Answers, CallView, CapturePartView, CaptureStartedView, EntryView, FlowView, NetworkView, PhoneView,
-        RefusalView, RegistrationView, ReloadedView, Request, Response, ServerView, StatusView,
+        Answers, CallView, CapturePartView, CaptureStartedView, DenialView, EntryView, FlowView, NetworkView,
+        PhoneView, RefusalView, RegistrationView, ReloadedView, Request, Response, ServerView, StatusView,
     },
     datapath::{Carrier, FlowReport, RefusedSource},
     log::{LogView, Topic, escaped},
@@ -387,6 +387,31 @@ fn registration(now: Instant, binding: &Binding, network: String) -> Registratio
     }
 }
 
+fn done(result: Result<(), String>) -> Response {
+    result.map_or_else(Response::Error, |()| Response::Done)
+}
+
+impl Views {
+    fn denials(&self) -> Vec<DenialView> {
+        let (now, counted) = (Instant::now(), self.core.engine.denials());
+        let denials = self.core.protection().denials();
+        denials
+            .into_iter()
+            .map(|(prefix, denial)| DenialView {
+                prefix: prefix.to_string(),
+                why: denial
+                    .as_ref()
+                    .map_or_else(|| "protection.deny".to_owned(), |denial| denial.why.clone()),
+                since_unix: denial.as_ref().map(|denial| denial.since_unix),
+                seconds_left: denial
+                    .and_then(|denial| denial.until)
+                    .map(|until| until.saturating_duration_since(now).as_secs()),
+                packets: counted.iter().find(|rule| rule.prefix == prefix).map_or(0, |rule| rule.denied),
+            })
+            .collect()
+    }
+}
+
 impl Answers for Views {
     fn answer(&self, request: &Request) -> Response {
         match request {
@@ -415,6 +440,22 @@ impl Answers for Views {
                 Ok(()) => Response::Done,
                 Err(why) => Response::Error(why),
             },
+            Request::Denials => Response::Denials(self.denials()),
+            Request::Deny { prefix, minutes } => {
+                let (now, why) = (Instant::now(), "by command".to_owned());
+                let lasts = minutes.map(|minutes| Duration::from_secs(minutes.saturating_mul(60)));
+                let result = match self.core.engine.why_userspace() {
+                    None => self.core.protection().deny(now, *prefix, lasts, why),
+                    Some(reason) => Err(format!("there is no kernel datapath to deny anybody: {reason}")),
+                };
+                self.core.protect();
+                done(result)
+            }
+            Request::Allow { prefix } => {
+                let result = self.core.protection().allow(*prefix);
+                self.core.protect();
+                done(result)
+            }
             Request::Captures => or_error(self.core.captures.list(), Response::Captures),
             Request::StartCapture { target, recipients, with_srtp_keys, seconds, mib, encrypt } => {
                 let sealing = encrypt.map(|wanted| if wanted { Sealing::Sealed } else { Sealing::Plain });

@@ -1,7 +1,7 @@
 //! The engine: the datapath's surface, and the wiring of its parts.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     net::{IpAddr, SocketAddr},
     num::NonZero,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use relay_ebpf::{Reason, tables::Latency};
+use relay_ebpf::{Reason, guard::Verdict, tables::Latency};
 use socket2::Domain;
 use thiserror::Error;
 use tokio::{sync::Notify, sync::mpsc, task::JoinHandle};
@@ -23,6 +23,7 @@ use super::{
     flows::Flows,
     kernel::{
         attach::{AttachError, Attachment, Lifetime, LostAttachment, release_pinned},
+        guard::{Guard, Rule},
         keeper::{Keeper, Known, Port},
         programs::{KernelLog, Options, Programs, ProgramsError},
         resolver,
@@ -32,7 +33,7 @@ use super::{
     tap::Tap,
 };
 use crate::net::{
-    DatapathChoice, NetworkId, Priority,
+    DatapathChoice, NetworkId, PacketLimits, Priority,
     netlink::{self, Link},
 };
 
@@ -50,6 +51,8 @@ pub struct Settings {
     pub priority: Priority,
     /// The same for signalling.
     pub signalling_priority: Priority,
+    /// How many packets are let in.
+    pub limits: PacketLimits,
     /// How many flows there can be.
     pub flows: u32,
     /// Addresses whose streams userspace is to carry.
@@ -105,6 +108,7 @@ pub enum EngineError {
 struct Kernel {
     programs: Arc<Mutex<Programs>>,
     known: Arc<Mutex<Known>>,
+    guard: Mutex<Guard>,
     /// Keep their tasks running.
     _sockets: SteeredSockets,
 }
@@ -146,7 +150,9 @@ impl Engine {
             }
         };
         info!(reason = %why, "datapath: userspace");
-        let flows = Flows::new(SharedArray::on_heap(settings.flows), None, settings.force_userspace.clone());
+        let mut flows =
+            Flows::new(SharedArray::on_heap(settings.flows), None, settings.force_userspace.clone());
+        flows.set_stream_limit(settings.limits.stream);
         let shared = shared(flows, rtcp);
         let engine = Self {
             shared,
@@ -166,8 +172,16 @@ impl Engine {
             log: settings.kernel_log,
         })?;
         let (stats, tables) = programs.tables()?;
+        for port in &settings.ports {
+            port.sip.iter().for_each(|sip| tables.guard(SocketAddr::new(port.address, *sip)));
+        }
+        let mut guard = programs.take_guard()?;
+        set_limits(&mut guard, &settings.limits);
+        let memory = programs.map_memory()?;
+        info!(flows = settings.flows, kib = memory / 1024, "datapath: the kernel's tables and their memory");
         let mut flows = Flows::new(stats, Some(tables), settings.force_userspace.clone());
         flows.set_priority(settings.priority);
+        flows.set_stream_limit(settings.limits.stream);
         flows.tell_refused(programs.take_refused()?);
         let shared = shared(flows, rtcp);
 
@@ -206,7 +220,7 @@ impl Engine {
         };
         let (flows, wanted) = (Arc::clone(&shared.flows), Arc::clone(&shared.wanted));
         tasks.push(tokio::spawn(resolver::run(netlink, news, flows, wanted, attach)));
-        let kernel = Kernel { programs, known, _sockets: sockets };
+        let kernel = Kernel { programs, known, guard: Mutex::new(guard), _sockets: sockets };
         Ok(Self { shared, kernel: Some(kernel), why_userspace: None, ports: PortSockets::default(), tasks })
     }
 
@@ -328,6 +342,29 @@ impl Engine {
         known.map(|known| read(&known)).unwrap_or_default()
     }
 
+    /// Brings the rules by which the kernel protects the host into line with these.
+    pub fn set_rules(&self, rules: &BTreeMap<IpNet, Verdict>) {
+        if let Some(kernel) = &self.kernel
+            && let Err(error) = kernel.guard().set_rules(rules)
+        {
+            warn!(%error, "the kernel did not take a rule of [protection]; trying again");
+        }
+    }
+
+    /// Sets how many packets are let in; of streams it holds for flows that are installed or changed from now on.
+    pub fn set_limits(&self, limits: &PacketLimits) {
+        self.flows().set_stream_limit(limits.stream);
+        if let Some(kernel) = &self.kernel {
+            set_limits(&mut kernel.guard(), limits);
+        }
+    }
+
+    /// The prefixes that the kernel denies, with what it has denied; none without a kernel datapath.
+    #[must_use]
+    pub fn denials(&self) -> Vec<Rule> {
+        self.kernel.as_ref().map(|kernel| kernel.guard().denials()).unwrap_or_default()
+    }
+
     /// Why there is no kernel datapath; none if there is one.
     #[must_use]
     pub fn why_userspace(&self) -> Option<&str> {
@@ -362,6 +399,18 @@ impl Drop for Engine {
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("attachments", &self.attachments()).finish_non_exhaustive()
+    }
+}
+
+impl Kernel {
+    fn guard(&self) -> MutexGuard<'_, Guard> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn set_limits(guard: &mut Guard, limits: &PacketLimits) {
+    if let Err(error) = guard.set_limits(limits.source, limits.unknown) {
+        warn!(%error, "the kernel did not take the limits of [protection]");
     }
 }
 

@@ -29,6 +29,7 @@ use std::{
 use ipnet::IpNet;
 use relay_ebpf::{
     Flow, FlowKind, FlowState, FlowStats, Reason,
+    guard::Rate,
     headers::{IPV4_LENGTH, IPV6_LENGTH, Ipv6Address, UDP_LENGTH},
     relay::accept,
     rtp::{Payload, RTP_LENGTH, RtpHeader, classify},
@@ -178,6 +179,8 @@ struct Entry {
     joined: Option<Joined>,
     refused: Vec<RefusedSource>,
     refused_packets: u64,
+    /// The time up to which userspace has used the stream's rate.
+    rate: u64,
 }
 
 /// Who carries an entry: what [`Carrier`] is made of.
@@ -211,6 +214,8 @@ pub(super) struct Flows {
     ingresses: HashMap<IpAddr, Ingress>,
     /// The priority in the tag that packets leave with.
     priority: Priority,
+    /// Nanoseconds that a packet takes of what a stream may have; 0: no limit.
+    packet_interval_ns: u32,
 }
 
 impl Flows {
@@ -235,7 +240,14 @@ impl Flows {
             generation: 0,
             ingresses: HashMap::new(),
             priority: Priority::MEDIA,
+            packet_interval_ns: 0,
         }
+    }
+
+    /// Flows that are installed or changed from now on carry so many packets a second at most; 0: no limit.
+    pub(super) fn set_stream_limit(&mut self, packets: u32) {
+        const SECOND_NS: u32 = 1_000_000_000;
+        self.packet_interval_ns = SECOND_NS.checked_div(packets).unwrap_or_default();
     }
 
     /// Flows that are installed from now on leave with this priority in their tag.
@@ -364,6 +376,10 @@ impl Flows {
                 return Err(reason);
             }
         };
+        let rate = Rate::of_stream(self.packet_interval_ns);
+        if !rate.admits(&mut entry.rate, arrival.monotonic_ns) {
+            return Err(Reason::FlowRate);
+        }
         let Some((sender, party)) = entry.of(who) else { return Err(Reason::NoFlow) };
         let mut learned_now = false;
         // STUN and DTLS come before media and may come from elsewhere: they fix nothing.
@@ -484,9 +500,12 @@ impl Flows {
             && let Some(place) = kernel.place(local)
         {
             let (mut hop, mut rtcp_hop, mut apart) = (None, None, None);
-            let priority = self.priority.in_tag();
-            let record =
-                |out_source, dscp| Flow { priority, ..kernel_flow(&spec, out_source, dscp, stats, carrier) };
+            let (priority, packet_interval_ns) = (self.priority.in_tag(), self.packet_interval_ns);
+            let record = |out_source, dscp| Flow {
+                priority,
+                packet_interval_ns,
+                ..kernel_flow(&spec, out_source, dscp, stats, carrier)
+            };
             let mut flow = record(last.out_source, last.dscp);
             match (carrier, learned, destination) {
                 (UserspaceOr::Kernel, Some(source), Some(to)) => {

@@ -225,6 +225,17 @@ impl TryFrom<u8> for Priority {
     }
 }
 
+/// Packets a second that are let in; 0: no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PacketLimits {
+    /// To the SIP ports from one source.
+    pub source: u32,
+    /// To the SIP ports from all sources that are not known, on each CPU.
+    pub unknown: u32,
+    /// Of one stream of media.
+    pub stream: u32,
+}
+
 /// How what leaves a socket is marked, for routers and for switches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Marking {

@@ -294,6 +294,7 @@ impl Proxy {
         }
         if role == Role::Servers && !self.settings.trusts(hop.address.ip()) {
             self.drop(DropReason::Untrusted);
+            self.measure(Measure::Offence(hop.address.ip()));
             return self.refuse_stateless(hop, message, 403, wire::default_reason(403));
         }
         let share = if role == Role::Servers { Share::Whole } else { Share::Half };
@@ -310,6 +311,7 @@ impl Proxy {
     }
 
     fn reject(&mut self, hop: Hop, rejected: &Rejected) {
+        self.measure(Measure::Offence(hop.address.ip()));
         let answer = self
             .settings
             .network(hop.network)

@@ -27,6 +27,8 @@ pub enum Measure {
     },
     /// A message was dropped or refused.
     Dropped(DropReason),
+    /// A source has sent what is no SIP, or what it has no right to send.
+    Offence(std::net::IpAddr),
     /// Registration request delay (RFC 6076 4.1): REGISTER to its 2xx.
     RegistrationDelay(Duration),
     /// Session request delay (RFC 6076 4.3): INVITE to the first response that says more than 100 and is no challenge.

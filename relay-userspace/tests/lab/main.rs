@@ -16,6 +16,7 @@ mod credentials;
 mod dashboards;
 mod dhcp_inform;
 mod first_configuration;
+mod flood;
 mod forking;
 mod full_disk;
 mod generic_mode;

@@ -23,6 +23,7 @@
 //! | [`nginx`] | a central server of files |
 //! | [`rtp`], [`media`] | RTP and RTCP on the wire, and the endpoint that plays and hears every call's media |
 //! | [`traffic`] | a plan of registrations and overlapping calls, carried out by all of the above |
+//! | [`flood`] | small packets, as fast as they go, for a bounded time |
 //! | [`http`] | one HTTP request from inside a namespace |
 //! | [`capture`] | what passed on a wire, by tcpdump and tshark |
 //! | [`interrupt`] | Ctrl-C ends every wait, so that everything is undone |
@@ -30,6 +31,7 @@
 pub mod baresip;
 pub mod capture;
 pub mod dhcp;
+pub mod flood;
 pub mod http;
 pub mod interrupt;
 pub mod kamailio;

@@ -404,6 +404,36 @@ pub(super) static DIAGNOSTICS: Section = Section {
             "Empty: in the state directory.",
             Text("/var/lib/branchline/captures"),
         ),
+        field(
+            "protection.source_packets_per_second",
+            "SIP packets of a source (1/s)",
+            "Beyond, the kernel drops them. 0: no limit.",
+            Number { least: 0, most: 1_000_000 },
+        ),
+        field(
+            "protection.unknown_packets_per_second",
+            "SIP packets of all unknown (1/s)",
+            "Of all sources that are neither registered phones nor trusted. 0: no limit.",
+            Number { least: 0, most: 10_000_000 },
+        ),
+        field(
+            "protection.stream_packets_per_second",
+            "Packets of a stream (1/s)",
+            "Of one stream of media, in calls that begin from now on. 0: no limit.",
+            Number { least: 0, most: 1_000_000 },
+        ),
+        field(
+            "protection.deny",
+            "Denied",
+            "Prefixes whose packets are dropped, one in a line.",
+            Lines("198.51.100.0/24"),
+        ),
+        field(
+            "protection.trusted",
+            "Exempt",
+            "Prefixes that no limit and no denial holds for, one in a line.",
+            Lines("192.0.2.10"),
+        ),
     ],
 };
 
@@ -452,6 +482,7 @@ pub(super) fn group(key: &str) -> &'static str {
         (_, "datapath.kernel_log") | ("log", _) => "Log",
         (_, "dscp.sip" | "dscp.sip_priority") | ("sip", _) => "SIP",
         ("tls", _) => "TLS",
+        ("protection", _) => "Protection",
         ("dscp" | "media", _) => "RTP",
         ("datapath", _) => "Datapath",
         ("dhcp", _) => "DHCP",

@@ -157,6 +157,7 @@ impl Flows {
                     joined: None,
                     refused: Vec::new(),
                     refused_packets: 0,
+                    rate: 0,
                 };
                 self.entries.insert(local, entry);
             }

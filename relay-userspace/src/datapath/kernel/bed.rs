@@ -2,17 +2,20 @@
 //! interface. For the packet rows and for the program bench.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions};
-use relay_ebpf::{Flow, FlowStats, NextHop, Reason, tables::Latency};
+use ipnet::IpNet;
+use relay_ebpf::{Flow, FlowStats, NextHop, Reason, guard::Verdict, tables::Latency};
 use thiserror::Error;
 
 use super::{
     super::shared::SharedArray,
-    programs::{KernelLog, Options, Programs, ProgramsError, TC, TC_BEHIND},
+    guard::{Guard, Rule},
+    programs::{BENCH_TC, KernelLog, Options, Programs, ProgramsError, TC, TC_BEHIND},
     refused::RefusedSources,
     tables::KernelTables,
 };
@@ -51,6 +54,7 @@ pub struct TestBed {
     programs: Programs,
     stats: SharedArray<FlowStats>,
     tables: KernelTables,
+    guard: Option<Guard>,
 }
 
 impl TestBed {
@@ -62,7 +66,7 @@ impl TestBed {
         let mut programs = Programs::load(Options { addresses, flows, log: KernelLog::Off })?;
         programs.load_bench()?;
         let (stats, tables) = programs.tables()?;
-        Ok(Self { programs, stats, tables })
+        Ok(Self { programs, stats, tables, guard: None })
     }
 
     /// Puts a flow behind a local address and port; the port leads to the flow's own generation.
@@ -103,6 +107,34 @@ impl TestBed {
             .ok_or(BedError::Place(local))?;
         self.tables.overwrite(slot.flow, Flow { generation: flow.generation.wrapping_add(1), ..flow });
         Ok(())
+    }
+
+    /// Protects the host: rules for sources, packets a second for each and for all that are unknown, and guarded ports.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn protect(
+        &mut self,
+        rules: &BTreeMap<IpNet, Verdict>,
+        limits: (u32, u32),
+        ports: &[SocketAddr],
+    ) -> Result<(), BedError> {
+        if self.guard.is_none() {
+            self.guard = Some(self.programs.take_guard()?);
+        }
+        if let Some(guard) = &mut self.guard {
+            let wrap = |error| ProgramsError::Map { map: "SOURCES", error };
+            guard.set_rules(rules).map_err(wrap)?;
+            guard.set_limits(limits.0, limits.1).map_err(wrap)?;
+        }
+        ports.iter().for_each(|port| self.tables.guard(*port));
+        Ok(())
+    }
+
+    /// The rules that deny, with what they have denied.
+    #[must_use]
+    pub fn denials(&self) -> Vec<Rule> {
+        self.guard.as_ref().map(Guard::denials).unwrap_or_default()
     }
 
     /// Sets a next hop.
@@ -157,7 +189,7 @@ impl TestBed {
             repeat,
             ..TestRunOptions::default()
         };
-        let result = if [TC, TC_BEHIND].contains(&program) {
+        let result = if [TC, TC_BEHIND].contains(&program) || BENCH_TC.contains(&program) {
             self.programs.tc(program)?.test_run(options)?
         } else {
             self.programs.xdp(program)?.test_run(options)?

@@ -33,6 +33,8 @@ pub struct Port {
     pub address: IpAddr,
     /// Where the relay is to be attached.
     pub attach: AttachChoice,
+    /// The ports of SIP at the address, which are guarded.
+    pub sip: Vec<u16>,
 }
 
 /// How the packets of an address come in.

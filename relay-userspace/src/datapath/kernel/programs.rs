@@ -24,6 +24,7 @@ use thiserror::Error;
 
 use super::{
     super::shared::{Record, SharedArray},
+    guard::Guard,
     refused::RefusedSources,
     tables::KernelTables,
 };
@@ -125,9 +126,17 @@ pub const TC_LAYER3: &str = "branchline_tc_layer3";
 pub const TC_BEHIND: &str = "branchline_tc_behind";
 /// Name of the program that does nothing but send back.
 pub const FLOOR: &str = "branchline_floor";
-/// Names of the programs that only the bench loads: the floor, the step to a stream's next packet, and the
-/// relay behind that step.
-pub const BENCH: [&str; 3] = [FLOOR, "branchline_bench_step", "branchline_bench_relay"];
+/// Names of the programs that only the bench loads: the floor, the step to a stream's next packet and the relay behind
+/// that step, the step with a turn to another stream and the relay behind both.
+pub const BENCH: [&str; 5] = [
+    FLOOR,
+    "branchline_bench_step",
+    "branchline_bench_relay",
+    "branchline_bench_turn",
+    "branchline_bench_many",
+];
+/// The same for TC: its floor, and the relay behind the step.
+pub const BENCH_TC: [&str; 2] = ["branchline_bench_tc_floor", "branchline_bench_tc"];
 /// Name of the program that steers packets to the relay's sockets.
 pub const STEER: &str = "branchline_steer";
 
@@ -151,6 +160,7 @@ impl Programs {
             .map_max_entries("PORTS", places * PORTS)
             .map_max_entries("FLOWS", options.flows)
             .map_max_entries("STATS", options.flows)
+            .map_max_entries("RATES", options.flows)
             .override_global(aya_log::LEVEL, &level, false)
             .load(PROGRAMS)?;
         load_xdp(&mut ebpf, RELAY)?;
@@ -237,6 +247,7 @@ impl Programs {
             | Map::PerCpuArray(data)
             | Map::DevMap(data)
             | Map::LruHashMap(data)
+            | Map::LpmTrie(data)
             | Map::RingBuf(data)
             | Map::SockMap(data)) = map
             else {
@@ -291,6 +302,16 @@ impl Programs {
     pub fn take_refused(&mut self) -> Result<RefusedSources, ProgramsError> {
         let map = self.ebpf.take_map("REFUSED").ok_or(ProgramsError::Missing("REFUSED"))?;
         RefusedSources::new(map).map_err(|error| ProgramsError::Map { map: "REFUSED", error })
+    }
+
+    /// Takes the rules of protection.
+    ///
+    /// # Errors
+    /// If they were taken before.
+    pub fn take_guard(&mut self) -> Result<Guard, ProgramsError> {
+        let mut take = |map| self.ebpf.take_map(map).ok_or(ProgramsError::Missing(map));
+        let (sources, limits) = (take("SOURCES")?, take("LIMITS")?);
+        Guard::new(sources, limits).map_err(|error| ProgramsError::Map { map: "SOURCES", error })
     }
 
     /// Takes the logger's place: kernel programs log to this process's log from now on.

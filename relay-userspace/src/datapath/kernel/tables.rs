@@ -95,6 +95,7 @@ impl KernelTables {
         record.first_ipv6 = ipv4.clone().count() as u32;
         record.ipv4.iter_mut().zip(ipv4).for_each(|(place, address)| *place = address);
         record.ipv6.iter_mut().zip(ipv6).for_each(|(place, address)| *place = address);
+        record.guarded = 1;
         local.write(0, record);
         let slots = Slots::new(flows.length());
         Self { addresses: record, ports, flows, next_hops, slots }
@@ -169,6 +170,13 @@ impl KernelTables {
     /// Writes over a slot that is published, as no datapath may.
     pub(super) fn overwrite(&self, slot: u32, flow: Flow) {
         self.flows.write(slot, flow);
+    }
+
+    /// Has the kernel guard a port of SIP, which never has a flow.
+    pub(in super::super) fn guard(&self, address: SocketAddr) {
+        if let Some(place) = self.place(address) {
+            self.point(place, address.port(), PortEntry::GUARDED);
+        }
     }
 
     fn point(&self, place: u32, port: u16, entry: PortEntry) {
