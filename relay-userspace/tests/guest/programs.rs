@@ -13,8 +13,11 @@ const KERNEL_NAME: usize = 15;
 
 #[test]
 fn every_program_is_verified() -> Result<()> {
-    let mut programs =
-        Programs::load(Options { addresses: vec![Ipv4Addr::LOCALHOST.into()], flows: 64, log: KernelLog::Off })?;
+    let mut programs = Programs::load(Options {
+        addresses: vec![Ipv4Addr::LOCALHOST.into()],
+        flows: 64,
+        log: KernelLog::Off,
+    })?;
     let tell = |name: &str, count: Option<u32>| {
         let count = count.map_or_else(|| "?".to_owned(), |count| count.to_string());
         println!("verified: {name} {count}");

@@ -23,7 +23,8 @@ fn filters(site: &Site, interface: &str) -> Result<usize> {
 fn a_killed_daemon_s_filters_are_replaced_and_a_stopped_one_leaves_none() -> Result<()> {
     let settings = Settings { office: "attach = \"tc\"\n".to_owned(), ..engine("auto") };
     let mut site = Site::start(settings)?;
-    let both = |site: &Site| -> Result<[usize; 2]> { Ok([filters(site, TO_OFFICE)?, filters(site, TO_CENTRE)?]) };
+    let both =
+        |site: &Site| -> Result<[usize; 2]> { Ok([filters(site, TO_OFFICE)?, filters(site, TO_CENTRE)?]) };
     let before = both(&site)?;
     println!("filters on the office's and the centre's interface: {before:?}");
     assert!(before.iter().all(|count| *count <= 1), "{before:?}");

@@ -76,8 +76,7 @@ pub(crate) fn a_call_through(maker: Maker) -> Result<Vec<FlowView>> {
         assert_eq!((flow.datapath.as_str(), flow.reason.as_ref()), ("tc", Some(&expected)), "{flow:#?}");
     }
     caller.hang_up(&lab.office)?;
-    let file = inside.file().to_owned();
-    inside.finish()?;
+    let file = inside.end()?;
     let filter = format!("ip.src == {OWN} && ip.dst == {CALLED} && udp && !sip && !icmp");
     let rows =
         fields(&file, &filter, &["ip.dsfield.dscp", "ip.checksum.status", "udp.checksum.status", "ip.ttl"])?;

@@ -85,7 +85,8 @@ pub(super) struct Kernel {
 pub(super) fn ensure(line: &Line, step: &mut Step) -> Result<Kernel> {
     let dir = workspace::scratch("kernels")?.join(line.name);
     if !dir.join(STAMP).is_file() {
-        fetch(line, &dir, step).with_context(|| format!("Debian's kernel {} cannot be fetched", line.name))?;
+        fetch(line, &dir, step)
+            .with_context(|| format!("Debian's kernel {} cannot be fetched", line.name))?;
     }
     let release = fs::read_to_string(dir.join(STAMP))?.trim().to_owned();
     let mut modules: Vec<PathBuf> =
@@ -181,7 +182,8 @@ fn take(unpacked: &Path, release: &str, dir: &Path) -> Result<()> {
 fn unpack_module(source: &Path, target: &Path) -> Result<()> {
     if source.extension().is_some_and(|extension| extension == "xz") {
         let file = fs::File::create(target)?;
-        let status = Command::new("xz").arg("-dc").arg(source).stdout(file).status().context("cannot run xz")?;
+        let status =
+            Command::new("xz").arg("-dc").arg(source).stdout(file).status().context("cannot run xz")?;
         anyhow::ensure!(status.success(), "xz cannot unpack {}", source.display());
         return Ok(());
     }

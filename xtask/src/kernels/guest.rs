@@ -58,7 +58,9 @@ pub(super) fn run(kernel: &Kernel, programs: &Programs, depth: Depth, step: &mut
     }
     let mut command = qemu(kernel, &archive, [&console, &report]);
     let child = command.spawn().with_context(|| {
-        format!("cannot start {QEMU}; it is in Debian's package qemu-system-x86 (`cargo xtask setup --for test`)")
+        format!(
+            "cannot start {QEMU}; it is in Debian's package qemu-system-x86 (`cargo xtask setup --for test`)"
+        )
     })?;
     let mut emulator = Emulator(child);
     let deadline = Instant::now() + GUEST_LIMIT;
@@ -192,8 +194,8 @@ mod tests {
                       \n=== begin XDP rows\n\nrunning 0 tests\n\n=== end 0\n\
                       \n=== begin TC rows\n\nthread 'x' panicked at a.rs:1:2:\nleft is   not right\nnote\n\n=== end 101\n\
                       \n=== begin native\nhalf of a li";
-        let counts =
-            [("branchline_relay", "13286"), ("branchline_tc", "?")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        let counts = [("branchline_relay", "13286"), ("branchline_tc", "?")]
+            .map(|(a, b)| (a.to_owned(), b.to_owned()));
         for (column, expected) in [
             ("doctor", Cell::No("MISSING kernel 5.10.0".to_owned())),
             ("verified", Cell::Yes(counts.to_vec())),
@@ -208,7 +210,8 @@ mod tests {
 
     #[test]
     fn the_innermost_cause_of_an_error_is_its_reason() {
-        let said = "test a ... Error: the end of a log:\n12 lines\n\nCaused by:\n    branchline ended\n    more\n";
+        let said =
+            "test a ... Error: the end of a log:\n12 lines\n\nCaused by:\n    branchline ended\n    more\n";
         assert_eq!(reason(said), "branchline ended");
         assert_eq!(reason("test a ... Error: no device\nFAILED\n"), "no device");
     }

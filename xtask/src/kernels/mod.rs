@@ -55,7 +55,9 @@ pub enum Extent {
 /// it has to work on.
 pub fn run(options: &Options) -> Result<()> {
     if std::env::consts::ARCH != "x86_64" {
-        bail!("the guests run this machine's programs, and so far only x86_64 machines are known to boot them");
+        bail!(
+            "the guests run this machine's programs, and so far only x86_64 machines are known to boot them"
+        );
     }
     let lines = debian::named(&options.lines)?;
     setup::run(Group::Test)?;

@@ -72,7 +72,9 @@ pub(super) fn show(rows: &[Row]) -> String {
             text += &format!("|{}|\n", rules.join("|"));
         }
     }
-    for (heading, list) in [("Instructions that the verifier looked at:", counts), ("What does not work:", reasons)] {
+    for (heading, list) in
+        [("Instructions that the verifier looked at:", counts), ("What does not work:", reasons)]
+    {
         if !list.is_empty() {
             text += &format!("\n{heading}\n  {}\n", list.join("\n  "));
         }
@@ -91,7 +93,10 @@ mod tests {
             Row {
                 kernel: "5.10.0-32-amd64".to_owned(),
                 must_work: false,
-                cells: vec![("verified", Cell::No("no helper".to_owned())), ("tc", Cell::No("too".to_owned()))],
+                cells: vec![
+                    ("verified", Cell::No("no helper".to_owned())),
+                    ("tc", Cell::No("too".to_owned())),
+                ],
             },
             Row {
                 kernel: "6.1.0-56-amd64".to_owned(),
