@@ -44,16 +44,19 @@ const fn check(column: &'static str, depth: Depth, who: Who, what: &'static str)
     Check { column, who, what, depth }
 }
 
+/// The check without which those behind it need not be tried.
+pub(super) const LOADS: &str = "verified";
+
 /// All of them, in the order in which they run.
 const CHECKS: [Check; 15] = [
     check("doctor", Depth::Quick, Who::Daemon, "doctor"),
-    check("verified", Depth::Quick, Who::Guest, "programs::every_program_is_verified"),
+    check("userspace", Depth::Quick, Who::Guest, "ladder::userspace_carries_a_call"),
+    check(LOADS, Depth::Quick, Who::Guest, "programs::every_program_is_verified"),
     check("XDP rows", Depth::Quick, Who::Rows, "each_row_has_its_verdict_and_its_bytes_in_the_kernel"),
     check("TC rows", Depth::Quick, Who::Rows, "each_untagged_row_has_its_verdict_and_its_bytes_at_tc"),
     check("native", Depth::Quick, Who::Guest, "ladder::native_xdp_carries_a_call"),
     check("generic", Depth::Full, Who::Guest, "ladder::generic_xdp_carries_a_call"),
     check("tc", Depth::Full, Who::Guest, "ladder::tc_carries_a_call"),
-    check("userspace", Depth::Full, Who::Guest, "ladder::userspace_carries_a_call"),
     check(
         "restart",
         Depth::Quick,

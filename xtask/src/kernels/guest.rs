@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::checks::{self, Check, Depth, Programs};
+use super::checks::{self, Check, Depth, LOADS, Programs};
 use super::debian::Kernel;
 use super::initramfs;
 use super::table::Cell;
@@ -86,7 +86,7 @@ pub(super) fn run(kernel: &Kernel, programs: &Programs, depth: Depth, step: &mut
             crate::process::tail(&read(&console))
         );
     }
-    Ok(checks::of(depth).map(|check| cell(&said, check)).collect())
+    Ok(cells(&said, depth))
 }
 
 fn read(file: &Path) -> String {
@@ -123,11 +123,28 @@ fn guest_script(programs: &Programs, depth: Depth) -> String {
         let words: Vec<String> =
             programs.command(check).iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
         script += &format!("check '{}' {}\n", check.column, words.join(" "));
+        if check.column == LOADS {
+            script += "[ \"$status\" = 0 ] || exit 0\n";
+        }
     }
     script
 }
 
-/// What a report says of a check.
+/// What a report says of each check of a depth.
+fn cells(report: &str, depth: Depth) -> Vec<Cell> {
+    let mut refused = false;
+    let read = |check: &Check| {
+        if refused {
+            return Cell::Untried;
+        }
+        let cell = cell(report, check);
+        refused = check.column == LOADS && !cell.worked();
+        cell
+    };
+    checks::of(depth).map(read).collect()
+}
+
+/// What it says of one.
 fn cell(report: &str, check: &Check) -> Cell {
     let Some((_, rest)) = report.split_once(&format!("\n{BEGIN}{}\n", check.column)) else {
         return Cell::No("the guest did not come to it".to_owned());
@@ -172,7 +189,7 @@ fn reason(said: &str) -> String {
         if line.starts_with("MISSING") {
             break line;
         }
-        if !line.trim().is_empty() {
+        if !line.trim().is_empty() && !line.starts_with("test result: ") {
             last = line;
         }
     };
@@ -205,6 +222,23 @@ mod tests {
             ("generic", Cell::No("the guest did not come to it".to_owned())),
         ] {
             assert_eq!(cell(report, of(column)), expected, "{column}");
+        }
+    }
+
+    #[test]
+    fn where_the_programs_are_refused_what_needs_them_is_not_tried() {
+        let report =
+            "\n=== begin userspace\nok\n=== end 0\n\n=== begin verified\nError: no helper\n\n=== end 1\n";
+        let cells = cells(report, Depth::Full);
+        let columns: Vec<_> = checks::of(Depth::Full).map(|check| check.column).zip(&cells).collect();
+        for (column, cell) in columns {
+            let expected = match column {
+                "doctor" => Cell::No("the guest did not come to it".to_owned()),
+                "userspace" => Cell::Yes(vec![]),
+                "verified" => Cell::No("no helper".to_owned()),
+                _ => Cell::Untried,
+            };
+            assert_eq!(*cell, expected, "{column}");
         }
     }
 

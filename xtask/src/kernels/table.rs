@@ -7,6 +7,8 @@ pub(super) enum Cell {
     Yes(Vec<(String, String)>),
     /// It did not, and why.
     No(String),
+    /// It needs what the kernel has refused.
+    Untried,
 }
 
 impl Cell {
@@ -56,6 +58,7 @@ pub(super) fn show(rows: &[Row]) -> String {
                     reasons.push(format!("{} {column}: {why}", row.kernel));
                     "no".to_owned()
                 }
+                Cell::Untried => "-".to_owned(),
             });
         }
         lines.push(line);
@@ -109,15 +112,14 @@ mod tests {
             show(&rows),
             "| kernel          | verified | tc  |\n\
              |-----------------|----------|-----|\n\
-             | 5.10.0-32-amd64 | no       | no  |\n\
+             | 5.10.0-32-amd64 | no       | -   |\n\
              | 6.1.0-56-amd64  | yes      | yes |\n\
              \n\
              Instructions that the verifier looked at:\n  \
              6.1.0-56-amd64: branchline_relay 13286\n\
              \n\
              What does not work:\n  \
-             5.10.0-32-amd64 verified: no helper\n  \
-             5.10.0-32-amd64 tc: too\n"
+             5.10.0-32-amd64 verified: no helper\n"
         );
     }
 }

@@ -167,7 +167,11 @@ mod tests {
             assert!(send(&ports, &departure, b"x"));
             let ports = ports.read().unwrap();
             let socket = socket2::SockRef::from(ports[&source].socket.as_ref());
-            assert_eq!(socket.priority().unwrap(), 5, "{type_of_service}: and not that of the kernel's table");
+            assert_eq!(
+                socket.priority().unwrap(),
+                5,
+                "{type_of_service}: and not that of the kernel's table"
+            );
         }
         let mut batch = ReceiveBatch::new();
         let received = batch.receive(receiver.as_fd(), None).unwrap();
