@@ -68,30 +68,38 @@ pub fn run(options: &Options) -> Result<()> {
         Extent::Quick => Depth::Quick,
     };
     ui::heading("Kernels");
-    let mut rows = Vec::new();
+    let (mut rows, mut failed) = (Vec::new(), Vec::new());
     for line in lines {
-        rows.push(on(line, &programs, depth)?);
+        let mut step = Step::begin(format!("Linux {}", line.name));
+        match on(line, &programs, depth, &mut step) {
+            Ok(row) => {
+                let worked = row.cells.iter().filter(|(_, cell)| cell.worked()).count();
+                let outcome = if row.all_work() { Outcome::Done } else { Outcome::Failed };
+                step.end(outcome, &format!("{}: {worked} of {} work", row.kernel, row.cells.len()));
+                if row.must_work && !row.all_work() {
+                    failed.push(format!("not everything works on {}", row.kernel));
+                }
+                rows.push(row);
+            }
+            Err(error) => {
+                step.end(Outcome::Failed, "see below");
+                failed.push(format!("Linux {}: {error:#}", line.name));
+            }
+        }
     }
     println!("\n{}", table::show(&rows));
-    let failed: Vec<&str> =
-        rows.iter().filter(|row| row.must_work && !row.all_work()).map(|row| row.kernel.as_str()).collect();
     if !failed.is_empty() {
-        bail!("not everything works on {}", failed.join(", "));
+        bail!("{}", failed.join("\n"));
     }
     Ok(())
 }
 
-fn on(line: &Line, programs: &Programs, depth: Depth) -> Result<Row> {
-    let mut step = Step::begin(format!("Linux {}", line.name));
-    let kernel = debian::ensure(line, &mut step)?;
-    let cells = guest::run(&kernel, programs, depth, &mut step)?;
-    let row = Row {
+fn on(line: &Line, programs: &Programs, depth: Depth, step: &mut Step) -> Result<Row> {
+    let kernel = debian::ensure(line, step)?;
+    let cells = guest::run(&kernel, programs, depth, step)?;
+    Ok(Row {
         kernel: kernel.release,
         must_work: line.expectation == Expectation::Works,
         cells: checks::of(depth).map(|check| check.column).zip(cells).collect(),
-    };
-    let worked = row.cells.iter().filter(|(_, cell)| cell.worked()).count();
-    let outcome = if row.all_work() { Outcome::Done } else { Outcome::Failed };
-    step.end(outcome, &format!("{}: {worked} of {} work", row.kernel, row.cells.len()));
-    Ok(row)
+    })
 }
