@@ -144,11 +144,17 @@ pub fn count(reason: Reason) {
 #[inline(always)]
 pub fn port(index: u32) -> Option<PortEntry> {
     let entry = PORT_ENTRIES.get_ptr(index)?;
-    // SAFETY: the pointer is into the map. Slot and generation belong together, so they are read as one aligned word, as
-    // the daemon writes them.
-    let word = unsafe { ptr::read_volatile(entry.cast::<u64>()) };
-    let [slot, generation] = split(word);
-    Some(PortEntry { slot, generation })
+    // SAFETY: the pointer is into the map. It is read as one aligned word, as the daemon writes it.
+    Some(PortEntry::of_word(unsafe { ptr::read_volatile(entry.cast::<u64>()) }))
+}
+
+/// Begins to read a flow's statistics.
+#[inline(always)]
+pub fn touch(index: u32) {
+    if let Some(stats) = STATS.get_ptr(index) {
+        // SAFETY: the pointer is into the map.
+        let _ = unsafe { ptr::read_volatile(stats.cast::<u64>()) };
+    }
 }
 
 /// Changes a flow's statistics.
@@ -216,13 +222,6 @@ pub fn copy_rtcp(length: usize, stats: u32, now_ns: u64, load: impl FnOnce(*mut 
     if load(payload, length) == 0 { copy.submit(0) } else { copy.discard(0) }
 }
 
-/// The two halves of a word as they stand in memory.
-#[inline(always)]
-const fn split(word: u64) -> [u32; 2] {
-    let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
-    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
-}
-
 /// What an environment looks up in the maps and nowhere else: functions of its `impl`, so that what they hand out is
 /// borrowed from the maps, and writing to the packet stays possible.
 macro_rules! lookups {
@@ -235,6 +234,11 @@ macro_rules! lookups {
         #[inline(always)]
         fn port(&self, index: u32) -> Option<relay_ebpf::PortEntry> {
             maps::port(index)
+        }
+
+        #[inline(always)]
+        fn touch(&self, index: u32) {
+            maps::touch(index);
         }
 
         #[inline(always)]

@@ -109,6 +109,12 @@ reasons! {
     UnknownRate = 26, Dropped, "unknown_rate";
     /// More packets of this stream than a stream may have.
     FlowRate = 27, Dropped, "flow_rate";
+    /// The authentication tag of an SRTP packet is not that of its flow's key, or the key is not known yet.
+    SrtpAuthentication = 28, Dropped, "srtp_authentication";
+    /// An SRTP packet was there before, or is older than the replay window remembers.
+    SrtpReplay = 29, Dropped, "srtp_replay";
+    /// More synchronisation sources than may use one SRTP key.
+    SrtpSources = 30, Dropped, "srtp_sources";
 }
 
 /// How many reasons there are: the length of the kernel's array of counters.

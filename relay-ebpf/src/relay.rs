@@ -64,6 +64,8 @@ pub trait Environment {
     fn local_addresses(&self) -> Option<&LocalAddresses>;
     /// The port entry at an index of [`port_index`].
     fn port(&self, index: u32) -> Option<PortEntry>;
+    /// Has the statistics at an index brought near: they are needed soon, and memory takes its time.
+    fn touch(&self, index: u32);
     /// The flow in a slot. The tables outlive every packet, and borrowing from them leaves the frame to be written.
     fn flow(&self, slot: u32) -> Option<&'static Flow>;
     /// A next hop.
@@ -191,11 +193,12 @@ fn carry<const IP: usize, H: Headers, E: Environment>(env: &mut E) -> Result<Way
     let place = headers.place(env.local_addresses())?;
     let udp = headers.udp();
     let entry = env.port(port_index(place, udp.destination)).ok_or(Reason::NoFlow)?;
-    if entry.generation == 0 {
+    if entry.generation() == 0 {
         return Err(Reason::NoFlow);
     }
-    let flow = env.flow(entry.slot).ok_or(Reason::NoFlow)?;
-    if flow.generation != entry.generation {
+    env.touch(entry.stats());
+    let flow = env.flow(entry.slot()).ok_or(Reason::NoFlow)?;
+    if flow.generation != entry.generation() {
         return Err(Reason::StaleSlot);
     }
     if flow.state != FlowState::Forwarding as u8 {

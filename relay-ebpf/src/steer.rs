@@ -43,7 +43,7 @@ pub fn steer(ctx: &SkLookupContext) {
     };
     let Some(place) = place else { return };
     let Some(entry) = PORT_ENTRIES.get(port_index(place, (port as u16).to_be_bytes())) else { return };
-    if entry.generation == 0 {
+    if entry.generation() == 0 {
         return;
     }
     // SAFETY: a helper without arguments.

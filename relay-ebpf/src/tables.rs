@@ -108,19 +108,64 @@ pub const fn port_index(place: u32, port: [u8; 2]) -> u32 {
     place * PORTS + u16::from_be_bytes(port) as u32
 }
 
-/// Where a local port leads. Zero: nowhere.
+/// Where a local port leads, in one word that is read and written whole. Zero: nowhere.
+///
+/// Beside the flow's slot and generation it has the place of its statistics, so that both records can be on their way from
+/// memory at the same time: with very many flows they are in no cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C, align(8))]
-pub struct PortEntry {
-    /// Index of the flow.
-    pub slot: u32,
-    /// The generation that the flow must have; 0: no flow.
-    pub generation: u32,
-}
+#[repr(transparent)]
+pub struct PortEntry(u64);
+
+/// Bits of a slot, and of a place in the statistics: as many flows as can be configured.
+const INDEX_BITS: u32 = 20;
+const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
+/// The last generation of a flow; after it comes the first, 1.
+pub const LAST_GENERATION: u32 = (1 << (u64::BITS - 2 * INDEX_BITS)) - 1;
 
 impl PortEntry {
     /// A port of SIP, which has no flow and is guarded.
-    pub const GUARDED: Self = Self { slot: u32::MAX, generation: 0 };
+    pub const GUARDED: Self = Self(INDEX_MASK);
+
+    /// A port that leads to the flow in a slot, which must have this generation: 1 to [`LAST_GENERATION`].
+    #[must_use]
+    pub const fn new(slot: u32, stats: u32, generation: u32) -> Self {
+        let (slot, stats) = (slot as u64 & INDEX_MASK, stats as u64 & INDEX_MASK);
+        Self((generation as u64) << (2 * INDEX_BITS) | stats << INDEX_BITS | slot)
+    }
+
+    /// From the word that it is.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_word(word: u64) -> Self {
+        Self(word)
+    }
+
+    /// The word that it is.
+    #[must_use]
+    pub const fn word(self) -> u64 {
+        self.0
+    }
+
+    /// Index of the flow.
+    #[inline(always)]
+    #[must_use]
+    pub const fn slot(self) -> u32 {
+        (self.0 & INDEX_MASK) as u32
+    }
+
+    /// Index of its statistics.
+    #[inline(always)]
+    #[must_use]
+    pub const fn stats(self) -> u32 {
+        (self.0 >> INDEX_BITS & INDEX_MASK) as u32
+    }
+
+    /// The generation that the flow must have; 0: no flow.
+    #[inline(always)]
+    #[must_use]
+    pub const fn generation(self) -> u32 {
+        (self.0 >> (2 * INDEX_BITS)) as u32
+    }
 }
 
 /// What a flow does with the packets that belong to it.
@@ -452,3 +497,22 @@ pub struct RtcpCopy {
 }
 
 const _: () = assert!(size_of::<RtcpCopy>().is_multiple_of(8));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_entry_holds_the_largest_of_all_three_and_a_guarded_port_has_no_flow() {
+        let largest = INDEX_MASK as u32;
+        for (slot, stats, generation) in
+            [(0, 0, 1), (largest, 0, 1), (0, largest, 1), (5, 6, LAST_GENERATION)]
+        {
+            let entry = PortEntry::new(slot, stats, generation);
+            assert_eq!((entry.slot(), entry.stats(), entry.generation()), (slot, stats, generation));
+            assert_eq!(PortEntry::of_word(entry.word()), entry);
+        }
+        assert_eq!(PortEntry::GUARDED.generation(), 0);
+        assert_ne!(PortEntry::GUARDED, PortEntry::default());
+    }
+}

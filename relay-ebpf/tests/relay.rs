@@ -83,8 +83,9 @@ impl Environment for Bench {
     }
     fn port(&self, index: u32) -> Option<PortEntry> {
         let ours = [1, 2].map(|place| port_index(place, INSIDE_PORT.to_be_bytes()));
-        Some(if ours.contains(&index) { PortEntry { slot: 0, generation: 1 } } else { PortEntry::default() })
+        Some(if ours.contains(&index) { PortEntry::new(0, 0, 1) } else { PortEntry::default() })
     }
+    fn touch(&self, _index: u32) {}
     fn flow(&self, slot: u32) -> Option<&'static Flow> {
         match slot {
             0 => Some(self.flow),

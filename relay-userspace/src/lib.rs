@@ -21,6 +21,7 @@
 //! | 1 | [`datapath`] | carries the packets of flows, in the kernel or in userspace |
 //! | 1 | [`sdp`] | session descriptions: read and edited by splicing |
 //! | 1 | [`sip`] | SIP messages and transactions |
+//! | 1 | [`srtp`] | encrypted media: one key's packets in, another's out |
 //! | 1 | [`store`] | what survives a restart |
 //! | 1 | [`tls`] | certificates: the own one, and whose are believed |
 //! | 0 | [`config`] | the configuration file |
@@ -50,6 +51,7 @@ pub mod registrar;
 pub mod sdp;
 pub mod sip;
 pub mod splice;
+pub mod srtp;
 pub mod store;
 pub mod symptoms;
 pub mod tls;

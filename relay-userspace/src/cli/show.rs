@@ -427,6 +427,13 @@ fn flow_row(flow: &FlowView) -> Vec<String> {
     if let Some(destination) = &flow.rtcp_destination {
         notes.push(format!("RTCP to {destination}"));
     }
+    notes.extend(flow.srtp.clone());
+    if flow.srtp_authentication > 0 {
+        notes.push(format!("{} with a wrong SRTP tag dropped", flow.srtp_authentication));
+    }
+    if flow.srtp_replay > 0 {
+        notes.push(format!("{} repeated SRTP packets dropped", flow.srtp_replay));
+    }
     if flow.wrong_source > 0 {
         notes.push(format!("{} from elsewhere dropped", flow.wrong_source));
     }

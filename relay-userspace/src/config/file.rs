@@ -316,6 +316,7 @@ servers = ["10.62.0.10:5060"]
             "sip_port",
             "media_ports",
             "latching",
+            "srtp",
             "attach",
             "source_packets_per_second",
             "unknown_packets_per_second",

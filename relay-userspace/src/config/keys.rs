@@ -169,6 +169,7 @@ pub const NETWORK_KEYS: &[Key<Network>] = &[
     key("sip_tls_port", Restart, Text, |network| maybe(network.sip_tls_port.as_ref())),
     key("media_ports", Restart, Text, |network| text(&network.media_ports)),
     key("latching", Restart, Text, |network| text(&word(network.latching))),
+    key("srtp", Restart, Text, |network| text(&word(network.srtp))),
     key("attach", Restart, Text, |network| text(&word(network.attach))),
 ];
 

@@ -10,7 +10,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{PortRange, ServerUri, StatusRange};
-use crate::net::{AttachChoice, DatapathChoice, Dscp, Latching, Marking, Priority, Role, Transport};
+use crate::net::{
+    AttachChoice, DatapathChoice, Dscp, Latching, Marking, Priority, Role, SrtpPolicy, Transport,
+};
 
 /// A network.
 #[derive(Debug, Clone, Deserialize)]
@@ -40,6 +42,9 @@ pub struct Network {
     /// Which sources its media may come from.
     #[serde(default = "default_latching")]
     pub latching: Latching,
+    /// How its parties protect their media.
+    #[serde(default)]
+    pub srtp: SrtpPolicy,
     /// Where on the interface the relay program is attached.
     #[serde(default)]
     pub attach: AttachChoice,

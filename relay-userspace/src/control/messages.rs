@@ -513,6 +513,15 @@ pub struct FlowView {
     /// Refused packets from sources beyond those.
     #[serde(default)]
     pub refused_further: u64,
+    /// What SRTP becomes, as `AEAD_AES_128_GCM to RTP`; none if packets go as they come.
+    #[serde(default)]
+    pub srtp: Option<String>,
+    /// Packets whose SRTP authentication failed.
+    #[serde(default)]
+    pub srtp_authentication: u64,
+    /// SRTP packets that were there before.
+    #[serde(default)]
+    pub srtp_replay: u64,
     /// Where RTCP goes that comes multiplexed with RTP; none if it has a flow of its own.
     #[serde(default)]
     pub rtcp_destination: Option<String>,

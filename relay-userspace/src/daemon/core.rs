@@ -168,7 +168,7 @@ impl Core {
             match output {
                 Output::Transmit { hop, payload } => tasks.push(Task::Transmit(hop, payload)),
                 Output::Measure(Measure::Offence(source)) => {
-                    self.protection().offended(Instant::now(), source)
+                    self.protection().offended(Instant::now(), source);
                 }
                 Output::Measure(measure) => self.measures.enter(measure),
                 Output::Upstream(upstream::Output::Resolve(server)) => tasks.push(Task::Resolve(server)),

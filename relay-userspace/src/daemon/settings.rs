@@ -16,6 +16,7 @@ use crate::{
     net::{Dscp, NetworkId, Role, Transport},
     proxy,
     sip::{transaction::Timers, transport},
+    srtp::system_random,
     tls::{self, Authorities, Identity, TlsError, Trust},
 };
 
@@ -73,6 +74,7 @@ pub(super) fn media_settings(config: &Config, networks: &[Ready<'_>]) -> MediaSe
                 advertised: ready.advertised(),
                 ports: ready.network.media_ports.range(),
                 latching: ready.network.latching,
+                srtp: ready.network.srtp,
                 rtp_dscp: marks.rtp,
                 rtcp_dscp: marks.rtcp,
             })
@@ -80,6 +82,7 @@ pub(super) fn media_settings(config: &Config, networks: &[Ready<'_>]) -> MediaSe
         max_sessions: config.sip.max_calls,
         timeout: Duration::from_secs(config.media.timeout_seconds),
         seed: rand::random(),
+        random: system_random,
     }
 }
 

@@ -371,6 +371,9 @@ impl Views {
                 .map(|refused| self.refusal(flow.spec.from, flow.spec.local, refused))
                 .collect(),
             refused_further: flow.refused_further(),
+            srtp: flow.spec.srtp.as_ref().map(ToString::to_string),
+            srtp_authentication: flow.srtp_refused.authentication,
+            srtp_replay: flow.srtp_refused.replay,
             rtcp_destination: flow.rtcp_destination.map(|address| address.to_string()),
         }
     }

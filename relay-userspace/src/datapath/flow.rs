@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use relay_ebpf::{FlowKind, FlowStats};
 use serde::Serialize;
 
+use super::translation::Translation;
 use crate::net::{Dscp, Latching, NetworkId};
 
 /// One direction of one media stream. Its local address and port are its name.
@@ -35,6 +36,8 @@ pub struct FlowSpec {
     /// Where RTCP goes that the sender multiplexes with RTP (RFC 5761); none if it does not, when RTCP has a flow of
     /// its own.
     pub rtcp: Option<RtcpWay>,
+    /// What becomes of its packets where the legs' protection differs; none to hand them on as they are.
+    pub srtp: Option<Translation>,
     /// The other branches of a forked call, whose parties send to this port too.
     pub forks: Vec<Fork>,
 }
@@ -52,7 +55,7 @@ pub struct RtcpWay {
 
 /// One more party that sends to a flow's port. One offer announces one port, and each branch of a forked call answers
 /// it (RFC 3261 section 13.2.2.4), so its packets are told from the others' by their source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fork {
     /// As in [`FlowSpec`]; so are the others.
     pub signalled: Option<SocketAddr>,
@@ -66,6 +69,8 @@ pub struct Fork {
     pub turns: u32,
     /// Where RTCP goes that it multiplexes.
     pub rtcp: Option<RtcpWay>,
+    /// What becomes of its packets.
+    pub srtp: Option<Translation>,
 }
 
 impl FlowSpec {
@@ -79,15 +84,16 @@ impl FlowSpec {
             clock_rate: self.clock_rate,
             turns: self.turns,
             rtcp: self.rtcp,
+            srtp: self.srtp.clone(),
         }
     }
 
     /// The same flow with another sender, and no further ones.
     #[must_use]
     pub fn with_party(&self, party: Fork) -> Self {
-        let Fork { signalled, out_source, destination, clock_rate, turns, rtcp } = party;
+        let Fork { signalled, out_source, destination, clock_rate, turns, rtcp, srtp } = party;
         let forks = Vec::new();
-        Self { signalled, out_source, destination, clock_rate, turns, rtcp, forks, ..self.clone() }
+        Self { signalled, out_source, destination, clock_rate, turns, rtcp, srtp, forks, ..self.clone() }
     }
 }
 
@@ -113,6 +119,8 @@ pub enum UserspaceReason {
     NotAttached,
     /// Several branches of a forked call send to its port, and are told apart in userspace until one is left.
     Forked,
+    /// One leg is SRTP and the other is not, or has another key.
+    Translated,
 }
 
 impl UserspaceReason {
@@ -133,6 +141,7 @@ impl UserspaceReason {
             Self::NotAttached => {
                 "no program on the interface that its packets come by can forward them (see `branchline status`)"
             }
+            Self::Translated => "SRTP is translated",
             Self::Forked => "several branches of a forked call send to this port, until one of them is left",
         }
     }
@@ -222,6 +231,15 @@ pub struct RefusedSource {
     pub by: Refuser,
 }
 
+/// Packets of a flow that SRTP refused, from a source that may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unprotected {
+    /// Whose authentication tag was wrong.
+    pub authentication: u64,
+    /// That were there before, or were of one source too many.
+    pub replay: u64,
+}
+
 /// A flow as it stands.
 #[derive(Debug, Clone)]
 pub struct FlowReport {
@@ -239,6 +257,8 @@ pub struct FlowReport {
     pub refused: Vec<RefusedSource>,
     /// Packets refused while learning, from any source; those that came later are in the statistics.
     pub refused_packets: u64,
+    /// Packets that SRTP refused.
+    pub srtp_refused: Unprotected,
     /// The other branches of a forked call at the same port, each as a flow of its own.
     pub forks: Vec<FlowReport>,
     /// Where RTCP goes that comes multiplexed: where the other party's is heard, or is said to come from.

@@ -34,15 +34,18 @@ use relay_ebpf::{
     relay::accept,
     rtp::{Payload, RTP_LENGTH, RtpHeader, classify},
     stats::clock_ticks,
+    tables::LAST_GENERATION,
 };
 use thiserror::Error;
 use zerocopy::FromBytes;
 
 use joined::{Joined, Onward};
-use party::Sender;
+use party::{Sender, Who};
 
 use super::{
-    flow::{Carrier, FlowReport, FlowSpec, Fork, RefusedSource, Refuser, RtcpWay, UserspaceReason},
+    flow::{
+        Carrier, FlowReport, FlowSpec, Fork, RefusedSource, Refuser, RtcpWay, Unprotected, UserspaceReason,
+    },
     kernel::{
         keeper::Ingress,
         next_hops::NextHops,
@@ -51,8 +54,12 @@ use super::{
     },
     shared::SharedArray,
     tap::Tap,
+    translation::{Translation, content},
 };
-use crate::net::{Dscp, Latching, NetworkId, Priority};
+use crate::{
+    net::{Dscp, Latching, NetworkId, Priority},
+    srtp::Content,
+};
 
 /// Refused sources that a flow remembers; more are only counted.
 const REMEMBERED_REFUSALS: usize = 8;
@@ -181,6 +188,7 @@ struct Entry {
     refused_packets: u64,
     /// The time up to which userspace has used the stream's rate.
     rate: u64,
+    srtp_refused: Unprotected,
 }
 
 /// Who carries an entry: what [`Carrier`] is made of.
@@ -342,6 +350,48 @@ impl Flows {
         let from = entry.spec.from;
         let to = self.entries.get(&entry.spec.out_source).map_or(from, |pair| pair.spec.from);
         Some((taps.clone(), from, to))
+    }
+
+    /// How a packet is to be translated before anything is learned from it; none if it goes as it is, or nowhere.
+    pub(super) fn translation(&self, arrival: &Arrival<'_>) -> Option<(Translation, Content)> {
+        let entry = self.entries.get(&arrival.local)?;
+        if entry.spec.srtp.is_none() && entry.forks.is_empty() {
+            return None;
+        }
+        let &[first, second, ..] = arrival.payload else { return None };
+        let what = accept(entry.spec.kind as u8, classify(first, second), arrival.payload.len()).ok()?;
+        let translation = match entry.who(arrival.source).ok()? {
+            Who::Own => &entry.spec.srtp,
+            Who::Fork(index) => &entry.spec.forks.get(index)?.srtp,
+        };
+        translation.clone().zip(content(what))
+    }
+
+    /// [`Flows::packet`] for one that was checked and is in clear now.
+    ///
+    /// # Errors
+    /// The reason why it goes nowhere.
+    pub(super) fn translated(
+        &mut self,
+        now: Instant,
+        arrival: &Arrival<'_>,
+        by: &Translation,
+    ) -> Result<Departure, Reason> {
+        // Signalling may have changed the key while the packet was looked at.
+        match self.translation(arrival) {
+            Some((translation, _)) if translation == *by => self.packet(now, arrival),
+            _ => Err(Reason::NoFlow),
+        }
+    }
+
+    /// Counts a packet that SRTP refused.
+    pub(super) fn srtp_refused(&mut self, local: SocketAddr, reason: Reason) {
+        let Some(entry) = self.entries.get_mut(&local) else { return };
+        match reason {
+            Reason::SrtpAuthentication => entry.srtp_refused.authentication += 1,
+            Reason::SrtpReplay | Reason::SrtpSources => entry.srtp_refused.replay += 1,
+            _ => {}
+        }
     }
 
     /// Decides on a packet that came up, and learns from it.
@@ -543,7 +593,7 @@ impl Flows {
                 (UserspaceOr::Blocked, Some(source), _) => set_source(&mut flow, source),
                 _ => {}
             }
-            self.generation = self.generation.checked_add(1).unwrap_or(1);
+            self.generation = if self.generation < LAST_GENERATION { self.generation + 1 } else { 1 };
             flow.generation = self.generation;
             let slot = kernel.publish(now, place, local.port(), flow, apart, old.map(|old| old.slot));
             old.into_iter().flat_map(Published::hops).for_each(|hop| self.next_hops.release(kernel, hop));
@@ -561,6 +611,12 @@ impl Flows {
         let Some(source) = learned else { return UserspaceOr::Learning };
         if !spec.forks.is_empty() {
             return UserspaceOr::Userspace(UserspaceReason::Forked);
+        }
+        if spec.srtp.is_some() {
+            return match self.destination(spec.local) {
+                Some(_) => UserspaceOr::Userspace(UserspaceReason::Translated),
+                None => UserspaceOr::Blocked,
+            };
         }
         let Some(destination) = self.destination(spec.local) else { return UserspaceOr::Blocked };
         let addresses = [spec.signalled, learned, Some(destination), onward.destination, spec.destination];
@@ -601,7 +657,7 @@ impl Flows {
             },
         };
         let forks = entry.spec.forks.iter().zip(&entry.forks).map(|(party, fork)| FlowReport {
-            spec: entry.spec.with_party(*party),
+            spec: entry.spec.with_party(party.clone()),
             carrier: match fork.learned {
                 None => Carrier::Learning,
                 Some(_) => Carrier::Userspace { reason: UserspaceReason::Forked },
@@ -611,6 +667,7 @@ impl Flows {
             stats: self.stats.read(fork.stats),
             refused: Vec::new(),
             refused_packets: 0,
+            srtp_refused: Unprotected::default(),
             forks: Vec::new(),
             rtcp_destination: party.rtcp.and_then(|way| self.rtcp_destination(local, &way)),
         });
@@ -622,6 +679,7 @@ impl Flows {
             stats: self.statistics(entry),
             refused: entry.refused.clone(),
             refused_packets: entry.refused_packets,
+            srtp_refused: entry.srtp_refused,
             forks: forks.collect(),
             rtcp_destination: entry.spec.rtcp.and_then(|way| self.rtcp_destination(local, &way)),
         })

@@ -19,9 +19,13 @@ pub mod kernel;
 mod relay;
 mod shared;
 mod tap;
+mod translation;
 
 pub use engine::{Engine, EngineError, Settings, Totals};
-pub use flow::{Carrier, FlowReport, FlowSpec, Fork, RefusedSource, Refuser, RtcpWay, UserspaceReason};
+pub use flow::{
+    Carrier, FlowReport, FlowSpec, Fork, RefusedSource, Refuser, RtcpWay, Unprotected, UserspaceReason,
+};
 pub use relay::RtcpPacket;
 pub use shared::monotonic_ns;
 pub use tap::{PacketCopy, Tap, Tapped, Way, unix_ns};
+pub use translation::{Incoming, Outgoing, Translation};

@@ -52,9 +52,13 @@ impl Topic {
     fn targets(self) -> &'static [&'static str] {
         match self {
             Self::Sip => &["branchline::sip", "branchline::proxy", "branchline::registrar"],
-            Self::Media => {
-                &["branchline::media", "branchline::sdp", "branchline::quality", "branchline::daemon::plane"]
-            }
+            Self::Media => &[
+                "branchline::media",
+                "branchline::sdp",
+                "branchline::srtp",
+                "branchline::quality",
+                "branchline::daemon::plane",
+            ],
             Self::Datapath => &["branchline::datapath", "relay_ebpf"],
             Self::Servers => &[
                 "branchline::upstream",
@@ -118,13 +122,13 @@ mod tests {
             (
                 "as configured",
                 None,
-                "info,branchline::media=debug,branchline::sdp=debug,branchline::quality=debug,branchline::daemon::plane=debug,\
+                "info,branchline::media=debug,branchline::sdp=debug,branchline::srtp=debug,branchline::quality=debug,branchline::daemon::plane=debug,\
                  branchline::admin=warn,branchline::control=warn",
             ),
             (
                 "one set",
                 Some((Topic::Media, LogWord::Off)),
-                "info,branchline::media=off,branchline::sdp=off,branchline::quality=off,branchline::daemon::plane=off,\
+                "info,branchline::media=off,branchline::sdp=off,branchline::srtp=off,branchline::quality=off,branchline::daemon::plane=off,\
                  branchline::admin=warn,branchline::control=warn",
             ),
         ];

@@ -9,6 +9,7 @@
 //! [`FlowChange`]s to the datapath.
 
 mod ports;
+mod protection;
 mod sessions;
 mod stream;
 mod surface;

@@ -25,6 +25,7 @@ use relay_ebpf::FlowKind;
 
 use super::{
     ports::{PortPair, PortUse, Ports},
+    protection::{self, Leg, Plan, Proposal, Refused},
     stream::{
         Branch, Party, Pending, Remote, Side, Stream, Wish, clock_rate, flow_kind, formats, read, usable,
     },
@@ -32,9 +33,10 @@ use super::{
 };
 use crate::{
     datapath::{FlowSpec, RtcpWay},
-    net::{Dscp, Latching, NetworkId},
+    net::{Dscp, Latching, NetworkId, SrtpPolicy},
     quality::{self, Format},
     sdp::{Direction, Ice, Media, Rewriter, Session as Description, Target},
+    srtp::Random,
 };
 
 /// Flows outlive their call by this long: whoever hangs up has sent packets that the BYE overtakes, and
@@ -60,6 +62,8 @@ pub struct MediaNetwork {
     pub ports: RangeInclusive<u16>,
     /// Which sources its flows may learn.
     pub latching: Latching,
+    /// How its parties protect their media.
+    pub srtp: SrtpPolicy,
     /// The code point of RTP that leaves to it; none to leave it as it came.
     pub rtp_dscp: Option<Dscp>,
     /// The code point of RTCP that leaves to it; none to leave it as it came.
@@ -86,6 +90,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// Shuffles the ports.
     pub seed: u64,
+    /// Makes keys.
+    pub random: Random,
 }
 
 /// A change that the datapath is to make.
@@ -231,6 +237,7 @@ impl Sessions {
         wishes: &[Option<Wish>],
     ) -> Result<Negotiated, MediaError> {
         let side = session.side(offer.from_tag);
+        let proposals = self.proposals(session, side, description, wishes)?;
         let mut changes = Vec::new();
         let branch = match side {
             Side::A => offer.to_tag,
@@ -242,12 +249,17 @@ impl Sessions {
             None => Vec::new(),
         };
         let mut added: Vec<(usize, Stream)> = Vec::new();
-        for (index, (media, wish)) in description.media.iter().zip(wishes).enumerate() {
+        for (index, ((media, wish), proposal)) in
+            description.media.iter().zip(wishes).zip(proposals).enumerate()
+        {
             let known = session.streams.get_mut(index).and_then(Option::as_mut);
             match (known, wish) {
-                (Some(stream), Some(wish)) => stream.pending = Some((side, Pending::Wish(*wish))),
+                (Some(stream), Some(wish)) => {
+                    stream.pending = Some((side, Pending::Wish(*wish)));
+                    stream.proposal = proposal;
+                }
                 (Some(stream), None) if media.is_disabled() => stream.pending = Some((side, Pending::End)),
-                (None, Some(wish)) => match self.new_stream(session.networks, side, media, *wish) {
+                (None, Some(wish)) => match self.new_stream(session.networks, side, media, *wish, proposal) {
                     Ok(stream) => added.push((index, stream)),
                     Err(error) => {
                         added.iter().for_each(|(_, stream)| self.release_ports(stream));
@@ -273,11 +285,7 @@ impl Sessions {
             self.install(&stream, &mut changes);
             session.streams[index] = Some(stream);
         }
-        let other = match side {
-            Side::A => Side::B,
-            Side::B => Side::A,
-        };
-        let sdp = self.rewrite(session, description, wishes, other, Form::Offer);
+        let sdp = self.rewrite(session, description, wishes, side.other(), Form::Offer);
         Ok(Negotiated { sdp, changes })
     }
 
@@ -303,7 +311,8 @@ impl Sessions {
             match ports {
                 Ok(ports) => {
                     let clock_rate = stream.branches.last().map_or(0, |branch| branch.clock_rate);
-                    let (tag, party) = (Some(tag.to_vec()), Party::UNKNOWN);
+                    let leg = stream.proposal.as_ref().map_or(Leg::Plain, Proposal::awaited);
+                    let (tag, party) = (Some(tag.to_vec()), Party { leg, ..Party::UNKNOWN });
                     stream.branches.push(Branch { tag, ports, party, clock_rate });
                     entered.push(index);
                 }
@@ -353,6 +362,7 @@ impl Sessions {
             Side::A => (Side::B, answer.to_tag),
             Side::B => (Side::A, answer.from_tag),
         };
+        let legs = self.legs(session, offerer, branch, description, wishes)?;
         let accepted: Vec<bool> = wishes.iter().map(Option::is_some).collect();
         let before: Vec<Vec<SocketAddr>> = session
             .streams
@@ -361,7 +371,7 @@ impl Sessions {
             .collect();
         self.enter(session, branch, &accepted)?;
         let mut changes = Vec::new();
-        for (index, (media, wish)) in description.media.iter().zip(wishes).enumerate() {
+        for (index, ((media, wish), leg)) in description.media.iter().zip(wishes).zip(legs).enumerate() {
             let Some(slot) = session.streams.get_mut(index) else { continue };
             let Some(stream) = slot.as_mut() else { continue };
             match stream.pending.take() {
@@ -386,6 +396,13 @@ impl Sessions {
                     let wish = Wish { mux: wish.mux && offered_mux, ..*wish };
                     if let Some(party) = stream.party(answerer) {
                         party.take(wish);
+                    }
+                    if let (Some(leg), Some(proposal)) = (leg, stream.proposal.clone()) {
+                        for (side, leg) in [(answerer, leg), (offerer, proposal.leg)] {
+                            if let Some(party) = stream.party(side) {
+                                party.leg = leg;
+                            }
+                        }
                     }
                     stream.flow_kind = flow_kind(media);
                     stream.formats = formats(media);
@@ -572,6 +589,88 @@ impl Sessions {
             .collect()
     }
 
+    /// What the policies of both networks make of each stream of an offer; none for those that are no RTP.
+    fn proposals(
+        &self,
+        session: &Session,
+        side: Side,
+        description: &Description<'_>,
+        wishes: &[Option<Wish>],
+    ) -> Result<Vec<Option<Proposal>>, MediaError> {
+        let own = self.network(session.network(side))?;
+        let other = self.network(session.network(side.other()))?;
+        let mut proposals = Vec::with_capacity(wishes.len());
+        for (index, (media, wish)) in description.media.iter().zip(wishes).enumerate() {
+            let (keys, why) = protection::keys(media);
+            let Some(offered) = protection::form(media, !keys.is_empty()).filter(|_| wish.is_some()) else {
+                proposals.push(None);
+                continue;
+            };
+            let known = session.streams.get(index).and_then(Option::as_ref);
+            let last = known.and_then(|stream| stream.branches.last());
+            let legs = match (known.zip(last), side) {
+                (None, _) => (&Leg::Plain, &Leg::Plain),
+                (Some((stream, branch)), Side::A) => (&stream.a.leg, &branch.party.leg),
+                (Some((stream, branch)), Side::B) => (&branch.party.leg, &stream.a.leg),
+            };
+            let plan = protection::plan(own.srtp, other.srtp, offered, protection::now(legs)).map_err(|refused| {
+                let stream = format!("stream {} ({})", index + 1, String::from_utf8_lossy(media.kind));
+                let why = why.map_or_else(String::new, |why| format!(" (a=crypto: {why})"));
+                MediaError::Srtp(match refused {
+                    Refused::NeedsSrtp => format!(
+                        "network {} takes only SRTP with keys by SDES, and {stream} offers none that can be used{why}",
+                        own.name
+                    ),
+                    Refused::NeedsRtp => {
+                        format!("network {} takes only RTP, and {stream} offers only SRTP", own.name)
+                    }
+                    Refused::CannotTranslate => format!(
+                        "{stream} offers SRTP whose keys cannot be read{why}, and network {} has another policy",
+                        other.name
+                    ),
+                })
+            })?;
+            let proposal = Proposal::new(side, plan, media, &keys, legs, self.settings.random);
+            proposals.push(Some(proposal.map_err(|error| MediaError::Datapath(error.to_string()))?));
+        }
+        Ok(proposals)
+    }
+
+    /// The answerer's leg of each stream that it accepts.
+    fn legs(
+        &self,
+        session: &Session,
+        offerer: Side,
+        branch: &[u8],
+        description: &Description<'_>,
+        wishes: &[Option<Wish>],
+    ) -> Result<Vec<Option<Leg>>, MediaError> {
+        let answerer = self.network(session.network(offerer.other()))?;
+        let strict = [offerer, offerer.other()].into_iter().any(|side| {
+            self.network(session.network(side)).is_ok_and(|network| network.srtp == SrtpPolicy::Require)
+        });
+        let legs = description.media.iter().zip(wishes).enumerate().map(|(index, (media, wish))| {
+            let known = session.streams.get(index).and_then(Option::as_ref);
+            let proposal = known.and_then(|stream| stream.proposal.as_ref());
+            let (Some(_), Some(stream), Some(proposal)) = (wish, known, proposal) else { return Ok(None) };
+            if proposal.offerer != offerer || !media.protocol.is_rtp() {
+                return Ok(None);
+            }
+            let result = match proposal.plan {
+                Plan::Pass if strict && media.find("crypto").is_none() => Err("it has no key".to_owned()),
+                _ => proposal.answered(media, stream.answering(offerer, branch)),
+            };
+            result.map(Some).map_err(|why| {
+                let kind = String::from_utf8_lossy(media.kind);
+                let (name, number) = (&answerer.name, index + 1);
+                MediaError::Srtp(format!(
+                    "the answer from network {name} for stream {number} ({kind}): {why}"
+                ))
+            })
+        });
+        legs.collect()
+    }
+
     /// The appliance's own address is the other leg of a call that a server has bridged, if the port is a
     /// media port; any other port of it is a service of this host, to which nobody's media goes.
     fn check_own(&self, remote: Remote) -> Result<(), MediaError> {
@@ -601,6 +700,7 @@ impl Sessions {
         side: Side,
         media: &Media<'_>,
         wish: Wish,
+        proposal: Option<Proposal>,
     ) -> Result<Stream, MediaError> {
         let a = self.take_ports(networks.0)?;
         let b = match self.take_ports(networks.1) {
@@ -620,7 +720,17 @@ impl Sessions {
             branches: vec![branch],
             formats: formats(media),
             pending: None,
+            proposal: None,
         };
+        let (own, other) = proposal
+            .as_ref()
+            .map_or((Leg::Plain, Leg::Plain), |proposal| (proposal.leg.clone(), proposal.awaited()));
+        for (which, leg) in [(side, own), (side.other(), other)] {
+            if let Some(party) = stream.party(which) {
+                party.leg = leg;
+            }
+        }
+        stream.proposal = proposal;
         if let Some(party) = stream.party(side) {
             party.take(wish);
         }
@@ -719,7 +829,19 @@ impl Sessions {
             rewriter.set_connection(Target::Session, network.advertised);
         }
         for (index, wish) in wishes.iter().enumerate() {
-            let (Some(_), Some(Some(stream))) = (wish, session.streams.get(index)) else { continue };
+            let known = session.streams.get(index).and_then(Option::as_ref);
+            let proposal = known.and_then(|stream| stream.proposal.as_ref());
+            if let (Some(proposal), Some(media)) = (proposal, description.media.get(index))
+                && media.protocol.is_rtp()
+            {
+                match (form, wish) {
+                    (Form::Offer, Some(_)) => proposal.write_offer(&mut rewriter, index, media),
+                    // A stream that is ended or refused has no proposal of this offer's.
+                    (Form::Offer, None) => {}
+                    (Form::Answer, _) => proposal.write_answer(&mut rewriter, index, media),
+                }
+            }
+            let (Some(_), Some(stream)) = (wish, known) else { continue };
             let (party, ports) = match (to, stream.branches.last()) {
                 (Side::A, Some(branch)) => (&stream.a, branch.ports),
                 (Side::B, Some(branch)) => (&branch.party, stream.ports),
@@ -804,6 +926,7 @@ impl End<'_> {
         clock_rate: u32,
     ) -> FlowSpec {
         let is_rtcp = kind == FlowKind::Rtcp;
+        let srtp = self.party.leg.towards(&there.party.leg).filter(|_| kind != FlowKind::Opaque);
         FlowSpec {
             local: SocketAddr::new(self.network.address, local),
             from: self.id,
@@ -816,6 +939,7 @@ impl End<'_> {
             clock_rate,
             turns: self.party.turns,
             rtcp: None,
+            srtp,
             forks: Vec::new(),
         }
     }

@@ -4,7 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use relay_ebpf::FlowKind;
 
-use super::{ports::PortPair, sessions::MediaNetwork, surface::MediaError};
+use super::{
+    ports::PortPair,
+    protection::{Leg, Proposal},
+    sessions::MediaNetwork,
+    surface::MediaError,
+};
 use crate::{
     net::NetworkId,
     quality::Format,
@@ -18,6 +23,15 @@ const DEFAULT_CLOCK: u32 = 8000;
 pub(super) enum Side {
     A,
     B,
+}
+
+impl Side {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
 }
 
 /// Where a party wants its packets: none while it is unknown, or on hold by an address of zeros.
@@ -46,13 +60,14 @@ pub(super) enum Pending {
 }
 
 /// What was negotiated with a party.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Party {
     pub(super) remote: Remote,
     pub(super) direction: Direction,
     /// How often it has changed its direction: after a hold, its packets may come from elsewhere.
     pub(super) turns: u32,
     pub(super) mux: bool,
+    pub(super) leg: Leg,
 }
 
 impl Party {
@@ -62,6 +77,7 @@ impl Party {
         direction: Direction::SendRecv,
         turns: 0,
         mux: false,
+        leg: Leg::Plain,
     };
 
     pub(super) fn take(&mut self, wish: Wish) {
@@ -103,6 +119,8 @@ pub(super) struct Stream {
     pub(super) branches: Vec<Branch>,
     /// What the last offer wants, until it is answered.
     pub(super) pending: Option<(Side, Pending)>,
+    /// What the last offer of RTP leads to; it stays for further answers.
+    pub(super) proposal: Option<Proposal>,
 }
 
 impl Stream {
@@ -111,6 +129,17 @@ impl Stream {
         match side {
             Side::A => Some(&mut self.a),
             Side::B => self.branches.last_mut().map(|branch| &mut branch.party),
+        }
+    }
+
+    /// The leg of who answers, before that: of a branch, or of the one that nobody has answered.
+    pub(super) fn answering(&self, offerer: Side, branch: &[u8]) -> Option<&Leg> {
+        match offerer {
+            Side::B => Some(&self.a.leg),
+            Side::A => {
+                let known = self.branches.iter().find(|known| known.tag.as_deref() == Some(branch));
+                known.map(|branch| &branch.party.leg)
+            }
         }
     }
 

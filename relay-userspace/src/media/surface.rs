@@ -56,6 +56,9 @@ pub enum MediaError {
     /// The session description cannot be read.
     #[error("session description refused: {0}")]
     Sdp(String),
+    /// The networks' policies on SRTP allow nothing that this description has.
+    #[error("SRTP: {0}")]
+    Srtp(String),
     /// An answer for a call that has no offer.
     #[error("an answer came for a call that has no offer")]
     UnknownCall,

@@ -139,6 +139,21 @@ pub enum Latching {
     Any,
 }
 
+/// How a network's parties are to protect their media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SrtpPolicy {
+    /// As they agree with the other side; what they agree on passes from end to end.
+    #[default]
+    Pass,
+    /// With SRTP only.
+    Require,
+    /// With SRTP if they can: it is offered to them beside RTP (RFC 8643).
+    Offer,
+    /// With RTP only.
+    Off,
+}
+
 /// A differentiated services code point, 0-63 (RFC 2474).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
 #[serde(try_from = "u8")]

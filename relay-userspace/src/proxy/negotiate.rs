@@ -188,6 +188,7 @@ fn without_streams(sdp: &[u8]) -> Vec<u8> {
     rewriter.set_all_connections(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     for index in 0..session.media.len() {
         rewriter.set_port(index, 0);
+        rewriter.remove_attributes(sdp::Target::Media(index), "crypto");
     }
     rewriter.ice(sdp::Ice::Remove);
     rewriter.finish()

@@ -64,7 +64,7 @@ impl Refuse {
     pub(super) fn of_media(error: &MediaError, agent: &str) -> Self {
         let (status, drop) = match error {
             MediaError::NoPorts { .. } => (503, DropReason::NoPorts),
-            MediaError::Sdp(_) => (488, DropReason::SessionRefused),
+            MediaError::Sdp(_) | MediaError::Srtp(_) => (488, DropReason::SessionRefused),
             MediaError::Limit { .. } => (503, DropReason::Overload),
             MediaError::UnknownCall | MediaError::Datapath(_) => (500, DropReason::SessionRefused),
         };

@@ -138,6 +138,13 @@ impl<'s, 'a> Rewriter<'s, 'a> {
         }
     }
 
+    /// Sets the protocol of a media description: `RTP/SAVP` and the like.
+    pub fn set_protocol(&mut self, index: usize, protocol: &str) {
+        if let Some(media) = self.session.media.get(index) {
+            self.replace(media.protocol_raw, format_args!("{protocol}"));
+        }
+    }
+
     /// Adds an attribute line at the end of a media description.
     pub fn add_attribute(&mut self, index: usize, attribute: fmt::Arguments<'_>) {
         if let Some(media) = self.session.media.get(index) {

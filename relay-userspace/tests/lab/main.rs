@@ -40,6 +40,7 @@ mod refuses_to_start;
 mod remembers_phones;
 mod rest_port;
 mod site;
+mod srtp;
 mod stops_cleanly;
 mod streams;
 mod syslog;

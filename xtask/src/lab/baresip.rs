@@ -42,6 +42,8 @@ pub struct Account {
     pub expires: u32,
     /// The interface whose address it announces; none on a host that has only one.
     pub interface: Option<String>,
+    /// How it protects its media: baresip's `mediaenc`, as `srtp` (if the other party can) or `srtp-mand`.
+    pub encryption: Option<&'static str>,
 }
 
 impl Account {
@@ -61,6 +63,7 @@ impl Account {
             authorities: None,
             expires: 600,
             interface: None,
+            encryption: None,
             user,
         }
     }
@@ -85,12 +88,23 @@ impl Baresip {
         proxy: impl Into<SocketAddr>,
     ) -> Result<Self> {
         let proxy = proxy.into();
-        let Account { user, address, ports, tone, transport, authorities, password, expires, interface } =
-            account;
+        let Account {
+            user,
+            address,
+            ports,
+            tone,
+            transport,
+            authorities,
+            password,
+            expires,
+            interface,
+            encryption,
+        } = account;
         let interface = interface.as_ref().map_or_else(String::new, |name| format!("net_interface {name}\n"));
         let trust = authorities.as_ref().map_or_else(String::new, |file| {
             format!("sip_cafile {}\nsip_verify_server yes\n", file.display())
         });
+        let encryption = encryption.map_or_else(String::new, |how| format!(";mediaenc={how}"));
         let dir = lab.dir().join(format!("baresip-{user}"));
         fs::create_dir_all(&dir)?;
         let config = format!(
@@ -99,7 +113,7 @@ impl Baresip {
              ausrc_channels 2\nauplay_channels 1\nausrc_srate 48000\n\
              {trust}{interface}rtp_tos 0\nrtp_ports {}-{}\nrtcp_mux no\nrtp_stats yes\n\
              module_path {MODULES}\n\
-             module g711.so\nmodule ausine.so\nmodule aubridge.so\nmodule_tmp uuid.so\nmodule_tmp account.so\n\
+             module g711.so\nmodule srtp.so\nmodule ausine.so\nmodule aubridge.so\nmodule_tmp uuid.so\nmodule_tmp account.so\n\
              module_app menu.so\nmodule_app ctrl_tcp.so\nctrl_tcp_listen {}\n",
             SocketAddr::new(*address, 5060),
             ports.start(),
@@ -111,7 +125,7 @@ impl Baresip {
             dir.join("accounts"),
             format!(
                 "<sip:{user}@{REALM};transport={transport}>;auth_user={user};auth_pass={password};\
-                 outbound=\"sip:{proxy};transport={transport}\";regint={expires};answermode=auto;audio_codecs=pcmu/8000/1\n"
+                 outbound=\"sip:{proxy};transport={transport}\";regint={expires};answermode=auto;audio_codecs=pcmu/8000/1{encryption}\n"
             ),
         )?;
         fs::write(dir.join("contacts"), "")?;

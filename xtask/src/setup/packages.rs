@@ -27,6 +27,7 @@ const TESTS: &[&str] = &[
     "kamailio",
     "kamailio-tls-modules",
     "baresip-core",
+    "libsrtp2-dev",
     "dnsmasq-base",
     "udhcpc",
     "dhcpcd-base",

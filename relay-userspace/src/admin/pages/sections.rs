@@ -536,6 +536,17 @@ pub(super) static NETWORK: &[Described] = &[
         ]),
     ),
     field(
+        "srtp",
+        "Encrypted media",
+        "Where the two sides of a call differ, the appliance translates between them.",
+        Choice(&[
+            ("pass", "as the parties agree"),
+            ("require", "SRTP only"),
+            ("offer", "SRTP if they can"),
+            ("off", "RTP only"),
+        ]),
+    ),
+    field(
         "attach",
         "Kernel program",
         "Where it is attached to the interface.",

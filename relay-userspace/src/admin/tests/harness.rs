@@ -175,6 +175,9 @@ impl Appliance for Pretended {
                 by: "userspace".to_owned(),
             }],
             refused_further: 3,
+            srtp: None,
+            srtp_authentication: 0,
+            srtp_replay: 0,
             rtcp_destination: Some("10.62.0.10:6001".to_owned()),
         }]
     }

@@ -67,6 +67,7 @@ impl Flows {
             onward.destination = None;
             let fits = |entry: &&Entry| {
                 entry.spec.kind == first.spec.kind
+                    && entry.spec.srtp.is_none()
                     && entry.spec.rtcp.is_some() == first.spec.rtcp.is_some()
                     && is_one_way(&entry.spec)
                     && entry.sender.learned.is_some_and(|(source, _)| source == leaves_from)

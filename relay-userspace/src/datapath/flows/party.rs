@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use relay_ebpf::{FlowStats, Reason};
 
-use super::{Entry, FlowSpec, Flows, Fork, InstallError, UserspaceOr};
+use super::{Entry, FlowSpec, Flows, Fork, InstallError, Unprotected, UserspaceOr};
 use crate::net::{Latching, NetworkId};
 
 /// What is known of a sender.
@@ -70,7 +70,7 @@ impl Entry {
     pub(super) fn of(&mut self, who: Who) -> Option<(&mut Sender, Fork)> {
         match who {
             Who::Own => Some((&mut self.sender, self.spec.party())),
-            Who::Fork(index) => Some((self.forks.get_mut(index)?, *self.spec.forks.get(index)?)),
+            Who::Fork(index) => Some((self.forks.get_mut(index)?, self.spec.forks.get(index)?.clone())),
         }
     }
 }
@@ -103,12 +103,12 @@ impl Flows {
         }
         let relearn = known.is_some_and(|entry| entry.spec.latching != spec.latching);
         let mut before: Vec<(Fork, Sender)> = known.map_or_else(Vec::new, |entry| {
-            let forks = entry.spec.forks.iter().copied().zip(entry.forks.iter().copied());
+            let forks = entry.spec.forks.iter().cloned().zip(entry.forks.iter().copied());
             std::iter::once((entry.spec.party(), entry.sender)).chain(forks).collect()
         });
         let own = known.map(|entry| entry.sender.stats);
 
-        let wanted: Vec<Fork> = std::iter::once(spec.party()).chain(spec.forks.iter().copied()).collect();
+        let wanted: Vec<Fork> = std::iter::once(spec.party()).chain(spec.forks.iter().cloned()).collect();
         let mut senders: Vec<Option<Sender>> = wanted
             .iter()
             .map(|fork| {
@@ -158,6 +158,7 @@ impl Flows {
                     refused: Vec::new(),
                     refused_packets: 0,
                     rate: 0,
+                    srtp_refused: Unprotected::default(),
                 };
                 self.entries.insert(local, entry);
             }

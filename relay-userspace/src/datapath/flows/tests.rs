@@ -54,6 +54,7 @@ fn spec(
         clock_rate: 8000,
         turns: 0,
         rtcp: None,
+        srtp: None,
         forks: Vec::new(),
     }
 }

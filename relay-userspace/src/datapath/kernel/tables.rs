@@ -8,7 +8,6 @@ use std::{
 
 use relay_ebpf::headers::Ipv6Address;
 use relay_ebpf::{Flow, LocalAddresses, NextHop, PortEntry, tables::port_index};
-use zerocopy::IntoBytes as _;
 
 use super::super::shared::SharedArray;
 
@@ -135,7 +134,7 @@ impl KernelTables {
             (flow.rtcp_slot, flow.flags) = (index, flow.flags | Flow::RTCP_APART);
         }
         self.flows.write(slot.flow, flow);
-        self.point(place, port, PortEntry { slot: slot.flow, generation: flow.generation });
+        self.point(place, port, PortEntry::new(slot.flow, flow.stats, flow.generation));
         if let Some(old) = old {
             self.rest(now, old);
         }
@@ -180,9 +179,7 @@ impl KernelTables {
     }
 
     fn point(&self, place: u32, port: u16, entry: PortEntry) {
-        let mut word = [0; 8];
-        word.copy_from_slice(entry.as_bytes());
-        self.ports.store_word(port_index(place, port.to_be_bytes()), 0, u64::from_ne_bytes(word));
+        self.ports.store_word(port_index(place, port.to_be_bytes()), 0, entry.word());
     }
 
     /// Writes a next hop: all but the neighbour's hardware address.
@@ -198,8 +195,8 @@ impl KernelTables {
     #[cfg(test)]
     pub(in super::super) fn flow_behind(&self, local: SocketAddr) -> Option<Flow> {
         let entry = self.ports.read(port_index(self.place(local)?, local.port().to_be_bytes()));
-        let flow = self.flows.read(entry.slot);
-        (entry.generation != 0 && flow.generation == entry.generation).then_some(flow)
+        let flow = self.flows.read(entry.slot());
+        (entry.generation() != 0 && flow.generation == entry.generation()).then_some(flow)
     }
 
     /// The record by which the RTCP of a flow leaves.

@@ -8,28 +8,43 @@ use super::*;
 
 mod forking;
 mod multiplexing;
+mod srtp;
 
 const OFFICE: NetworkId = NetworkId(0);
 const CENTRE: NetworkId = NetworkId(1);
 
+/// Keys that are all different and the same in each run: no keys at all.
+fn random(bytes: &mut [u8]) -> Result<(), crate::srtp::KeyError> {
+    thread_local! { static LAST: std::cell::Cell<u8> = const { std::cell::Cell::new(0) }; }
+    bytes.fill(LAST.replace(LAST.get().wrapping_add(1)));
+    Ok(())
+}
+
 fn sessions() -> Sessions {
-    let network = |name: &str, address: &str, latching| MediaNetwork {
+    with_policies(SrtpPolicy::Pass, SrtpPolicy::Pass)
+}
+
+/// Policies of the office and of the centre.
+fn with_policies(office: SrtpPolicy, centre: SrtpPolicy) -> Sessions {
+    let network = |name: &str, address: &str, latching, srtp| MediaNetwork {
         name: name.to_owned(),
         address: address.parse().unwrap(),
         advertised: address.parse().unwrap(),
         ports: 20_000..=20_019,
         latching,
+        srtp,
         rtp_dscp: Some(Dscp::EF),
         rtcp_dscp: Some(Dscp::CS3),
     };
     Sessions::new(Settings {
         networks: vec![
-            network("office", "10.61.0.1", Latching::SameAddress),
-            network("centre", "10.62.0.1", Latching::Signalled),
+            network("office", "10.61.0.1", Latching::SameAddress, office),
+            network("centre", "10.62.0.1", Latching::Signalled, centre),
         ],
         max_sessions: 100,
         timeout: Duration::from_secs(60),
         seed: 1,
+        random,
     })
 }
 
@@ -165,6 +180,7 @@ fn an_answered_call_has_four_flows_that_point_at_each_other() {
             clock_rate: 8000,
             turns: 0,
             rtcp: None,
+            srtp: None,
             forks: Vec::new(),
         };
         assert_eq!(installed.0[&local], expected);
@@ -460,7 +476,7 @@ proptest! {
                 }
             }
             for flow in installed.0.values() {
-                for party in std::iter::once(flow.party()).chain(flow.forks.iter().copied()) {
+                for party in std::iter::once(flow.party()).chain(flow.forks.iter().cloned()) {
                     let ways = party.rtcp.map(|way| way.out_source);
                     for out in std::iter::once(party.out_source).chain(ways) {
                         prop_assert!(installed.0.contains_key(&out), "{} leaves from nowhere", flow.local);

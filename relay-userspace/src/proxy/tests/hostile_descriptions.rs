@@ -6,7 +6,7 @@ use std::{net::IpAddr, time::Duration};
 use super::harness::*;
 use crate::{
     media::{MediaNetwork, Sessions, Settings},
-    net::Latching,
+    net::{Latching, SrtpPolicy},
 };
 
 fn sessions() -> Sessions {
@@ -18,6 +18,7 @@ fn sessions() -> Sessions {
             advertised: address,
             ports: 20_000..=20_099,
             latching: Latching::SameAddress,
+            srtp: SrtpPolicy::Pass,
             rtp_dscp: None,
             rtcp_dscp: None,
         }
@@ -27,6 +28,7 @@ fn sessions() -> Sessions {
         max_sessions: 10,
         timeout: Duration::from_secs(60),
         seed: 1,
+        random: crate::srtp::system_random,
     })
 }
 

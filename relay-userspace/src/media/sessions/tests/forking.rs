@@ -35,7 +35,7 @@ fn each_branch_has_ports_of_its_own_towards_the_caller_and_shares_the_one_that_w
         assert_eq!(flow.signalled, Some(at("10.61.0.11", 4000)));
     }
     let shared = &installed.0[&at("10.62.0.1", outside)];
-    let parties: Vec<_> = std::iter::once(shared.party()).chain(shared.forks.iter().copied()).collect();
+    let parties: Vec<_> = std::iter::once(shared.party()).chain(shared.forks.iter().cloned()).collect();
     let expected = |inside, ip: &str, port| Fork {
         signalled: Some(at(ip, port)),
         out_source: at("10.61.0.1", inside),
@@ -43,6 +43,7 @@ fn each_branch_has_ports_of_its_own_towards_the_caller_and_shares_the_one_that_w
         clock_rate: 8000,
         turns: 0,
         rtcp: None,
+        srtp: None,
     };
     let both = [expected(second, "10.62.0.22", 8000), expected(first, "10.62.0.21", 7000)];
     assert_eq!(parties, both, "who answered last is the flow's own");
