@@ -202,11 +202,13 @@ pub fn sample(elapsed_ns: u64) {
 /// Copies RTCP to userspace: `load` brings so many bytes of it to a place of at least that length, and gives 0.
 #[inline(always)]
 pub fn copy_rtcp(length: usize, stats: u32, now_ns: u64, load: impl FnOnce(*mut c_void, u32) -> c_long) {
-    // The verifier must see both bounds in the register that the helper gets.
-    let length = hint::black_box(length as u32);
-    if length == 0 || length > RTCP_COPY as u32 {
+    // The verifier must see both bounds in the register that the helper gets. Older verifiers (6.1) learn nothing from a
+    // comparison with 0, so the lower bound is that of an addition.
+    let behind_first = hint::black_box((length as u32).wrapping_sub(1));
+    if behind_first >= RTCP_COPY as u32 {
         return;
     }
+    let length = behind_first + 1;
     // A full ring loses the copy, never the packet.
     let Some(mut copy) = RTCP.reserve::<RtcpCopy>(0) else { return };
     let entry = copy.as_mut_ptr();

@@ -9,6 +9,7 @@
 //! | [`setup`] | install what is missing, and only that |
 //! | [`lab`] | office, branch and centre as network namespaces, with real peers and captures |
 //! | [`demo`] | twenty calls through the appliance, and a table of what the wire saw |
+//! | [`kernels`] | the appliance on other kernels, in guests |
 //! | [`dashboards`] | the check of rules and panels against Prometheus |
 //! | [`test`](mod@test), [`bench`](mod@bench) | run what is to be run, with the set-up it needs |
 //! | [`process`], [`ui`], [`workspace`] | commands with time limits, lines on the terminal, where things lie |
@@ -17,6 +18,7 @@ pub mod bench;
 pub mod dashboards;
 pub mod demo;
 pub mod dist;
+pub mod kernels;
 pub mod lab;
 pub mod process;
 pub mod setup;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use xtask::demo::{self, Keep, appliance};
+use xtask::kernels::{self, Extent};
 use xtask::setup::{self, Group};
 use xtask::{bench, dist, test};
 
@@ -49,6 +50,14 @@ enum Command {
         /// Only those whose name contains this.
         filter: Option<String>,
     },
+    /// Boot other kernels in QEMU, and print what of the appliance works on each.
+    Kernels {
+        /// Which: 5.10, 6.1, 6.12, newest. All when there are none.
+        lines: Vec<String>,
+        /// Try only what differs most between kernels.
+        #[arg(long)]
+        quick: bool,
+    },
     /// Make the Debian package.
     Dist,
     /// Measure.
@@ -70,6 +79,10 @@ fn main() -> ExitCode {
         }),
         Command::Run { arguments } => appliance::run(&arguments),
         Command::Test { filter } => test::run(filter.as_deref()),
+        Command::Kernels { lines, quick } => {
+            let extent = if quick { Extent::Quick } else { Extent::Full };
+            kernels::run(&kernels::Options { lines, extent })
+        }
         Command::Dist => setup::run(Group::Test).and_then(|()| dist::run()).map(|package| {
             println!("{}", package.display());
         }),

@@ -150,6 +150,9 @@ impl Engine {
             }
         };
         info!(reason = %why, "datapath: userspace");
+        let netlink = netlink::connect()?;
+        let links = netlink.links().await?.into_iter().map(|link| (link.index, link)).collect();
+        prefer_voice(&netlink, &links, settings).await;
         let mut flows =
             Flows::new(SharedArray::on_heap(settings.flows), None, settings.force_userspace.clone());
         flows.set_stream_limit(settings.limits.stream);
@@ -158,7 +161,7 @@ impl Engine {
             shared,
             kernel: None,
             why_userspace: Some(why),
-            ports: PortSockets::default(),
+            ports: PortSockets::new(settings.priority),
             tasks: Vec::new(),
         };
         Ok((engine, copies))
@@ -221,7 +224,13 @@ impl Engine {
         let (flows, wanted) = (Arc::clone(&shared.flows), Arc::clone(&shared.wanted));
         tasks.push(tokio::spawn(resolver::run(netlink, news, flows, wanted, attach)));
         let kernel = Kernel { programs, known, guard: Mutex::new(guard), _sockets: sockets };
-        Ok(Self { shared, kernel: Some(kernel), why_userspace: None, ports: PortSockets::default(), tasks })
+        Ok(Self {
+            shared,
+            kernel: Some(kernel),
+            why_userspace: None,
+            ports: PortSockets::new(settings.priority),
+            tasks,
+        })
     }
 
     /// Installs a flow, or changes the one with this local address and port. When this returns, its

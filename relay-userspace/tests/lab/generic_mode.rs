@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use xtask::{
-    demo::appliance::Appliance,
+    demo::appliance::Settings,
     lab::{
         interrupt,
         network::{APPLIANCE_OFFICE, TO_OFFICE},
@@ -15,16 +15,15 @@ use crate::site::{LIMIT, Site, engine};
 
 #[test]
 fn a_bridge_gets_generic_mode_which_the_log_the_status_and_the_metrics_tell() -> Result<()> {
-    let mut site = Site::start(engine("kernel"))?;
-    site.appliance.stop(libc::SIGTERM)?;
-    let branch = &site.lab.branch;
-    branch.ip(&["address", "flush", "dev", TO_OFFICE])?;
-    branch.ip(&["link", "add", "br0", "type", "bridge"])?;
-    branch.ip(&["link", "set", TO_OFFICE, "master", "br0"])?;
-    branch.ip(&["address", "add", &format!("{APPLIANCE_OFFICE}/24"), "dev", "br0"])?;
-    branch.ip(&["link", "set", "br0", "up"])?;
-    site.settings.office_interface = "br0".to_owned();
-    site.appliance = Appliance::start_with(&site.lab, &site.settings)?;
+    let settings = Settings { office_interface: "br0".to_owned(), ..engine("kernel") };
+    let site = Site::start_on(settings, |lab| {
+        let branch = &lab.branch;
+        branch.ip(&["address", "flush", "dev", TO_OFFICE])?;
+        branch.ip(&["link", "add", "br0", "type", "bridge"])?;
+        branch.ip(&["link", "set", TO_OFFICE, "master", "br0"])?;
+        branch.ip(&["address", "add", &format!("{APPLIANCE_OFFICE}/24"), "dev", "br0"])?;
+        branch.ip(&["link", "set", "br0", "up"]).map(drop)
+    })?;
 
     let status = site.status()?;
     let office = status.networks.iter().find(|network| network.name == "office");

@@ -46,5 +46,6 @@ mod streams;
 mod syslog;
 mod transports;
 mod tunnel;
+mod tunnel_call;
 mod two_servers;
 mod wrong_source;

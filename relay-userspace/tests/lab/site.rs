@@ -57,13 +57,21 @@ impl Site {
     }
 
     pub(crate) fn start_with(settings: Settings, routes: Routes, checksum: UdpChecksum) -> Result<Self> {
-        Self::start_from(settings, routes, checksum, |settings, lab| settings.configuration(lab.dir()))
+        Self::start_from(settings, routes, checksum, |settings, lab| Ok(settings.configuration(lab.dir())))
+    }
+
+    /// The same on networks that are changed before anything runs on them.
+    pub(crate) fn start_on(settings: Settings, shape: impl FnOnce(&Lab) -> Result<()>) -> Result<Self> {
+        Self::start_from(settings, Routes::None, UdpChecksum::Computed, |settings, lab| {
+            shape(lab)?;
+            Ok(settings.configuration(lab.dir()))
+        })
     }
 
     /// The same with a file as it is after installing, but for the places that belong to the laboratory.
     pub(crate) fn start_unconfigured(settings: Settings) -> Result<Self> {
         Self::start_from(settings, Routes::None, UdpChecksum::Computed, |settings, lab| {
-            format!("# Nothing yet.\n{}", settings.places(lab.dir()))
+            Ok(format!("# Nothing yet.\n{}", settings.places(lab.dir())))
         })
     }
 
@@ -71,11 +79,11 @@ impl Site {
         settings: Settings,
         routes: Routes,
         checksum: UdpChecksum,
-        configuration: impl FnOnce(&Settings, &Lab) -> String,
+        configuration: impl FnOnce(&Settings, &Lab) -> Result<String>,
     ) -> Result<Self> {
         let turn = turn();
         let lab = Lab::create(routes)?;
-        let appliance = Appliance::start_from(&lab, &settings, &configuration(&settings, &lab))?;
+        let appliance = Appliance::start_from(&lab, &settings, &configuration(&settings, &lab)?)?;
         let server = Job::new(Scenario::Server, "server", SERVER, PEER_SIP, SERVER_MEDIA)
             .start(&lab.centre, lab.dir())?;
         lab.centre.wait_for_udp(SocketAddrV4::new(SERVER, PEER_SIP), LIMIT)?;

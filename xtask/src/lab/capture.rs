@@ -77,14 +77,22 @@ impl Capture {
     ///
     /// # Errors
     /// The capture has lost packets, or tshark does not read it.
-    pub fn finish(mut self) -> Result<Vec<Packet>> {
+    pub fn finish(self) -> Result<Vec<Packet>> {
+        read(&self.end()?)
+    }
+
+    /// Ends it and gives the file, unread.
+    ///
+    /// # Errors
+    /// The capture has lost packets.
+    pub fn end(mut self) -> Result<PathBuf> {
         std::thread::sleep(SETTLE);
         self.tcpdump.stop(libc::SIGINT)?;
         let said = self.tcpdump.said();
         if !said.contains("\n0 packets dropped by kernel") {
             bail!("the capture is not whole; {}", self.tcpdump.last_words());
         }
-        read(&self.file)
+        Ok(self.file)
     }
 }
 

@@ -1,5 +1,5 @@
-//! A WireGuard tunnel between two namespaces: wireguard-go over tun devices, since not every kernel has WireGuard of its
-//! own. Packets in the tunnel have no link layer.
+//! A WireGuard tunnel between two namespaces: the kernel's own, or wireguard-go over tun devices, since not every kernel
+//! has it. Packets in the tunnel have no link layer.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -31,10 +31,19 @@ pub struct End<'a> {
     pub inner: &'a [Ipv4Addr],
 }
 
+/// Who makes the devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maker {
+    /// The program wireguard-go, as tun devices.
+    WireguardGo,
+    /// The kernel; they go with their namespaces.
+    Kernel,
+}
+
 /// A running tunnel. Dropping it takes it down.
 #[derive(Debug)]
 pub struct Tunnel {
-    _ends: [Running; 2],
+    _ends: Vec<Running>,
     /// Names of the device at either end.
     pub devices: [String; 2],
 }
@@ -43,13 +52,18 @@ impl Tunnel {
     /// Brings a tunnel up.
     ///
     /// # Errors
-    /// wireguard-go or `wg` fails, or there is no `/dev/net/tun`.
-    pub fn start(lab: &Lab, ends: &[End<'_>; 2]) -> Result<Self> {
+    /// `wg` fails, or wireguard-go, which needs `/dev/net/tun`, or the kernel has no WireGuard.
+    pub fn start(lab: &Lab, ends: &[End<'_>; 2], maker: Maker) -> Result<Self> {
         // The sockets by which `wg` finds a device are in one directory for all namespaces, under the device's name.
         let devices = ["a", "b"].map(|end| format!("wg{}{end}", std::process::id()));
         let keys = [private_key(lab, "a")?, private_key(lab, "b")?];
-        let [first, second] = ends;
-        let started = [device(lab, first, &devices[0])?, device(lab, second, &devices[1])?];
+        let mut started = Vec::new();
+        for (end, device) in ends.iter().zip(&devices) {
+            match maker {
+                Maker::WireguardGo => started.push(wireguard_go(lab, end, device)?),
+                Maker::Kernel => drop(end.namespace.ip(&["link", "add", device, "type", "wireguard"])?),
+            }
+        }
         for (own, other) in [(0, 1), (1, 0)] {
             let (end, peer) = (&ends[own], &ends[other]);
             let public = public_key(&keys[other])?;
@@ -81,7 +95,7 @@ impl Tunnel {
     }
 }
 
-fn device(lab: &Lab, end: &End<'_>, name: &str) -> Result<Running> {
+fn wireguard_go(lab: &Lab, end: &End<'_>, name: &str) -> Result<Running> {
     let mut command = end.namespace.command("wireguard-go");
     command.args(["--foreground", name]).env("LOG_LEVEL", "error");
     let mut running = Running::start(&mut command, name, lab.dir())?;

@@ -21,7 +21,7 @@ const SIDE_SUITES: &[&str] = &["-security", "-updates", "-backports", "-proposed
 
 /// The system's source for the main Debian archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Archive {
+pub(crate) struct Archive {
     /// The address apt fetches from.
     uri: String,
     /// The keyring that signs it, when the source names one; otherwise apt's trusted keys are used.
@@ -30,7 +30,7 @@ pub(super) struct Archive {
 
 impl Archive {
     /// Finds it among the system's apt sources.
-    pub(super) fn of_the_system() -> Result<Self> {
+    pub(crate) fn of_the_system() -> Result<Self> {
         let mut files = vec![PathBuf::from(SOURCES_FILE)];
         if let Ok(entries) = fs::read_dir(SOURCES_DIR) {
             files.extend(entries.flatten().map(|entry| entry.path()));
@@ -51,7 +51,7 @@ impl Archive {
     }
 
     /// Its address.
-    pub(super) fn uri(&self) -> &str {
+    pub(crate) fn uri(&self) -> &str {
         &self.uri
     }
 
@@ -104,14 +104,14 @@ fn is_main_suite(suite: &str) -> bool {
 }
 
 /// An apt of our own in a directory, reading one suite of the archive.
-pub(super) struct PrivateApt {
+pub(crate) struct PrivateApt {
     dir: PathBuf,
     suite: String,
 }
 
 impl PrivateApt {
     /// Makes its directories and its source list.
-    pub(super) fn create(dir: &Path, archive: &Archive, suite: &str) -> Result<Self> {
+    pub(crate) fn create(dir: &Path, archive: &Archive, suite: &str) -> Result<Self> {
         for part in ["lists/partial", "cache/archives/partial", "download"] {
             let path = dir.join(part);
             fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
@@ -129,7 +129,7 @@ impl PrivateApt {
     }
 
     /// Fetches the suite's package lists, their signature checked.
-    pub(super) fn update(&self, step: &mut Step) -> Result<()> {
+    pub(crate) fn update(&self, step: &mut Step) -> Result<()> {
         let log = self.dir.join("update.log");
         let mut command = self.command("apt-get");
         command.args(["update", "--error-on=any"]);
@@ -138,13 +138,18 @@ impl PrivateApt {
     }
 
     /// The newest version of a package that begins with `prefix`, if the suite has one.
-    pub(super) fn version_of(&self, package: &str, prefix: &str) -> Result<Option<String>> {
+    pub(crate) fn version_of(&self, package: &str, prefix: &str) -> Result<Option<String>> {
         let said = process::output(self.command("apt-cache").args(["madison", package]))?;
         Ok(version_in_madison(&said, prefix))
     }
 
+    /// What apt knows of a package: a description for each version, the newest first.
+    pub(crate) fn show(&self, package: &str) -> Result<String> {
+        process::output(self.command("apt-cache").args(["show", package]))
+    }
+
     /// Downloads one version of a package, its hash checked against the signed lists, and unpacks it.
-    pub(super) fn unpack(&self, package: &str, version: &str, into: &Path) -> Result<()> {
+    pub(crate) fn unpack(&self, package: &str, version: &str, into: &Path) -> Result<()> {
         let download = self.dir.join("download");
         let mut command = self.command("apt-get");
         process::output(command.current_dir(&download).args(["download", &format!("{package}={version}")]))?;

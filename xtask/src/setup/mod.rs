@@ -4,7 +4,7 @@
 //! that a second run takes well under two seconds. A step that cannot do its work (no apt, not root, no such
 //! package) says by name what a person has to install.
 
-mod apt;
+pub(crate) mod apt;
 mod bpf_linker;
 mod browser;
 mod cargo_deb;

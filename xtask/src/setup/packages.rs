@@ -43,6 +43,8 @@ const TESTS: &[&str] = &[
     "wireguard-go",
     "wireguard-tools",
 ];
+/// Other kernels in guests: the emulator, a guest's first programs, and what reads a kernel's modules.
+const GUESTS: &[&str] = &["qemu-system-x86", "busybox-static", "kmod", "xz-utils"];
 /// Packages that bring a service, which must neither start now nor at the next boot.
 const SERVICES: &[&str] = &["prometheus", "prometheus-node-exporter", "kamailio", "chrony", "nginx"];
 /// `invoke-rc.d` asks this program whether a service may start (Debian's policy-rc.d interface).
@@ -104,6 +106,7 @@ fn wanted(group: Group, llvm_major: u32) -> Vec<String> {
     }
     if group >= Group::Test {
         add(TESTS);
+        add(GUESTS);
         // Node.js from elsewhere brings its own npm, beside which Debian's cannot be installed.
         if process::find("npm").is_none() {
             add(&["npm"]);
@@ -115,7 +118,7 @@ fn wanted(group: Group, llvm_major: u32) -> Vec<String> {
 fn without_apt(wanted: &[String]) -> Result<Found> {
     bail!(
         "this system has no apt. Install what these Debian packages provide, under your system's names, and make \
-         sure that llvm-config, g++, sipp, tcpdump, tshark, prometheus, promtool, kamailio, baresip, node, npm and chromium are on the \
+         sure that llvm-config, g++, sipp, tcpdump, tshark, prometheus, promtool, kamailio, baresip, qemu-system-x86_64, busybox, depmod, xz, node, npm and chromium are on the \
          path as far as they are listed here:\n    {}",
         wanted.join(" ")
     )

@@ -62,7 +62,7 @@ pub enum ProgramsError {
     )]
     Load(#[from] EbpfError),
     /// A program was refused, mostly by the verifier.
-    #[error("the kernel refused program {program}: {error}")]
+    #[error("the kernel refused program {program}: {}", brief(error))]
     Program {
         /// Name of the program.
         program: &'static str,
@@ -358,6 +358,17 @@ impl Programs {
         }
         Ok(total)
     }
+}
+
+/// What the kernel said, without the thousands of lines in which the verifier retells the program.
+fn brief(error: &ProgramError) -> String {
+    /// The verifier's reason, and its statistics.
+    const LAST_LINES: usize = 6;
+    let ProgramError::LoadError { io_error, verifier_log } = error else { return error.to_string() };
+    let text = verifier_log.to_string();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+    let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("; ");
+    format!("{io_error}; the verifier's last words: {last}")
 }
 
 fn xdp<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut Xdp, ProgramsError> {

@@ -21,7 +21,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{BATCH, ReceiveBatch, Shared};
-use crate::datapath::flows::Departure;
+use crate::{datapath::flows::Departure, net::Priority};
 
 thread_local! {
     // Two megabytes: one for each worker thread, not one for each port.
@@ -32,6 +32,8 @@ struct Port {
     socket: Arc<UdpSocket>,
     /// What the socket sends with, as it was last told.
     type_of_service: AtomicU8,
+    /// For the tags of 802.1Q devices.
+    priority: Priority,
     task: JoinHandle<()>,
 }
 
@@ -42,12 +44,17 @@ impl Drop for Port {
 }
 
 /// The sockets, by their local address.
-#[derive(Default)]
 pub(crate) struct PortSockets {
     ports: Arc<RwLock<HashMap<SocketAddr, Port>>>,
+    priority: Priority,
 }
 
 impl PortSockets {
+    /// None yet. What leaves them gets this priority.
+    pub(crate) fn new(priority: Priority) -> Self {
+        Self { ports: Arc::default(), priority }
+    }
+
     /// Binds a port, unless it is bound, and relays what comes to it.
     ///
     /// # Errors
@@ -62,13 +69,14 @@ impl PortSockets {
             socket.set_only_v6(true)?;
         }
         ReceiveBatch::prepare(&socket, Domain::for_address(local))?;
+        self.priority.mark(&socket2::SockRef::from(&socket))?;
         socket.bind(&local.into())?;
         let socket = Arc::new(UdpSocket::from_std(socket.into())?);
         let task = tokio::spawn(serve(Arc::clone(&socket), local, Arc::clone(&self.ports), shared.clone()));
         self.ports
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(local, Port { socket, type_of_service: AtomicU8::new(0), task });
+            .insert(local, Port { socket, type_of_service: AtomicU8::new(0), priority: self.priority, task });
         Ok(())
     }
 
@@ -115,7 +123,8 @@ fn send(ports: &RwLock<HashMap<SocketAddr, Port>>, departure: &Departure, payloa
     // need no system call for it. Packets leave a port from one task only, the other direction's.
     let wanted = departure.type_of_service;
     let tell = || match departure.source {
-        SocketAddr::V4(_) => socket.set_tos_v4(u32::from(wanted)),
+        // With IP_TOS the kernel sets the priority too, from a table of its own (ip(7), IP_TOS): once more, then.
+        SocketAddr::V4(_) => socket.set_tos_v4(u32::from(wanted)).and_then(|()| port.priority.mark(&socket)),
         SocketAddr::V6(_) => socket.set_tclass_v6(u32::from(wanted)),
     };
     if port.type_of_service.load(Ordering::Relaxed) != wanted && tell().is_ok() {
@@ -141,6 +150,7 @@ mod tests {
         let port = Port {
             socket: Arc::new(UdpSocket::from_std(sender).unwrap()),
             type_of_service: AtomicU8::new(0),
+            priority: Priority::try_from(5).unwrap(),
             task: tokio::spawn(async {}),
         };
         ports.write().unwrap().insert(source, port);
@@ -155,6 +165,13 @@ mod tests {
                 bytes: 29,
             };
             assert!(send(&ports, &departure, b"x"));
+            let ports = ports.read().unwrap();
+            let socket = socket2::SockRef::from(ports[&source].socket.as_ref());
+            assert_eq!(
+                socket.priority().unwrap(),
+                5,
+                "{type_of_service}: and not that of the kernel's table"
+            );
         }
         let mut batch = ReceiveBatch::new();
         let received = batch.receive(receiver.as_fd(), None).unwrap();
