@@ -125,8 +125,11 @@ fn beside_another_daemon_a_second_one_names_the_socket_or_the_program_in_its_way
 
     let output = refused(lab, settings, &apart(&good))?;
     check("another daemon's control socket", &output, &["another daemon", &socket.display().to_string()]);
-    let output = refused(lab, settings, &own_socket(&apart(&good)))?;
-    check("another XDP program", &output, &["eth0", "another XDP program", "datapath.engine"]);
+    // Where XDP is demanded; otherwise TC would do.
+    let native = own_socket(&apart(&good)).replace("role = ", "attach = \"native\"\nrole = ");
+    let output = refused(lab, settings, &native)?;
+    let words = ["eth0", "another XDP program", "\"branchline_rela\"", "attach = \"tc\""];
+    check("another XDP program", &output, &words);
     // The daemon that was there first has noticed nothing of it.
     site.a_call_works()
 }
