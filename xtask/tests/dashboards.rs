@@ -34,8 +34,10 @@ fn export_all_but(missing: &'static str) -> anyhow::Result<()> {
         let mut body = String::new();
         for name in names.iter().filter(|name| *name != missing) {
             let value = if name.ends_with("_mode") { 1 } else { scrape + 1 };
-            // Two buckets make a quantile; a metric that is no histogram has the label for nothing.
-            for (bound, symptom) in [("1", "clock_unsynchronised"), ("+Inf", "phone_stuck")] {
+            // Two buckets make a quantile, and one panel asks for the streams up to a score; a metric that is no histogram
+            // has the label for nothing.
+            let buckets = [("1", "clock_unsynchronised"), ("3.6", "one_way_audio"), ("+Inf", "phone_stuck")];
+            for (bound, symptom) in buckets {
                 let labels = format!(
                     "datapath=\"kernel\",direction=\"received\",mode=\"native\",method=\"REGISTER\",symptom=\"{symptom}\",le=\"{bound}\""
                 );
