@@ -10,7 +10,7 @@ use aya_log_ebpf::info;
 use relay_ebpf::{
     Flow, NextHop, Reason,
     leave::{Frame, Links, as_frame},
-    relay::{Environment, Headers, Way, Wire},
+    relay::{Environment, Headers, Way},
 };
 
 use crate::maps::{self, DEVICES};
@@ -54,26 +54,7 @@ impl Environment for XdpEnvironment {
         self.ctx.data_end() - self.ctx.data()
     }
 
-    #[inline(always)]
-    fn read<T: Wire>(&self, offset: usize) -> Option<&T> {
-        let start = self.ctx.data() + offset;
-        if start + size_of::<T>() > self.ctx.data_end() {
-            return None;
-        }
-        // SAFETY: the bytes lie within the frame, as just checked; `Wire` types are valid for any bytes
-        // at any alignment; the frame outlives the context, and writers need `&mut self`.
-        Some(unsafe { &*(start as *const T) })
-    }
-
-    #[inline(always)]
-    fn write<T: Wire>(&mut self, offset: usize) -> Option<&mut T> {
-        let start = self.ctx.data() + offset;
-        if start + size_of::<T>() > self.ctx.data_end() {
-            return None;
-        }
-        // SAFETY: as in `read`; `&mut self` makes this the only borrow.
-        Some(unsafe { &mut *(start as *mut T) })
-    }
+    maps::view!();
 
     #[inline(always)]
     fn reaches(&self, hop: &NextHop) -> bool {

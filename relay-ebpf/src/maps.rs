@@ -222,6 +222,34 @@ pub fn copy_rtcp(length: usize, stats: u32, now_ns: u64, load: impl FnOnce(*mut 
     if load(payload, length) == 0 { copy.submit(0) } else { copy.discard(0) }
 }
 
+/// What an environment sees of its packet: the bytes between `data` and `data_end`, which are the frame under XDP and the
+/// packet's first piece under TC.
+macro_rules! view {
+    () => {
+        #[inline(always)]
+        fn read<T: relay_ebpf::relay::Wire>(&self, offset: usize) -> Option<&T> {
+            let start = self.ctx.data() + offset;
+            if start + size_of::<T>() > self.ctx.data_end() {
+                return None;
+            }
+            // SAFETY: the bytes lie within the frame, as just checked; `Wire` types are valid for any bytes
+            // at any alignment; the frame outlives the context, and writers need `&mut self`.
+            Some(unsafe { &*(start as *const T) })
+        }
+
+        #[inline(always)]
+        fn write<T: relay_ebpf::relay::Wire>(&mut self, offset: usize) -> Option<&mut T> {
+            let start = self.ctx.data() + offset;
+            if start + size_of::<T>() > self.ctx.data_end() {
+                return None;
+            }
+            // SAFETY: as in `read`; `&mut self` makes this the only borrow.
+            Some(unsafe { &mut *(start as *mut T) })
+        }
+    };
+}
+pub(crate) use view;
+
 /// What an environment looks up in the maps and nowhere else: functions of its `impl`, so that what they hand out is
 /// borrowed from the maps, and writing to the packet stays possible.
 macro_rules! lookups {

@@ -18,7 +18,7 @@ use relay_ebpf::{
         UDP_LENGTH,
     },
     leave::{Links, Packet, as_packet},
-    relay::{Environment, Headers, Way, Wire},
+    relay::{Environment, Headers, Way},
     rtp::RTP_LENGTH,
 };
 
@@ -73,26 +73,7 @@ impl Environment for TcEnvironment {
         self.ctx.len() as usize
     }
 
-    #[inline(always)]
-    fn read<T: Wire>(&self, offset: usize) -> Option<&T> {
-        let start = self.ctx.data() + offset;
-        if start + size_of::<T>() > self.ctx.data_end() {
-            return None;
-        }
-        // SAFETY: the bytes lie within the packet's first piece, as just checked; `Wire` types are valid for any bytes
-        // at any alignment; what moves the packet needs `&mut self`.
-        Some(unsafe { &*(start as *const T) })
-    }
-
-    #[inline(always)]
-    fn write<T: Wire>(&mut self, offset: usize) -> Option<&mut T> {
-        let start = self.ctx.data() + offset;
-        if start + size_of::<T>() > self.ctx.data_end() {
-            return None;
-        }
-        // SAFETY: as in `read`; `&mut self` makes this the only borrow.
-        Some(unsafe { &mut *(start as *mut T) })
-    }
+    maps::view!();
 
     #[inline(always)]
     fn reaches(&self, _hop: &NextHop) -> bool {

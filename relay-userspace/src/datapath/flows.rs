@@ -688,7 +688,7 @@ impl Flows {
     /// Which of the kernel's programs carries a flow that is forwarded.
     fn met_by(&self, local: SocketAddr, by_tc: Option<String>, with: Option<SocketAddr>) -> Carrier {
         match (self.ingresses.get(&local.ip()), by_tc) {
-            (Some(Ingress::Nothing(_)), _) | (Some(Ingress::Xdp { tc_behind: false }), Some(_)) => {
+            (Some(Ingress::Nothing), _) | (Some(Ingress::Xdp { tc_behind: false }), Some(_)) => {
                 Carrier::Userspace { reason: UserspaceReason::NotAttached }
             }
             (Some(Ingress::Tc(why)), _) => Carrier::Tc { why: why.clone() },

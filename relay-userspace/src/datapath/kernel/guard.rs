@@ -24,13 +24,11 @@ type LimitWords = [u8; size_of::<Limits>()];
 /// Bits in front of an IPv4 prefix in the kernel's table.
 const MAPPED: u8 = 96;
 
-/// A rule as it stands.
+/// A rule that denies, as it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
-    /// For whom.
+    /// Whom.
     pub prefix: IpNet,
-    /// What is done.
-    pub verdict: Verdict,
     /// Packets that were denied by it.
     pub denied: u64,
 }
@@ -100,10 +98,10 @@ impl Guard {
         self.installed
             .iter()
             .filter(|(_, verdict)| **verdict == Verdict::Denied)
-            .map(|(prefix, verdict)| {
+            .map(|(prefix, _)| {
                 let value = self.sources.get(&key(*prefix), 0).ok();
                 let rule = value.and_then(|value| SourceRule::read_from_bytes(&value).ok());
-                Rule { prefix: *prefix, verdict: *verdict, denied: rule.map_or(0, |rule| rule.denied) }
+                Rule { prefix: *prefix, denied: rule.map_or(0, |rule| rule.denied) }
             })
             .collect()
     }

@@ -47,8 +47,8 @@ pub(in super::super) enum Ingress {
     },
     /// TC meets them, because of this.
     Tc(String),
-    /// No program does, because of this.
-    Nothing(String),
+    /// No program does; the attachment says why.
+    Nothing,
 }
 
 /// How packets can be sent by an interface.
@@ -283,17 +283,19 @@ impl Keeper {
     pub(in super::super) fn ingresses(&self) -> HashMap<IpAddr, Ingress> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let of = |port: &Port| {
-            if let Some(lost) = known.lost.iter().find(|lost| lost.interface == port.interface) {
-                return Ingress::Nothing(lost.why.clone());
+            if known.lost.iter().any(|lost| lost.interface == port.interface) {
+                return Ingress::Nothing;
             }
             let attachment = known.attachments.iter().find(|known| known.interface == port.interface);
-            let why = attachment.and_then(|known| known.why_not_native.clone()).unwrap_or_default();
             match attachment.map(|known| known.mode) {
                 Some(Mode::Native | Mode::Generic) => {
                     Ingress::Xdp { tc_behind: attachment.is_some_and(|known| known.tc_behind) }
                 }
-                Some(Mode::Tc) => Ingress::Tc(why),
-                Some(Mode::Userspace) | None => Ingress::Nothing(why),
+                Some(Mode::Tc) => {
+                    let why = attachment.and_then(|known| known.why_not_native.clone());
+                    Ingress::Tc(why.unwrap_or_default())
+                }
+                Some(Mode::Userspace) | None => Ingress::Nothing,
             }
         };
         self.ports.iter().map(|port| (port.address, of(port))).collect()
