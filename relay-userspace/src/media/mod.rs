@@ -8,6 +8,7 @@
 //! [`Sessions`] decides and does no I/O; whoever implements [`MediaRelay`] with it carries its
 //! [`FlowChange`]s to the datapath.
 
+mod end;
 mod ports;
 mod protection;
 mod sessions;

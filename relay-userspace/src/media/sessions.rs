@@ -24,6 +24,7 @@ use std::{
 use relay_ebpf::FlowKind;
 
 use super::{
+    end::{End, add_fork},
     ports::{PortPair, PortUse, Ports},
     protection::{self, Leg, Plan, Proposal, Refused},
     stream::{
@@ -32,7 +33,7 @@ use super::{
     surface::{Answer, MediaError, Offer},
 };
 use crate::{
-    datapath::{FlowSpec, RtcpWay},
+    datapath::FlowSpec,
     net::{Dscp, Latching, NetworkId, SrtpPolicy},
     quality::{self, Format},
     sdp::{Direction, Ice, Media, Rewriter, Session as Description, Target},
@@ -873,83 +874,6 @@ impl Sessions {
         }
         rewriter.ice(Ice::Remove);
         rewriter.finish()
-    }
-}
-
-/// One end of a stream, as its flows see it.
-struct End<'a> {
-    network: &'a MediaNetwork,
-    id: NetworkId,
-    ports: PortPair,
-    party: &'a Party,
-}
-
-impl End<'_> {
-    /// The flow of what the party sends to the RTP port.
-    fn rtp(&self, there: &End<'_>, kind: FlowKind, clock_rate: u32) -> FlowSpec {
-        let (rtp, remote) = (there.ports.rtp(), there.party.remote);
-        let mut spec =
-            self.flow(there, kind, self.ports.rtp(), rtp, self.party.remote.rtp, remote.rtp, clock_rate);
-        spec.rtcp = (kind == FlowKind::Rtp && self.party.mux).then(|| {
-            let (port, destination) = there.rtcp_address();
-            let out_source = SocketAddr::new(there.network.address, port);
-            RtcpWay { out_source, destination, dscp: there.network.rtcp_dscp }
-        });
-        spec
-    }
-
-    /// The flow of what a party that does not multiplex sends to the RTCP port.
-    fn rtcp(&self, there: &End<'_>, clock_rate: u32) -> FlowSpec {
-        let (port, destination) = there.rtcp_address();
-        let signalled = self.party.remote.rtcp;
-        self.flow(there, FlowKind::Rtcp, self.ports.rtcp(), port, signalled, destination, clock_rate)
-    }
-
-    /// From which port RTCP leaves to this end, and where to.
-    fn rtcp_address(&self) -> (u16, Option<SocketAddr>) {
-        if self.party.mux {
-            (self.ports.rtp(), self.party.remote.rtp)
-        } else {
-            (self.ports.rtcp(), self.party.remote.rtcp)
-        }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "a flow has as many parts")]
-    fn flow(
-        &self,
-        there: &End<'_>,
-        kind: FlowKind,
-        local: u16,
-        out: u16,
-        signalled: Option<SocketAddr>,
-        destination: Option<SocketAddr>,
-        clock_rate: u32,
-    ) -> FlowSpec {
-        let is_rtcp = kind == FlowKind::Rtcp;
-        let srtp = self.party.leg.towards(&there.party.leg).filter(|_| kind != FlowKind::Opaque);
-        FlowSpec {
-            local: SocketAddr::new(self.network.address, local),
-            from: self.id,
-            signalled,
-            latching: self.network.latching,
-            out_source: SocketAddr::new(there.network.address, out),
-            destination,
-            kind,
-            dscp: if is_rtcp { there.network.rtcp_dscp } else { there.network.rtp_dscp },
-            clock_rate,
-            turns: self.party.turns,
-            rtcp: None,
-            srtp,
-            forks: Vec::new(),
-        }
-    }
-}
-
-/// Adds a branch to the flow that the branches share; the first one is its own.
-fn add_fork(shared: &mut Option<FlowSpec>, spec: FlowSpec) {
-    match shared {
-        Some(shared) => shared.forks.push(spec.party()),
-        None => *shared = Some(spec),
     }
 }
 

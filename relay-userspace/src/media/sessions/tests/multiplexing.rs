@@ -1,6 +1,7 @@
 //! RTCP on the port of RTP (RFC 5761): on both sides, on one, on neither.
 
 use super::*;
+use crate::datapath::RtcpWay;
 
 /// What is told to whom, and the flows that follow, by name.
 struct Row {
