@@ -12,6 +12,7 @@ mod end;
 mod ports;
 mod protection;
 mod sessions;
+mod standing;
 mod stream;
 mod surface;
 
@@ -19,4 +20,5 @@ pub use ports::PortUse;
 pub use sessions::{
     FlowChange, Marks, MediaNetwork, Negotiated, SessionReport, Sessions, Settings, StreamReport,
 };
+pub use standing::{NotTakenUp, SessionRecord};
 pub use surface::{Answer, MediaError, MediaRelay, Offer};

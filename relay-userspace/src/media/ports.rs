@@ -10,6 +10,11 @@ use rand::{SeedableRng as _, rngs::SmallRng, seq::SliceRandom as _};
 pub(super) struct PortPair(u16);
 
 impl PortPair {
+    /// The pair that begins with this port; none if it is odd.
+    pub(super) fn at(port: u16) -> Option<Self> {
+        port.is_multiple_of(2).then_some(Self(port))
+    }
+
     pub(super) fn rtp(self) -> u16 {
         self.0
     }
@@ -46,6 +51,12 @@ impl Ports {
 
     pub(super) fn take(&mut self) -> Option<PortPair> {
         self.free.pop_front().map(PortPair)
+    }
+
+    /// Takes this very pair; false if it is in use or out of range.
+    pub(super) fn claim(&mut self, pair: PortPair) -> bool {
+        let place = self.free.iter().position(|port| *port == pair.0);
+        place.and_then(|place| self.free.swap_remove_back(place)).is_some()
     }
 
     pub(super) fn give_back(&mut self, pair: PortPair) {

@@ -139,11 +139,11 @@ pub struct SessionReport {
 }
 
 #[derive(Debug)]
-struct Session {
-    a_tag: Vec<u8>,
-    networks: (NetworkId, NetworkId),
-    streams: Vec<Option<Stream>>,
-    negotiated: Instant,
+pub(super) struct Session {
+    pub(super) a_tag: Vec<u8>,
+    pub(super) networks: (NetworkId, NetworkId),
+    pub(super) streams: Vec<Option<Stream>>,
+    pub(super) negotiated: Instant,
 }
 
 impl Session {
@@ -212,7 +212,7 @@ impl Sessions {
     pub fn offer(&mut self, now: Instant, offer: &Offer<'_>) -> Result<Negotiated, MediaError> {
         let description = read(offer.sdp)?;
         let known = self.sessions.contains_key(offer.call);
-        if !known && self.sessions.len() >= self.settings.max_sessions {
+        if !known && !self.has_room() {
             return Err(MediaError::Limit { what: "media sessions", limit: self.settings.max_sessions });
         }
         let wishes = self.wishes(offer.from, &description)?;
@@ -688,7 +688,7 @@ impl Sessions {
         Ok(())
     }
 
-    fn network(&self, network: NetworkId) -> Result<&MediaNetwork, MediaError> {
+    pub(super) fn network(&self, network: NetworkId) -> Result<&MediaNetwork, MediaError> {
         self.settings
             .networks
             .get(network.index())
@@ -750,7 +750,24 @@ impl Sessions {
         })
     }
 
-    fn give_back(&mut self, network: NetworkId, pair: PortPair) {
+    pub(super) fn session(&self, call: &[u8]) -> Option<&Session> {
+        self.sessions.get(call)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.sessions.len() < self.settings.max_sessions
+    }
+
+    pub(super) fn add(&mut self, call: &[u8], session: Session) {
+        self.sessions.insert(call.to_vec(), session);
+    }
+
+    /// Takes this very pair of ports; false if it is not to be had.
+    pub(super) fn claim(&mut self, network: NetworkId, pair: PortPair) -> bool {
+        self.ports.get_mut(network.index()).is_some_and(|ports| ports.claim(pair))
+    }
+
+    pub(super) fn give_back(&mut self, network: NetworkId, pair: PortPair) {
         if let Some(ports) = self.ports.get_mut(network.index()) {
             ports.give_back(pair);
         }
@@ -782,7 +799,7 @@ impl Sessions {
     }
 
     /// The flows of a stream: A's RTP and RTCP in each branch, B's RTP and RTCP.
-    fn specs(&self, stream: &Stream) -> Vec<FlowSpec> {
+    pub(super) fn specs(&self, stream: &Stream) -> Vec<FlowSpec> {
         let (a, b) = stream.networks;
         let (Ok(near), Ok(far)) = (self.network(a), self.network(b)) else { return Vec::new() };
         let mut specs = Vec::with_capacity(4);
@@ -878,7 +895,7 @@ impl Sessions {
 }
 
 /// All pairs of ports of a stream.
-fn ports(stream: &Stream) -> impl Iterator<Item = (NetworkId, PortPair)> {
+pub(super) fn ports(stream: &Stream) -> impl Iterator<Item = (NetworkId, PortPair)> {
     let near = stream.branches.iter().map(|branch| (stream.networks.0, branch.ports));
     near.chain([(stream.networks.1, stream.ports)])
 }

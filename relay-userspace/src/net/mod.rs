@@ -14,7 +14,7 @@ use socket2::SockRef;
 ///
 /// A call bridges two networks or stays within one, so the rooms pass this handle instead of an
 /// interface or an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize)]
 pub struct NetworkId(pub u16);
 
 impl NetworkId {
@@ -28,6 +28,26 @@ impl NetworkId {
 impl fmt::Display for NetworkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "network #{}", self.0)
+    }
+}
+
+/// What has become of the networks of an earlier run, whose configuration may have been another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormerNetworks(Vec<Option<NetworkId>>);
+
+impl FormerNetworks {
+    /// The networks of both runs by their names, each in the order of its configuration.
+    #[must_use]
+    pub fn new(former: &[String], now: &[String]) -> Self {
+        let place = |name: &String| now.iter().position(|known| known == name);
+        let number = |name| place(name).and_then(|place| u16::try_from(place).ok()).map(NetworkId);
+        Self(former.iter().map(number).collect())
+    }
+
+    /// The handle of a network of the earlier run; none if it is not configured any more.
+    #[must_use]
+    pub fn now(&self, former: NetworkId) -> Option<NetworkId> {
+        self.0.get(former.index()).copied().flatten()
     }
 }
 

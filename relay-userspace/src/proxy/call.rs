@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// Where a call stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CallState {
     /// The INVITE is on its way.
     Trying,
@@ -176,7 +177,8 @@ impl Dialog {
 }
 
 /// What a set of dialogs is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
     /// A call, made by INVITE.
     Call,

@@ -128,6 +128,29 @@ impl Offsets {
         }
     }
 
+    /// The numbers of a dialog's requests from one side: by how much they are ahead, and those of the last INVITE.
+    pub(super) fn of(
+        &self,
+        network: NetworkId,
+        call_id: &Bytes,
+        tag: &Bytes,
+    ) -> Option<(u32, Option<(u32, u32)>)> {
+        let offset = self.0.get(&(network, call_id.clone(), tag.clone()))?;
+        Some((offset.value, offset.invite))
+    }
+
+    /// Takes up what [`Offsets::of`] has told an earlier run.
+    pub(super) fn take_up(
+        &mut self,
+        now: Instant,
+        network: NetworkId,
+        call_id: &Bytes,
+        tag: &Bytes,
+        (value, invite): (u32, Option<(u32, u32)>),
+    ) {
+        self.0.insert((network, call_id.clone(), tag.clone()), Offset { value, invite, used: now });
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.len()

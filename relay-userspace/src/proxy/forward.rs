@@ -213,6 +213,7 @@ impl Proxy {
         if self.calls.get(&number).is_some_and(|call| call.kind == Kind::Subscription) {
             let linger = self.settings.timers.timeout();
             self.forget_at(number, now + Duration::from_secs(seconds.min(LONGEST)) + linger);
+            self.touch(number);
         }
     }
 

@@ -13,6 +13,7 @@ use super::{
     measure::{DropReason, Measure, Outcome},
     response::Silence,
     settings::Settings,
+    standing::Touched,
 };
 use crate::{
     media::MediaRelay,
@@ -95,6 +96,7 @@ pub struct Proxy {
     pub(super) calls: HashMap<u64, Call>,
     pub(super) by_call_id: HashMap<Bytes, Vec<u64>>,
     pub(super) forget: Deadlines<u64>,
+    pub(super) touched: Touched,
     next_call: u64,
     live_calls: usize,
     ended: VecDeque<CallInfo>,
@@ -121,6 +123,7 @@ impl Proxy {
             calls: HashMap::new(),
             by_call_id: HashMap::new(),
             forget: Deadlines::default(),
+            touched: Touched::default(),
             next_call: 0,
             live_calls: 0,
             ended: VecDeque::new(),
@@ -432,6 +435,7 @@ impl Proxy {
     }
 
     fn take_call(&mut self, number: u64) -> Option<Call> {
+        self.touch(number);
         let mut call = self.calls.remove(&number)?;
         self.forget.set(number, &mut call.forget, None);
         if call.kind == Kind::Call && call.is_live() {
@@ -470,6 +474,7 @@ impl Proxy {
         let first = !std::mem::replace(&mut call.attempt_counted, true);
         let info = call.info.clone();
         self.live_calls -= 1;
+        self.touch(number);
         if first {
             self.measure(Measure::CallAttempt);
         }

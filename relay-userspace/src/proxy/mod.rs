@@ -21,6 +21,7 @@ mod reconfigure;
 mod request;
 mod response;
 mod settings;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -30,3 +31,4 @@ pub use machine::{Output, Proxy};
 pub use measure::{DropReason, Measure, Outcome};
 pub use reconfigure::Changes;
 pub use settings::{Limits, Network, Ports, Settings, Upstream};
+pub use standing::{CallRecord, NotTakenUp};

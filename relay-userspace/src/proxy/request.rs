@@ -293,6 +293,7 @@ impl Proxy {
         let ours = message.parsed_request_uri().is_some_and(|uri| settings.is_ours(&uri));
         let uri = target.filter(|_| ours).map(<[u8]>::to_vec);
         let egress = next.unwrap_or(source);
+        self.touch(number);
         let dialog = Some((number, party, tag));
         Some(Plan { egress, uri, routes, dialog, others: None, answer: None })
     }

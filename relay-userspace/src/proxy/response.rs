@@ -113,6 +113,9 @@ impl Proxy {
         if success {
             self.note_winner(now, media, relay, tag);
         }
+        if let (true, Some((number, ..))) = (success, &relay.call) {
+            self.touch(*number);
+        }
         let payload = editor.finish();
         if success && relay.method == Method::Invite && relay.successes.len() < MAX_SUCCESSES {
             relay.successes.push((Bytes::copy_from_slice(tag), payload.clone()));

@@ -7,7 +7,7 @@
 use super::emodel::Scale;
 
 /// A payload type of a stream, as the session description maps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct Format {
     /// The payload type, 0 to 127.
     pub payload_type: u8,

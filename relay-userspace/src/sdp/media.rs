@@ -7,7 +7,7 @@ use super::{
 use crate::splice;
 
 /// Which way media flows, as seen by the description's sender (RFC 8866 6.7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
 pub enum Direction {
     /// Both ways.
     SendRecv,

@@ -7,7 +7,7 @@ use crate::net::{NetworkId, Transport};
 /// A network of ours, a transport, and a peer's address on them.
 ///
 /// Over TCP and TLS it names a connection: the peer's address is the one that the connection has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize)]
 pub struct Hop {
     /// The network.
     pub network: NetworkId,

@@ -17,6 +17,16 @@ pub(super) struct Taken {
 }
 
 impl Taken {
+    /// All indices up to this one count as taken.
+    pub(super) fn up_to(highest: Option<u64>) -> Self {
+        Self { highest, window: if highest.is_some() { u128::MAX } else { 0 } }
+    }
+
+    /// The highest index that was taken.
+    pub(super) fn highest(&self) -> Option<u64> {
+        self.highest
+    }
+
     /// The index of a packet with this sequence number: that which is nearest to the highest one so far
     /// (RFC 3711 section 3.3.1 and appendix A).
     ///

@@ -111,6 +111,9 @@ pub enum KeyError {
     /// An identifier of no length or of too great a one.
     #[error("a master key identifier has 1 to 128 bytes")]
     Identifier,
+    /// Kept by another version, or damaged.
+    #[error("what was kept of it is no key")]
+    Kept,
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     NoRandomness,

@@ -14,8 +14,10 @@ mod cipher;
 mod index;
 mod keys;
 mod packet;
+mod standing;
 #[cfg(test)]
 mod tests;
 
 pub use keys::{KeyError, MasterKey, Random, Suite, system_random};
 pub use packet::{Content, Inbound, Outbound, Refusal};
+pub use standing::KeyRecord;

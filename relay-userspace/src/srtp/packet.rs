@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use thiserror::Error;
@@ -15,7 +15,7 @@ use super::{
 
 /// Synchronisation sources that may use one key. A mixer, its video and every hold of a long day stay below; each
 /// costs sixty bytes. A further one is refused: to forget one would forget which packets it has sent.
-const MAX_SOURCES: usize = 256;
+pub(super) const MAX_SOURCES: usize = 256;
 /// Bytes of an RTP header without contributing sources and extension (RFC 3550 section 5.1).
 const RTP_HEADER: usize = 12;
 /// Bytes of the header of an RTCP packet with its sender, which SRTCP leaves in clear (RFC 3711 section 3.4).
@@ -57,24 +57,28 @@ pub enum Refusal {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Source {
-    ssrc: u32,
-    rtp: Taken,
-    rtcp: Taken,
+pub(super) struct Source {
+    pub(super) ssrc: u32,
+    pub(super) rtp: Taken,
+    pub(super) rtcp: Taken,
 }
 
 /// A key's ciphers and its sources.
-struct Context {
-    master: MasterKey,
+pub(super) struct Context {
+    pub(super) master: MasterKey,
     rtp: Cipher,
     rtcp: Cipher,
     sources: Mutex<Vec<Source>>,
 }
 
 impl Context {
-    fn new(master: MasterKey) -> Self {
+    pub(super) fn new(master: MasterKey) -> Self {
         let (rtp, rtcp) = (Cipher::new(&master, Use::Rtp), Cipher::new(&master, Use::Rtcp));
         Self { master, rtp, rtcp, sources: Mutex::default() }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Source>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `packet` with what is known of a source, and keeps what it has made of it if it succeeds.
@@ -83,7 +87,7 @@ impl Context {
         ssrc: u32,
         packet: impl FnOnce(&mut Source) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sources = self.lock();
         if let Some(source) = sources.iter_mut().rev().find(|source| source.ssrc == ssrc) {
             return packet(source);
         }
@@ -100,10 +104,10 @@ impl Context {
 }
 
 /// What a party sends, with its key.
-pub struct Inbound(Context);
+pub struct Inbound(pub(super) Context);
 
 /// What a party is sent, with the key that it was told.
-pub struct Outbound(Context);
+pub struct Outbound(pub(super) Context);
 
 impl Inbound {
     /// No packet has come yet.

@@ -20,7 +20,7 @@ const PRIVATE_DIRECTORY: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 
 /// What each version of the schema adds to the one before. A step that was released is never changed.
-const STEPS: &[&str] = &[include_str!("schema/1.sql")];
+const STEPS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 /// The version that this program writes.
 const SCHEMA: u32 = STEPS.len() as u32;
 
@@ -190,7 +190,7 @@ mod tests {
         store.with(|db| db.pragma_update(None, "user_version", 99)).unwrap();
         drop(store);
         let error = Store::open(directory.path()).unwrap_err().to_string();
-        assert!(error.contains("branchline.db: its schema has version 99, this program knows 1"), "{error}");
+        assert!(error.contains("branchline.db: its schema has version 99, this program knows 2"), "{error}");
         fs::write(directory.path().join(FILE), "no database at all, but long enough to be looked at")
             .unwrap();
         let error = Store::open(directory.path()).unwrap_err().to_string();

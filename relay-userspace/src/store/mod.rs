@@ -7,9 +7,11 @@
 mod administrators;
 mod api_tokens;
 mod bindings;
+mod calls;
 mod certificates;
 mod database;
 mod entries;
+mod epoch;
 mod secrets;
 #[cfg(test)]
 pub(crate) mod tests_support;
@@ -18,8 +20,10 @@ mod versions;
 pub use administrators::Administrator;
 pub use api_tokens::{ApiToken, Scope};
 pub use bindings::StoredBinding;
+pub use calls::CallChange;
 pub use certificates::SeenCertificate;
 pub use database::{Store, StoreError};
 pub use entries::Entry;
+pub use epoch::Epoch;
 pub use secrets::{SealError, Secrets};
 pub use versions::ConfigurationVersion;

@@ -9,6 +9,7 @@ use super::*;
 mod forking;
 mod multiplexing;
 mod srtp;
+mod standing;
 
 const OFFICE: NetworkId = NetworkId(0);
 const CENTRE: NetworkId = NetworkId(1);

@@ -12,4 +12,5 @@ mod negotiation;
 mod reconfigure;
 mod registration;
 mod routing;
+mod standing;
 mod transports;
