@@ -108,6 +108,15 @@ pub struct Ipv6Address {
 }
 
 impl Ipv6Address {
+    /// Its octets.
+    #[must_use]
+    pub fn octets(&self) -> [u8; 16] {
+        let mut octets = [0; 16];
+        octets[..8].copy_from_slice(&self.high);
+        octets[8..].copy_from_slice(&self.low);
+        octets
+    }
+
     /// From its octets.
     #[must_use]
     pub const fn new(octets: [u8; 16]) -> Self {

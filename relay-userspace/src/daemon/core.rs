@@ -180,6 +180,7 @@ impl Core {
         }
         // Before the session description leaves that brings packets to a new flow.
         let touched = state.plane.take_touched();
+        touched.iter().for_each(|key| state.proxy.touch_named(key));
         self.tap_flows(&state, &touched);
         drop(state);
         self.deadline.notify_one();

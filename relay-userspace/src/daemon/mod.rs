@@ -18,6 +18,7 @@ mod quality;
 mod reload;
 mod services;
 mod settings;
+mod standing;
 mod start;
 mod views;
 

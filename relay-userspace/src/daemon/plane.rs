@@ -58,6 +58,16 @@ impl MediaPlane {
         }
     }
 
+    /// The name of the call that the flow with this local address belongs to.
+    pub(super) fn owner(&self, local: SocketAddr) -> Option<Arc<[u8]>> {
+        self.owners.get(&local).cloned()
+    }
+
+    /// Takes up the flows of calls of an earlier run, which the engine carries already.
+    pub(super) fn take_up(&mut self, owners: Vec<(SocketAddr, Vec<u8>)>) {
+        self.owners.extend(owners.into_iter().map(|(local, call)| (local, call.into())));
+    }
+
     /// The sources that the flows of a call refused which are gone.
     pub(super) fn refusals(&self, call: &[u8]) -> &[Refusal] {
         self.refusals.iter().rev().find(|(known, _)| **known == *call).map_or(&[], |(_, list)| list)

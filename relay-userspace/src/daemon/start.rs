@@ -31,6 +31,7 @@ use super::{
     reload::Reloader,
     services::{self, Office, Services},
     settings::{Ready, engine_settings, media_settings, proxy_settings, stream_settings},
+    standing,
     views::{NetworkFacts, Views},
 };
 use crate::{
@@ -113,6 +114,8 @@ impl StartError {
 pub enum Ended {
     /// It was told to stop.
     Stopped,
+    /// It was told to stop for a successor, which goes on with the calls that stand.
+    HandedOver,
     /// It was told to start anew, with the configuration as it is then.
     Restart,
 }
@@ -163,7 +166,17 @@ pub async fn run(
     let captures = Arc::new(captures(config, &networks, &store, &metrics)?);
     let Services { phones, logs, tasks: service_tasks } =
         services::start(config, &offices(&networks), &metrics.services, &certificates)?;
-    let (engine, copies) = Engine::start(&engine_settings(config, &networks)).await?;
+    let names: Vec<String> = networks.iter().map(|ready| ready.network.name.clone()).collect();
+    let mut sessions = Sessions::new(media_settings(config, &networks));
+    let mut settings = proxy_settings(config, &networks);
+    settings.lasting_secret = store.lasting_secret("registrar")?;
+    let mut proxy = Proxy::new(settings, Instant::now());
+    proxy.restore_bindings(bindings::restore(&store, &names));
+    proxy.set_credentials(credentials(&store)?);
+    let mut standing = standing::take_up(&store, &names, &mut proxy, &mut sessions);
+    let (engine, copies) =
+        Engine::start(&engine_settings(config, &networks), std::mem::take(&mut standing.flows)).await?;
+    standing::forget_left(&store, &standing);
     let engine = Arc::new(engine);
 
     let datapath =
@@ -177,15 +190,9 @@ pub async fn run(
             interface: ready.network.interface.clone(),
         })
         .collect();
-    let names: Vec<String> = networks.iter().map(|ready| ready.network.name.clone()).collect();
     let quality = Arc::new(Mutex::new(Ledger::new(names.clone())));
-    let sessions = Sessions::new(media_settings(config, &networks));
-    let plane = MediaPlane::new(sessions, Arc::clone(&engine), Arc::clone(&quality));
-    let mut settings = proxy_settings(config, &networks);
-    settings.lasting_secret = store.lasting_secret("registrar")?;
-    let mut proxy = Proxy::new(settings, Instant::now());
-    proxy.restore_bindings(bindings::restore(&store, &names));
-    proxy.set_credentials(credentials(&store)?);
+    let mut plane = MediaPlane::new(sessions, Arc::clone(&engine), Arc::clone(&quality));
+    plane.take_up(standing.owners);
     streams.set_names(proxy.server_names());
     let core = Arc::new(Core::new(
         proxy,
@@ -277,20 +284,26 @@ pub async fn run(
     }
     tasks.push(tokio::spawn(observe(Arc::clone(&core), inventory)));
     tasks.push(tokio::spawn(bindings::keep(Arc::clone(&core), names.clone())));
+    tasks.push(tokio::spawn(standing::keep(Arc::clone(&core), names.clone())));
     tasks.push(tokio::spawn(supervised(Arc::clone(&core))));
 
     let (reason, ended) = tokio::select! {
-        signal = stop_signal() => (signal.map_err(StartError::Signals)?, Ended::Stopped),
+        signal = stop_signal() => signal.map_err(StartError::Signals)?,
         () = core.restart.notified() => ("restart", Ended::Restart),
     };
     // A process that says that it stops is waited for and replaced; one that starts anew in place reloads.
-    tell_supervisor(if ended == Ended::Stopped { NotifyState::Stopping } else { NotifyState::Reloading });
+    tell_supervisor(if ended == Ended::Restart { NotifyState::Reloading } else { NotifyState::Stopping });
     info!(reason, calls = core.state().proxy.active_calls(), "branchline stops");
     core.captures.shutdown().await;
     for task in &tasks {
         task.abort();
     }
     bindings::keep_last(&core, &names);
+    standing::keep_last(&core, &names);
+    match ended {
+        Ended::Stopped if !config.datapath.keep_when_stopped => core.engine.release(),
+        _ => info!("the kernel goes on forwarding the calls that stand until a daemon takes them up"),
+    }
     // The tasks hold the engine; it detaches when the last of them has let go.
     for task in tasks {
         let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
@@ -330,12 +343,15 @@ fn reload_on_signal(views: Arc<Views>) -> Result<impl Future<Output = ()>, Start
     })
 }
 
-async fn stop_signal() -> io::Result<&'static str> {
+async fn stop_signal() -> io::Result<(&'static str, Ended)> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // What systemd sends for `systemctl restart` (RestartKillSignal= in the unit).
+    let mut hand_over = signal(SignalKind::user_defined2())?;
     Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => ("SIGTERM", Ended::Stopped),
+        _ = interrupt.recv() => ("SIGINT", Ended::Stopped),
+        _ = hand_over.recv() => ("SIGUSR2", Ended::HandedOver),
     })
 }
 

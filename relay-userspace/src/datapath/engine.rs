@@ -19,12 +19,13 @@ use zerocopy::FromBytes as _;
 
 pub use super::flows::Totals;
 use super::{
-    flow::{FlowReport, FlowSpec},
-    flows::Flows,
+    flow::{FlowReport, FlowSpec, StandingFlow},
+    flows::{Flows, InstallError, Statistics},
     kernel::{
-        attach::{AttachError, Attachment, Lifetime, LostAttachment, release_pinned},
+        attach::{AttachError, Attachment, LostAttachment},
         guard::{Guard, Rule},
         keeper::{Keeper, Known, Port},
+        pins::{Former, Pins},
         programs::{KernelLog, Options, Programs, ProgramsError},
         resolver,
     },
@@ -59,8 +60,6 @@ pub struct Settings {
     pub force_userspace: Vec<IpNet>,
     /// Whether the kernel programs log.
     pub kernel_log: KernelLog,
-    /// Whether the kernel goes on forwarding when this process ends.
-    pub lifetime: Lifetime,
 }
 
 impl Settings {
@@ -108,6 +107,8 @@ pub enum EngineError {
 struct Kernel {
     programs: Arc<Mutex<Programs>>,
     known: Arc<Mutex<Known>>,
+    /// Where attachments and tables are pinned, so that they outlive this process; or why they are not.
+    pins: Result<Pins, String>,
     guard: Mutex<Guard>,
     /// Keep their tasks running.
     _sockets: SteeredSockets,
@@ -123,21 +124,22 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts the datapath, within a tokio runtime. Copies of the RTCP packets that pass come out of the
-    /// returned channel.
+    /// Starts the datapath, within a tokio runtime. It goes on with the flows that stood in an earlier process; the kernel
+    /// forwards theirs all the while. Copies of the RTCP packets that pass come out of the returned channel.
     ///
     /// # Errors
     /// If the kernel datapath is demanded and not to be had, or an interface does not exist.
-    pub async fn start(settings: &Settings) -> Result<(Self, mpsc::Receiver<RtcpPacket>), EngineError> {
+    pub async fn start(
+        settings: &Settings,
+        standing: Vec<StandingFlow>,
+    ) -> Result<(Self, mpsc::Receiver<RtcpPacket>), EngineError> {
         let (rtcp, copies) = mpsc::channel(RTCP_QUEUE);
-        // Whichever datapath is wanted now: flows of an earlier daemon have no calls any more.
-        release_pinned(&netlink::connect()?).await?;
         let why = match settings.wanted {
             DatapathChoice::Userspace => {
                 "userspace is what the configuration or --datapath asks for".to_owned()
             }
             DatapathChoice::Auto | DatapathChoice::Kernel => {
-                match Self::start_kernel(settings, rtcp.clone()).await {
+                match Self::start_kernel(settings, rtcp.clone(), standing.clone()).await {
                     Ok(engine) => return Ok((engine, copies)),
                     // An interface that is not there is a mistake in the configuration, not a lack of BPF.
                     Err(error @ EngineError::Attach(AttachError::NoInterface(_))) => return Err(error),
@@ -151,29 +153,49 @@ impl Engine {
         };
         info!(reason = %why, "datapath: userspace");
         let netlink = netlink::connect()?;
-        let links = netlink.links().await?.into_iter().map(|link| (link.index, link)).collect();
+        let links = by_index(netlink.links().await?);
         prefer_voice(&netlink, &links, settings).await;
         let mut flows =
             Flows::new(SharedArray::on_heap(settings.flows), None, settings.force_userspace.clone());
         flows.set_stream_limit(settings.limits.stream);
+        let pins = Pins::find();
+        let former = pins.as_ref().map(Former::find).unwrap_or_default();
+        let locals: Vec<SocketAddr> = standing.iter().map(|flow| flow.spec.local).collect();
+        tell_refused(flows.take_up(Instant::now(), standing, &former, Statistics::Fresh));
         let shared = shared(flows, rtcp);
-        let engine = Self {
-            shared,
-            kernel: None,
-            why_userspace: Some(why),
-            ports: PortSockets::new(settings.priority),
-            tasks: Vec::new(),
-        };
+        let ports = PortSockets::new(settings.priority);
+        for local in locals {
+            if let Err(error) = ports.open(local, &shared) {
+                warn!(%local, %error, "a media port of a call that stands cannot be bound; its packets are lost");
+            }
+        }
+        // The sockets are there: from now on packets come up.
+        former.release(&netlink).await?;
+        pins.iter().for_each(Pins::release);
+        let engine = Self { shared, kernel: None, why_userspace: Some(why), ports, tasks: Vec::new() };
         Ok((engine, copies))
     }
 
-    async fn start_kernel(settings: &Settings, rtcp: mpsc::Sender<RtcpPacket>) -> Result<Self, EngineError> {
+    async fn start_kernel(
+        settings: &Settings,
+        rtcp: mpsc::Sender<RtcpPacket>,
+        standing: Vec<StandingFlow>,
+    ) -> Result<Self, EngineError> {
+        let (netlink, news) = (netlink::connect()?, netlink::subscribe()?);
+        let pins = Pins::find();
+        let mut former = pins.as_ref().map(Former::find).unwrap_or_default();
+        let mut keeper = Keeper::new(settings.ports.clone(), pins.as_ref().ok().cloned());
+        let links = by_index(netlink.links().await?);
+        former.release_unless(&netlink, |program, interface| keeper.wants(&links, program, interface)).await?;
+        let statistics = former.statistics(settings.flows);
         let addresses = settings.addresses();
-        let mut programs = Programs::load(Options {
-            addresses: addresses.clone(),
-            flows: settings.flows,
-            log: settings.kernel_log,
-        })?;
+        let options =
+            Options { addresses: addresses.clone(), flows: settings.flows, log: settings.kernel_log };
+        let mut programs = Programs::load_with(options, statistics)?;
+        let statistics = if statistics.is_some() { Statistics::Shared } else { Statistics::Fresh };
+        if let Ok(pins) = &pins {
+            pins.prepare(&programs);
+        }
         let (stats, tables) = programs.tables()?;
         for port in &settings.ports {
             port.sip.iter().for_each(|sip| tables.guard(SocketAddr::new(port.address, *sip)));
@@ -186,6 +208,8 @@ impl Engine {
         flows.set_priority(settings.priority);
         flows.set_stream_limit(settings.limits.stream);
         flows.tell_refused(programs.take_refused()?);
+        let takes_up = !standing.is_empty();
+        tell_refused(flows.take_up(Instant::now(), standing, &former, statistics));
         let shared = shared(flows, rtcp);
 
         // Load, fill, steer, and only then attach: no packet meets a half-made datapath.
@@ -203,12 +227,22 @@ impl Engine {
         if settings.kernel_log != KernelLog::Off {
             tasks.extend(watch_log(&mut programs));
         }
-        let (netlink, news) = (netlink::connect()?, netlink::subscribe()?);
-        let links = netlink.links().await?.into_iter().map(|link| (link.index, link)).collect();
-        let mut keeper = Keeper::new(settings.ports.clone(), settings.lifetime);
-        keeper.start(&links, &mut programs)?;
+        let links = by_index(netlink.links().await?);
+        if let Err(error) = keeper.start(&links, &mut programs, &mut former) {
+            keeper.abandon();
+            return Err(error.into());
+        }
+        if takes_up {
+            resolver::prime(&netlink, &shared.flows, keeper.egresses()).await;
+        }
+        keeper.take_over(&links, &mut programs)?;
+        former.release(&netlink).await?;
+        match &pins {
+            Ok(pins) => pins.commit(),
+            Err(why) => warn!(%why, "datapath: nothing is pinned: calls in the kernel end when this process does"),
+        }
         // Once more, for the kernel's word on what is attached.
-        let links = netlink.links().await?.into_iter().map(|link| (link.index, link)).collect();
+        let links = by_index(netlink.links().await?);
         keeper.note(&links, Vec::new());
         if settings.wanted == DatapathChoice::Kernel {
             keeper.demand()?;
@@ -223,7 +257,7 @@ impl Engine {
         };
         let (flows, wanted) = (Arc::clone(&shared.flows), Arc::clone(&shared.wanted));
         tasks.push(tokio::spawn(resolver::run(netlink, news, flows, wanted, attach)));
-        let kernel = Kernel { programs, known, guard: Mutex::new(guard), _sockets: sockets };
+        let kernel = Kernel { programs, known, pins, guard: Mutex::new(guard), _sockets: sockets };
         Ok(Self {
             shared,
             kernel: Some(kernel),
@@ -231,6 +265,37 @@ impl Engine {
             ports: PortSockets::new(settings.priority),
             tasks,
         })
+    }
+
+    /// Takes off what outlives this process otherwise: the kernel forwards nothing any more when this has been dropped.
+    pub fn release(&self) {
+        if let Some(Kernel { pins: Ok(pins), .. }) = &self.kernel {
+            pins.release();
+        }
+    }
+
+    /// Why the kernel does not go on forwarding should this process die; none if it does.
+    #[must_use]
+    pub fn why_not_pinned(&self) -> Option<&str> {
+        match &self.kernel {
+            Some(kernel) => kernel.pins.as_ref().err().map(String::as_str),
+            None => Some("there is no kernel datapath"),
+        }
+    }
+
+    /// The flows that have learned a source since this was asked last.
+    pub fn take_learned(&self) -> Vec<SocketAddr> {
+        self.flows().take_learned()
+    }
+
+    /// The sources that flows have learned, and when, in milliseconds since 1970.
+    pub fn learned(
+        &self,
+        locals: impl IntoIterator<Item = SocketAddr>,
+    ) -> Vec<(SocketAddr, SocketAddr, u64)> {
+        let flows = self.flows();
+        let known = |local| flows.learned(local).map(|(source, since)| (local, source, since));
+        locals.into_iter().filter_map(known).collect()
     }
 
     /// Installs a flow, or changes the one with this local address and port. When this returns, its
@@ -433,6 +498,16 @@ async fn prefer_voice(netlink: &netlink::Handle, links: &HashMap<u32, Link>, set
         if let Err(error) = netlink.set_vlan_priorities(link, &priorities).await {
             warn!(interface = link.name, %error, "priorities cannot be mapped to the VLAN's tags");
         }
+    }
+}
+
+fn by_index(links: Vec<Link>) -> HashMap<u32, Link> {
+    links.into_iter().map(|link| (link.index, link)).collect()
+}
+
+fn tell_refused(refused: Vec<(SocketAddr, InstallError)>) {
+    for (local, error) in refused {
+        warn!(%local, %error, "a flow of a call that stands cannot be installed; its packets are lost");
     }
 }
 

@@ -42,6 +42,15 @@ pub struct FlowSpec {
     pub forks: Vec<Fork>,
 }
 
+/// A flow of an earlier process, which this one is to go on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandingFlow {
+    /// As it was installed.
+    pub spec: FlowSpec,
+    /// The source that it had learned, and when, in milliseconds since 1970, as far as whoever kept it knows.
+    pub learned: Option<(SocketAddr, u64)>,
+}
+
 /// Where RTCP leaves that arrives on the port of RTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RtcpWay {

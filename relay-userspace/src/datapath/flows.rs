@@ -18,6 +18,7 @@
 
 mod joined;
 mod party;
+mod standing;
 
 use std::{
     collections::HashMap,
@@ -40,6 +41,7 @@ use thiserror::Error;
 use zerocopy::FromBytes;
 
 use joined::{Joined, Onward};
+pub(super) use standing::Statistics;
 use party::{Sender, Who};
 
 use super::{
@@ -224,6 +226,8 @@ pub(super) struct Flows {
     priority: Priority,
     /// Nanoseconds that a packet takes of what a stream may have; 0: no limit.
     packet_interval_ns: u32,
+    /// The flows that have learned a source since somebody asked.
+    learned: Vec<SocketAddr>,
 }
 
 impl Flows {
@@ -249,6 +253,7 @@ impl Flows {
             ingresses: HashMap::new(),
             priority: Priority::MEDIA,
             packet_interval_ns: 0,
+            learned: Vec::new(),
         }
     }
 
@@ -449,6 +454,7 @@ impl Flows {
         }
         let dscp = entry.spec.dscp;
         if learned_now {
+            self.note_learned(arrival.local);
             self.publish_with_pair(now, arrival.local);
         }
         let apart = party.rtcp.filter(|_| content == Payload::Rtcp);

@@ -23,7 +23,8 @@ mod translation;
 
 pub use engine::{Engine, EngineError, Settings, Totals};
 pub use flow::{
-    Carrier, FlowReport, FlowSpec, Fork, RefusedSource, Refuser, RtcpWay, Unprotected, UserspaceReason,
+    Carrier, FlowReport, FlowSpec, Fork, RefusedSource, Refuser, RtcpWay, StandingFlow, Unprotected,
+    UserspaceReason,
 };
 pub use relay::RtcpPacket;
 pub use shared::monotonic_ns;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use relay_ebpf::{FlowStats, Reason};
 
-use super::{Entry, FlowSpec, Flows, Fork, InstallError, Unprotected, UserspaceOr};
+use super::{Entry, FlowSpec, Flows, Fork, InstallError};
 use crate::net::{Latching, NetworkId};
 
 /// What is known of a sender.
@@ -147,19 +147,7 @@ impl Flows {
         match self.entries.get_mut(&local) {
             Some(entry) => (entry.spec, entry.sender, entry.forks) = (spec, sender, forks),
             None => {
-                let entry = Entry {
-                    spec,
-                    carrier: UserspaceOr::Learning,
-                    sender,
-                    forks,
-                    published: None,
-                    through: Vec::new(),
-                    joined: None,
-                    refused: Vec::new(),
-                    refused_packets: 0,
-                    rate: 0,
-                    srtp_refused: Unprotected::default(),
-                };
+                let entry = Entry::new(spec, sender, forks);
                 self.entries.insert(local, entry);
             }
         }

@@ -6,9 +6,7 @@
 
 use std::{
     fmt, fs,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use aya::{
@@ -21,12 +19,14 @@ use aya::{
     },
     util::KernelVersion,
 };
-use relay_ebpf::tables::LAYOUT_VERSION;
 use serde::Serialize;
 use thiserror::Error;
-use tracing::{debug, info};
+use tracing::debug;
 
-use super::programs::{Programs, ProgramsError, RELAY, TC, TC_BEHIND, TC_LAYER3};
+use super::{
+    pins::{Former, FormerLink, Pins},
+    programs::{Programs, ProgramsError, RELAY, TC, TC_BEHIND, TC_LAYER3},
+};
 use crate::net::{
     AttachChoice,
     netlink::{self, Attached, Link},
@@ -133,7 +133,7 @@ pub enum AttachError {
     },
     /// The attachment could not be kept beyond this process.
     #[error(
-        "interface {interface}: the attachment cannot be pinned at {path}: {error} (datapath.keep_when_stopped needs bpffs: `mount -t bpf bpf /sys/fs/bpf`)"
+        "interface {interface}: the attachment cannot be pinned at {path}: {error}"
     )]
     Pin {
         /// The interface.
@@ -151,58 +151,6 @@ pub enum AttachError {
     Programs(#[from] ProgramsError),
 }
 
-/// Whether an attachment outlives the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lifetime {
-    /// It ends with the process, however that ends.
-    Process,
-    /// It stays, and the kernel goes on forwarding the flows that stand, until a daemon is started again.
-    Pinned,
-}
-
-/// Where all pinned attachments are.
-const PINS: &str = "/sys/fs/bpf/branchline";
-
-/// Where this version pins attachments. The version of the tables' layout is in the path: a program with
-/// another layout is never mistaken for one of ours. So is the network namespace, in which an interface's
-/// name means something.
-fn pin_directory(layout: &Path) -> Result<PathBuf, std::io::Error> {
-    let namespace = fs::metadata("/proc/self/ns/net")?.ino();
-    Ok(layout.join(namespace.to_string()))
-}
-
-/// How long the kernel may take to let go of an attachment that is no longer pinned.
-const LETTING_GO: Duration = Duration::from_secs(2);
-
-/// Takes away what earlier daemons left attached on purpose, whatever their version, before anything new
-/// is attached.
-///
-/// # Errors
-/// If a pin cannot be removed, or netlink fails.
-pub async fn release_pinned(netlink: &netlink::Handle) -> Result<(), AttachError> {
-    let layouts = fs::read_dir(PINS).into_iter().flatten().flatten();
-    let pins = layouts
-        .filter_map(|layout| pin_directory(&layout.path()).ok())
-        .filter_map(|directory| fs::read_dir(directory).ok())
-        .flat_map(|pins| pins.flatten());
-    for pin in pins {
-        let interface = pin.file_name().to_string_lossy().into_owned();
-        info!(interface, "datapath: an earlier daemon's attachment goes; its flows have no calls any more");
-        fs::remove_file(pin.path()).map_err(|error| AttachError::Pin {
-            interface: interface.clone(),
-            path: pin.path().display().to_string(),
-            error: error.to_string(),
-        })?;
-        let deadline = Instant::now() + LETTING_GO;
-        while Instant::now() < deadline
-            && netlink.link(&interface).await?.is_some_and(|link| link.xdp != Attached::Nothing)
-        {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-    Ok(())
-}
-
 /// What keeps a program attached.
 #[derive(Debug)]
 pub(super) enum Hold {
@@ -212,6 +160,8 @@ pub(super) enum Hold {
     Tc(&'static str, SchedClassifierLinkId),
     /// A pin: it stays when the process ends.
     Pin(PathBuf),
+    /// That of an earlier process, until its program is exchanged.
+    Former(FormerLink),
 }
 
 impl Hold {
@@ -222,6 +172,10 @@ impl Hold {
             Self::Tc(name, id) => programs.tc(name).map(|program| program.detach(id)),
             Self::Pin(path) => {
                 let _ = fs::remove_file(path);
+                return;
+            }
+            Self::Former(link) => {
+                link.remove();
                 return;
             }
         };
@@ -247,7 +201,8 @@ pub(super) fn descend(
     programs: &mut Programs,
     link: &Link,
     choice: AttachChoice,
-    lifetime: Lifetime,
+    pins: Option<&Pins>,
+    former: &mut Former,
 ) -> Result<Step, AttachError> {
     let refused = |mode, why: String| AttachError::Refused { interface: link.name.clone(), mode, why };
     let other = match link.xdp {
@@ -267,6 +222,9 @@ pub(super) fn descend(
             (false, false)
         }
     };
+    if let Some(step) = taken_over(link, choice, former) {
+        return Ok(step);
+    }
     if choice == AttachChoice::Userspace {
         return Ok(Step { mode: Mode::Userspace, why_not_native: reasons.pop(), hold: None });
     }
@@ -293,7 +251,7 @@ pub(super) fn descend(
         }
         match programs.xdp(RELAY)?.attach_to_if_index(link.index, flag) {
             Ok(id) => {
-                let hold = hold_xdp(programs, &link.name, id, lifetime)?;
+                let hold = hold_xdp(programs, &link.name, id, pins)?;
                 if choice == AttachChoice::Generic {
                     reasons.push("attach = \"generic\" is configured".to_owned());
                 }
@@ -304,7 +262,7 @@ pub(super) fn descend(
             Err(error) => reasons.push(format!("not {mode}: {}", reason(&error))),
         }
     }
-    match attach_tc(programs, link, if link.layer3 { TC_LAYER3 } else { TC }) {
+    match attach_tc(programs, link, if link.layer3 { TC_LAYER3 } else { TC }, pins, former) {
         Ok(hold) => Ok(Step { mode: Mode::Tc, why_not_native: Some(reasons.join("; ")), hold: Some(hold) }),
         Err(why) if choice == AttachChoice::Tc => Err(refused(Mode::Tc, why)),
         Err(why) => {
@@ -314,47 +272,93 @@ pub(super) fn descend(
     }
 }
 
+/// Whether XDP as it runs on an interface is as it is wanted now.
+pub(super) fn is_taken_over(link: &Link, choice: AttachChoice) -> bool {
+    match xdp_mode(link) {
+        Some(Mode::Native) => matches!(choice, AttachChoice::Auto | AttachChoice::Native),
+        Some(Mode::Generic) => matches!(choice, AttachChoice::Auto | AttachChoice::Generic),
+        _ => false,
+    }
+}
+
+/// The step down the ladder that an earlier process had taken, if it is what is wanted now: nothing happens to the
+/// interface until the program is exchanged.
+fn taken_over(link: &Link, choice: AttachChoice, former: &mut Former) -> Option<Step> {
+    let mode = xdp_mode(link).filter(|_| is_taken_over(link, choice))?;
+    let why_not_native = match (choice, mode) {
+        (_, Mode::Native) => None,
+        (AttachChoice::Generic, _) => Some("attach = \"generic\" is configured".to_owned()),
+        _ => Some("as an earlier daemon has attached it, whose attachment goes on".to_owned()),
+    };
+    let hold = Hold::Former(former.take(RELAY, &link.name, Some(link.xdp))?);
+    Some(Step { mode, why_not_native, hold: Some(hold) })
+}
+
 /// Attaches the program that takes from XDP what leaves by an interface which XDP cannot send by.
 ///
 /// # Errors
 /// What the kernel said.
-pub(super) fn attach_behind(programs: &mut Programs, link: &Link) -> Result<Hold, String> {
-    attach_tc(programs, link, TC_BEHIND)
+pub(super) fn attach_behind(
+    programs: &mut Programs,
+    link: &Link,
+    pins: Option<&Pins>,
+    former: &mut Former,
+) -> Result<Hold, String> {
+    attach_tc(programs, link, TC_BEHIND, pins, former)
 }
 
 fn hold_xdp(
     programs: &mut Programs,
     interface: &str,
     id: XdpLinkId,
-    lifetime: Lifetime,
+    pins: Option<&Pins>,
 ) -> Result<Hold, AttachError> {
-    if lifetime == Lifetime::Process {
-        return Ok(Hold::Xdp(id));
-    }
-    let directory = pin_directory(&Path::new(PINS).join(format!("v{LAYOUT_VERSION}")));
-    let pin = directory.unwrap_or_default().join(interface);
+    let Some(pins) = pins else { return Ok(Hold::Xdp(id)) };
+    let path = pins.of(RELAY, interface);
     let refused = |error: String| AttachError::Pin {
         interface: interface.to_owned(),
-        path: pin.display().to_string(),
+        path: path.display().to_string(),
         error,
     };
-    fs::create_dir_all(pin.parent().unwrap_or(&pin)).map_err(|error| refused(error.to_string()))?;
     let link = programs.xdp(RELAY)?.take_link(id).map_err(|error| refused(reason(&error)))?;
-    let link = FdLink::try_from(link).map_err(|error| refused(error.to_string()))?;
-    link.pin(&pin).map_err(|error| refused(error.to_string()))?;
-    Ok(Hold::Pin(pin))
+    match FdLink::try_from(link) {
+        Ok(link) => pin(link, &path).map_err(refused),
+        // Before 5.9 there were no links of XDP's, and an attachment stays until it is taken off.
+        Err(error) => Err(refused(error.to_string())),
+    }
 }
 
-fn attach_tc(programs: &mut Programs, link: &Link, name: &'static str) -> Result<Hold, String> {
+/// Pins a link in the place of one that is gone.
+fn pin(link: FdLink, path: &Path) -> Result<Hold, String> {
+    let _ = fs::remove_file(path);
+    link.pin(path).map(|_| Hold::Pin(path.to_owned())).map_err(|error| {
+        let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+        format!("{error}{cause}")
+    })
+}
+
+fn attach_tc(
+    programs: &mut Programs,
+    link: &Link,
+    name: &'static str,
+    pins: Option<&Pins>,
+    former: &mut Former,
+) -> Result<Hold, String> {
+    if let Some(former) = former.take(name, &link.name, None) {
+        return Ok(Hold::Former(former));
+    }
     let program: &mut SchedClassifier = programs.tc(name).map_err(|error| error.to_string())?;
-    // Since 6.6 links keep programs at TC, and go with their process. Before, a filter stays at a queueing discipline
-    // until it is taken off, also one that an earlier daemon has left.
-    if KernelVersion::current().is_ok_and(|running| running < KernelVersion::new(6, 6, 0)) {
+    // Since 6.6 links keep programs at TC, and go with their process or with their pin. Before, a filter stays at a
+    // queueing discipline until it is taken off, also one that an earlier daemon has left.
+    let has_links = KernelVersion::current().is_ok_and(|running| running >= KernelVersion::new(6, 6, 0));
+    if !has_links {
         let _ = qdisc_add_clsact(&link.name);
         let _ = qdisc_detach_program(&link.name, TcAttachType::Ingress, name);
     }
     let id = program.attach(&link.name, TcAttachType::Ingress).map_err(|error| reason(&error))?;
-    Ok(Hold::Tc(name, id))
+    let Some(pins) = pins.filter(|_| has_links) else { return Ok(Hold::Tc(name, id)) };
+    let taken = program.take_link(id).map_err(|error| reason(&error))?;
+    pin(FdLink::try_from(taken).map_err(|error| error.to_string())?, &pins.of(name, &link.name))
 }
 
 /// The mode of XDP that an interface is in.

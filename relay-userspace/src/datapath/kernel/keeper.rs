@@ -14,15 +14,19 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     attach::{
-        AttachError, Attachment, Hold, Lifetime, LostAttachment, Mode, attach_behind, descend, xdp_mode,
+        AttachError, Attachment, Hold, LostAttachment, Mode, attach_behind, descend, is_taken_over, xdp_mode,
     },
-    programs::Programs,
+    pins::{Former, Pins},
+    programs::{Programs, RELAY},
 };
-use crate::net::{AttachChoice, netlink::Link};
+use crate::net::{
+    AttachChoice,
+    netlink::{Attached, Link},
+};
 
 /// Where media is to come and go: a network, as the datapath sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +90,8 @@ struct Place {
 #[derive(Debug)]
 pub(in super::super) struct Keeper {
     ports: Vec<Port>,
-    lifetime: Lifetime,
+    /// Where attachments are pinned; none if they end with the process.
+    pins: Option<Pins>,
     places: Vec<Place>,
     /// Devices' places by the names of their interfaces: one that comes back gets its own again.
     devices: Vec<String>,
@@ -95,8 +100,8 @@ pub(in super::super) struct Keeper {
 
 impl Keeper {
     /// Nothing is attached yet.
-    pub(in super::super) fn new(ports: Vec<Port>, lifetime: Lifetime) -> Self {
-        Self { ports, lifetime, places: Vec::new(), devices: Vec::new(), known: Arc::default() }
+    pub(in super::super) fn new(ports: Vec<Port>, pins: Option<Pins>) -> Self {
+        Self { ports, pins, places: Vec::new(), devices: Vec::new(), known: Arc::default() }
     }
 
     /// What is attached, for those who show it.
@@ -104,7 +109,26 @@ impl Keeper {
         Arc::clone(&self.known)
     }
 
-    /// Attaches to all interfaces for the first time.
+    /// Whether an attachment that an earlier process has left is as it is wanted now.
+    pub(in super::super) fn wants(
+        &self,
+        links: &HashMap<u32, Link>,
+        program: &'static str,
+        interface: &str,
+    ) -> bool {
+        let mut carried = self.ports.iter().filter_map(|port| {
+            let carrier = by_name(links, &port.interface).and_then(|link| carrier(links, link).ok())?;
+            (carrier.name == interface).then_some((carrier, port.attach))
+        });
+        let Some((carrier, choice)) = carried.next() else { return false };
+        match program {
+            RELAY => is_taken_over(carrier, choice),
+            _ => matches!(choice, AttachChoice::Auto | AttachChoice::Tc) || carrier.layer3,
+        }
+    }
+
+    /// Attaches to all interfaces for the first time. Where an earlier process has left an attachment that is wanted, the
+    /// program behind it is that process's own until [`Keeper::take_over`].
     ///
     /// # Errors
     /// If an interface does not exist, or does not take the mode that is demanded.
@@ -112,14 +136,75 @@ impl Keeper {
         &mut self,
         links: &HashMap<u32, Link>,
         programs: &mut Programs,
+        former: &mut Former,
     ) -> Result<(), AttachError> {
         for port in self.ports.clone() {
             let link = by_name(links, &port.interface);
             let link = link.ok_or_else(|| AttachError::NoInterface(port.interface.clone()))?;
             let carrier = carrier(links, link).map_err(AttachError::Carrier)?;
-            self.attach(carrier, port.attach, programs)?;
+            self.attach(carrier, port.attach, programs, former)?;
         }
-        self.attach_behind(links, programs);
+        self.attach_behind(links, programs, former);
+        Ok(())
+    }
+
+    /// The datapath does not come about: what was pinned for it goes, and what an earlier process has left stays.
+    pub(in super::super) fn abandon(&mut self) {
+        self.pins.iter().for_each(Pins::abandon);
+        for place in self.places.drain(..) {
+            for hold in place.hold.into_iter().chain(place.behind) {
+                if let Hold::Pin(path) = hold {
+                    let _ = std::fs::remove_file(path);
+                }
+            }
+        }
+    }
+
+    /// Exchanges the programs of an earlier process for these, each in one step.
+    ///
+    /// # Errors
+    /// If one could not be exchanged, and none attached in its place.
+    pub(in super::super) fn take_over(
+        &mut self,
+        links: &HashMap<u32, Link>,
+        programs: &mut Programs,
+    ) -> Result<(), AttachError> {
+        let mut again = Vec::new();
+        for place in &mut self.places {
+            let Some(pins) = &self.pins else { return Ok(()) };
+            let mut exchange = |hold: &mut Option<Hold>| match hold.take() {
+                Some(Hold::Former(former)) => {
+                    former.exchange(programs, pins).map(|path| *hold = Some(Hold::Pin(path)))
+                }
+                other => {
+                    *hold = other;
+                    Ok(())
+                }
+            };
+            let exchanged = exchange(&mut place.hold).and(exchange(&mut place.behind));
+            match exchanged {
+                Ok(()) => debug!(interface = place.carrier, "datapath: the program is this process's own"),
+                Err(error) => {
+                    warn!(
+                        interface = place.carrier,
+                        error, "datapath: an earlier daemon's program cannot be exchanged; attaching anew"
+                    );
+                    again.push(place.carrier.clone());
+                }
+            }
+        }
+        for name in again {
+            self.let_go_unless(&name, 0, programs);
+            let port = self.ports.iter().find(|port| {
+                let link = by_name(links, &port.interface).and_then(|link| carrier(links, link).ok());
+                link.is_some_and(|carrier| carrier.name == name)
+            });
+            if let (Some(link), Some(choice)) = (by_name(links, &name), port.map(|port| port.attach)) {
+                // The kernel's word on what is attached was from before.
+                let link = Link { xdp: Attached::Nothing, ..link.clone() };
+                self.attach(&link, choice, programs, &mut Former::default())?;
+            }
+        }
         Ok(())
     }
 
@@ -163,7 +248,8 @@ impl Keeper {
                         }
                         Some(_) => Ok(()),
                         None => {
-                            self.attach(carrier, port.attach, programs).map_err(|error| error.to_string())
+                            self.attach(carrier, port.attach, programs, &mut Former::default())
+                                .map_err(|error| error.to_string())
                         }
                     }
                 }
@@ -177,7 +263,7 @@ impl Keeper {
                 lost.push(LostAttachment { interface: port.interface.clone(), why });
             }
         }
-        self.attach_behind(links, programs);
+        self.attach_behind(links, programs, &mut Former::default());
         self.note(links, lost);
     }
 
@@ -195,11 +281,12 @@ impl Keeper {
         link: &Link,
         choice: AttachChoice,
         programs: &mut Programs,
+        former: &mut Former,
     ) -> Result<(), AttachError> {
         if self.places.iter().any(|place| place.carrier == link.name) {
             return Ok(());
         }
-        let step = descend(programs, link, choice, self.lifetime)?;
+        let step = descend(programs, link, choice, self.pins.as_ref(), former)?;
         let device = self.device(&link.name);
         if matches!(step.mode, Mode::Native | Mode::Generic)
             && let Err(error) = programs.set_device(device, link.index)
@@ -236,14 +323,14 @@ impl Keeper {
     }
 
     /// Attaches TC programs behind XDP if packets may have to leave by an interface that XDP cannot send by.
-    fn attach_behind(&mut self, links: &HashMap<u32, Link>, programs: &mut Programs) {
+    fn attach_behind(&mut self, links: &HashMap<u32, Link>, programs: &mut Programs, former: &mut Former) {
         let needed = self.places.iter().any(|place| self.by_tc(place).is_some());
         for place in self.places.iter_mut().filter(|place| place.is_xdp()) {
             if !needed || place.behind.is_some() || place.why_none_behind.is_some() {
                 continue;
             }
             let Some(link) = links.get(&place.index) else { continue };
-            match attach_behind(programs, link) {
+            match attach_behind(programs, link, self.pins.as_ref(), former) {
                 Ok(hold) => {
                     info!(
                         interface = place.carrier,

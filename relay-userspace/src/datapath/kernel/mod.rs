@@ -6,6 +6,7 @@ pub mod bed;
 pub mod guard;
 pub mod keeper;
 pub(super) mod next_hops;
+pub(super) mod pins;
 pub mod programs;
 pub(super) mod refused;
 pub(super) mod resolver;

@@ -5,6 +5,7 @@ use std::{
     io,
     net::IpAddr,
     os::fd::{AsFd as _, AsRawFd as _},
+    path::Path,
 };
 
 use aya::{
@@ -25,6 +26,7 @@ use thiserror::Error;
 use super::{
     super::shared::{Record, SharedArray},
     guard::Guard,
+    pins::STATISTICS,
     refused::RefusedSources,
     tables::KernelTables,
 };
@@ -146,6 +148,17 @@ impl Programs {
     /// # Errors
     /// What the kernel refused.
     pub fn load(options: Options) -> Result<Self, ProgramsError> {
+        Self::load_with(options, None)
+    }
+
+    /// The same, but with the statistics that an earlier process has pinned in this directory.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub(in super::super) fn load_with(
+        options: Options,
+        statistics: Option<&Path>,
+    ) -> Result<Self, ProgramsError> {
         let ipv4 = options.addresses.iter().filter(|address| address.is_ipv4()).count();
         let wanted = ipv4.max(options.addresses.len() - ipv4);
         if wanted > MAX_LOCAL_ADDRESSES {
@@ -156,7 +169,13 @@ impl Programs {
             KernelLog::On => LOG_LEVEL_INFO,
         };
         let places = options.addresses.len().max(1) as u32;
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        for name in STATISTICS {
+            if let Some(directory) = statistics {
+                loader.map_pin_path(name, directory.join(name));
+            }
+        }
+        let mut ebpf = loader
             .map_max_entries("PORTS", places * PORTS)
             .map_max_entries("FLOWS", options.flows)
             .map_max_entries("STATS", options.flows)
@@ -181,6 +200,11 @@ impl Programs {
     fn array<T: Record>(&self, map: &'static str, length: u32) -> Result<SharedArray<T>, ProgramsError> {
         let Some(Map::Array(data)) = self.ebpf.map(map) else { return Err(ProgramsError::Missing(map)) };
         SharedArray::of_map(data.fd().as_fd(), length).map_err(|error| ProgramsError::Memory { map, error })
+    }
+
+    /// A map, to be pinned.
+    pub(super) fn map(&self, name: &'static str) -> Result<&Map, ProgramsError> {
+        self.ebpf.map(name).ok_or(ProgramsError::Missing(name))
     }
 
     /// The relay, or the floor of the bench, to be attached or run.

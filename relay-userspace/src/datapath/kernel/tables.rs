@@ -1,7 +1,7 @@
 //! The tables that the kernel programs read, and the slots in them.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -29,6 +29,13 @@ impl Slots {
 
     pub(in super::super) fn capacity(&self) -> u32 {
         self.capacity
+    }
+
+    /// From now on these places are in use, and no others.
+    pub(in super::super) fn reserve(&mut self, now: Instant, places: &HashSet<u32>) {
+        self.fresh = places.iter().max().map_or(0, |last| last + 1);
+        let others = (0..self.fresh).filter(|place| !places.contains(place));
+        self.resting = others.map(|place| (now, place)).collect();
     }
 
     /// A place that has rested or was never used; none if all are in use or resting.
@@ -221,5 +228,16 @@ mod tests {
         assert_eq!(slots.take(start + REST), Some(1));
         slots.give_back(start, 0);
         assert_eq!(slots.take_early(start), Some(0));
+    }
+
+    #[test]
+    fn places_that_are_reserved_are_not_handed_out() {
+        let start = Instant::now();
+        let mut slots = Slots::new(4);
+        slots.reserve(start, &HashSet::from([0, 2]));
+        let later = start + REST;
+        assert_eq!([0; 3].map(|_| slots.take(later)), [Some(1), Some(3), None]);
+        slots.reserve(start, &HashSet::new());
+        assert_eq!(slots.take(start), Some(0));
     }
 }
