@@ -204,7 +204,7 @@ pub struct Datapath {
     pub force_userspace: Vec<IpNet>,
     /// Whether the kernel program logs each packet that it does not forward.
     pub kernel_log: bool,
-    /// Keep forwarding when the daemon stops, until it is started again.
+    /// Keep forwarding also when the daemon is stopped on purpose, until it is started again.
     pub keep_when_stopped: bool,
 }
 

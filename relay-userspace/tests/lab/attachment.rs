@@ -47,6 +47,7 @@ fn each_rung_of_the_ladder_carries_calls_and_says_so() -> Result<()> {
     let mut site = Site::start(engine("kernel"))?;
     for (index, (rung, why, from_office, from_centre)) in (3..).zip(rows) {
         site.appliance.stop(libc::SIGTERM)?;
+        site.forget_calls()?;
         site.settings.office = format!("attach = \"{rung}\"\n");
         site.start_again()?;
         let network = office(&site)?;

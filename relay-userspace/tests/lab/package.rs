@@ -68,16 +68,26 @@ fn is_active(machine: &Machine) -> Result<()> {
 /// Calls, waits for sound in all directions, and hangs up.
 fn talk(machine: &Machine, lab: &Lab, caller: &Baresip) -> Result<()> {
     caller.call(&lab.office, USERS[1])?;
-    interrupt::wait_until(LIMIT, "sound in both directions of both legs", || {
-        let flows: Vec<FlowView> = ask(machine, "flows")?;
-        let rtp: Vec<u64> =
-            flows.iter().filter(|flow| flow.kind == "rtp").map(|flow| flow.expected).collect();
-        Ok((rtp.len() == 4 && rtp.iter().all(|expected| *expected > ENOUGH)).then_some(()))
-    })
-    .with_context(|| machine.journal("branchline").unwrap_or_default())?;
+    until_heard(machine, ENOUGH)?;
     for what in ["calls", "flows"] {
         show(machine, &["branchline", what])?;
     }
+    hang_up(machine, lab, caller)
+}
+
+/// Waits until so much has been heard in all directions of both legs.
+fn until_heard(machine: &Machine, enough: u64) -> Result<Vec<FlowView>> {
+    interrupt::wait_until(LIMIT, "sound in both directions of both legs", || {
+        // While it is restarted nobody answers.
+        let output = machine.command("branchline").args(["flows", "--output", "json"]).output()?.stdout;
+        let flows: Vec<FlowView> = serde_json::from_slice(&output).unwrap_or_default();
+        let rtp: Vec<FlowView> = flows.into_iter().filter(|flow| flow.kind == "rtp").collect();
+        Ok((rtp.len() == 4 && rtp.iter().all(|flow| flow.expected > enough)).then_some(rtp))
+    })
+    .with_context(|| machine.journal("branchline").unwrap_or_default())
+}
+
+fn hang_up(machine: &Machine, lab: &Lab, caller: &Baresip) -> Result<()> {
     caller.hang_up(&lab.office)?;
     interrupt::wait_until(LIMIT, "end of the call", || {
         let status: StatusView = ask(machine, "status")?;
@@ -198,8 +208,17 @@ fn the_package_is_installed_configured_called_through_upgraded_and_removed() -> 
     })?;
     show(&machine, &["branchline", "status"])?;
 
+    // A call stands while the package is upgraded.
+    caller.call(&lab.office, USERS[1])?;
+    let before = until_heard(&machine, ENOUGH)?;
     install(&machine, &second)?;
     is_active(&machine)?;
+    let most = before.iter().map(|flow| flow.expected).max().unwrap_or_default();
+    for flow in until_heard(&machine, most + ENOUGH)? {
+        assert_eq!((flow.datapath.as_str(), flow.lost), ("kernel", 0), "{flow:#?}");
+    }
+    show(&machine, &["branchline", "flows"])?;
+    hang_up(&machine, &lab, &caller)?;
     let version = machine.run(&["dpkg-query", "--show", "--showformat", "${Version}", "branchline"])?;
     assert_eq!(version, NEXT_VERSION);
     let kept = machine.run(&["cat", CONFIGURATION])?;
