@@ -53,9 +53,6 @@ pub static RELAY_SOCKETS: SockMap = SockMap::with_max_entries(MAX_RELAY_SOCKETS,
 pub static REFUSED: LruHashMap<RefusedSource, RefusedPackets> =
     LruHashMap::with_max_entries(MAX_REFUSED_SOURCES, 0);
 
-/// The time up to which each stream has used its rate.
-#[map(name = "RATES")]
-pub static RATES: Array<u64> = Array::with_max_entries(DEFAULT_FLOWS, 0);
 /// What SIP's ports may get.
 #[map(name = "LIMITS")]
 pub static LIMITS: Array<Limits> = Array::with_max_entries(1, 0);
@@ -124,11 +121,12 @@ pub fn take_from_unknown(rate: &Rate, now_ns: u64) -> bool {
     UNKNOWN.get_ptr_mut(0).is_none_or(|bucket| rate.admits(unsafe { &mut *bucket }, now_ns))
 }
 
-/// Takes a packet from what a stream may have.
+/// Takes a packet from what the stream of the flow in a slot may have.
 #[inline(always)]
-pub fn within_rate(index: u32, rate: &Rate, now_ns: u64) -> bool {
-    // SAFETY: the pointer is into the map; a stream's packets come to one CPU.
-    RATES.get_ptr_mut(index).is_none_or(|bucket| rate.admits(unsafe { &mut *bucket }, now_ns))
+pub fn within_rate(slot: u32, rate: &Rate, now_ns: u64) -> bool {
+    // SAFETY: the pointer is into the map, and nobody else has a reference to this field of the record, which is the
+    // kernel's own; a stream's packets come to one CPU.
+    FLOWS.get_ptr_mut(slot).is_none_or(|flow| rate.admits(unsafe { &mut (*flow).rate }, now_ns))
 }
 
 /// Counts a packet that is not forwarded.
@@ -285,8 +283,8 @@ macro_rules! lookups {
         }
 
         #[inline(always)]
-        fn within_rate(&self, index: u32, rate: &relay_ebpf::guard::Rate, now_ns: u64) -> bool {
-            maps::within_rate(index, rate, now_ns)
+        fn within_rate(&self, slot: u32, rate: &relay_ebpf::guard::Rate, now_ns: u64) -> bool {
+            maps::within_rate(slot, rate, now_ns)
         }
 
         #[inline(always)]

@@ -74,8 +74,8 @@ pub trait Environment {
     fn change_stats(&self, index: u32, change: impl Change);
     /// Notes that a packet came from a source that the flow refuses.
     fn refuse(&self, source: &RefusedSource);
-    /// Takes one packet from what a stream may have in a second; false if there is nothing left.
-    fn within_rate(&self, index: u32, rate: &Rate, now_ns: u64) -> bool;
+    /// Takes one packet from what the stream of the flow in a slot may have in a second; false if there is nothing left.
+    fn within_rate(&self, slot: u32, rate: &Rate, now_ns: u64) -> bool;
     /// The monotonic clock in nanoseconds. Reading it costs more than the rewrite: once a packet.
     fn now_ns(&self) -> u64;
     /// Notes how long the program took for a sampled packet.
@@ -255,7 +255,7 @@ fn carry<const IP: usize, H: Headers, E: Environment>(env: &mut E) -> Result<Way
 
     let now_ns = env.now_ns();
     if flow.packet_interval_ns != 0
-        && !env.within_rate(flow.stats, &Rate::of_stream(flow.packet_interval_ns), now_ns)
+        && !env.within_rate(entry.slot(), &Rate::of_stream(flow.packet_interval_ns), now_ns)
     {
         return Err(Reason::FlowRate);
     }

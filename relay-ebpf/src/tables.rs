@@ -4,10 +4,9 @@
 //! |---|---|---|---|
 //! | local addresses | 0 | [`LocalAddresses`] | only while no flow is installed |
 //! | ports | place of the local address × 65,536 + port | [`PortEntry`] | one 64-bit store |
-//! | flows | slot | [`Flow`] | written only while no port entry leads to it |
+//! | flows | slot | [`Flow`] | written only while no port entry leads to it, but for `rate`, which is the kernel's |
 //! | statistics | the flow's `stats` | [`crate::FlowStats`] | by the datapath that carries the flow |
 //! | next hops | the flow's `next_hop` | [`NextHop`] | 64-bit stores |
-//! | rates | the flow's `stats` | the time up to which its rate is used | by the kernel |
 //! | SIP's limits | 0 | [`crate::guard::Limits`] | at any time |
 //! | sources' rules | prefix of an IPv6 or mapped IPv4 address | [`crate::guard::SourceRule`] | at any time |
 //! | refused sources | [`RefusedSource`] | [`RefusedPackets`] | by the kernel, when it refuses; it makes room by itself |
@@ -23,7 +22,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{checksum::Delta, headers::Ipv6Address};
 
 /// Version of every layout in this module and of [`crate::FlowStats`]; part of the path of pinned maps.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 /// Local media addresses that the kernel looks for: each takes 512 KiB of port entries.
 pub const MAX_LOCAL_ADDRESSES: usize = 16;
 /// Ports of an address.
@@ -242,8 +241,9 @@ pub struct Flow {
     pub rtcp_slot: u32,
     /// Nanoseconds that a packet takes of what the stream may have in a second; 0: no limit.
     pub packet_interval_ns: u32,
-    /// Fills the cache line; zero.
-    pub padding: [u8; 8],
+    /// The time up to which the stream has used its rate: the kernel's own, 0 at first. It is in the line that every packet
+    /// reads, for a table of its own would be one more wait for memory.
+    pub rate: u64,
     /// The source address that packets must have, where the local address is IPv6.
     pub source_ipv6: Ipv6Address,
     /// The source address that packets leave with, if they leave as IPv6.

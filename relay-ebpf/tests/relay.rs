@@ -99,7 +99,7 @@ impl Environment for Bench {
     fn change_stats(&self, _index: u32, change: impl Change) {
         change.apply(&mut self.stats.borrow_mut());
     }
-    fn within_rate(&self, _index: u32, rate: &Rate, now_ns: u64) -> bool {
+    fn within_rate(&self, _slot: u32, rate: &Rate, now_ns: u64) -> bool {
         rate.admits(&mut self.rate.borrow_mut(), now_ns)
     }
     fn refuse(&self, source: &RefusedSource) {

@@ -73,7 +73,7 @@ pub struct Config {
 
 /// Fewest flows: those of one call, and as many more that change.
 const FEWEST_FLOWS: u32 = 64;
-/// Most flows: the memory for them is 264 bytes each.
+/// Most flows: the memory for them is 256 bytes each.
 const MOST_FLOWS: u32 = 1 << 20;
 /// Longest timer of a transaction in milliseconds: a minute. Times are added to clocks, which have an end.
 const MOST_TIMER_MS: u64 = 60_000;

@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use xtask::demo::appliance::Settings;
-use xtask::lab::network::{TO_CENTRE, TO_OFFICE};
+use xtask::lab::{
+    interrupt,
+    network::{TO_CENTRE, TO_OFFICE},
+};
 
 use crate::ladder::until_carried;
-use crate::site::{Site, engine};
+use crate::site::{LIMIT, Site, engine};
 
 /// How long the call goes on at most; it ends with the test.
 const TALK: Duration = Duration::from_secs(300);
@@ -37,5 +40,39 @@ fn a_killed_daemon_s_filters_are_replaced_and_a_stopped_one_leaves_none() -> Res
     until_carried(&site, "tc", "tc")?;
     site.appliance.stop(libc::SIGTERM)?;
     assert_eq!(both(&site)?, [0, 0], "a daemon that stops takes its filters with it");
+    Ok(())
+}
+
+/// RTP packets that each end hears more of before the next step.
+const ENOUGH: u64 = 50;
+
+/// Waits until both ends of the call hear more.
+fn until_heard(site: &Site, what: &str) -> Result<()> {
+    let heard = |site: &Site| site.legs().map(|legs| legs.last().map_or(0, |leg| leg.received));
+    let before = heard(site);
+    interrupt::wait_until(LIMIT, what, || {
+        let more = heard(site).iter().zip(before).all(|(now, before)| *now > before + ENOUGH);
+        Ok(more.then_some(()))
+    })
+    .with_context(|| format!("{:?}", site.legs()))
+}
+
+#[test]
+fn the_kernel_forwards_without_a_daemon_and_the_next_one_takes_over() -> Result<()> {
+    let mut site = Site::start(engine("kernel"))?;
+    let _call = site.phone_calls(3, TALK)?;
+    until_carried(&site, "kernel", "kernel")?;
+    let program = |site: &Site| site.lab.branch.ip(&["-details", "link", "show", TO_OFFICE]);
+    let before = program(&site)?;
+    std::thread::sleep(Duration::from_secs(2));
+    site.appliance.stop(libc::SIGKILL)?;
+    until_heard(&site, "media without a daemon")?;
+    site.start_again()?;
+    site.until_flows(4, |flow| flow.datapath == "kernel")?;
+    assert_ne!(program(&site)?, before, "the program was exchanged");
+    until_heard(&site, "media with the next daemon")?;
+    let lost: Vec<u64> = site.legs().iter().flatten().map(|leg| leg.heard.lost()).collect();
+    println!("lost at the office's and the centre's end: {lost:?}");
+    site.appliance.stop(libc::SIGTERM)?;
     Ok(())
 }

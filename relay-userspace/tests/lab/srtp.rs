@@ -1,7 +1,7 @@
 //! Phones with SRTP: real ones in the office, one in the centre, Kamailio between them. Where both sides have SRTP it
 //! passes through the kernel byte for byte; where only one has, the appliance translates and both hear each other.
 
-use std::net::SocketAddrV4;
+use std::{net::SocketAddrV4, time::Duration};
 
 use anyhow::Result;
 use branchline::control::{CallView, FlowView, StatusView};
@@ -74,6 +74,38 @@ fn is_tone(packet: &Packet, period: usize) -> bool {
     let samples = &packet.payload[12..PLAIN];
     let same = samples.iter().zip(&samples[period..]).filter(|(one, next)| one.abs_diff(**next) <= 2).count();
     same * 10 >= (samples.len() - period) * 9
+}
+
+#[test]
+fn a_translated_call_goes_on_with_its_keys_after_the_daemon_was_killed() -> Result<()> {
+    let _turn = turn();
+    let lab = Lab::create(Routes::None)?;
+    let mut appliance = start(&lab, "require", "off")?;
+    let _server = Kamailio::start(&lab, SocketAddrV4::new(SERVER, PEER_SIP))?;
+    let with = Baresip::start(&lab, &lab.office, &office_phone(), to_appliance(APPLIANCE_OFFICE))?;
+    let _without =
+        Baresip::start(&lab, &lab.centre, &centre_phone(None), SocketAddrV4::new(SERVER, PEER_SIP))?;
+    with.call(&lab.office, IN_CENTRE)?;
+    until_heard(&lab, &appliance)?;
+    std::thread::sleep(Duration::from_secs(1));
+    appliance.stop(libc::SIGKILL)?;
+    drop(appliance);
+
+    let appliance = start(&lab, "require", "off")?;
+    assert_eq!(ask::<Vec<CallView>>(&appliance, &lab, "calls")?.len(), 1, "{}", appliance.said());
+    for flow in until_heard(&lab, &appliance)? {
+        assert_eq!(flow.reason.as_deref(), Some("SRTP is translated"));
+        let refused = (flow.srtp_authentication, flow.srtp_replay, flow.wrong_source);
+        assert_eq!(refused, (0, 0, 0), "{flow:#?}");
+    }
+    with.hang_up(&lab.office)?;
+    until_over(&lab, &appliance)?;
+    // What the phone's own libsrtp made of what it was sent by both daemons.
+    let said = std::fs::read_to_string(with.log())?;
+    for complaint in ["unprotect", "authentication failure", "replay"] {
+        assert!(!said.to_lowercase().contains(complaint), "{complaint}:\n{said}");
+    }
+    Ok(())
 }
 
 #[test]

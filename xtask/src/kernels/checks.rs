@@ -48,7 +48,7 @@ const fn check(column: &'static str, depth: Depth, who: Who, what: &'static str)
 pub(super) const LOADS: &str = "verified";
 
 /// All of them, in the order in which they run.
-const CHECKS: [Check; 15] = [
+const CHECKS: [Check; 16] = [
     check("doctor", Depth::Quick, Who::Daemon, "doctor"),
     check("userspace", Depth::Quick, Who::Guest, "ladder::userspace_carries_a_call"),
     check(LOADS, Depth::Quick, Who::Guest, "programs::every_program_is_verified"),
@@ -62,6 +62,12 @@ const CHECKS: [Check; 15] = [
         Depth::Quick,
         Who::Guest,
         "restart::a_killed_daemon_s_filters_are_replaced_and_a_stopped_one_leaves_none",
+    ),
+    check(
+        "survives",
+        Depth::Quick,
+        Who::Guest,
+        "restart::the_kernel_forwards_without_a_daemon_and_the_next_one_takes_over",
     ),
     check("tag on/off", Depth::Full, Who::Guest, "vlans::a_tag_is_put_on_and_taken_off_by_xdp"),
     check("tag kept", Depth::Full, Who::Guest, "vlans::a_tag_is_kept_by_xdp"),

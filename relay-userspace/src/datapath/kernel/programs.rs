@@ -179,7 +179,6 @@ impl Programs {
             .map_max_entries("PORTS", places * PORTS)
             .map_max_entries("FLOWS", options.flows)
             .map_max_entries("STATS", options.flows)
-            .map_max_entries("RATES", options.flows)
             .override_global(aya_log::LEVEL, &level, false)
             .load(PROGRAMS)?;
         load_xdp(&mut ebpf, RELAY)?;
