@@ -4,6 +4,7 @@
 //! process ends with an error before the first packet is touched. On the way out, attachments go with the
 //! process unless the configuration says to keep forwarding.
 
+mod addresses;
 mod bindings;
 mod certificates;
 mod core;

@@ -20,6 +20,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
+    addresses,
     bindings,
     certificates::{Certificates, now_unix},
     core::Core,
@@ -261,6 +262,7 @@ pub async fn run(
             warn!("nobody can sign in yet; set an administrator by this link, once, within a day: {link}");
         }
     }
+    let watched = Arc::clone(&views);
     tasks.push(tokio::spawn(async move {
         control::serve(control, views).await;
     }));
@@ -285,6 +287,8 @@ pub async fn run(
     tasks.push(tokio::spawn(observe(Arc::clone(&core), inventory)));
     tasks.push(tokio::spawn(bindings::keep(Arc::clone(&core), names.clone())));
     tasks.push(tokio::spawn(standing::keep(Arc::clone(&core), names.clone())));
+    let found = networks.iter().map(|ready| (ready.network.name.clone(), ready.address)).collect();
+    tasks.push(tokio::spawn(addresses::watch(watched, config.clone(), found)));
     tasks.push(tokio::spawn(supervised(Arc::clone(&core))));
 
     let (reason, ended) = tokio::select! {

@@ -25,6 +25,7 @@ mod hostile_sip;
 mod ipv6;
 mod logs;
 mod many_phones;
+mod moved;
 mod next_hops;
 mod no_leaks;
 mod no_ports;

@@ -75,7 +75,7 @@ impl Site {
         })
     }
 
-    fn start_from(
+    pub(crate) fn start_from(
         settings: Settings,
         routes: Routes,
         checksum: UdpChecksum,
@@ -244,7 +244,12 @@ impl Site {
 
     /// A whole call with media in both directions works.
     pub(crate) fn a_call_works(&self) -> Result<()> {
-        let mut call = self.phone_calls(0, Duration::from_secs(2))?;
+        self.a_call_works_from(0)
+    }
+
+    /// The same for one of the phones, which has not called before.
+    pub(crate) fn a_call_works_from(&self, index: u8) -> Result<()> {
+        let mut call = self.phone_calls(index, Duration::from_secs(2))?;
         call.succeed(LIMIT)?;
         let [office, centre] = self.legs();
         for leg in [office.last(), centre.last()] {
