@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use relay_ebpf::{Reason, guard::Verdict, tables::Latency};
 use socket2::Domain;
 use thiserror::Error;
-use tokio::{sync::Notify, sync::mpsc, task::JoinHandle};
+use tokio::{sync::mpsc, task::JoinHandle};
 use tracing::{info, warn};
 use zerocopy::FromBytes as _;
 
@@ -28,7 +28,7 @@ use super::{
         programs::{KernelLog, Options, Programs, ProgramsError},
         resolver,
     },
-    relay::{Counters, PortSockets, RtcpPacket, Shared, SteeredSockets, bind_steered},
+    relay::{PortSockets, RtcpPacket, Shared, SteeredSockets, bind_steered},
     shared::{SharedArray, watch},
     tap::Tap,
 };
@@ -156,7 +156,7 @@ impl Engine {
         let mut flows =
             Flows::new(SharedArray::on_heap(settings.flows), None, settings.force_userspace.clone());
         flows.set_stream_limit(settings.limits.stream);
-        let shared = shared(flows, rtcp);
+        let shared = Shared::new(flows, rtcp);
         let engine = Self {
             shared,
             kernel: None,
@@ -186,7 +186,7 @@ impl Engine {
         flows.set_priority(settings.priority);
         flows.set_stream_limit(settings.limits.stream);
         flows.tell_refused(programs.take_refused()?);
-        let shared = shared(flows, rtcp);
+        let shared = Shared::new(flows, rtcp);
 
         // Load, fill, steer, and only then attach: no packet meets a half-made datapath.
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -433,15 +433,6 @@ async fn prefer_voice(netlink: &netlink::Handle, links: &HashMap<u32, Link>, set
         if let Err(error) = netlink.set_vlan_priorities(link, &priorities).await {
             warn!(interface = link.name, %error, "priorities cannot be mapped to the VLAN's tags");
         }
-    }
-}
-
-fn shared(flows: Flows, rtcp: mpsc::Sender<RtcpPacket>) -> Shared {
-    Shared {
-        flows: Arc::new(Mutex::new(flows)),
-        counters: Arc::new(Counters::default()),
-        rtcp,
-        wanted: Arc::new(Notify::new()),
     }
 }
 

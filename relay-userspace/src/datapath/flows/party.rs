@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use relay_ebpf::{FlowStats, Reason};
 
-use super::{Entry, FlowSpec, Flows, Fork, InstallError, Unprotected, UserspaceOr};
+use super::{Entry, FlowSpec, Flows, Fork, InstallError, UserspaceOr};
 use crate::net::{Latching, NetworkId};
 
 /// What is known of a sender.
@@ -144,6 +144,10 @@ impl Flows {
         let mut senders = senders.into_iter().flatten();
         let Some(sender) = senders.next() else { return Err(full) };
         let forks = senders.collect();
+        if let Some(entry) = self.entries.get(&local) {
+            self.towards.part(local, &entry.spec);
+        }
+        self.towards.meet(local, &spec);
         match self.entries.get_mut(&local) {
             Some(entry) => (entry.spec, entry.sender, entry.forks) = (spec, sender, forks),
             None => {
@@ -155,10 +159,6 @@ impl Flows {
                     published: None,
                     through: Vec::new(),
                     joined: None,
-                    refused: Vec::new(),
-                    refused_packets: 0,
-                    rate: 0,
-                    srtp_refused: Unprotected::default(),
                 };
                 self.entries.insert(local, entry);
             }

@@ -7,8 +7,7 @@ use std::{
     net::SocketAddr,
     os::fd::AsFd as _,
     sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicU8, Ordering},
+        Arc, Mutex, PoisonError, RwLock,
     },
 };
 
@@ -20,18 +19,23 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{BATCH, ReceiveBatch, Shared};
-use crate::{datapath::flows::Departure, net::Priority};
+use arrayvec::ArrayVec;
+
+use super::{
+    BATCH, Failed, Leaving, Memory, ReceiveBatch, Shared,
+    batch::{self, Message},
+};
+use crate::net::Priority;
 
 thread_local! {
     // Two megabytes: one for each worker thread, not one for each port.
-    static MEMORY: RefCell<ReceiveBatch> = RefCell::new(ReceiveBatch::new());
+    static MEMORY: RefCell<Memory> = RefCell::new(Memory::new());
 }
 
 struct Port {
     socket: Arc<UdpSocket>,
     /// What the socket sends with, as it was last told.
-    type_of_service: AtomicU8,
+    type_of_service: Mutex<u8>,
     /// For the tags of 802.1Q devices.
     priority: Priority,
     task: JoinHandle<()>,
@@ -76,7 +80,7 @@ impl PortSockets {
         self.ports
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(local, Port { socket, type_of_service: AtomicU8::new(0), priority: self.priority, task });
+            .insert(local, Port { socket, type_of_service: Mutex::default(), priority: self.priority, task });
         Ok(())
     }
 
@@ -97,9 +101,9 @@ async fn serve(
             return;
         }
         let result = socket.try_io(Interest::READABLE, || {
-            MEMORY.with_borrow_mut(|batch| {
+            MEMORY.with_borrow_mut(|Memory { batch, scratch }| {
                 let received = batch.receive(socket.as_fd(), Some(local))?;
-                shared.relay(&received, |departure, payload| send(&ports, departure, payload));
+                shared.relay(&received, scratch, |leaving, failed| send(&ports, leaving, failed));
                 Ok(received.len())
             })
         });
@@ -114,30 +118,59 @@ async fn serve(
     }
 }
 
-/// Sends from the socket of the port that the packet is to leave from.
-fn send(ports: &RwLock<HashMap<SocketAddr, Port>>, departure: &Departure, payload: &[u8]) -> bool {
+/// Sends from the sockets of the ports that the packets are to leave from. The packets of a batch came to one port, so that
+/// mostly all of them leave from one, too.
+fn send(ports: &RwLock<HashMap<SocketAddr, Port>>, leaving: &[Leaving<'_>], failed: &mut Failed) {
     let ports = ports.read().unwrap_or_else(PoisonError::into_inner);
-    let Some(port) = ports.get(&departure.source) else { return false };
-    let socket = socket2::SockRef::from(port.socket.as_ref());
-    // The socket keeps what it was last told: a stream's packets mostly have one value, so most of them
-    // need no system call for it. Packets leave a port from one task only, the other direction's.
-    let wanted = departure.type_of_service;
-    let tell = || match departure.source {
-        // With IP_TOS the kernel sets the priority too, from a table of its own (ip(7), IP_TOS): once more, then.
-        SocketAddr::V4(_) => socket.set_tos_v4(u32::from(wanted)).and_then(|()| port.priority.mark(&socket)),
-        SocketAddr::V6(_) => socket.set_tclass_v6(u32::from(wanted)),
-    };
-    if port.type_of_service.load(Ordering::Relaxed) != wanted && tell().is_ok() {
-        port.type_of_service.store(wanted, Ordering::Relaxed);
+    let way = |packet: &Leaving<'_>| (packet.departure.source, packet.departure.type_of_service);
+    let mut first = 0;
+    for run in leaving.chunk_by(|one, next| way(one) == way(next)) {
+        let (source, type_of_service) = way(&run[0]);
+        match ports.get(&source) {
+            Some(port) => port.send(source, type_of_service, run, |index| failed.add(first + index)),
+            None => (first..first + run.len()).for_each(|index| failed.add(index)),
+        }
+        first += run.len();
     }
-    socket.send_to(payload, &departure.destination.into()).is_ok()
+}
+
+impl Port {
+    fn send(&self, source: SocketAddr, wanted: u8, run: &[Leaving<'_>], mut failed: impl FnMut(usize)) {
+        let socket = socket2::SockRef::from(self.socket.as_ref());
+        // The socket keeps what it was last told: a stream's packets mostly have one value, so most of them
+        // need no system call for it. Nobody else tells it another before these packets are sent.
+        let mut told = self.type_of_service.lock().unwrap_or_else(PoisonError::into_inner);
+        let tell = || match source {
+            // With IP_TOS the kernel sets the priority too, from a table of its own (ip(7), IP_TOS): once more, then.
+            SocketAddr::V4(_) => {
+                socket.set_tos_v4(u32::from(wanted)).and_then(|()| self.priority.mark(&socket))
+            }
+            SocketAddr::V6(_) => socket.set_tclass_v6(u32::from(wanted)),
+        };
+        if *told != wanted && tell().is_ok() {
+            *told = wanted;
+        }
+        let messages: ArrayVec<Message<'_>, BATCH> = run
+            .iter()
+            .map(|packet| Message {
+                to: packet.departure.destination.into(),
+                headers: &[],
+                payload: packet.payload,
+            })
+            .collect();
+        batch::send(self.socket.as_fd(), &messages, |index, error| {
+            debug!(%error, %source, destination = %run[index].departure.destination, "sending media");
+            failed(index);
+        });
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use relay_ebpf::rtp::Payload;
 
-    use super::*;
+    use super::{super::Received, *};
+    use crate::datapath::paths::Departure;
 
     #[tokio::test]
     async fn each_packet_leaves_with_its_own_type_of_service() {
@@ -149,22 +182,26 @@ mod tests {
         let ports = RwLock::new(HashMap::new());
         let port = Port {
             socket: Arc::new(UdpSocket::from_std(sender).unwrap()),
-            type_of_service: AtomicU8::new(0),
+            type_of_service: Mutex::default(),
             priority: Priority::try_from(5).unwrap(),
             task: tokio::spawn(async {}),
         };
         ports.write().unwrap().insert(source, port);
         let sent = [0xB8, 0xB9, 0x60, 0x60, 0];
+        let received = Received {
+            local: source,
+            source,
+            type_of_service: 0,
+            stamp_ns: None,
+            payload: b"",
+        };
         for type_of_service in sent {
-            let departure = Departure {
-                source,
-                destination: receiver.local_addr().unwrap(),
-                type_of_service,
-                content: Payload::Rtp,
-                stats: 0,
-                bytes: 29,
-            };
-            assert!(send(&ports, &departure, b"x"));
+            let (destination, mut failed) = (receiver.local_addr().unwrap(), Failed::default());
+            let departure =
+                |source| Departure { source, destination, type_of_service, content: Payload::Rtp, stats: 0, bytes: 29 };
+            let leaving = [departure(destination), departure(source)].map(|departure| Leaving::of(departure, &received, b"x"));
+            send(&ports, &leaving, &mut failed);
+            assert_eq!(failed, Failed::of(&[0]), "from a port that is not ours nothing goes, and the rest does");
             let ports = ports.read().unwrap();
             let socket = socket2::SockRef::from(ports[&source].socket.as_ref());
             assert_eq!(

@@ -5,9 +5,9 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::AsFd as _,
-    sync::Arc,
 };
 
+use arrayvec::ArrayVec;
 use relay_ebpf::headers::{
     IPV4_LENGTH, IPV4_WITHOUT_OPTIONS, Ipv4, Ipv4Udp, Ipv6, Ipv6Address, Ipv6Udp, PROTOCOL_UDP, UDP_LENGTH,
     Udp,
@@ -17,8 +17,11 @@ use tokio::{io::Interest, net::UdpSocket, task::yield_now};
 use tracing::{debug, warn};
 use zerocopy::IntoBytes as _;
 
-use super::{BATCH, ReceiveBatch, Shared};
-use crate::{datapath::flows::Departure, net::Priority};
+use super::{
+    BATCH, Failed, Leaving, Memory, ReceiveBatch, Shared,
+    batch::{self, Message},
+};
+use crate::{datapath::paths::Departure, net::Priority};
 
 /// Bytes of the receive queue of each socket: a tenth of a second of 10,000 calls that all begin at once.
 const RECEIVE_QUEUE: usize = 8 << 20;
@@ -67,11 +70,11 @@ impl SteeredSockets {
         shared: &Shared,
         priority: Priority,
     ) -> io::Result<Self> {
-        let raw = Arc::new(RawSender::new(priority)?);
         let mut tasks = Vec::with_capacity(sockets.len());
         for socket in sockets {
             let socket = UdpSocket::from_std(socket)?;
-            let (raw, shared) = (Arc::clone(&raw), shared.clone());
+            // One for each: tasks that share a socket wait for each other in the kernel.
+            let (raw, shared) = (RawSender::new(priority)?, shared.clone());
             tasks.push(tokio::spawn(serve(socket, raw, shared)));
         }
         Ok(Self { tasks })
@@ -86,8 +89,8 @@ impl Drop for SteeredSockets {
     }
 }
 
-async fn serve(socket: UdpSocket, raw: Arc<RawSender>, shared: Shared) {
-    let mut batch = ReceiveBatch::new();
+async fn serve(socket: UdpSocket, raw: RawSender, shared: Shared) {
+    let Memory { mut batch, mut scratch } = Memory::new();
     loop {
         if let Err(error) = socket.readable().await {
             warn!(%error, "the relay's socket cannot be waited for; media in userspace stops");
@@ -95,7 +98,7 @@ async fn serve(socket: UdpSocket, raw: Arc<RawSender>, shared: Shared) {
         }
         let result = socket.try_io(Interest::READABLE, || {
             let received = batch.receive(socket.as_fd(), None)?;
-            shared.relay(&received, |departure, payload| raw.send(departure, payload));
+            shared.relay(&received, &mut scratch, |leaving, failed| raw.send(leaving, failed));
             Ok(received.len())
         });
         match result {
@@ -126,33 +129,45 @@ impl RawSender {
         Ok(sender)
     }
 
-    /// Whether the packet went.
-    fn send(&self, departure: &Departure, payload: &[u8]) -> bool {
-        let (source, destination) = (departure.source, departure.destination);
-        let class = departure.type_of_service;
-        let (socket, headers) = match (source, destination) {
-            (SocketAddr::V4(source), SocketAddr::V4(destination)) => {
-                (Some(&self.ipv4), Written::Ipv4(headers(source, destination, class, payload)))
+    /// Sends a batch, with one system call for each family.
+    fn send(&self, leaving: &[Leaving<'_>], failed: &mut Failed) {
+        let families = [(Some(&self.ipv4), Domain::IPV4), (self.ipv6.as_ref(), Domain::IPV6)];
+        let headers: ArrayVec<Option<Written>, BATCH> =
+            leaving.iter().map(|packet| Written::new(&packet.departure, packet.payload)).collect();
+        let mut tried = 0;
+        for (socket, family) in families {
+            let (mut indices, mut messages) =
+                (ArrayVec::<usize, BATCH>::new(), ArrayVec::<Message<'_>, BATCH>::new());
+            for (index, (packet, headers)) in leaving.iter().zip(&headers).enumerate() {
+                if let Some(headers) = headers
+                    && headers.family() == family
+                {
+                    indices.push(index);
+                    // A raw socket of IPv6 takes the port for a protocol, if there is one (ipv6(7)).
+                    let to = SockAddr::from(SocketAddr::new(packet.departure.destination.ip(), 0));
+                    messages.push(Message { to, headers: headers.as_bytes(), payload: packet.payload });
+                }
             }
-            (SocketAddr::V6(source), SocketAddr::V6(destination)) => {
-                let headers = headers_ipv6(&source, &destination, class, payload);
-                (self.ipv6.as_ref(), Written::Ipv6(headers))
+            tried += messages.len();
+            match socket {
+                _ if messages.is_empty() => {}
+                None => indices.iter().for_each(|index| failed.add(*index)),
+                Some(socket) => batch::send(socket.as_fd(), &messages, |message, error| {
+                    let index = indices[message];
+                    let Leaving { departure, payload, .. } = &leaving[index];
+                    let too_long = error.raw_os_error() == Some(libc::EMSGSIZE);
+                    let result = if too_long { fragmented(departure, payload) } else { Err(error) };
+                    if let Err(error) = result {
+                        let (source, destination) = (departure.source, departure.destination);
+                        debug!(%error, %source, %destination, "sending media");
+                        failed.add(index);
+                    }
+                }),
             }
-            _ => return false,
-        };
-        let Some(socket) = socket else { return false };
-        let packet = [io::IoSlice::new(headers.as_bytes()), io::IoSlice::new(payload)];
-        // A raw socket of IPv6 takes the port for a protocol, if there is one (ipv6(7)).
-        let to = SocketAddr::new(destination.ip(), 0);
-        match socket.send_to_vectored(&packet, &SockAddr::from(to)) {
-            Ok(_) => true,
-            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
-                fragmented(source, destination, class, payload).is_ok()
-            }
-            Err(error) => {
-                debug!(%error, %source, %destination, "sending media");
-                false
-            }
+        }
+        if tried < leaving.len() {
+            let unlike = headers.iter().enumerate().filter(|(_, headers)| headers.is_none());
+            unlike.for_each(|(index, _)| failed.add(index));
         }
     }
 }
@@ -171,6 +186,27 @@ enum Written {
 }
 
 impl Written {
+    /// None if one address is of another family than the other.
+    fn new(departure: &Departure, payload: &[u8]) -> Option<Self> {
+        let class = departure.type_of_service;
+        match (departure.source, departure.destination) {
+            (SocketAddr::V4(source), SocketAddr::V4(destination)) => {
+                Some(Self::Ipv4(headers(source, destination, class, payload)))
+            }
+            (SocketAddr::V6(source), SocketAddr::V6(destination)) => {
+                Some(Self::Ipv6(headers_ipv6(&source, &destination, class, payload)))
+            }
+            _ => None,
+        }
+    }
+
+    fn family(&self) -> Domain {
+        match self {
+            Self::Ipv4(_) => Domain::IPV4,
+            Self::Ipv6(_) => Domain::IPV6,
+        }
+    }
+
     fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Ipv4(headers) => headers.as_bytes(),
@@ -182,15 +218,16 @@ impl Written {
 /// Sends a packet that is longer than the MTU: a raw socket refuses it, an ordinary one has the kernel
 /// fragment it. It is bound for the moment of sending only; no packet can come to it, for steering comes
 /// before the table of sockets.
-fn fragmented(source: SocketAddr, destination: SocketAddr, class: u8, payload: &[u8]) -> io::Result<usize> {
+fn fragmented(departure: &Departure, payload: &[u8]) -> io::Result<()> {
+    let Departure { source, destination, type_of_service, .. } = *departure;
     let socket = Socket::new(Domain::for_address(source), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
     match source {
-        SocketAddr::V4(_) => socket.set_tos_v4(u32::from(class))?,
-        SocketAddr::V6(_) => socket.set_tclass_v6(u32::from(class))?,
+        SocketAddr::V4(_) => socket.set_tos_v4(u32::from(type_of_service))?,
+        SocketAddr::V6(_) => socket.set_tclass_v6(u32::from(type_of_service))?,
     }
     socket.bind(&source.into())?;
-    socket.send_to(payload, &destination.into())
+    socket.send_to(payload, &destination.into()).map(drop)
 }
 
 /// The headers of a packet that userspace sends. The kernel fills in identification and header checksum.
@@ -273,16 +310,11 @@ mod tests {
         }
         let flows = Flows::new(SharedArray::on_heap(4), None, Vec::new());
         let (rtcp, _copies) = tokio::sync::mpsc::channel(1);
-        let shared = Shared {
-            flows: Arc::new(std::sync::Mutex::new(flows)),
-            counters: Arc::default(),
-            rtcp,
-            wanted: Arc::default(),
-        };
+        let shared = Shared::new(flows, rtcp);
         // No raw socket is needed, as nothing of this goes anywhere.
         let raw = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
         let socket = UdpSocket::from_std(socket).unwrap();
-        let task = tokio::spawn(serve(socket, Arc::new(RawSender { ipv4: raw, ipv6: None }), shared.clone()));
+        let task = tokio::spawn(serve(socket, RawSender { ipv4: raw, ipv6: None }, shared.clone()));
         let taken = || {
             let counter = &shared.counters.reasons[relay_ebpf::Reason::NoFlow as usize];
             counter.load(std::sync::atomic::Ordering::Relaxed) as usize
