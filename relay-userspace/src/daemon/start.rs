@@ -42,7 +42,7 @@ use crate::{
     log::LogControl,
     media::Sessions,
     metrics::{Metrics, MetricsError, names},
-    net::{DatapathChoice, Marking, Role, Transport, netlink},
+    net::{DatapathChoice, Marking, Role, Transport, descriptors, netlink},
     proxy::{self, Proxy},
     sip::transport::{self, Streams},
     store::{Entry, Store, StoreError},
@@ -163,8 +163,17 @@ pub async fn run(
     let captures = Arc::new(captures(config, &networks, &store, &metrics)?);
     let Services { phones, logs, tasks: service_tasks } =
         services::start(config, &offices(&networks), &metrics.services, &certificates)?;
+    let descriptors = descriptors::raise_limit();
     let (engine, copies) = Engine::start(&engine_settings(config, &networks)).await?;
     let engine = Arc::new(engine);
+    if engine.sockets().is_some() {
+        warn!(
+            limit = descriptors.limit,
+            kept = descriptors.kept,
+            calls = descriptors.for_media() / host::SOCKETS_OF_A_CALL,
+            "each media port takes a socket: there are descriptors for so many calls with one stream"
+        );
+    }
 
     let datapath =
         if engine.why_userspace().is_none() { names::datapath::KERNEL } else { names::datapath::USERSPACE };

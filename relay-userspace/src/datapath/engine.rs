@@ -28,7 +28,7 @@ use super::{
         programs::{KernelLog, Options, Programs, ProgramsError},
         resolver,
     },
-    relay::{PortSockets, RtcpPacket, Shared, SteeredSockets, bind_steered},
+    relay::{PortError, PortSockets, RtcpPacket, Shared, SocketUse, SteeredSockets, bind_steered},
     shared::{SharedArray, watch},
     tap::Tap,
 };
@@ -97,7 +97,7 @@ pub enum EngineError {
         /// The port.
         local: SocketAddr,
         /// Why.
-        error: io::Error,
+        error: PortError,
     },
     /// A flow could not be installed.
     #[error("{0}")]
@@ -256,6 +256,22 @@ impl Engine {
             }
             EngineError::Install(error.to_string())
         })
+    }
+
+    /// Sockets of media ports; none where the kernel steers what comes to all ports to the relay's few.
+    #[must_use]
+    pub fn sockets(&self) -> Option<SocketUse> {
+        self.kernel.is_none().then(|| self.ports.in_use())
+    }
+
+    /// Asks whether there are descriptors for flows at these local addresses.
+    ///
+    /// # Errors
+    /// How many there are, if not for all.
+    pub fn check_room(&self, locals: impl Iterator<Item = SocketAddr>) -> Result<(), SocketUse> {
+        let Some(sockets) = self.sockets() else { return Ok(()) };
+        let more = locals.filter(|local| !self.ports.has(*local)).count();
+        if sockets.has_room(more) { Ok(()) } else { Err(sockets) }
     }
 
     /// Removes a flow, and tells how it ended.

@@ -27,7 +27,7 @@ pub use engine::{Engine, EngineError, Settings, Totals};
 pub use flow::{
     Carrier, FlowReport, FlowSpec, Fork, RefusedSource, Refuser, RtcpWay, Unprotected, UserspaceReason,
 };
-pub use relay::RtcpPacket;
+pub use relay::{PortError, RtcpPacket, SocketUse};
 pub use shared::monotonic_ns;
 pub use tap::{PacketCopy, Tap, Tapped, Way, unix_ns};
 pub use translation::{Incoming, Outgoing, Translation};

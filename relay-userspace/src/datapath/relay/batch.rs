@@ -27,6 +27,24 @@ const DATAGRAM: usize = 65_535;
 /// Bytes for the control messages of one datagram: address, type of service, time stamp.
 const CONTROL: usize = 128;
 
+/// Whether receiving waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// For nothing.
+    No,
+    /// For the first datagram, on a socket that blocks; what has come by then is taken with it.
+    ForOne,
+}
+
+impl Wait {
+    const fn flags(self) -> libc::c_int {
+        match self {
+            Self::No => libc::MSG_DONTWAIT,
+            Self::ForOne => libc::MSG_WAITFORONE,
+        }
+    }
+}
+
 /// A datagram that was received.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Received<'a> {
@@ -94,15 +112,16 @@ impl ReceiveBatch {
         Ok(())
     }
 
-    /// Receives what is there, at most a batch, without waiting. Datagrams whose destination the kernel
-    /// does not tell are taken to be for `local`.
+    /// Receives what is there, at most a batch. Datagrams whose destination the kernel does not tell are taken to be
+    /// for `local`.
     ///
     /// # Errors
-    /// That of `recvmmsg`, [`io::ErrorKind::WouldBlock`] if nothing is there.
+    /// That of `recvmmsg`, [`io::ErrorKind::WouldBlock`] if nothing is there and nothing is waited for.
     pub(crate) fn receive(
         &mut self,
         socket: BorrowedFd<'_>,
         local: Option<SocketAddr>,
+        wait: Wait,
     ) -> io::Result<ArrayVec<Received<'_>, BATCH>> {
         let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; BATCH];
         let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
@@ -126,7 +145,7 @@ impl ReceiveBatch {
                 socket.as_raw_fd(),
                 messages.as_mut_ptr().cast(),
                 BATCH as libc::c_uint,
-                libc::MSG_DONTWAIT,
+                wait.flags(),
                 ptr::null_mut(),
             )
         };
@@ -357,7 +376,7 @@ mod tests {
         send(sender.as_fd(), &messages, |index, error| failed.push((index, error.raw_os_error())));
         assert_eq!(failed, [(1, Some(libc::EMSGSIZE)), (2, Some(libc::EINVAL))]);
         let mut batch = ReceiveBatch::new();
-        let received = batch.receive(receiver.as_fd(), Some(receiver.local_addr().unwrap())).unwrap();
+        let received = batch.receive(receiver.as_fd(), Some(receiver.local_addr().unwrap()), Wait::No).unwrap();
         let payloads: Vec<&[u8]> = received.iter().map(|received| received.payload).collect();
         assert_eq!(payloads, [b"<one".as_slice(), b"<", b"<four"]);
     }
@@ -379,7 +398,7 @@ mod tests {
         sender.send_to(b"one", to).unwrap();
         sender.send_to(b"", to).unwrap();
         let mut batch = ReceiveBatch::new();
-        let received = batch.receive(receiver.as_fd(), None).unwrap();
+        let received = batch.receive(receiver.as_fd(), None, Wait::No).unwrap();
         let payloads: Vec<&[u8]> = received.iter().map(|received| received.payload).collect();
         assert_eq!(payloads, [b"one".as_slice(), b""]);
         for received in received {
@@ -387,6 +406,6 @@ mod tests {
             assert_eq!(received.type_of_service, 0xB8);
             assert!(received.stamp_ns.is_some());
         }
-        assert_eq!(batch.receive(receiver.as_fd(), None).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(batch.receive(receiver.as_fd(), None, Wait::No).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }

@@ -30,6 +30,7 @@ use tokio::sync::mpsc;
 use batch::BATCH;
 pub(super) use batch::{ReceiveBatch, Received};
 pub(super) use ports::PortSockets;
+pub use ports::{PortError, SocketUse};
 pub(super) use steered::{SteeredSockets, bind_steered};
 
 use super::{

@@ -1,9 +1,11 @@
 //! A socket for each media port, where the kernel cannot steer.
+//!
+//! Invariant: there are never more of them than [`Descriptors`] are for media, whatever calls want.
 
 use std::{
     cell::RefCell,
     collections::HashMap,
-    io,
+    fmt, io,
     net::SocketAddr,
     os::fd::AsFd as _,
     sync::{
@@ -11,7 +13,9 @@ use std::{
     },
 };
 
+use arrayvec::ArrayVec;
 use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
 use tokio::{
     io::Interest,
     net::UdpSocket,
@@ -19,13 +23,11 @@ use tokio::{
 };
 use tracing::debug;
 
-use arrayvec::ArrayVec;
-
 use super::{
     BATCH, Failed, Leaving, Memory, ReceiveBatch, Shared,
-    batch::{self, Message},
+    batch::{self, Message, Wait},
 };
-use crate::net::Priority;
+use crate::net::{Priority, descriptors::Descriptors};
 
 thread_local! {
     // Two megabytes: one for each worker thread, not one for each port.
@@ -47,6 +49,44 @@ impl Drop for Port {
     }
 }
 
+/// Sockets for media ports, where each port takes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketUse {
+    /// Sockets that are open.
+    pub used: usize,
+    /// What they share with all else that the process has open.
+    pub descriptors: Descriptors,
+}
+
+impl SocketUse {
+    /// Whether there is room for so many more.
+    #[must_use]
+    pub fn has_room(self, more: usize) -> bool {
+        self.used + more <= self.descriptors.for_media()
+    }
+}
+
+impl fmt::Display for SocketUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Descriptors { limit, kept } = self.descriptors;
+        let most = self.descriptors.for_media();
+        write!(f, "{} of {most} sockets for media are open (of {limit} descriptors {kept} are kept)", self.used)
+    }
+}
+
+/// Why a port was not opened.
+#[derive(Debug, Error)]
+pub enum PortError {
+    /// There are as many sockets as may be, or the system has no descriptors left.
+    #[error(
+        "no descriptor for a media socket: {0}; raise LimitNOFILE of the service, or let the kernel carry media          (branchline doctor tells why it does not)"
+    )]
+    Descriptors(SocketUse),
+    /// It could not be bound, for example.
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+}
+
 /// The sockets, by their local address.
 pub(crate) struct PortSockets {
     ports: Arc<RwLock<HashMap<SocketAddr, Port>>>,
@@ -59,14 +99,37 @@ impl PortSockets {
         Self { ports: Arc::default(), priority }
     }
 
+    /// How many there are.
+    pub(crate) fn in_use(&self) -> SocketUse {
+        let used = self.ports.read().unwrap_or_else(PoisonError::into_inner).len();
+        SocketUse { used, descriptors: Descriptors::now() }
+    }
+
+    /// Whether a port is bound.
+    pub(crate) fn has(&self, local: SocketAddr) -> bool {
+        self.ports.read().unwrap_or_else(PoisonError::into_inner).contains_key(&local)
+    }
+
     /// Binds a port, unless it is bound, and relays what comes to it.
     ///
     /// # Errors
     /// If the port is taken or there are no descriptors left.
-    pub(crate) fn open(&self, local: SocketAddr, shared: &Shared) -> io::Result<()> {
-        if self.ports.read().unwrap_or_else(PoisonError::into_inner).contains_key(&local) {
+    pub(crate) fn open(&self, local: SocketAddr, shared: &Shared) -> Result<(), PortError> {
+        if self.has(local) {
             return Ok(());
         }
+        let sockets = self.in_use();
+        if !sockets.has_room(1) {
+            return Err(PortError::Descriptors(sockets));
+        }
+        self.bind(local, shared).map_err(|error| match error.raw_os_error() {
+            // Something else has taken what is kept.
+            Some(libc::EMFILE | libc::ENFILE) => PortError::Descriptors(sockets),
+            _ => error.into(),
+        })
+    }
+
+    fn bind(&self, local: SocketAddr, shared: &Shared) -> io::Result<()> {
         let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
         if local.is_ipv6() {
@@ -102,7 +165,7 @@ async fn serve(
         }
         let result = socket.try_io(Interest::READABLE, || {
             MEMORY.with_borrow_mut(|Memory { batch, scratch }| {
-                let received = batch.receive(socket.as_fd(), Some(local))?;
+                let received = batch.receive(socket.as_fd(), Some(local), Wait::No)?;
                 shared.relay(&received, scratch, |leaving, failed| send(&ports, leaving, failed));
                 Ok(received.len())
             })
@@ -211,7 +274,7 @@ mod tests {
             );
         }
         let mut batch = ReceiveBatch::new();
-        let received = batch.receive(receiver.as_fd(), None).unwrap();
+        let received = batch.receive(receiver.as_fd(), None, Wait::No).unwrap();
         assert_eq!(received.iter().map(|packet| packet.type_of_service).collect::<Vec<_>>(), sent);
     }
 }

@@ -3,8 +3,13 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::AsFd as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
 };
 
 use arrayvec::ArrayVec;
@@ -13,13 +18,12 @@ use relay_ebpf::headers::{
     Udp,
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use tokio::{io::Interest, net::UdpSocket, task::yield_now};
 use tracing::{debug, warn};
 use zerocopy::IntoBytes as _;
 
 use super::{
     BATCH, Failed, Leaving, Memory, ReceiveBatch, Shared,
-    batch::{self, Message},
+    batch::{self, Message, Wait},
 };
 use crate::{datapath::paths::Departure, net::Priority};
 
@@ -40,7 +44,6 @@ pub(crate) fn bind_steered(family: Domain, count: usize) -> io::Result<Vec<std::
     (0..count)
         .map(|_| {
             let socket = Socket::new(family, Type::DGRAM, Some(Protocol::UDP))?;
-            socket.set_nonblocking(true)?;
             // Best effort: without privilege the kernel's own limit holds.
             let _ = socket.set_recv_buffer_size(RECEIVE_QUEUE);
             if family == Domain::IPV6 {
@@ -54,59 +57,66 @@ pub(crate) fn bind_steered(family: Domain, count: usize) -> io::Result<Vec<std::
         .collect()
 }
 
-/// The tasks that serve the steered sockets; they end when this is dropped.
+/// The threads that serve the steered sockets; they end when this is dropped.
+///
+/// Threads of their own and not tasks: a batch then costs one call to wait and receive and one to send, where a task's
+/// reactor takes two more, and under a flood the kernel's scheduler gives SIP its share.
 #[derive(Debug)]
 pub(crate) struct SteeredSockets {
-    tasks: Vec<tokio::task::JoinHandle<()>>,
+    sockets: Vec<Socket>,
+    threads: Vec<JoinHandle<()>>,
+    ends: Arc<AtomicBool>,
 }
 
 impl SteeredSockets {
-    /// Starts to relay, within a tokio runtime.
+    /// Starts to relay.
     ///
     /// # Errors
-    /// If there is no raw socket, for which CAP_NET_RAW is needed.
+    /// If there is no raw socket, for which CAP_NET_RAW is needed, or no thread.
     pub(crate) fn start(
         sockets: Vec<std::net::UdpSocket>,
         shared: &Shared,
         priority: Priority,
     ) -> io::Result<Self> {
-        let mut tasks = Vec::with_capacity(sockets.len());
-        for socket in sockets {
-            let socket = UdpSocket::from_std(socket)?;
-            // One for each: tasks that share a socket wait for each other in the kernel.
-            let (raw, shared) = (RawSender::new(priority)?, shared.clone());
-            tasks.push(tokio::spawn(serve(socket, raw, shared)));
+        let mut this = Self { sockets: Vec::new(), threads: Vec::new(), ends: Arc::default() };
+        for (index, socket) in sockets.into_iter().enumerate() {
+            socket.set_nonblocking(false)?;
+            let socket = Socket::from(socket);
+            this.sockets.push(socket.try_clone()?);
+            // One for each: threads that share a socket wait for each other in the kernel.
+            let (raw, shared, ends) = (RawSender::new(priority)?, shared.clone(), Arc::clone(&this.ends));
+            let thread = thread::Builder::new()
+                .name(format!("media-{index}"))
+                .spawn(move || serve(&socket, &raw, &shared, &ends))?;
+            this.threads.push(thread);
         }
-        Ok(Self { tasks })
+        Ok(this)
     }
 }
 
 impl Drop for SteeredSockets {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
+        self.ends.store(true, Ordering::Release);
+        for socket in &self.sockets {
+            // It wakes who waits for the socket, and says that this is not connected, which is known.
+            let _ = socket.shutdown(Shutdown::Read);
+        }
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                warn!("a thread of the relay had panicked");
+            }
         }
     }
 }
 
-async fn serve(socket: UdpSocket, raw: RawSender, shared: Shared) {
+fn serve(socket: &Socket, raw: &RawSender, shared: &Shared, ends: &AtomicBool) {
     let Memory { mut batch, mut scratch } = Memory::new();
-    loop {
-        if let Err(error) = socket.readable().await {
-            warn!(%error, "the relay's socket cannot be waited for; media in userspace stops");
-            return;
-        }
-        let result = socket.try_io(Interest::READABLE, || {
-            let received = batch.receive(socket.as_fd(), None)?;
-            shared.relay(&received, &mut scratch, |leaving, failed| raw.send(leaving, failed));
-            Ok(received.len())
-        });
-        match result {
-            // There may be more, and a socket that is ready never makes its task wait: under a flood
-            // nothing else would run on this thread.
-            Ok(BATCH) => yield_now().await,
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+    while !ends.load(Ordering::Acquire) {
+        match batch.receive(socket.as_fd(), None, Wait::ForOne) {
+            Ok(received) => {
+                shared.relay(&received, &mut scratch, |leaving, failed| raw.send(leaving, failed));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => debug!(%error, "receiving media"),
         }
     }
@@ -300,33 +310,31 @@ mod tests {
     use super::*;
     use crate::datapath::{flows::Flows, shared::SharedArray};
 
-    #[tokio::test]
-    async fn a_flood_lets_others_have_their_turn() {
+    #[test]
+    fn a_flood_is_taken_batch_by_batch_and_the_thread_ends_when_it_is_to() {
         const FLOOD: usize = 4 * BATCH;
-        let socket = bind_steered(Domain::IPV4, 1).unwrap().remove(0);
+        let sockets = bind_steered(Domain::IPV4, 2).unwrap();
         let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        for _ in 0..FLOOD {
-            sender.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+        for socket in &sockets {
+            for _ in 0..FLOOD {
+                sender.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+            }
         }
         let flows = Flows::new(SharedArray::on_heap(4), None, Vec::new());
         let (rtcp, _copies) = tokio::sync::mpsc::channel(1);
         let shared = Shared::new(flows, rtcp);
-        // No raw socket is needed, as nothing of this goes anywhere.
-        let raw = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
-        let socket = UdpSocket::from_std(socket).unwrap();
-        let task = tokio::spawn(serve(socket, RawSender { ipv4: raw, ipv6: None }, shared.clone()));
-        let taken = || {
-            let counter = &shared.counters.reasons[relay_ebpf::Reason::NoFlow as usize];
-            counter.load(std::sync::atomic::Ordering::Relaxed) as usize
-        };
-        while taken() == 0 {
-            yield_now().await;
+        let started = SteeredSockets::start(sockets, &shared, Priority::MEDIA).unwrap();
+        while taken(&shared) < 2 * FLOOD {
+            thread::yield_now();
         }
-        assert_eq!(taken(), BATCH);
-        while taken() < FLOOD {
-            yield_now().await;
-        }
-        task.abort();
+        // Both wait now, or will; neither is waited for in vain.
+        drop(started);
+        assert_eq!(taken(&shared), 2 * FLOOD);
+    }
+
+    fn taken(shared: &Shared) -> usize {
+        let counter = &shared.counters.reasons[relay_ebpf::Reason::NoFlow as usize];
+        counter.load(Ordering::Relaxed) as usize
     }
 
     proptest! {
