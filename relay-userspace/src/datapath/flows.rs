@@ -47,9 +47,7 @@ use party::{Sender, Who};
 use standing::Towards;
 
 use super::{
-    flow::{
-        Carrier, FlowReport, FlowSpec, Fork, RefusedSource, RtcpWay, Unprotected, UserspaceReason,
-    },
+    flow::{Carrier, FlowReport, FlowSpec, Fork, RefusedSource, RtcpWay, Unprotected, UserspaceReason},
     kernel::{
         keeper::Ingress,
         next_hops::NextHops,

@@ -49,12 +49,7 @@ impl Towards {
 
 impl Flows {
     /// How a party's packets leave, and its RTCP where that leaves by another way.
-    pub(super) fn exits(
-        &self,
-        local: SocketAddr,
-        party: &Fork,
-        dscp: Option<Dscp>,
-    ) -> (Exit, Option<Exit>) {
+    pub(super) fn exits(&self, local: SocketAddr, party: &Fork, dscp: Option<Dscp>) -> (Exit, Option<Exit>) {
         let destination = self.destination_of(local, party);
         let rtcp = party.rtcp.map(|way| Exit {
             source: way.out_source,

@@ -184,11 +184,7 @@ pub(super) struct Message<'a> {
 
 /// Sends at most a batch of datagrams, in order and without waiting; tells those that did not go, and why, before the
 /// next one is sent.
-pub(super) fn send(
-    socket: BorrowedFd<'_>,
-    messages: &[Message<'_>],
-    failed: impl FnMut(usize, io::Error),
-) {
+pub(super) fn send(socket: BorrowedFd<'_>, messages: &[Message<'_>], failed: impl FnMut(usize, io::Error)) {
     let messages = &messages[..messages.len().min(BATCH)];
     let mut vectors: ArrayVec<[libc::iovec; 2], BATCH> = ArrayVec::new();
     let mut headers: ArrayVec<libc::mmsghdr, BATCH> = ArrayVec::new();
@@ -376,7 +372,8 @@ mod tests {
         send(sender.as_fd(), &messages, |index, error| failed.push((index, error.raw_os_error())));
         assert_eq!(failed, [(1, Some(libc::EMSGSIZE)), (2, Some(libc::EINVAL))]);
         let mut batch = ReceiveBatch::new();
-        let received = batch.receive(receiver.as_fd(), Some(receiver.local_addr().unwrap()), Wait::No).unwrap();
+        let received =
+            batch.receive(receiver.as_fd(), Some(receiver.local_addr().unwrap()), Wait::No).unwrap();
         let payloads: Vec<&[u8]> = received.iter().map(|received| received.payload).collect();
         assert_eq!(payloads, [b"<one".as_slice(), b"<", b"<four"]);
     }
@@ -406,6 +403,9 @@ mod tests {
             assert_eq!(received.type_of_service, 0xB8);
             assert!(received.stamp_ns.is_some());
         }
-        assert_eq!(batch.receive(receiver.as_fd(), None, Wait::No).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(
+            batch.receive(receiver.as_fd(), None, Wait::No).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
     }
 }

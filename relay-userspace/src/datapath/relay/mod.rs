@@ -314,8 +314,7 @@ impl Shared {
         now: Instant,
         arrival: &Arrival<'_>,
     ) -> (Verdict, Option<Arc<Watchers>>) {
-        let flows =
-            asked.get_or_insert_with(|| self.flows.lock().unwrap_or_else(PoisonError::into_inner));
+        let flows = asked.get_or_insert_with(|| self.flows.lock().unwrap_or_else(PoisonError::into_inner));
         let watchers = flows.taps(arrival.local);
         let verdict = match flows.translation(arrival) {
             Some((by, content)) => Verdict::Translate(by, content),

@@ -8,9 +8,7 @@ use std::{
     fmt, io,
     net::SocketAddr,
     os::fd::AsFd as _,
-    sync::{
-        Arc, Mutex, PoisonError, RwLock,
-    },
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use arrayvec::ArrayVec;
@@ -70,7 +68,11 @@ impl fmt::Display for SocketUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Descriptors { limit, kept } = self.descriptors;
         let most = self.descriptors.for_media();
-        write!(f, "{} of {most} sockets for media are open (of {limit} descriptors {kept} are kept)", self.used)
+        write!(
+            f,
+            "{} of {most} sockets for media are open (of {limit} descriptors {kept} are kept)",
+            self.used
+        )
     }
 }
 
@@ -251,20 +253,25 @@ mod tests {
         };
         ports.write().unwrap().insert(source, port);
         let sent = [0xB8, 0xB9, 0x60, 0x60, 0];
-        let received = Received {
-            local: source,
-            source,
-            type_of_service: 0,
-            stamp_ns: None,
-            payload: b"",
-        };
+        let received = Received { local: source, source, type_of_service: 0, stamp_ns: None, payload: b"" };
         for type_of_service in sent {
             let (destination, mut failed) = (receiver.local_addr().unwrap(), Failed::default());
-            let departure =
-                |source| Departure { source, destination, type_of_service, content: Payload::Rtp, stats: 0, bytes: 29 };
-            let leaving = [departure(destination), departure(source)].map(|departure| Leaving::of(departure, &received, b"x"));
+            let departure = |source| Departure {
+                source,
+                destination,
+                type_of_service,
+                content: Payload::Rtp,
+                stats: 0,
+                bytes: 29,
+            };
+            let leaving = [departure(destination), departure(source)]
+                .map(|departure| Leaving::of(departure, &received, b"x"));
             send(&ports, &leaving, &mut failed);
-            assert_eq!(failed, Failed::of(&[0]), "from a port that is not ours nothing goes, and the rest does");
+            assert_eq!(
+                failed,
+                Failed::of(&[0]),
+                "from a port that is not ours nothing goes, and the rest does"
+            );
             let ports = ports.read().unwrap();
             let socket = socket2::SockRef::from(ports[&source].socket.as_ref());
             assert_eq!(

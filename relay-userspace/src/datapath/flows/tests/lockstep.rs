@@ -20,13 +20,22 @@ const PARTIES: [&str; 5] = [PHONE, SERVER, "10.61.0.11:4044", "10.62.0.20:7000",
 #[derive(Debug, Clone)]
 enum Step {
     /// Both directions of a stream, RTP at even places.
-    Install { inside: FlowSpec, outside: FlowSpec },
+    Install {
+        inside: FlowSpec,
+        outside: FlowSpec,
+    },
     /// A branch more at the outside, or one less.
-    Fork { with: bool },
+    Fork {
+        with: bool,
+    },
     Remove(&'static str),
     Tap(&'static str),
     Untap,
-    Packet { local: &'static str, source: &'static str, payload: Vec<u8> },
+    Packet {
+        local: &'static str,
+        source: &'static str,
+        payload: Vec<u8>,
+    },
 }
 
 fn party() -> impl Strategy<Value = Option<&'static str>> {
@@ -108,9 +117,14 @@ impl Side {
             }
             Step::Fork { with } => {
                 let Some(report) = self.flows.report(at(OUTSIDE)) else { return };
-                let fork = Fork { out_source: at(BRANCH), ..spec(OUTSIDE, None, BRANCH, None, Latching::Any).party() };
+                let fork = Fork {
+                    out_source: at(BRANCH),
+                    ..spec(OUTSIDE, None, BRANCH, None, Latching::Any).party()
+                };
                 let forks = if *with { vec![fork] } else { Vec::new() };
-                self.flows.install(now, spec(BRANCH, Some(PHONE), OUTSIDE, Some(SERVER), Latching::Any)).unwrap();
+                self.flows
+                    .install(now, spec(BRANCH, Some(PHONE), OUTSIDE, Some(SERVER), Latching::Any))
+                    .unwrap();
                 self.flows.install(now, FlowSpec { forks, ..report.spec }).unwrap();
             }
             Step::Remove(local) => drop(self.flows.remove(now, at(local))),
