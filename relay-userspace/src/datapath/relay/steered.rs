@@ -78,13 +78,21 @@ impl SteeredSockets {
         shared: &Shared,
         priority: Priority,
     ) -> io::Result<Self> {
+        // One for each: threads that share a socket wait for each other in the kernel.
+        Self::start_with(sockets, shared, || RawSender::new(priority))
+    }
+
+    fn start_with(
+        sockets: Vec<std::net::UdpSocket>,
+        shared: &Shared,
+        sender: impl Fn() -> io::Result<RawSender>,
+    ) -> io::Result<Self> {
         let mut this = Self { sockets: Vec::new(), threads: Vec::new(), ends: Arc::default() };
         for (index, socket) in sockets.into_iter().enumerate() {
             socket.set_nonblocking(false)?;
             let socket = Socket::from(socket);
             this.sockets.push(socket.try_clone()?);
-            // One for each: threads that share a socket wait for each other in the kernel.
-            let (raw, shared, ends) = (RawSender::new(priority)?, shared.clone(), Arc::clone(&this.ends));
+            let (raw, shared, ends) = (sender()?, shared.clone(), Arc::clone(&this.ends));
             let thread = thread::Builder::new()
                 .name(format!("media-{index}"))
                 .spawn(move || serve(&socket, &raw, &shared, &ends))?;
@@ -323,7 +331,10 @@ mod tests {
         let flows = Flows::new(SharedArray::on_heap(4), None, Vec::new());
         let (rtcp, _copies) = tokio::sync::mpsc::channel(1);
         let shared = Shared::new(flows, rtcp);
-        let started = SteeredSockets::start(sockets, &shared, Priority::MEDIA).unwrap();
+        // No raw socket is needed, as nothing of this goes anywhere.
+        let udp = || Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP));
+        let sender = || Ok(RawSender { ipv4: udp()?, ipv6: None });
+        let started = SteeredSockets::start_with(sockets, &shared, sender).unwrap();
         while taken(&shared) < 2 * FLOOD {
             thread::yield_now();
         }

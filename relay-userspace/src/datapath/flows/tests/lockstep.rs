@@ -20,10 +20,7 @@ const PARTIES: [&str; 5] = [PHONE, SERVER, "10.61.0.11:4044", "10.62.0.20:7000",
 #[derive(Debug, Clone)]
 enum Step {
     /// Both directions of a stream, RTP at even places.
-    Install {
-        inside: FlowSpec,
-        outside: FlowSpec,
-    },
+    Install(Box<[FlowSpec; 2]>),
     /// A branch more at the outside, or one less.
     Fork {
         with: bool,
@@ -57,20 +54,20 @@ fn install() -> impl Strategy<Value = Step> {
                 dscp: Some(Dscp::EF),
             };
             let [to_outside, to_inside] = multiplexed.map(|is| is && !is_rtcp);
-            Step::Install {
-                inside: FlowSpec {
+            Step::Install(Box::new([
+                FlowSpec {
                     kind,
                     turns,
                     rtcp: to_outside.then(|| way(OUTSIDE_RTCP, server)),
                     ..spec(a, phone, b, server, inside)
                 },
-                outside: FlowSpec {
+                FlowSpec {
                     kind,
                     dscp: None,
                     rtcp: to_inside.then(|| way(INSIDE_RTCP, phone)),
                     ..spec(b, server, a, phone, outside)
                 },
-            }
+            ]))
         },
     )
 }
@@ -111,9 +108,10 @@ impl Side {
 
     fn signal(&mut self, now: Instant, step: &Step) {
         match step {
-            Step::Install { inside, outside } => {
-                self.flows.install(now, inside.clone()).unwrap();
-                self.flows.install(now, outside.clone()).unwrap();
+            Step::Install(specs) => {
+                for spec in &**specs {
+                    self.flows.install(now, spec.clone()).unwrap();
+                }
             }
             Step::Fork { with } => {
                 let Some(report) = self.flows.report(at(OUTSIDE)) else { return };
