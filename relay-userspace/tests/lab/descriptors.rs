@@ -31,9 +31,9 @@ const TABLES: &str = "[protection]\nsource_packets_per_second = 0\nunknown_packe
 const HARD_LIMIT: usize = 20_000;
 /// Calls at a time, and new ones a second.
 const CALLS: u32 = 2000;
-const RATE: u32 = 200;
+const RATE: u32 = 100;
 /// The last call is there before the first one ends.
-const TALK: Duration = Duration::from_secs(25);
+const TALK: Duration = Duration::from_secs(40);
 const ALL: Duration = Duration::from_secs(180);
 /// Connections of those who look, which come and go.
 const LOOKING: usize = 8;

@@ -235,7 +235,7 @@ mod tests {
     use relay_ebpf::rtp::Payload;
 
     use super::{super::Received, *};
-    use crate::datapath::paths::Departure;
+    use crate::datapath::{flows::Flows, paths::Departure, shared::SharedArray};
 
     #[tokio::test]
     async fn each_packet_leaves_with_its_own_type_of_service() {
@@ -283,5 +283,34 @@ mod tests {
         let mut batch = ReceiveBatch::new();
         let received = batch.receive(receiver.as_fd(), None, Wait::No).unwrap();
         assert_eq!(received.iter().map(|packet| packet.type_of_service).collect::<Vec<_>>(), sent);
+    }
+
+    #[tokio::test]
+    async fn a_flood_lets_others_have_their_turn() {
+        const FLOOD: usize = 4 * BATCH;
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let local = socket.local_addr().unwrap();
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..FLOOD {
+            sender.send_to(b"x", local).unwrap();
+        }
+        let flows = Flows::new(SharedArray::on_heap(4), None, Vec::new());
+        let (rtcp, _copies) = tokio::sync::mpsc::channel(1);
+        let shared = Shared::new(flows, rtcp);
+        let socket = Arc::new(UdpSocket::from_std(socket).unwrap());
+        let task = tokio::spawn(serve(socket, local, Arc::default(), shared.clone()));
+        let taken = || {
+            let counter = &shared.counters.reasons[relay_ebpf::Reason::NoFlow as usize];
+            counter.load(std::sync::atomic::Ordering::Relaxed) as usize
+        };
+        while taken() == 0 {
+            yield_now().await;
+        }
+        assert_eq!(taken(), BATCH);
+        while taken() < FLOOD {
+            yield_now().await;
+        }
+        task.abort();
     }
 }
