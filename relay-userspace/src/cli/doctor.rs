@@ -8,11 +8,13 @@ use serde::Serialize;
 
 use crate::{
     config::{Config, Host},
+    control::StatusView,
     datapath::kernel::{
         attach::probe_mode,
         programs::{KernelLog, Options, Programs},
     },
     net::{
+        descriptors::Descriptors,
         netlink::{self, Attached, Link},
         routes,
     },
@@ -59,10 +61,15 @@ fn finding(subject: impl Into<String>, verdict: Verdict, found: impl Into<String
 }
 
 /// Looks at everything.
-pub(super) async fn examine(config: Option<&Config>, attach: Attach) -> Vec<Finding> {
+pub(super) async fn examine(
+    config: Option<&Config>,
+    attach: Attach,
+    running: Option<&StatusView>,
+) -> Vec<Finding> {
     let mut findings = vec![kernel(), btf(), bpffs()];
     findings.extend(capabilities());
     let programs = load();
+    findings.push(open_files(Descriptors::most(), running, programs.is_ok()));
     findings.push(match &programs {
         Ok(_) => finding("kernel programs", Verdict::Good, "the kernel's verifier accepts them", ""),
         Err(error) => finding(
@@ -155,6 +162,43 @@ fn capabilities() -> Vec<Finding> {
         )
     })
     .collect()
+}
+
+/// What a daemon that runs has open; if none does, what one could that this shell started.
+fn open_files(own: Descriptors, running: Option<&StatusView>, with_programs: bool) -> Finding {
+    /// RTP and RTCP on each network.
+    const SOCKETS_OF_A_CALL: usize = 4;
+    let subject = "open files";
+    let raise = "`systemctl edit branchline`: [Service] LimitNOFILE=65536";
+    let calls = |sockets: usize| sockets / SOCKETS_OF_A_CALL;
+    match running {
+        Some(StatusView { open_files, open_files_limit, media_sockets, media_sockets_limit, .. }) => {
+            let files = format!("the daemon has {open_files} of {open_files_limit}");
+            match media_sockets_limit {
+                None => finding(subject, Verdict::Good, format!("{files}; media ports take none"), ""),
+                Some(limit) => {
+                    let found = format!(
+                        "{files}; {media_sockets} of at most {limit} are for media ports, which is {} calls",
+                        calls(*limit)
+                    );
+                    finding(subject, Verdict::Warning, found, raise)
+                }
+            }
+        }
+        None if with_programs => {
+            let found = format!("at most {}; media ports take none where the kernel steers", own.limit);
+            finding(subject, Verdict::Good, found, "")
+        }
+        None => {
+            let found = format!(
+                "at most {} as started here; each media port takes one, and {} are kept: room for {} calls",
+                own.limit,
+                own.kept,
+                calls(own.for_media())
+            );
+            finding(subject, Verdict::Warning, found, raise)
+        }
+    }
 }
 
 fn load() -> Result<Programs, String> {

@@ -162,6 +162,9 @@ enum Command {
         /// Some drivers restart the link for that: not while calls stand.
         #[arg(long)]
         try_attach: bool,
+        /// The daemon's socket, to ask it what it has open if it runs.
+        #[arg(long, default_value = Control::DEFAULT)]
+        socket: PathBuf,
         #[command(flatten)]
         format: Format,
     },
@@ -414,15 +417,21 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
             Response::SetupLink(link) => print(daemon.format.output, &link, show::setup_link),
             other => return unexpected(&other),
         },
-        Command::Doctor { config, try_attach, format } => {
+        Command::Doctor { config, try_attach, socket, format } => {
             let config = config.or_else(|| Some(PathBuf::from(CONFIG)).filter(|file| file.exists()));
             let config = match config {
                 Some(file) => Some(Config::read(&file).map_err(|error| error.to_string())?),
                 None => None,
             };
+            // That none runs is no finding: it may be looked at before the first start.
+            let running = match control::ask(&socket, &Request::Status).await {
+                Ok(Response::Status(status)) => Some(*status),
+                _ => None,
+            };
             let findings = doctor::examine(
                 config.as_ref(),
                 if try_attach { doctor::Attach::Try } else { doctor::Attach::Leave },
+                running.as_ref(),
             )
             .await;
             print(format.output, &findings, |findings| doctor::show(findings));

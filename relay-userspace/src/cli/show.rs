@@ -69,7 +69,14 @@ pub(super) fn status(status: &StatusView) -> String {
             ),
         ),
         ("flows", format!("{} of {}", status.flows, status.flow_table_size)),
-        ("open files", status.open_files.to_string()),
+        ("open files", format!("{} of {}", status.open_files, status.open_files_limit)),
+        (
+            "media sockets",
+            status.media_sockets_limit.map_or_else(
+                || "none: the kernel hands over what it does not forward".to_owned(),
+                |limit| format!("{} of {limit}, one for each media port", status.media_sockets),
+            ),
+        ),
     ] {
         let _ = writeln!(text, "{name:<14} {value}");
     }

@@ -254,6 +254,12 @@ pub struct StatusView {
     pub flow_table_size: u32,
     /// Descriptors that the daemon has open.
     pub open_files: usize,
+    /// Descriptors that it may have open.
+    pub open_files_limit: usize,
+    /// Sockets of media ports that are open.
+    pub media_sockets: usize,
+    /// How many may be; none where media ports take no sockets.
+    pub media_sockets_limit: Option<usize>,
     /// Packets that the kernel program forwarded.
     pub kernel_packets: u64,
     /// Packets that the userspace relay sent on.

@@ -8,11 +8,12 @@ use std::{
 use prometheus::HistogramVec;
 use relay_ebpf::{Fate, tables::Latency};
 
+use super::host;
 use crate::{
     datapath::{Engine, FlowReport},
     media::PortUse,
     metrics::{Metrics, names, raise},
-    net::{NetworkId, Role, Transport},
+    net::{NetworkId, Role, Transport, descriptors::Descriptors},
     proxy::{DropReason, Measure, Outcome},
     quality::{StreamQuality, Verdict},
     sip::{
@@ -271,6 +272,11 @@ impl Measures {
             }
         }
         metrics.flow_table_size.set(i64::from(engine.table_use().1));
+        let (sockets, gauge) = (engine.sockets(), |count: usize| i64::try_from(count).unwrap_or(i64::MAX));
+        metrics.open_files.set(gauge(host::open_files()));
+        metrics.open_files_limit.set(gauge(Descriptors::now().limit));
+        metrics.media_sockets.set(gauge(sockets.map_or(0, |sockets| sockets.used)));
+        metrics.media_sockets_limit.set(gauge(sockets.map_or(0, |sockets| sockets.descriptors.for_media())));
         for (network, ports) in self.networks.iter().zip(ports) {
             metrics.media_ports_used.with_label_values(&[&network.name]).set(ports.used as i64);
             metrics.media_ports.with_label_values(&[&network.name]).set(ports.total as i64);

@@ -11,9 +11,9 @@ use tracing::{debug, warn};
 
 use super::quality::{Ledger, StreamFacts};
 use crate::{
-    datapath::{Engine, FlowReport, RefusedSource, RtcpPacket},
+    datapath::{Engine, EngineError, FlowReport, PortError, RefusedSource, RtcpPacket, SocketUse},
     media::{Answer, FlowChange, MediaError, MediaRelay, Negotiated, Offer, Sessions},
-    net::NetworkId,
+    net::{NetworkId, descriptors::Descriptors},
     quality::Book,
 };
 
@@ -154,7 +154,12 @@ impl MediaPlane {
                     self.owners.insert(local, Arc::clone(&call));
                     if let Err(error) = self.engine.install(now, spec) {
                         warn!(%error, %local, "a flow could not be installed");
-                        result = Err(MediaError::Datapath(error.to_string()));
+                        result = Err(match error {
+                            EngineError::Port { error: PortError::Descriptors(sockets), .. } => {
+                                no_descriptors(sockets)
+                            }
+                            error => MediaError::Datapath(error.to_string()),
+                        });
                     }
                 }
                 FlowChange::Remove(local) => {
@@ -179,6 +184,17 @@ impl MediaPlane {
         result
     }
 
+    fn check_room(&self, changes: &[FlowChange]) -> Result<(), MediaError> {
+        let locals = changes.iter().filter_map(|change| match change {
+            FlowChange::Install(spec) => Some(spec.local),
+            FlowChange::Remove(_) => None,
+        });
+        self.engine.check_room(locals).map_err(|sockets| {
+            warn!(%sockets, "no descriptors for the media of a call, which is refused");
+            no_descriptors(sockets)
+        })
+    }
+
     fn finish(
         &mut self,
         now: Instant,
@@ -186,7 +202,9 @@ impl MediaPlane {
         known: bool,
         negotiated: Negotiated,
     ) -> Result<Vec<u8>, MediaError> {
-        let result = self.carry(now, call, negotiated.changes);
+        // A new call that there is no room for has no flow installed: its ports would rest with sockets.
+        let room = if known { Ok(()) } else { self.check_room(&negotiated.changes) };
+        let result = room.and_then(|()| self.carry(now, call, negotiated.changes));
         self.touched.push(call.to_vec());
         if let Err(error) = result {
             // A call that never had media does not keep half of it.
@@ -197,6 +215,11 @@ impl MediaPlane {
         }
         Ok(negotiated.sdp)
     }
+}
+
+fn no_descriptors(sockets: SocketUse) -> MediaError {
+    let Descriptors { limit, kept } = sockets.descriptors;
+    MediaError::NoDescriptors { used: sockets.used, most: sockets.descriptors.for_media(), limit, kept }
 }
 
 impl MediaRelay for MediaPlane {

@@ -10,7 +10,7 @@ use crate::{
     config::{Config, Network},
     datapath::{
         Settings as EngineSettings,
-        kernel::{keeper::Port, programs::KernelLog},
+        kernel::{attach::Lifetime, keeper::Port, programs::KernelLog},
     },
     media::{Marks, MediaNetwork, Settings as MediaSettings},
     net::{Dscp, NetworkId, Role, Transport},
@@ -48,6 +48,7 @@ pub(super) fn engine_settings(config: &Config, networks: &[Ready<'_>]) -> Engine
         flows: *config.datapath.flows.as_ref(),
         force_userspace: config.datapath.force_userspace.clone(),
         kernel_log: if config.datapath.kernel_log { KernelLog::On } else { KernelLog::Off },
+        lifetime: Lifetime::Pinned,
     }
 }
 

@@ -44,7 +44,7 @@ use crate::{
     log::LogControl,
     media::Sessions,
     metrics::{Metrics, MetricsError, names},
-    net::{DatapathChoice, Marking, Role, Transport, netlink},
+    net::{DatapathChoice, Marking, Role, Transport, descriptors, netlink},
     proxy::{self, Proxy},
     sip::transport::{self, Streams},
     store::{Entry, Store, StoreError},
@@ -175,10 +175,19 @@ pub async fn run(
     proxy.restore_bindings(bindings::restore(&store, &names));
     proxy.set_credentials(credentials(&store)?);
     let mut standing = standing::take_up(&store, &names, &mut proxy, &mut sessions);
+    let descriptors = descriptors::raise_limit();
     let (engine, copies) =
         Engine::start(&engine_settings(config, &networks), std::mem::take(&mut standing.flows)).await?;
     standing::forget_left(&store, &standing);
     let engine = Arc::new(engine);
+    if engine.sockets().is_some() {
+        warn!(
+            limit = descriptors.limit,
+            kept = descriptors.kept,
+            calls = descriptors.for_media() / host::SOCKETS_OF_A_CALL,
+            "each media port takes a socket: there are descriptors for so many calls with one stream"
+        );
+    }
 
     let datapath =
         if engine.why_userspace().is_none() { names::datapath::KERNEL } else { names::datapath::USERSPACE };

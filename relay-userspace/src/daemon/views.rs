@@ -25,10 +25,10 @@ use crate::{
         Answers, CallView, CapturePartView, CaptureStartedView, DenialView, EntryView, FlowView, NetworkView,
         PhoneView, RefusalView, RegistrationView, ReloadedView, Request, Response, ServerView, StatusView,
     },
-    datapath::{Carrier, FlowReport, RefusedSource},
+    datapath::{Carrier, FlowReport, RefusedSource, SocketUse},
     log::{LogView, Topic, escaped},
     metrics::raise,
-    net::NetworkId,
+    net::{NetworkId, descriptors::Descriptors},
     provisioning::{
         Inventory, PhoneActivity,
         syslog::{Book, SyslogView},
@@ -71,6 +71,7 @@ impl Views {
     fn status(&self) -> StatusView {
         let engine = &self.core.engine;
         let (flows, flow_table_size) = engine.table_use();
+        let sockets = engine.sockets();
         let totals = engine.totals();
         let not_ready_reason = self.ready().err();
         let (calls_active, registrations, transactions, media_sessions, ports, servers) = {
@@ -128,6 +129,9 @@ impl Views {
             flows,
             flow_table_size,
             open_files: host::open_files(),
+            open_files_limit: Descriptors::now().limit,
+            media_sockets: sockets.map_or(0, |sockets| sockets.used),
+            media_sockets_limit: sockets.map(|sockets| sockets.descriptors.for_media()),
             kernel_packets: totals.values().map(|totals| totals.kernel_packets).sum(),
             userspace_packets: totals.values().map(|totals| totals.relayed_packets).sum(),
             not_forwarded: engine
@@ -722,6 +726,10 @@ impl Observed for Views {
         if let Some((facts, _)) = self.networks.iter().zip(ports).find(|(_, ports)| ports.used == ports.total)
         {
             return Err(format!("all media ports of network \"{}\" are in use", facts.name));
+        }
+        let is_full = |sockets: &SocketUse| !sockets.has_room(host::SOCKETS_OF_A_CALL);
+        if let Some(sockets) = self.core.engine.sockets().filter(is_full) {
+            return Err(format!("no descriptors are left for the media of a call: {sockets}"));
         }
         let servers: Vec<ServerView> = self.core.state().proxy.servers().iter().map(server_view).collect();
         if servers.iter().all(|server| server.state == "down") {

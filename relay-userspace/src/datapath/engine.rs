@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use relay_ebpf::{Reason, guard::Verdict, tables::Latency};
 use socket2::Domain;
 use thiserror::Error;
-use tokio::{sync::Notify, sync::mpsc, task::JoinHandle};
+use tokio::{sync::mpsc, task::JoinHandle};
 use tracing::{info, warn};
 use zerocopy::FromBytes as _;
 
@@ -22,14 +22,14 @@ use super::{
     flow::{FlowReport, FlowSpec, StandingFlow},
     flows::{Flows, InstallError, Statistics},
     kernel::{
-        attach::{AttachError, Attachment, LostAttachment},
+        attach::{AttachError, Attachment, Lifetime, LostAttachment},
         guard::{Guard, Rule},
         keeper::{Keeper, Known, Port},
         pins::{Former, Pins},
         programs::{KernelLog, Options, Programs, ProgramsError},
         resolver,
     },
-    relay::{Counters, PortSockets, RtcpPacket, Shared, SteeredSockets, bind_steered},
+    relay::{PortError, PortSockets, RtcpPacket, Shared, SocketUse, SteeredSockets, bind_steered},
     shared::{SharedArray, watch},
     tap::Tap,
 };
@@ -60,6 +60,8 @@ pub struct Settings {
     pub force_userspace: Vec<IpNet>,
     /// Whether the kernel programs log.
     pub kernel_log: KernelLog,
+    /// Whether the kernel goes on forwarding when this process dies.
+    pub lifetime: Lifetime,
 }
 
 impl Settings {
@@ -96,7 +98,7 @@ pub enum EngineError {
         /// The port.
         local: SocketAddr,
         /// Why.
-        error: io::Error,
+        error: PortError,
     },
     /// A flow could not be installed.
     #[error("{0}")]
@@ -162,7 +164,7 @@ impl Engine {
         let former = pins.as_ref().map(Former::find).unwrap_or_default();
         let locals: Vec<SocketAddr> = standing.iter().map(|flow| flow.spec.local).collect();
         tell_refused(flows.take_up(Instant::now(), standing, &former, Statistics::Fresh));
-        let shared = shared(flows, rtcp);
+        let shared = Shared::new(flows, rtcp);
         let ports = PortSockets::new(settings.priority);
         for local in locals {
             if let Err(error) = ports.open(local, &shared) {
@@ -182,7 +184,10 @@ impl Engine {
         standing: Vec<StandingFlow>,
     ) -> Result<Self, EngineError> {
         let (netlink, news) = (netlink::connect()?, netlink::subscribe()?);
-        let pins = Pins::find();
+        let pins = match settings.lifetime {
+            Lifetime::Pinned => Pins::find(),
+            Lifetime::Process => Err("the datapath is to end with its process".to_owned()),
+        };
         let mut former = pins.as_ref().map(Former::find).unwrap_or_default();
         let mut keeper = Keeper::new(settings.ports.clone(), pins.as_ref().ok().cloned());
         let links = by_index(netlink.links().await?);
@@ -210,7 +215,7 @@ impl Engine {
         flows.tell_refused(programs.take_refused()?);
         let takes_up = !standing.is_empty();
         tell_refused(flows.take_up(Instant::now(), standing, &former, statistics));
-        let shared = shared(flows, rtcp);
+        let shared = Shared::new(flows, rtcp);
 
         // Load, fill, steer, and only then attach: no packet meets a half-made datapath.
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -321,6 +326,22 @@ impl Engine {
             }
             EngineError::Install(error.to_string())
         })
+    }
+
+    /// Sockets of media ports; none where the kernel steers what comes to all ports to the relay's few.
+    #[must_use]
+    pub fn sockets(&self) -> Option<SocketUse> {
+        self.kernel.is_none().then(|| self.ports.in_use())
+    }
+
+    /// Asks whether there are descriptors for flows at these local addresses.
+    ///
+    /// # Errors
+    /// How many there are, if not for all.
+    pub fn check_room(&self, locals: impl Iterator<Item = SocketAddr>) -> Result<(), SocketUse> {
+        let Some(sockets) = self.sockets() else { return Ok(()) };
+        let more = locals.filter(|local| !self.ports.has(*local)).count();
+        if sockets.has_room(more) { Ok(()) } else { Err(sockets) }
     }
 
     /// Removes a flow, and tells how it ended.
@@ -508,15 +529,6 @@ fn by_index(links: Vec<Link>) -> HashMap<u32, Link> {
 fn tell_refused(refused: Vec<(SocketAddr, InstallError)>) {
     for (local, error) in refused {
         warn!(%local, %error, "a flow of a call that stands cannot be installed; its packets are lost");
-    }
-}
-
-fn shared(flows: Flows, rtcp: mpsc::Sender<RtcpPacket>) -> Shared {
-    Shared {
-        flows: Arc::new(Mutex::new(flows)),
-        counters: Arc::new(Counters::default()),
-        rtcp,
-        wanted: Arc::new(Notify::new()),
     }
 }
 

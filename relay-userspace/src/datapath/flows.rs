@@ -15,15 +15,19 @@
 //! Legs of a call that a server leads back to the office are *joined* (`joined`) once the sources along the way are
 //! learned: the kernel's record of the flow at which packets arrive has them leave as those of the last leg, and the flows
 //! in between count what the first one counts.
+//!
+//! What is decided of a flow that stands is written to [`Paths`], where the relay's tasks find it without asking here.
 
 mod joined;
 mod party;
 mod standing;
+mod taken_up;
 
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
     ops::AddAssign,
+    sync::Arc,
     time::Instant,
 };
 
@@ -31,29 +35,28 @@ use ipnet::IpNet;
 use relay_ebpf::{
     Flow, FlowKind, FlowState, FlowStats, Reason,
     guard::Rate,
-    headers::{IPV4_LENGTH, IPV6_LENGTH, Ipv6Address, UDP_LENGTH},
+    headers::Ipv6Address,
     relay::accept,
-    rtp::{Payload, RTP_LENGTH, RtpHeader, classify},
+    rtp::{Payload, classify},
     stats::clock_ticks,
     tables::LAST_GENERATION,
 };
 use thiserror::Error;
-use zerocopy::FromBytes;
 
 use joined::{Joined, Onward};
-pub(super) use standing::Statistics;
+pub(super) use taken_up::Statistics;
 use party::{Sender, Who};
+use standing::Towards;
 
 use super::{
-    flow::{
-        Carrier, FlowReport, FlowSpec, Fork, RefusedSource, Refuser, RtcpWay, Unprotected, UserspaceReason,
-    },
+    flow::{Carrier, FlowReport, FlowSpec, Fork, RefusedSource, RtcpWay, Unprotected, UserspaceReason},
     kernel::{
         keeper::Ingress,
         next_hops::NextHops,
         refused::RefusedSources,
         tables::{KernelTables, Slot, Slots},
     },
+    paths::{Arrival, Departure, Paths, REMEMBERED_REFUSALS, Watchers, count, what},
     shared::SharedArray,
     tap::Tap,
     translation::{Translation, content},
@@ -62,45 +65,6 @@ use crate::{
     net::{Dscp, Latching, NetworkId, Priority},
     srtp::Content,
 };
-
-/// Refused sources that a flow remembers; more are only counted.
-const REMEMBERED_REFUSALS: usize = 8;
-/// The word of [`FlowStats`] at which the userspace relay's own counters begin: packets, then bytes.
-const RELAYED_WORD: usize = std::mem::offset_of!(FlowStats, relayed_packets) / 8;
-
-/// A packet as it came up.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Arrival<'a> {
-    /// Where it arrived.
-    pub local: SocketAddr,
-    /// Where it came from.
-    pub source: SocketAddr,
-    /// Its type-of-service byte.
-    pub type_of_service: u8,
-    /// What it carries.
-    pub payload: &'a [u8],
-    /// Arrival on the monotonic clock, in nanoseconds.
-    pub monotonic_ns: u64,
-    /// Arrival in milliseconds since 1970.
-    pub unix_ms: u64,
-}
-
-/// Where a packet goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Departure {
-    /// The address and port that it leaves with.
-    pub source: SocketAddr,
-    /// The address and port that it goes to.
-    pub destination: SocketAddr,
-    /// Its type-of-service byte.
-    pub type_of_service: u8,
-    /// What it is.
-    pub content: Payload,
-    /// The statistics to charge it to once it is sent.
-    pub stats: u32,
-    /// What it is charged with: its bytes as it arrived, IP header included.
-    pub bytes: u64,
-}
 
 /// Why a flow could not be installed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -186,11 +150,6 @@ struct Entry {
     /// The further legs that the kernel takes its packets through.
     through: Vec<SocketAddr>,
     joined: Option<Joined>,
-    refused: Vec<RefusedSource>,
-    refused_packets: u64,
-    /// The time up to which userspace has used the stream's rate.
-    rate: u64,
-    srtp_refused: Unprotected,
 }
 
 /// Who carries an entry: what [`Carrier`] is made of.
@@ -205,7 +164,9 @@ enum UserspaceOr {
 /// All flows.
 pub(super) struct Flows {
     entries: HashMap<SocketAddr, Entry>,
-    stats: SharedArray<FlowStats>,
+    stats: Arc<SharedArray<FlowStats>>,
+    paths: Arc<Paths>,
+    towards: Towards,
     stats_slots: Slots,
     /// Whose statistics stand where.
     owners: HashMap<u32, SocketAddr>,
@@ -237,9 +198,12 @@ impl Flows {
         kernel: Option<KernelTables>,
         force_userspace: Vec<IpNet>,
     ) -> Self {
+        let stats = Arc::new(stats);
         Self {
             entries: HashMap::new(),
             stats_slots: Slots::new(stats.length()),
+            paths: Arc::new(Paths::new(Arc::clone(&stats))),
+            towards: Towards::default(),
             stats,
             owners: HashMap::new(),
             kernel,
@@ -255,6 +219,11 @@ impl Flows {
             packet_interval_ns: 0,
             learned: Vec::new(),
         }
+    }
+
+    /// Where packets of flows that stand are looked up.
+    pub(super) fn paths(&self) -> Arc<Paths> {
+        Arc::clone(&self.paths)
     }
 
     /// Flows that are installed or changed from now on carry so many packets a second at most; 0: no limit.
@@ -283,23 +252,36 @@ impl Flows {
         if !spec.forks.is_empty() || self.entries.get(&local).is_some_and(|entry| !entry.forks.is_empty()) {
             self.settle(local);
         }
-        self.take_senders(now, spec)?;
-        self.publish_with_pair(now, local);
-        Ok(())
+        // No packet is counted by what is about to change.
+        self.paths.enter(local);
+        self.paths.set(local, None);
+        let result = self.take_senders(now, spec);
+        match &result {
+            Ok(()) => self.publish_with_pair(now, local),
+            Err(_) if self.entries.contains_key(&local) => self.renew_path(local),
+            Err(_) => self.paths.leave(local),
+        }
+        self.renew_towards(local);
+        result
     }
 
     /// Removes a flow. Packets that come later belong to nobody.
     pub(super) fn remove(&mut self, now: Instant, local: SocketAddr) -> Option<FlowReport> {
         self.join(local, &[]);
         self.settle(local);
+        // From now on nothing of it is counted.
+        self.paths.set(local, None);
         let before = self.before(local);
         let report = self.report(local)?;
+        self.paths.leave(local);
         let entry = self.entries.remove(&local)?;
+        self.towards.part(local, &entry.spec);
         self.apart -= usize::from(entry.spec.rtcp.is_some());
         self.taps.remove(&local);
         if let Some(before) = before {
             self.publish_chain(now, before);
         }
+        self.renew_towards(local);
         if let (Some(kernel), Some(published)) = (&mut self.kernel, entry.published) {
             kernel.unpublish(now, published.place, local.port(), published.slot);
             published.hops().for_each(|hop| self.next_hops.release(kernel, hop));
@@ -330,31 +312,40 @@ impl Flows {
         }
         if is_first {
             self.publish_chain(now, local);
+        } else {
+            self.renew_path(local);
         }
     }
 
     /// Lets go of taps whose other end is closed: their flows go back to who carried them before.
     pub(super) fn release_taps(&mut self, now: Instant) {
-        for taps in self.taps.values_mut() {
+        let mut changed = Vec::new();
+        for (local, taps) in &mut self.taps {
+            let before = taps.len();
             taps.retain(|tap| !tap.is_closed());
+            if taps.len() != before {
+                changed.push((*local, taps.is_empty()));
+            }
         }
-        let free: Vec<SocketAddr> =
-            self.taps.iter().filter(|(_, taps)| taps.is_empty()).map(|(local, _)| *local).collect();
-        for local in free {
-            self.taps.remove(&local);
-            self.publish_chain(now, local);
+        for (local, is_free) in changed {
+            if is_free {
+                self.taps.remove(&local);
+                self.publish_chain(now, local);
+            } else {
+                self.renew_path(local);
+            }
         }
     }
 
     /// A flow's taps, with the networks that its packets come from and go to.
-    pub(super) fn taps(&self, local: SocketAddr) -> Option<(Vec<Tap>, NetworkId, NetworkId)> {
+    pub(super) fn taps(&self, local: SocketAddr) -> Option<Arc<Watchers>> {
         if self.taps.is_empty() {
             return None;
         }
         let (taps, entry) = (self.taps.get(&local)?, self.entries.get(&local)?);
         let from = entry.spec.from;
         let to = self.entries.get(&entry.spec.out_source).map_or(from, |pair| pair.spec.from);
-        Some((taps.clone(), from, to))
+        Some(Arc::new(Watchers { taps: taps.clone(), from, to }))
     }
 
     /// How a packet is to be translated before anything is learned from it; none if it goes as it is, or nowhere.
@@ -389,50 +380,32 @@ impl Flows {
         }
     }
 
-    /// Counts a packet that SRTP refused.
-    pub(super) fn srtp_refused(&mut self, local: SocketAddr, reason: Reason) {
-        let Some(entry) = self.entries.get_mut(&local) else { return };
-        match reason {
-            Reason::SrtpAuthentication => entry.srtp_refused.authentication += 1,
-            Reason::SrtpReplay | Reason::SrtpSources => entry.srtp_refused.replay += 1,
-            _ => {}
-        }
-    }
-
     /// Decides on a packet that came up, and learns from it.
     ///
     /// # Errors
     /// The reason why it goes nowhere.
     pub(super) fn packet(&mut self, now: Instant, arrival: &Arrival<'_>) -> Result<Departure, Reason> {
+        let paths = Arc::clone(&self.paths);
         let entry = self.entries.get_mut(&arrival.local).ok_or(Reason::NoFlow)?;
         let kind = entry.spec.kind;
-        let content = if kind == FlowKind::Opaque {
-            Payload::Other
-        } else {
-            let first = *arrival.payload.first().ok_or(Reason::TooShort)?;
-            let second = arrival.payload.get(1).copied().unwrap_or_default();
-            match accept(kind as u8, classify(first, second), arrival.payload.len()) {
-                Ok(content) => content,
-                Err(Reason::Stun) => Payload::Stun,
-                Err(Reason::Dtls) => Payload::Dtls,
-                Err(reason) => return Err(reason),
-            }
-        };
-
+        let content = what(kind, arrival.payload)?;
         let who = match entry.who(arrival.source) {
             Ok(who) => who,
             Err(reason) => {
-                entry.refuse(arrival, reason);
-                if reason == Reason::WrongSource {
-                    self.stats.change(entry.sender.stats, |stats| {
-                        stats.wrong_source = stats.wrong_source.wrapping_add(1);
-                    });
-                }
+                paths.live(arrival.local, |live| {
+                    live.refuse(arrival, reason);
+                    if reason == Reason::WrongSource {
+                        self.stats.change(entry.sender.stats, |stats| {
+                            stats.wrong_source = stats.wrong_source.wrapping_add(1);
+                        });
+                    }
+                });
                 return Err(reason);
             }
         };
         let rate = Rate::of_stream(self.packet_interval_ns);
-        if !rate.admits(&mut entry.rate, arrival.monotonic_ns) {
+        let admitted = paths.live(arrival.local, |live| rate.admits(&mut live.rate, arrival.monotonic_ns));
+        if admitted != Some(true) {
             return Err(Reason::FlowRate);
         }
         let Some((sender, party)) = entry.of(who) else { return Err(Reason::NoFlow) };
@@ -450,34 +423,19 @@ impl Flows {
         let ticks = clock_ticks(party.clock_rate);
         let stats = sender.stats;
         if entry.joined.is_none() {
-            self.stats.change(stats, |stats| count(stats, arrival, content, ticks));
+            paths.live(arrival.local, |_| {
+                self.stats.change(stats, |stats| count(stats, arrival, content, ticks));
+            });
         }
         let dscp = entry.spec.dscp;
         if learned_now {
             self.note_learned(arrival.local);
             self.publish_with_pair(now, arrival.local);
+            self.renew_towards(arrival.local);
         }
-        let apart = party.rtcp.filter(|_| content == Payload::Rtcp);
-        let (out_source, destination, dscp) = match apart {
-            Some(way) => (way.out_source, self.rtcp_destination(arrival.local, &way), way.dscp),
-            None => (party.out_source, self.destination_of(arrival.local, &party), dscp),
-        };
-        let destination = destination.ok_or(Reason::Blocked)?;
-        let type_of_service = match dscp {
-            Some(dscp) => dscp.type_of_service() | arrival.type_of_service & relay_ebpf::headers::ECN_BITS,
-            None => arrival.type_of_service,
-        };
-        let ip = if arrival.local.is_ipv6() { IPV6_LENGTH } else { IPV4_LENGTH };
-        let bytes = (arrival.payload.len() + UDP_LENGTH + ip) as u64;
-        Ok(Departure { source: out_source, destination, type_of_service, content, stats, bytes })
-    }
-
-    /// Charges a packet that was sent on.
-    pub(super) fn sent(&mut self, departure: &Departure) {
-        let (stats, bytes) = (departure.stats, departure.bytes);
-        let before = self.stats.read(stats);
-        self.stats.store_word(stats, RELAYED_WORD, before.relayed_packets.wrapping_add(1));
-        self.stats.store_word(stats, RELAYED_WORD + 1, before.relayed_bytes.wrapping_add(bytes));
+        let (exit, rtcp) = self.exits(arrival.local, &party, dscp);
+        let exit = rtcp.filter(|_| content == Payload::Rtcp).unwrap_or(exit);
+        exit.take(arrival, content, stats)
     }
 
     /// Where packets of a flow go: to the other party's learned source, if policy lets that count.
@@ -610,6 +568,7 @@ impl Flows {
             entry.published = published;
         }
         self.join(local, if carrier == UserspaceOr::Kernel { &through } else { &[] });
+        self.renew_path(local);
     }
 
     /// Who carries a flow.
@@ -677,15 +636,16 @@ impl Flows {
             forks: Vec::new(),
             rtcp_destination: party.rtcp.and_then(|way| self.rtcp_destination(local, &way)),
         });
+        let live = self.paths.live(local, |live| live.clone()).unwrap_or_default();
         Some(FlowReport {
             spec: entry.spec.clone(),
             carrier,
             learned: entry.sender.learned,
             destination: self.destination(local),
             stats: self.statistics(entry),
-            refused: entry.refused.clone(),
-            refused_packets: entry.refused_packets,
-            srtp_refused: entry.srtp_refused,
+            refused: live.refused,
+            refused_packets: live.refused_packets,
+            srtp_refused: live.srtp_refused,
             forks: forks.collect(),
             rtcp_destination: entry.spec.rtcp.and_then(|way| self.rtcp_destination(local, &way)),
         })
@@ -776,45 +736,10 @@ impl Flows {
     }
 }
 
-impl Entry {
-    fn refuse(&mut self, arrival: &Arrival<'_>, reason: Reason) {
-        if reason == Reason::SourceRefused {
-            self.refused_packets += 1;
-        }
-        if let Some(known) = self.refused.iter_mut().find(|refused| refused.source == arrival.source) {
-            known.packets += 1;
-            known.last_unix_ms = arrival.unix_ms;
-        } else if self.refused.len() < REMEMBERED_REFUSALS {
-            self.refused.push(RefusedSource {
-                source: arrival.source,
-                packets: 1,
-                first_unix_ms: arrival.unix_ms,
-                last_unix_ms: arrival.unix_ms,
-                by: Refuser::Userspace,
-            });
-        }
-    }
-}
-
 /// Adds the sources that the kernel refused of a flow, up to as many as userspace remembers.
 fn add_refused(report: &mut FlowReport, stats: u32, kernel: &HashMap<u32, Vec<RefusedSource>>) {
     let more = kernel.get(&stats).into_iter().flatten().take(REMEMBERED_REFUSALS);
     report.refused.extend(more.cloned());
-}
-
-/// Counts a packet's arrival as the kernel would.
-fn count(stats: &mut FlowStats, arrival: &Arrival<'_>, content: Payload, ticks: u32) {
-    stats.last_seen_ns = arrival.monotonic_ns;
-    stats.dscp = arrival.type_of_service >> relay_ebpf::headers::DSCP_SHIFT;
-    match content {
-        Payload::Rtp => {
-            if let Some(Ok((header, _))) = arrival.payload.get(..RTP_LENGTH).map(RtpHeader::ref_from_prefix) {
-                stats.record_rtp(header, arrival.monotonic_ns, ticks);
-            }
-        }
-        Payload::Rtcp => stats.rtcp_packets = stats.rtcp_packets.wrapping_add(1),
-        Payload::Stun | Payload::Dtls | Payload::Other => {}
-    }
 }
 
 /// The kernel's record of a flow whose packets leave from `out_source`, but for what depends on a learned source.

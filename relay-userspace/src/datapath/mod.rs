@@ -5,6 +5,7 @@
 //!
 //! - `flows` decides, without any I/O, what happens to a packet that comes up to userspace: it learns a
 //!   flow's source by policy (latching), counts, and says where the packet goes.
+//! - `paths` is what the relay's tasks look up of flows that stand: each packet takes its own port's lock only.
 //! - `kernel` holds the tables that the XDP and `sk_lookup` programs read, and keeps next hops current.
 //! - `relay` moves packets: few sockets for all ports where the kernel steers, a socket a port elsewhere.
 //! - `tap` hands copies of a flow's packets to who looks at its call; such a flow is carried by `relay`.
@@ -16,6 +17,7 @@ mod engine;
 mod flow;
 mod flows;
 pub mod kernel;
+mod paths;
 mod relay;
 mod shared;
 mod tap;
@@ -26,7 +28,7 @@ pub use flow::{
     Carrier, FlowReport, FlowSpec, Fork, RefusedSource, Refuser, RtcpWay, StandingFlow, Unprotected,
     UserspaceReason,
 };
-pub use relay::RtcpPacket;
+pub use relay::{PortError, RtcpPacket, SocketUse};
 pub use shared::monotonic_ns;
 pub use tap::{PacketCopy, Tap, Tapped, Way, unix_ns};
 pub use translation::{Incoming, Outgoing, Translation};

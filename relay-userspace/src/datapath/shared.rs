@@ -119,6 +119,17 @@ impl<T: Record> SharedArray<T> {
             .store(value, Ordering::Release);
     }
 
+    /// Adds to a word of eight bytes within a record, whoever else adds to it at the same time.
+    pub(super) fn add_to_word(&self, index: u32, word: usize, value: u64) {
+        let Some(record) = self.at(index) else { return };
+        if (word + 1) * size_of::<u64>() > size_of::<T>() || align_of::<T>() < align_of::<u64>() {
+            return;
+        }
+        // SAFETY: within the record, and aligned as just checked. Others access this word only whole.
+        unsafe { AtomicU64::from_ptr(record.as_ptr().cast::<u64>().add(word)) }
+            .fetch_add(value, Ordering::Relaxed);
+    }
+
     /// Changes a record, and writes only the words of it that the change touched: the kernel may be counting
     /// other packets of the same flow.
     pub(super) fn change(&self, index: u32, change: impl FnOnce(&mut T)) {
@@ -195,6 +206,9 @@ mod tests {
         array.store_word(2, 0, 5);
         array.store_word(2, 1, 6);
         array.change(2, |value| *value += 1);
-        assert_eq!((0..6).map(|i| array.read(i)).collect::<Vec<_>>(), [0, 0, 6, 7, 0, 0]);
+        array.add_to_word(3, 0, 2);
+        array.add_to_word(3, 1, 2);
+        array.add_to_word(4, 0, 2);
+        assert_eq!((0..6).map(|i| array.read(i)).collect::<Vec<_>>(), [0, 0, 6, 9, 0, 0]);
     }
 }

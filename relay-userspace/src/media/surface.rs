@@ -53,6 +53,21 @@ pub enum MediaError {
         /// Ports configured.
         total: usize,
     },
+    /// Every media port takes a socket, and there are no descriptors for more of them.
+    #[error(
+        "no descriptors for media: {used} of {most} are in use, the limit of {limit} less {kept} kept for the rest; raise \
+         LimitNOFILE of the service, or see branchline doctor for why the kernel does not carry media"
+    )]
+    NoDescriptors {
+        /// Sockets of media that are open.
+        used: usize,
+        /// How many may be.
+        most: usize,
+        /// What the process may open in all.
+        limit: usize,
+        /// What is kept for all that is not media.
+        kept: usize,
+    },
     /// The session description cannot be read.
     #[error("session description refused: {0}")]
     Sdp(String),

@@ -49,6 +49,14 @@ pub const MEDIA_REFUSED: &str = "branchline_media_refused_total";
 pub const FLOWS: &str = "branchline_flows";
 /// Flows that there can be.
 pub const FLOW_TABLE_SIZE: &str = "branchline_flow_table_size";
+/// Descriptors that the daemon has open.
+pub const OPEN_FILES: &str = "branchline_open_files";
+/// Descriptors that it may have open (RLIMIT_NOFILE).
+pub const OPEN_FILES_LIMIT: &str = "branchline_open_files_limit";
+/// Sockets of media ports that are open; 0 where the kernel steers.
+pub const MEDIA_SOCKETS: &str = "branchline_media_sockets";
+/// Sockets of media ports that may be open, what is kept for the rest left out; 0 where there are none.
+pub const MEDIA_SOCKETS_LIMIT: &str = "branchline_media_sockets_limit";
 /// Media packets sent on, by datapath and direction.
 pub const MEDIA_PACKETS: &str = "branchline_media_packets_total";
 /// Bytes of these, IPv4 headers included.

@@ -75,6 +75,14 @@ pub struct Metrics {
     pub flows: IntGaugeVec,
     /// Room for flows.
     pub flow_table_size: IntGauge,
+    /// Descriptors that are open.
+    pub open_files: IntGauge,
+    /// Descriptors that may be.
+    pub open_files_limit: IntGauge,
+    /// Sockets of media ports.
+    pub media_sockets: IntGauge,
+    /// How many may be.
+    pub media_sockets_limit: IntGauge,
     /// Packets: datapath, direction.
     pub media_packets: IntCounterVec,
     /// Bytes: datapath, direction.
@@ -253,6 +261,13 @@ impl Metrics {
             media_refused: counter(names::MEDIA_REFUSED, "Session descriptions that were refused.")?,
             flows: gauges(names::FLOWS, "Flows by who carries them.", &["datapath"])?,
             flow_table_size: gauge(names::FLOW_TABLE_SIZE, "Flows that there can be.")?,
+            open_files: gauge(names::OPEN_FILES, "Descriptors that the daemon has open.")?,
+            open_files_limit: gauge(names::OPEN_FILES_LIMIT, "Descriptors that it may have open.")?,
+            media_sockets: gauge(names::MEDIA_SOCKETS, "Sockets of media ports that are open.")?,
+            media_sockets_limit: gauge(
+                names::MEDIA_SOCKETS_LIMIT,
+                "Sockets of media ports that may be open; 0 where the kernel steers and there are none.",
+            )?,
             media_packets: counters(
                 names::MEDIA_PACKETS,
                 "Media packets sent on.",

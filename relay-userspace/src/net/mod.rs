@@ -1,5 +1,6 @@
 //! Vocabulary of networks: the names by which the rooms speak of the appliance's sides.
 
+pub mod descriptors;
 pub mod dns;
 pub mod netlink;
 mod patient;

@@ -107,8 +107,11 @@ impl Proxy {
                 let refuse = Refuse::of_media(&error, &self.own(hop).address.to_string());
                 self.measure(Measure::MediaRefused);
                 if let (Some((number, ..)), None) = (&call, &plan.dialog) {
-                    let outcome =
-                        if refuse.drop == DropReason::NoPorts { Outcome::NoPorts } else { Outcome::Declined };
+                    let outcome = match refuse.drop {
+                        DropReason::NoPorts => Outcome::NoPorts,
+                        DropReason::NoDescriptors => Outcome::NoDescriptors,
+                        _ => Outcome::Declined,
+                    };
                     self.finish_call(now, media, *number, outcome);
                 }
                 return Err(refuse);

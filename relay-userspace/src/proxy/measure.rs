@@ -110,6 +110,8 @@ labelled! {
         RegistrationRefused = "registration_refused",
         /// There are no media ports left; answered 503.
         NoPorts = "no_ports",
+        /// There are no descriptors left for sockets of media ports; answered 503.
+        NoDescriptors = "no_descriptors",
         /// The session description was refused; answered 488 or 500.
         SessionRefused = "session_refused",
     }
@@ -136,6 +138,8 @@ labelled! {
         ServerFailure = "server_failure",
         /// No media ports were left.
         NoPorts = "no_ports",
+        /// No descriptors were left for its media ports.
+        NoDescriptors = "no_descriptors",
         /// The next hop did not answer at all.
         Timeout = "timeout",
         /// Its media stopped for longer than is allowed.

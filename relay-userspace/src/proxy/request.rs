@@ -64,6 +64,7 @@ impl Refuse {
     pub(super) fn of_media(error: &MediaError, agent: &str) -> Self {
         let (status, drop) = match error {
             MediaError::NoPorts { .. } => (503, DropReason::NoPorts),
+            MediaError::NoDescriptors { .. } => (503, DropReason::NoDescriptors),
             MediaError::Sdp(_) | MediaError::Srtp(_) => (488, DropReason::SessionRefused),
             MediaError::Limit { .. } => (503, DropReason::Overload),
             MediaError::UnknownCall | MediaError::Datapath(_) => (500, DropReason::SessionRefused),
@@ -73,6 +74,7 @@ impl Refuse {
         let headers = format!("Warning: 399 {agent} \"{text}\"\r\n").into_bytes();
         let reason = match error {
             MediaError::NoPorts { .. } => "No Media Ports".into(),
+            MediaError::NoDescriptors { .. } => "No Media Sockets".into(),
             _ => wire::default_reason(status).into(),
         };
         Self { status, reason, headers, drop }

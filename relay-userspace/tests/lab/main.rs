@@ -14,6 +14,7 @@ mod capture_of_phones;
 mod clock;
 mod credentials;
 mod dashboards;
+mod descriptors;
 mod dhcp_inform;
 mod first_configuration;
 mod flood;

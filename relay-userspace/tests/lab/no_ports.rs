@@ -14,8 +14,12 @@ use crate::site::{LIMIT, Site, settings, to_appliance};
 /// A call takes two ports on each network: room for two calls.
 const PORTS: &str = "media_ports = \"16384-16387\"\n";
 
-/// A call by hand, so that the whole refusal can be read: the final response, which is acknowledged.
-fn final_response(socket: &UdpSocket) -> Result<String> {
+/// A third phone calls by hand, so that the whole refusal can be read: the final response, which is acknowledged.
+pub(crate) fn final_response(site: &Site) -> Result<String> {
+    let local = SocketAddrV4::new(phone(3), 5060);
+    let socket = site.lab.office.enter(move || UdpSocket::bind(local))??;
+    socket.set_read_timeout(Some(LIMIT))?;
+    socket.connect(to_appliance(APPLIANCE_OFFICE))?;
     let address = socket.local_addr()?;
     let sdp = format!(
         "v=0\r\no=- 1 1 IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nt=0 0\r\nm=audio 26000 RTP/AVP 0\r\n",
@@ -66,11 +70,7 @@ fn the_call_for_which_there_is_no_port_is_refused_with_a_reason_and_the_next_wor
         "/readyz says so too"
     );
 
-    let local = SocketAddrV4::new(phone(3), 5060);
-    let socket = site.lab.office.enter(move || UdpSocket::bind(local))??;
-    socket.set_read_timeout(Some(LIMIT))?;
-    socket.connect(to_appliance(APPLIANCE_OFFICE))?;
-    let response = final_response(&socket)?;
+    let response = final_response(&site)?;
     assert!(response.starts_with("SIP/2.0 503 No Media Ports\r\n"), "{response}");
     let warning = response.lines().find(|line| line.starts_with("Warning: 399 "));
     assert!(warning.is_some_and(|warning| warning.contains("port")), "{response}");

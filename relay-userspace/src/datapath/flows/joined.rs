@@ -104,6 +104,7 @@ impl Flows {
             if let Some(entry) = self.entries.get_mut(leg) {
                 entry.joined = Some(Joined { with: local, since });
             }
+            self.renew_path(*leg);
         }
     }
 
@@ -114,8 +115,10 @@ impl Flows {
         if entry.joined.is_some() {
             self.stats.write(place, stats);
         }
-        if let Some(entry) = self.entries.get_mut(&leg) {
-            entry.joined = None;
+        if let Some(entry) = self.entries.get_mut(&leg)
+            && entry.joined.take().is_some()
+        {
+            self.renew_path(leg);
         }
     }
 

@@ -144,6 +144,10 @@ impl Flows {
         let mut senders = senders.into_iter().flatten();
         let Some(sender) = senders.next() else { return Err(full) };
         let forks = senders.collect();
+        if let Some(entry) = self.entries.get(&local) {
+            self.towards.part(local, &entry.spec);
+        }
+        self.towards.meet(local, &spec);
         match self.entries.get_mut(&local) {
             Some(entry) => (entry.spec, entry.sender, entry.forks) = (spec, sender, forks),
             None => {

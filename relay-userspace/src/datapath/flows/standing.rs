@@ -1,134 +1,95 @@
-//! Flows of an earlier process: written to this one's tables as they stood, with the sources that they had learned.
+//! What is decided of flows that stand, for [`Paths`](super::super::paths::Paths).
+//!
+//! A path is made of its own flow and of the one by which the other party is heard. So it is written anew with the
+//! kernel's record of its flow, and whenever a flow that it leads towards is installed, learns or goes.
 
-use std::{
-    collections::HashSet,
-    net::SocketAddr,
-    time::Instant,
-};
+use std::{collections::HashMap, net::SocketAddr};
 
-use relay_ebpf::FlowStats;
+use relay_ebpf::{guard::Rate, stats::clock_ticks};
 
 use super::{
-    super::{flow::StandingFlow, kernel::pins::Former},
-    Entry, FlowSpec, Flows, InstallError, Sender, Unprotected, UserspaceOr,
+    super::paths::{Exit, Path},
+    FlowSpec, Flows, Fork,
 };
+use crate::net::Dscp;
 
-/// Flows that have learned a source and are remembered until somebody asks; of more nobody is told.
-const MOST_LEARNED: usize = 100_000;
+/// Which flows lead towards a flow's port: their packets leave from there.
+#[derive(Debug, Default)]
+pub(super) struct Towards(HashMap<SocketAddr, Vec<SocketAddr>>);
 
-/// Whether the statistics are those of the process before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Statistics {
-    /// They are: a flow counts on where it counted.
-    Shared,
-    /// They are new.
-    Fresh,
+impl Towards {
+    fn ways(spec: &FlowSpec) -> impl Iterator<Item = SocketAddr> {
+        let rtcp = spec.rtcp.map(|way| way.out_source).filter(|rtcp| *rtcp != spec.out_source);
+        std::iter::once(spec.out_source).chain(rtcp)
+    }
+
+    /// A flow is what its specification says.
+    pub(super) fn meet(&mut self, local: SocketAddr, spec: &FlowSpec) {
+        for way in Self::ways(spec) {
+            self.0.entry(way).or_default().push(local);
+        }
+    }
+
+    /// It is that no longer.
+    pub(super) fn part(&mut self, local: SocketAddr, spec: &FlowSpec) {
+        for way in Self::ways(spec) {
+            let Some(flows) = self.0.get_mut(&way) else { continue };
+            flows.retain(|flow| *flow != local);
+            if flows.is_empty() {
+                self.0.remove(&way);
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl Flows {
-    /// Takes up flows of an earlier process, while there are no others. What the kernel has learned of them counts more
-    /// than what was kept. Those that do not fit come out with the reason.
-    pub(in super::super) fn take_up(
-        &mut self,
-        now: Instant,
-        flows: Vec<StandingFlow>,
-        former: &Former,
-        statistics: Statistics,
-    ) -> Vec<(SocketAddr, InstallError)> {
-        let capacity = self.stats_slots.capacity();
-        let (mut places, mut standing) = (HashSet::new(), Vec::with_capacity(flows.len()));
-        for flow in flows {
-            let known = former.flow(flow.spec.local);
-            let place = known.map(|known| known.stats).filter(|place| {
-                statistics == Statistics::Shared && *place < capacity && places.insert(*place)
-            });
-            let kept = flow.learned;
-            let learned = known.and_then(|known| known.learned).map(|source| {
-                let since = kept.filter(|(kept, _)| *kept == source).map_or(0, |(_, since)| since);
-                (source, since)
-            });
-            standing.push((flow.spec, learned.or(kept), place));
-        }
-        self.stats_slots.reserve(now, &places);
-        let (mut refused, mut taken) = (Vec::new(), Vec::with_capacity(standing.len()));
-        for (spec, learned, place) in standing {
-            let local = spec.local;
-            match self.take_up_one(now, spec, learned, place) {
-                Ok(()) => taken.push(local),
-                Err(error) => refused.push((local, error)),
-            }
-        }
-        // Only now: where the packets of one go depends on what others have learned.
-        for local in taken {
-            self.publish_chain(now, local);
-        }
-        refused
+    /// How a party's packets leave, and its RTCP where that leaves by another way.
+    pub(super) fn exits(&self, local: SocketAddr, party: &Fork, dscp: Option<Dscp>) -> (Exit, Option<Exit>) {
+        let destination = self.destination_of(local, party);
+        let rtcp = party.rtcp.map(|way| Exit {
+            source: way.out_source,
+            destination: self.rtcp_destination(local, &way),
+            dscp: way.dscp,
+        });
+        (Exit { source: party.out_source, destination, dscp }, rtcp)
     }
 
-    fn take_up_one(
-        &mut self,
-        now: Instant,
-        spec: FlowSpec,
-        learned: Option<(SocketAddr, u64)>,
-        place: Option<u32>,
-    ) -> Result<(), InstallError> {
-        let local = spec.local;
-        if let Some(kernel) = &self.kernel {
-            kernel.place(local).ok_or(InstallError::NotLocal { address: local })?;
+    /// What is decided of a flow's packets, until something changes it; none while there is more to decide.
+    pub(in super::super) fn path(&self, local: SocketAddr) -> Option<Path> {
+        let entry = self.entries.get(&local)?;
+        if !entry.forks.is_empty() || entry.joined.is_some() {
+            return None;
         }
-        let stats = match place {
-            Some(place) => place,
-            None => {
-                let full = InstallError::Full { capacity: self.stats_slots.capacity() };
-                let place = self.stats_slots.take(now).ok_or(full)?;
-                self.stats.write(place, FlowStats::ZERO);
-                place
-            }
-        };
-        let sender = Sender { stats, learned, previous: None };
-        self.owners.insert(stats, local);
-        self.apart += usize::from(spec.rtcp.is_some());
-        let own = FlowSpec { forks: Vec::new(), ..spec.clone() };
-        self.entries.insert(local, Entry::new(own, sender, Vec::new()));
-        let result = self.take_senders(now, spec);
-        if result.is_err() {
-            self.remove(now, local);
-        }
-        result
+        let (source, _) = entry.sender.learned?;
+        let party = entry.spec.party();
+        let (exit, rtcp) = self.exits(local, &party, entry.spec.dscp);
+        Some(Path {
+            source,
+            kind: entry.spec.kind,
+            stats: entry.sender.stats,
+            clock_ticks: clock_ticks(party.clock_rate),
+            rate: Rate::of_stream(self.packet_interval_ns),
+            exit,
+            rtcp,
+            srtp: party.srtp,
+            watchers: self.taps(local),
+        })
     }
 
-    /// Remembers that a flow has learned a source.
-    pub(super) fn note_learned(&mut self, local: SocketAddr) {
-        if self.learned.len() < MOST_LEARNED {
-            self.learned.push(local);
+    /// Writes a flow's path as it is to be now.
+    pub(super) fn renew_path(&self, local: SocketAddr) {
+        if self.entries.contains_key(&local) {
+            self.paths.set(local, self.path(local));
         }
     }
 
-    /// The flows that have learned a source since this was asked last.
-    pub(in super::super) fn take_learned(&mut self) -> Vec<SocketAddr> {
-        std::mem::take(&mut self.learned)
-    }
-
-    /// The source that a flow has learned, and when, in milliseconds since 1970.
-    pub(in super::super) fn learned(&self, local: SocketAddr) -> Option<(SocketAddr, u64)> {
-        self.entries.get(&local)?.sender.learned
-    }
-}
-
-impl Entry {
-    pub(super) fn new(spec: FlowSpec, sender: Sender, forks: Vec<Sender>) -> Self {
-        Self {
-            spec,
-            carrier: UserspaceOr::Learning,
-            sender,
-            forks,
-            published: None,
-            through: Vec::new(),
-            joined: None,
-            refused: Vec::new(),
-            refused_packets: 0,
-            rate: 0,
-            srtp_refused: Unprotected::default(),
-        }
+    /// The same for the flows that lead towards a flow.
+    pub(super) fn renew_towards(&self, local: SocketAddr) {
+        self.towards.0.get(&local).into_iter().flatten().for_each(|flow| self.renew_path(*flow));
     }
 }

@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use relay_ebpf::{
     LocalAddresses, NextHop, PortEntry,
+    rtp::RtpHeader,
     tables::{MAX_NEXT_HOPS, PORTS},
 };
+use zerocopy::FromBytes as _;
 
 use super::{
     super::kernel::next_hops::{LinkLayer, Resolution},
     *,
 };
-use crate::net::Dscp;
+use crate::{datapath::Refuser, net::Dscp};
+
+mod lockstep;
 
 const INSIDE: &str = "10.61.0.1:16384";
 const OUTSIDE: &str = "10.62.0.1:16400";
@@ -130,7 +134,7 @@ fn the_first_packet_is_relayed_and_fixes_the_source_for_the_kernel() {
     assert_eq!(report.learned, Some((at(PHONE), 77)));
     assert!(matches!(report.carrier, Carrier::AwaitingNextHop { .. }), "{:?}", report.carrier);
     assert_eq!(report.stats.expected(), 1);
-    flows.sent(&departure);
+    flows.paths.sent(&departure);
     let stats = flows.report(at(INSIDE)).unwrap().stats;
     assert_eq!((stats.relayed_packets, stats.relayed_bytes), (1, 200));
 }
@@ -300,7 +304,7 @@ fn removed_flows_leave_nothing_in_the_tables_and_their_counts_in_the_totals() {
     for round in 1..=1000u64 {
         call(&mut flows, now, Latching::Signalled);
         let departure = packet(&mut flows, now, INSIDE, PHONE, &rtp(1)).unwrap();
-        flows.sent(&departure);
+        flows.paths.sent(&departure);
         for local in [INSIDE, OUTSIDE] {
             assert!(flows.remove(now, at(local)).is_some());
             assert!(flows.remove(now, at(local)).is_none());
@@ -345,10 +349,10 @@ fn led_back(flows: &mut Flows, now: Instant) {
 /// A phone's packet on its way through both legs in userspace, as the host's own stack leads it.
 fn through_both(flows: &mut Flows, now: Instant, local: &str, phone: &str, sequence: u16) {
     let departure = packet(flows, now, local, phone, &rtp(sequence)).unwrap();
-    flows.sent(&departure);
+    flows.paths.sent(&departure);
     let (source, next) = (departure.source.to_string(), departure.destination.to_string());
     let departure = packet(flows, now, &next, &source, &rtp(sequence)).unwrap();
-    flows.sent(&departure);
+    flows.paths.sent(&departure);
 }
 
 /// Counts a packet as the kernel program does.
@@ -671,7 +675,7 @@ fn the_branches_of_a_forked_call_are_told_apart_by_their_source_and_the_winner_g
             for local in [INSIDE, OTHER_INSIDE, OUTSIDE] {
                 flows.remove(now, at(local)).unwrap();
             }
-            assert!(flows.owners.is_empty());
+            assert!(flows.owners.is_empty() && flows.towards.is_empty());
         }
     }
 }

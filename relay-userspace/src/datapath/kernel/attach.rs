@@ -151,6 +151,16 @@ pub enum AttachError {
     Programs(#[from] ProgramsError),
 }
 
+/// Whether attachments outlive the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// They end with it, however that ends.
+    Process,
+    /// They stay when it dies, where there is a bpffs, and the kernel goes on forwarding; see
+    /// [`Engine::release`](crate::datapath::Engine::release).
+    Pinned,
+}
+
 /// What keeps a program attached.
 #[derive(Debug)]
 pub(super) enum Hold {

@@ -1,19 +1,24 @@
-//! Receiving datagrams in batches with what the kernel knows of each: its original destination, its
-//! type-of-service byte and when it arrived.
+//! Datagrams in batches: receiving them with what the kernel knows of each (its original destination, its
+//! type-of-service byte and when it arrived), and sending them with one system call.
+//!
+//! `sendmmsg` stops at the first message that the kernel refuses, and tells why only if that was the first of the call
+//! (sendmmsg(2)). Invariant: each message of a batch is tried once and in order, and who gave it learns whether it went.
 #![expect(
     unsafe_code,
-    reason = "recvmmsg and control messages have no safe interface in the standard library"
+    reason = "recvmmsg, sendmmsg and control messages have no safe interface in the standard library"
 )]
 
 use std::{
     io,
     mem::{self, MaybeUninit},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    ops::Range,
     os::fd::{AsRawFd, BorrowedFd},
     ptr,
 };
 
-use socket2::Domain;
+use arrayvec::ArrayVec;
+use socket2::{Domain, SockAddr};
 
 /// Datagrams in a batch.
 pub(crate) const BATCH: usize = 32;
@@ -21,6 +26,24 @@ pub(crate) const BATCH: usize = 32;
 const DATAGRAM: usize = 65_535;
 /// Bytes for the control messages of one datagram: address, type of service, time stamp.
 const CONTROL: usize = 128;
+
+/// Whether receiving waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// For nothing.
+    No,
+    /// For the first datagram, on a socket that blocks; what has come by then is taken with it.
+    ForOne,
+}
+
+impl Wait {
+    const fn flags(self) -> libc::c_int {
+        match self {
+            Self::No => libc::MSG_DONTWAIT,
+            Self::ForOne => libc::MSG_WAITFORONE,
+        }
+    }
+}
 
 /// A datagram that was received.
 #[derive(Debug, Clone, Copy)]
@@ -89,16 +112,17 @@ impl ReceiveBatch {
         Ok(())
     }
 
-    /// Receives what is there, at most a batch, without waiting. Datagrams whose destination the kernel
-    /// does not tell are taken to be for `local`.
+    /// Receives what is there, at most a batch. Datagrams whose destination the kernel does not tell are taken to be
+    /// for `local`.
     ///
     /// # Errors
-    /// That of `recvmmsg`, [`io::ErrorKind::WouldBlock`] if nothing is there.
+    /// That of `recvmmsg`, [`io::ErrorKind::WouldBlock`] if nothing is there and nothing is waited for.
     pub(crate) fn receive(
         &mut self,
         socket: BorrowedFd<'_>,
         local: Option<SocketAddr>,
-    ) -> io::Result<Vec<Received<'_>>> {
+        wait: Wait,
+    ) -> io::Result<ArrayVec<Received<'_>, BATCH>> {
         let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; BATCH];
         let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
         for (index, payload) in self.payloads.chunks_exact_mut(DATAGRAM).enumerate() {
@@ -121,12 +145,12 @@ impl ReceiveBatch {
                 socket.as_raw_fd(),
                 messages.as_mut_ptr().cast(),
                 BATCH as libc::c_uint,
-                libc::MSG_DONTWAIT,
+                wait.flags(),
                 ptr::null_mut(),
             )
         };
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-        let mut received = Vec::with_capacity(count);
+        let mut received = ArrayVec::new();
         for (index, message) in messages.iter().take(count).enumerate() {
             // SAFETY: all headers were initialised above.
             let message = unsafe { message.assume_init_ref() };
@@ -144,6 +168,81 @@ impl ReceiveBatch {
             });
         }
         Ok(received)
+    }
+}
+
+/// A datagram that is to be sent.
+#[derive(Debug, Clone)]
+pub(super) struct Message<'a> {
+    /// To where.
+    pub to: SockAddr,
+    /// What the sender writes before the payload; empty if the kernel does.
+    pub headers: &'a [u8],
+    /// Its payload.
+    pub payload: &'a [u8],
+}
+
+/// Sends at most a batch of datagrams, in order and without waiting; tells those that did not go, and why, before the
+/// next one is sent.
+pub(super) fn send(socket: BorrowedFd<'_>, messages: &[Message<'_>], failed: impl FnMut(usize, io::Error)) {
+    let messages = &messages[..messages.len().min(BATCH)];
+    let mut vectors: ArrayVec<[libc::iovec; 2], BATCH> = ArrayVec::new();
+    let mut headers: ArrayVec<libc::mmsghdr, BATCH> = ArrayVec::new();
+    for message in messages {
+        vectors.push([message.headers, message.payload].map(|bytes| libc::iovec {
+            // The kernel only reads from there.
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        }));
+    }
+    for (message, vectors) in messages.iter().zip(&mut vectors) {
+        // SAFETY: an all-zero mmsghdr is a valid value.
+        let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
+        header.msg_hdr.msg_name = message.to.as_ptr().cast_mut().cast();
+        header.msg_hdr.msg_namelen = message.to.len();
+        let used = if message.headers.is_empty() { &mut vectors[1..] } else { &mut vectors[..] };
+        (header.msg_hdr.msg_iov, header.msg_hdr.msg_iovlen) = (used.as_mut_ptr(), used.len());
+        headers.push(header);
+    }
+    let call = |range: Range<usize>| {
+        let headers = &mut headers[range];
+        // SAFETY: as many headers as stated, each with pointers to an address, vectors and bytes that live until the end
+        // of this function and have the stated lengths.
+        let sent = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                headers.len() as libc::c_uint,
+                libc::MSG_DONTWAIT,
+            )
+        };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    };
+    send_each(messages.len(), call, failed);
+}
+
+/// Has `call` send messages of a range until each was tried; it says how many went, from the range's first on, or why the
+/// first one did not.
+fn send_each(
+    count: usize,
+    mut call: impl FnMut(Range<usize>) -> io::Result<usize>,
+    mut failed: impl FnMut(usize, io::Error),
+) {
+    let mut next = 0;
+    while next < count {
+        match call(next..count) {
+            // It says one at least; were it none, this would go on for ever.
+            Ok(0) => {
+                failed(next, io::ErrorKind::WriteZero.into());
+                next += 1;
+            }
+            Ok(sent) => next += sent,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                failed(next, error);
+                next += 1;
+            }
+        }
     }
 }
 
@@ -216,6 +315,69 @@ mod tests {
 
     use super::*;
 
+    /// What the kernel answers to a call: messages sent, or an error.
+    type Answer = Result<usize, i32>;
+
+    #[test]
+    fn each_message_is_tried_once_in_order_whatever_becomes_of_those_before() {
+        use libc::{EAGAIN, EINTR, EMSGSIZE, EPERM};
+        #[expect(clippy::type_complexity, reason = "rows")]
+        let rows: &[(&str, &[Answer], &[usize], &[(usize, i32)])] = &[
+            ("all at once", &[Ok(4)], &[0], &[]),
+            ("fewer than given", &[Ok(1), Ok(2), Ok(1)], &[0, 1, 3], &[]),
+            ("an error at the first", &[Err(EPERM), Ok(3)], &[0, 1], &[(0, EPERM)]),
+            ("an error in the midst", &[Ok(2), Err(EMSGSIZE), Ok(1)], &[0, 2, 3], &[(2, EMSGSIZE)]),
+            ("an error at the last", &[Ok(3), Err(EPERM)], &[0, 3], &[(3, EPERM)]),
+            (
+                "a full queue that empties",
+                &[Ok(1), Err(EAGAIN), Err(EAGAIN), Ok(1)],
+                &[0, 1, 2, 3],
+                &[(1, EAGAIN), (2, EAGAIN)],
+            ),
+            ("a signal", &[Ok(1), Err(EINTR), Ok(3)], &[0, 1, 1], &[]),
+        ];
+        for (description, answers, calls, failures) in rows {
+            let (mut answers, mut called, mut failed) = (answers.iter(), Vec::new(), Vec::new());
+            send_each(
+                4,
+                |range| {
+                    assert_eq!(range.end, 4, "{description}");
+                    called.push(range.start);
+                    let answer = answers.next().unwrap();
+                    answer.map_err(io::Error::from_raw_os_error)
+                },
+                |index, error| failed.push((index, error.raw_os_error().unwrap())),
+            );
+            assert_eq!((&called[..], &failed[..]), (*calls, *failures), "{description}");
+            assert!(answers.next().is_none(), "{description}");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_does_not_keep_the_rest_from_going() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = SockAddr::from(receiver.local_addr().unwrap());
+        // No UDP payload is so long (RFC 768).
+        let (long, nowhere) = (vec![0; 65_535], SockAddr::from("127.0.0.1:0".parse::<SocketAddr>().unwrap()));
+        let message = |payload, to: &SockAddr| Message { to: to.clone(), headers: b"<", payload };
+        let messages = [
+            message(b"one", &to),
+            message(&long, &to),
+            message(b"nowhere", &nowhere),
+            message(b"", &to),
+            message(b"four", &to),
+        ];
+        let mut failed = Vec::new();
+        send(sender.as_fd(), &messages, |index, error| failed.push((index, error.raw_os_error())));
+        assert_eq!(failed, [(1, Some(libc::EMSGSIZE)), (2, Some(libc::EINVAL))]);
+        let mut batch = ReceiveBatch::new();
+        let received =
+            batch.receive(receiver.as_fd(), Some(receiver.local_addr().unwrap()), Wait::No).unwrap();
+        let payloads: Vec<&[u8]> = received.iter().map(|received| received.payload).collect();
+        assert_eq!(payloads, [b"<one".as_slice(), b"<", b"<four"]);
+    }
+
     #[test]
     fn a_batch_tells_payload_source_destination_type_of_service_and_time() {
         for (family, address) in [(Domain::IPV4, "127.0.0.1:0"), (Domain::IPV6, "[::1]:0")] {
@@ -233,7 +395,7 @@ mod tests {
         sender.send_to(b"one", to).unwrap();
         sender.send_to(b"", to).unwrap();
         let mut batch = ReceiveBatch::new();
-        let received = batch.receive(receiver.as_fd(), None).unwrap();
+        let received = batch.receive(receiver.as_fd(), None, Wait::No).unwrap();
         let payloads: Vec<&[u8]> = received.iter().map(|received| received.payload).collect();
         assert_eq!(payloads, [b"one".as_slice(), b""]);
         for received in received {
@@ -241,6 +403,9 @@ mod tests {
             assert_eq!(received.type_of_service, 0xB8);
             assert!(received.stamp_ns.is_some());
         }
-        assert_eq!(batch.receive(receiver.as_fd(), None).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(
+            batch.receive(receiver.as_fd(), None, Wait::No).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
     }
 }

@@ -1,5 +1,7 @@
-//! Moves the packets that the kernel passes up: receives in batches, asks [`Flows`] what to do with each,
-//! and sends in batches.
+//! Moves the packets that the kernel passes up: receives in batches, looks up in [`Paths`] what to do with each (or asks
+//! [`Flows`], where that is not decided yet), and sends in batches.
+//!
+//! Invariant: packets of a flow leave in the order in which they came, whatever becomes of others of their batch.
 //!
 //! Two ways to receive and send, with one surface:
 //!
@@ -12,15 +14,15 @@ mod ports;
 mod steered;
 
 use std::{
-    cell::RefCell,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
 };
 
+use arrayvec::ArrayVec;
 use bytes::Bytes;
 use relay_ebpf::{Reason, rtp::Payload, tables::Latency};
 use tokio::sync::mpsc;
@@ -28,15 +30,17 @@ use tokio::sync::mpsc;
 use batch::BATCH;
 pub(super) use batch::{ReceiveBatch, Received};
 pub(super) use ports::PortSockets;
+pub use ports::{PortError, SocketUse};
 pub(super) use steered::{SteeredSockets, bind_steered};
 
 use super::{
-    flows::{Arrival, Departure, Flows},
+    flows::Flows,
+    paths::{Arrival, Departure, Look, Paths, Verdict, Watchers},
     shared::{monotonic_ns, realtime_ns},
-    tap::{PacketCopy, Tap, Way},
+    tap::{PacketCopy, Way},
     translation::Translation,
 };
-use crate::{net::NetworkId, srtp::Content};
+use crate::srtp::Content;
 
 /// An RTCP packet that passed, by either datapath.
 #[derive(Debug, Clone)]
@@ -84,9 +88,7 @@ impl Counters {
 
 /// A packet of which somebody wants copies.
 struct Copied {
-    taps: Vec<Tap>,
-    from: NetworkId,
-    to: NetworkId,
+    watchers: Arc<Watchers>,
     payload: Bytes,
     /// When it arrived, in nanoseconds since 1970.
     at: u64,
@@ -94,7 +96,7 @@ struct Copied {
 
 impl Copied {
     fn offer(&self, copy: &PacketCopy) {
-        for tap in &self.taps {
+        for tap in &self.watchers.taps {
             tap.offer(copy.clone());
         }
     }
@@ -103,7 +105,7 @@ impl Copied {
     fn arrived(&self, received: &Received<'_>, refused: Option<&Reason>) {
         self.offer(&PacketCopy {
             unix_ns: self.at,
-            network: self.from,
+            network: self.watchers.from,
             way: Way::In,
             source: received.source,
             destination: received.local,
@@ -117,7 +119,7 @@ impl Copied {
     fn left(&self, departure: &Departure, translated: Option<&[u8]>) {
         self.offer(&PacketCopy {
             unix_ns: realtime_ns(),
-            network: self.to,
+            network: self.watchers.to,
             way: Way::Out,
             source: departure.source,
             destination: departure.destination,
@@ -132,148 +134,230 @@ impl Copied {
 #[derive(Clone)]
 pub(super) struct Shared {
     pub flows: Arc<Mutex<Flows>>,
+    pub paths: Arc<Paths>,
     pub counters: Arc<Counters>,
     pub rtcp: mpsc::Sender<RtcpPacket>,
     /// Woken when flows want next hops looked up.
     pub wanted: Arc<tokio::sync::Notify>,
 }
 
+/// A packet that leaves.
+pub(super) struct Leaving<'a> {
+    pub departure: Departure,
+    /// What it carries as it leaves.
+    pub payload: &'a [u8],
+    received: &'a Received<'a>,
+    /// On the monotonic clock, in nanoseconds.
+    arrived_ns: u64,
+    /// Whether it was read and written anew.
+    translated: Option<InClear>,
+    copied: Option<Copied>,
+}
+
+#[cfg(test)]
+impl<'a> Leaving<'a> {
+    /// A packet that leaves as it came.
+    fn of(departure: Departure, received: &'a Received<'a>, payload: &'a [u8]) -> Self {
+        Self { departure, payload, received, arrived_ns: 0, translated: None, copied: None }
+    }
+}
+
+/// What is kept of a translated packet as it could be read: all of RTCP, which is looked at.
+struct InClear(Option<Vec<u8>>);
+
+/// Which packets of a batch did not go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Failed(u32);
+
+const _: () = assert!(BATCH <= u32::BITS as usize, "a bit for each packet of a batch");
+
+impl Failed {
+    pub(super) fn add(&mut self, index: usize) {
+        self.0 |= 1 << index;
+    }
+
+    #[cfg(test)]
+    fn of(indices: &[usize]) -> Self {
+        let mut failed = Self::default();
+        indices.iter().for_each(|index| failed.add(*index));
+        failed
+    }
+
+    fn has(self, index: usize) -> bool {
+        self.0 & 1 << index != 0
+    }
+}
+
+/// Memory of a task or thread that relays: for what it receives, and for what it writes anew.
+pub(super) struct Memory {
+    pub batch: ReceiveBatch,
+    pub scratch: Scratch,
+}
+
+impl Memory {
+    pub(super) fn new() -> Self {
+        Self { batch: ReceiveBatch::new(), scratch: Scratch::default() }
+    }
+}
+
+/// Room to translate a batch in; each place grows to the longest packet that it has met.
+#[derive(Default)]
+pub(super) struct Scratch([Vec<u8>; BATCH]);
+
 impl Shared {
-    /// Relays one batch; `send` sends one packet and says whether it went.
-    pub(super) fn relay(&self, batch: &[Received<'_>], mut send: impl FnMut(&Departure, &[u8]) -> bool) {
-        let (now, monotonic, realtime) = (Instant::now(), monotonic_ns(), realtime_ns());
-        let mut departures = Vec::with_capacity(batch.len());
-        let mut translated = Vec::new();
-        let wanted = {
-            let mut flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
-            for received in batch {
-                // How long the packet lay in the socket's queue is known from the kernel's stamp.
-                let waited = received.stamp_ns.map_or(0, |stamp| realtime.saturating_sub(stamp));
-                let arrival = Arrival {
-                    local: received.local,
-                    source: received.source,
-                    type_of_service: received.type_of_service,
-                    payload: received.payload,
-                    monotonic_ns: monotonic.saturating_sub(waited),
-                    unix_ms: realtime / 1_000_000,
-                };
-                let copied = flows.taps(received.local).map(|(taps, from, to)| {
-                    let payload = Bytes::copy_from_slice(received.payload);
-                    Copied { taps, from, to, payload, at: received.stamp_ns.unwrap_or(realtime) }
-                });
-                if let Some((by, content)) = flows.translation(&arrival) {
-                    translated.push(Translated { received: *received, arrival, copied, by, content });
-                    continue;
-                }
-                let decision = flows.packet(now, &arrival);
-                if let Some(copied) = &copied {
-                    copied.arrived(received, decision.as_ref().err());
-                }
-                match decision {
-                    Ok(departure) => departures.push((departure, *received, arrival.monotonic_ns, copied)),
-                    Err(reason) => self.counters.count(reason),
-                }
-            }
-            flows.wants_next_hops()
-        };
-        if wanted {
-            self.wanted.notify_one();
-        }
-        let mut sent = Vec::with_capacity(departures.len());
-        for (departure, received, arrived_ns, copied) in &departures {
-            if send(departure, received.payload) {
-                sent.push(*departure);
-                if let Some(copied) = copied {
-                    copied.left(departure, None);
-                }
-                if departure.content == Payload::Rtcp {
-                    // A full queue loses the copy, never the packet.
-                    let _ = self.rtcp.try_send(RtcpPacket {
-                        local: received.local,
-                        pair: departure.source,
-                        arrived_ns: *arrived_ns,
-                        payload: received.payload.to_vec(),
-                    });
-                }
-            } else {
-                self.counters.count(Reason::SendFailed);
-            }
-        }
-        for packet in &translated {
-            SCRATCH.with_borrow_mut(|scratch| match self.translate(now, packet, scratch, &mut send) {
-                Ok(departure) => sent.push(departure),
-                Err(reason) => {
-                    self.counters.count(reason);
-                    self.flows
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .srtp_refused(packet.received.local, reason);
-                    // Of one that could not be sent, the arrival has been told.
-                    if let Some(copied) = packet.copied.as_ref().filter(|_| reason != Reason::SendFailed) {
-                        copied.arrived(&packet.received, Some(&reason));
-                    }
-                }
-            });
-        }
-        if let Some(stamp) = departures.first().and_then(|(_, received, ..)| received.stamp_ns) {
-            self.counters.sample(realtime_ns().saturating_sub(stamp));
-        }
-        let mut flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
-        for departure in &sent {
-            flows.sent(departure);
+    /// With these flows.
+    pub(super) fn new(flows: Flows, rtcp: mpsc::Sender<RtcpPacket>) -> Self {
+        Self {
+            paths: flows.paths(),
+            flows: Arc::new(Mutex::new(flows)),
+            counters: Arc::default(),
+            rtcp,
+            wanted: Arc::default(),
         }
     }
 
-    /// Checks and reads a packet, asks where it goes, and writes it anew. Only the key's own state is locked for the
-    /// ciphers, never the flows.
+    /// Relays one batch; `send` sends packets, in order, and says which ones did not go.
+    pub(super) fn relay(
+        &self,
+        batch: &[Received<'_>],
+        scratch: &mut Scratch,
+        send: impl FnOnce(&[Leaving<'_>], &mut Failed),
+    ) {
+        let (now, monotonic, realtime) = (Instant::now(), monotonic_ns(), realtime_ns());
+        let mut leaving: ArrayVec<Leaving<'_>, BATCH> = ArrayVec::new();
+        let mut asked = None;
+        for (received, scratch) in batch.iter().zip(&mut scratch.0) {
+            // How long the packet lay in the socket's queue is known from the kernel's stamp.
+            let waited = received.stamp_ns.map_or(0, |stamp| realtime.saturating_sub(stamp));
+            let arrival = Arrival {
+                local: received.local,
+                source: received.source,
+                type_of_service: received.type_of_service,
+                payload: received.payload,
+                monotonic_ns: monotonic.saturating_sub(waited),
+                unix_ms: realtime / 1_000_000,
+            };
+            let (verdict, watchers) = match self.paths.look(&arrival) {
+                Look::Decided(verdict, watchers) => (verdict, watchers),
+                Look::Ask => self.ask(&mut asked, now, &arrival),
+            };
+            let copied = watchers.map(|watchers| {
+                let payload = Bytes::copy_from_slice(received.payload);
+                Copied { watchers, payload, at: received.stamp_ns.unwrap_or(realtime) }
+            });
+            let decision = match verdict {
+                Verdict::Go(departure) => Ok((departure, received.payload, None)),
+                Verdict::Refused(reason) => Err(reason),
+                Verdict::Translate(by, content) => {
+                    // Only the key's own state is locked for the ciphers, never the flows.
+                    self.let_go(&mut asked);
+                    let result = self.translate(now, &arrival, &by, content, scratch);
+                    if let Err(reason) = &result {
+                        self.paths.srtp_refused(received.local, *reason);
+                    }
+                    result.map(|(departure, clear)| (departure, scratch.as_slice(), Some(clear)))
+                }
+            };
+            if let Some(copied) = &copied {
+                copied.arrived(received, decision.as_ref().err());
+            }
+            match decision {
+                Ok((departure, payload, translated)) => {
+                    let arrived_ns = arrival.monotonic_ns;
+                    leaving.push(Leaving { departure, payload, received, arrived_ns, translated, copied });
+                }
+                Err(reason) => self.counters.count(reason),
+            }
+        }
+        self.let_go(&mut asked);
+        if leaving.is_empty() {
+            return;
+        }
+        let mut failed = Failed::default();
+        send(&leaving, &mut failed);
+        for (index, packet) in leaving.iter_mut().enumerate() {
+            if failed.has(index) {
+                self.counters.count(Reason::SendFailed);
+            } else {
+                self.sent(packet);
+            }
+        }
+        let stamped = leaving.iter().find(|packet| packet.translated.is_none());
+        if let Some(stamp) = stamped.and_then(|packet| packet.received.stamp_ns) {
+            self.counters.sample(realtime_ns().saturating_sub(stamp));
+        }
+    }
+
+    /// Charges a packet that has left, and hands out what is wanted of it.
+    fn sent(&self, packet: &mut Leaving<'_>) {
+        let departure = &packet.departure;
+        self.paths.sent(departure);
+        if let Some(copied) = &packet.copied {
+            copied.left(departure, packet.translated.as_ref().map(|_| packet.payload));
+        }
+        if departure.content == Payload::Rtcp {
+            let clear = packet.translated.as_mut().and_then(|clear| clear.0.take());
+            // A full queue loses the copy, never the packet.
+            let _ = self.rtcp.try_send(RtcpPacket {
+                local: packet.received.local,
+                pair: departure.source,
+                arrived_ns: packet.arrived_ns,
+                payload: clear.unwrap_or_else(|| packet.received.payload.to_vec()),
+            });
+        }
+    }
+
+    /// Has the flows decide on a packet. They stay locked: it may be the first of several.
+    fn ask<'f>(
+        &'f self,
+        asked: &mut Option<MutexGuard<'f, Flows>>,
+        now: Instant,
+        arrival: &Arrival<'_>,
+    ) -> (Verdict, Option<Arc<Watchers>>) {
+        let flows = asked.get_or_insert_with(|| self.flows.lock().unwrap_or_else(PoisonError::into_inner));
+        let watchers = flows.taps(arrival.local);
+        let verdict = match flows.translation(arrival) {
+            Some((by, content)) => Verdict::Translate(by, content),
+            None => flows.packet(now, arrival).into(),
+        };
+        (verdict, watchers)
+    }
+
+    /// Unlocks the flows, if they were asked, and has next hops looked up that they want.
+    fn let_go(&self, asked: &mut Option<MutexGuard<'_, Flows>>) {
+        if asked.take().is_some_and(|flows| flows.wants_next_hops()) {
+            self.wanted.notify_one();
+        }
+    }
+
+    /// Checks and reads a packet, asks where it goes, and writes it anew.
     fn translate(
         &self,
         now: Instant,
-        packet: &Translated<'_>,
+        arrival: &Arrival<'_>,
+        by: &Translation,
+        content: Content,
         scratch: &mut Vec<u8>,
-        send: &mut impl FnMut(&Departure, &[u8]) -> bool,
-    ) -> Result<Departure, Reason> {
-        let Translated { received, arrival, copied, by, content } = packet;
+    ) -> Result<(Departure, InClear), Reason> {
         scratch.clear();
-        scratch.extend_from_slice(received.payload);
-        by.open(*content, scratch)?;
-        let mut departure = {
-            let mut flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
-            flows.translated(now, &Arrival { payload: scratch, ..*arrival }, by)?
+        scratch.extend_from_slice(arrival.payload);
+        by.open(content, scratch)?;
+        let clear = Arrival { payload: scratch, ..*arrival };
+        let mut departure = match self.paths.read(&clear, by) {
+            Look::Decided(Verdict::Go(departure), _) => departure,
+            Look::Decided(Verdict::Refused(reason), _) => return Err(reason),
+            Look::Decided(Verdict::Translate(..), _) | Look::Ask => {
+                let mut flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
+                let departure = flows.translated(now, &clear, by);
+                self.let_go(&mut Some(flows));
+                departure?
+            }
         };
-        departure.bytes += received.payload.len().saturating_sub(scratch.len()) as u64;
-        let report = (*content == Content::Rtcp).then(|| scratch.clone());
-        by.seal(*content, scratch)?;
-        if let Some(copied) = copied {
-            copied.arrived(received, None);
-        }
-        if !send(&departure, scratch) {
-            return Err(Reason::SendFailed);
-        }
-        if let Some(copied) = copied {
-            copied.left(&departure, Some(scratch));
-        }
-        if let Some(payload) = report {
-            // A full queue loses the copy, never the packet.
-            let (local, pair) = (received.local, departure.source);
-            let _ = self.rtcp.try_send(RtcpPacket { local, pair, arrived_ns: arrival.monotonic_ns, payload });
-        }
-        Ok(departure)
+        departure.bytes += arrival.payload.len().saturating_sub(scratch.len()) as u64;
+        let report = (content == Content::Rtcp).then(|| scratch.clone());
+        by.seal(content, scratch)?;
+        Ok((departure, InClear(report)))
     }
-}
-
-/// A packet that is translated before anything is learned from it.
-struct Translated<'a> {
-    received: Received<'a>,
-    arrival: Arrival<'a>,
-    copied: Option<Copied>,
-    by: Translation,
-    content: Content,
-}
-
-thread_local! {
-    // One for each worker thread, which grows to the longest packet it has met.
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 #[cfg(test)]
@@ -312,12 +396,7 @@ mod tests {
         };
         flows.install(Instant::now(), spec).unwrap();
         let (rtcp, _copies) = mpsc::channel(1);
-        let shared = Shared {
-            flows: Arc::new(Mutex::new(flows)),
-            counters: Arc::default(),
-            rtcp,
-            wanted: Arc::default(),
-        };
+        let shared = Shared::new(flows, rtcp);
         let received = Received {
             local: at("10.61.0.1:16384"),
             source: at("10.61.0.11:4000"),
@@ -326,10 +405,7 @@ mod tests {
             payload: b"fax",
         };
         let mut sent = 0;
-        shared.relay(&[received], |_, _| {
-            sent += 1;
-            true
-        });
+        shared.relay(&[received], &mut Scratch::default(), |leaving, _| sent += leaving.len());
         assert_eq!(sent, 1);
         assert!(shared.wanted.notified().now_or_never().is_none());
     }
@@ -371,18 +447,12 @@ mod tests {
         };
         flows.install(Instant::now(), spec).unwrap();
         let (rtcp, _copies) = mpsc::channel(1);
-        let shared = Shared {
-            flows: Arc::new(Mutex::new(flows)),
-            counters: Arc::default(),
-            rtcp,
-            wanted: Arc::default(),
-        };
+        let shared = Shared::new(flows, rtcp);
         let mut sent: Vec<Vec<u8>> = Vec::new();
         let mut relay = |source, payload: &[u8]| {
             let received = Received { local, source, type_of_service: 0, stamp_ns: None, payload };
-            shared.relay(&[received], |_, payload| {
-                sent.push(payload.to_vec());
-                true
+            shared.relay(&[received], &mut Scratch::default(), |leaving, _| {
+                sent.extend(leaving.iter().map(|packet| packet.payload.to_vec()));
             });
         };
         let phone_key = Outbound::new(key(1));

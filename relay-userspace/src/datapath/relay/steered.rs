@@ -3,22 +3,29 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::AsFd as _,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
 };
 
+use arrayvec::ArrayVec;
 use relay_ebpf::headers::{
     IPV4_LENGTH, IPV4_WITHOUT_OPTIONS, Ipv4, Ipv4Udp, Ipv6, Ipv6Address, Ipv6Udp, PROTOCOL_UDP, UDP_LENGTH,
     Udp,
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use tokio::{io::Interest, net::UdpSocket, task::yield_now};
 use tracing::{debug, warn};
 use zerocopy::IntoBytes as _;
 
-use super::{BATCH, ReceiveBatch, Shared};
-use crate::{datapath::flows::Departure, net::Priority};
+use super::{
+    BATCH, Failed, Leaving, Memory, ReceiveBatch, Shared,
+    batch::{self, Message, Wait},
+};
+use crate::{datapath::paths::Departure, net::Priority};
 
 /// Bytes of the receive queue of each socket: a tenth of a second of 10,000 calls that all begin at once.
 const RECEIVE_QUEUE: usize = 8 << 20;
@@ -37,7 +44,6 @@ pub(crate) fn bind_steered(family: Domain, count: usize) -> io::Result<Vec<std::
     (0..count)
         .map(|_| {
             let socket = Socket::new(family, Type::DGRAM, Some(Protocol::UDP))?;
-            socket.set_nonblocking(true)?;
             // Best effort: without privilege the kernel's own limit holds.
             let _ = socket.set_recv_buffer_size(RECEIVE_QUEUE);
             if family == Domain::IPV6 {
@@ -51,59 +57,74 @@ pub(crate) fn bind_steered(family: Domain, count: usize) -> io::Result<Vec<std::
         .collect()
 }
 
-/// The tasks that serve the steered sockets; they end when this is dropped.
+/// The threads that serve the steered sockets; they end when this is dropped.
+///
+/// Threads of their own and not tasks: a batch then costs one call to wait and receive and one to send, where a task's
+/// reactor takes two more, and under a flood the kernel's scheduler gives SIP its share.
 #[derive(Debug)]
 pub(crate) struct SteeredSockets {
-    tasks: Vec<tokio::task::JoinHandle<()>>,
+    sockets: Vec<Socket>,
+    threads: Vec<JoinHandle<()>>,
+    ends: Arc<AtomicBool>,
 }
 
 impl SteeredSockets {
-    /// Starts to relay, within a tokio runtime.
+    /// Starts to relay.
     ///
     /// # Errors
-    /// If there is no raw socket, for which CAP_NET_RAW is needed.
+    /// If there is no raw socket, for which CAP_NET_RAW is needed, or no thread.
     pub(crate) fn start(
         sockets: Vec<std::net::UdpSocket>,
         shared: &Shared,
         priority: Priority,
     ) -> io::Result<Self> {
-        let raw = Arc::new(RawSender::new(priority)?);
-        let mut tasks = Vec::with_capacity(sockets.len());
-        for socket in sockets {
-            let socket = UdpSocket::from_std(socket)?;
-            let (raw, shared) = (Arc::clone(&raw), shared.clone());
-            tasks.push(tokio::spawn(serve(socket, raw, shared)));
+        // One for each: threads that share a socket wait for each other in the kernel.
+        Self::start_with(sockets, shared, || RawSender::new(priority))
+    }
+
+    fn start_with(
+        sockets: Vec<std::net::UdpSocket>,
+        shared: &Shared,
+        sender: impl Fn() -> io::Result<RawSender>,
+    ) -> io::Result<Self> {
+        let mut this = Self { sockets: Vec::new(), threads: Vec::new(), ends: Arc::default() };
+        for (index, socket) in sockets.into_iter().enumerate() {
+            socket.set_nonblocking(false)?;
+            let socket = Socket::from(socket);
+            this.sockets.push(socket.try_clone()?);
+            let (raw, shared, ends) = (sender()?, shared.clone(), Arc::clone(&this.ends));
+            let thread = thread::Builder::new()
+                .name(format!("media-{index}"))
+                .spawn(move || serve(&socket, &raw, &shared, &ends))?;
+            this.threads.push(thread);
         }
-        Ok(Self { tasks })
+        Ok(this)
     }
 }
 
 impl Drop for SteeredSockets {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
+        self.ends.store(true, Ordering::Release);
+        for socket in &self.sockets {
+            // It wakes who waits for the socket, and says that this is not connected, which is known.
+            let _ = socket.shutdown(Shutdown::Read);
+        }
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                warn!("a thread of the relay had panicked");
+            }
         }
     }
 }
 
-async fn serve(socket: UdpSocket, raw: Arc<RawSender>, shared: Shared) {
-    let mut batch = ReceiveBatch::new();
-    loop {
-        if let Err(error) = socket.readable().await {
-            warn!(%error, "the relay's socket cannot be waited for; media in userspace stops");
-            return;
-        }
-        let result = socket.try_io(Interest::READABLE, || {
-            let received = batch.receive(socket.as_fd(), None)?;
-            shared.relay(&received, |departure, payload| raw.send(departure, payload));
-            Ok(received.len())
-        });
-        match result {
-            // There may be more, and a socket that is ready never makes its task wait: under a flood
-            // nothing else would run on this thread.
-            Ok(BATCH) => yield_now().await,
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+fn serve(socket: &Socket, raw: &RawSender, shared: &Shared, ends: &AtomicBool) {
+    let Memory { mut batch, mut scratch } = Memory::new();
+    while !ends.load(Ordering::Acquire) {
+        match batch.receive(socket.as_fd(), None, Wait::ForOne) {
+            Ok(received) => {
+                shared.relay(&received, &mut scratch, |leaving, failed| raw.send(leaving, failed));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => debug!(%error, "receiving media"),
         }
     }
@@ -126,33 +147,45 @@ impl RawSender {
         Ok(sender)
     }
 
-    /// Whether the packet went.
-    fn send(&self, departure: &Departure, payload: &[u8]) -> bool {
-        let (source, destination) = (departure.source, departure.destination);
-        let class = departure.type_of_service;
-        let (socket, headers) = match (source, destination) {
-            (SocketAddr::V4(source), SocketAddr::V4(destination)) => {
-                (Some(&self.ipv4), Written::Ipv4(headers(source, destination, class, payload)))
+    /// Sends a batch, with one system call for each family.
+    fn send(&self, leaving: &[Leaving<'_>], failed: &mut Failed) {
+        let families = [(Some(&self.ipv4), Domain::IPV4), (self.ipv6.as_ref(), Domain::IPV6)];
+        let headers: ArrayVec<Option<Written>, BATCH> =
+            leaving.iter().map(|packet| Written::new(&packet.departure, packet.payload)).collect();
+        let mut tried = 0;
+        for (socket, family) in families {
+            let (mut indices, mut messages) =
+                (ArrayVec::<usize, BATCH>::new(), ArrayVec::<Message<'_>, BATCH>::new());
+            for (index, (packet, headers)) in leaving.iter().zip(&headers).enumerate() {
+                if let Some(headers) = headers
+                    && headers.family() == family
+                {
+                    indices.push(index);
+                    // A raw socket of IPv6 takes the port for a protocol, if there is one (ipv6(7)).
+                    let to = SockAddr::from(SocketAddr::new(packet.departure.destination.ip(), 0));
+                    messages.push(Message { to, headers: headers.as_bytes(), payload: packet.payload });
+                }
             }
-            (SocketAddr::V6(source), SocketAddr::V6(destination)) => {
-                let headers = headers_ipv6(&source, &destination, class, payload);
-                (self.ipv6.as_ref(), Written::Ipv6(headers))
+            tried += messages.len();
+            match socket {
+                _ if messages.is_empty() => {}
+                None => indices.iter().for_each(|index| failed.add(*index)),
+                Some(socket) => batch::send(socket.as_fd(), &messages, |message, error| {
+                    let index = indices[message];
+                    let Leaving { departure, payload, .. } = &leaving[index];
+                    let too_long = error.raw_os_error() == Some(libc::EMSGSIZE);
+                    let result = if too_long { fragmented(departure, payload) } else { Err(error) };
+                    if let Err(error) = result {
+                        let (source, destination) = (departure.source, departure.destination);
+                        debug!(%error, %source, %destination, "sending media");
+                        failed.add(index);
+                    }
+                }),
             }
-            _ => return false,
-        };
-        let Some(socket) = socket else { return false };
-        let packet = [io::IoSlice::new(headers.as_bytes()), io::IoSlice::new(payload)];
-        // A raw socket of IPv6 takes the port for a protocol, if there is one (ipv6(7)).
-        let to = SocketAddr::new(destination.ip(), 0);
-        match socket.send_to_vectored(&packet, &SockAddr::from(to)) {
-            Ok(_) => true,
-            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
-                fragmented(source, destination, class, payload).is_ok()
-            }
-            Err(error) => {
-                debug!(%error, %source, %destination, "sending media");
-                false
-            }
+        }
+        if tried < leaving.len() {
+            let unlike = headers.iter().enumerate().filter(|(_, headers)| headers.is_none());
+            unlike.for_each(|(index, _)| failed.add(index));
         }
     }
 }
@@ -171,6 +204,27 @@ enum Written {
 }
 
 impl Written {
+    /// None if one address is of another family than the other.
+    fn new(departure: &Departure, payload: &[u8]) -> Option<Self> {
+        let class = departure.type_of_service;
+        match (departure.source, departure.destination) {
+            (SocketAddr::V4(source), SocketAddr::V4(destination)) => {
+                Some(Self::Ipv4(headers(source, destination, class, payload)))
+            }
+            (SocketAddr::V6(source), SocketAddr::V6(destination)) => {
+                Some(Self::Ipv6(headers_ipv6(&source, &destination, class, payload)))
+            }
+            _ => None,
+        }
+    }
+
+    fn family(&self) -> Domain {
+        match self {
+            Self::Ipv4(_) => Domain::IPV4,
+            Self::Ipv6(_) => Domain::IPV6,
+        }
+    }
+
     fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Ipv4(headers) => headers.as_bytes(),
@@ -182,15 +236,16 @@ impl Written {
 /// Sends a packet that is longer than the MTU: a raw socket refuses it, an ordinary one has the kernel
 /// fragment it. It is bound for the moment of sending only; no packet can come to it, for steering comes
 /// before the table of sockets.
-fn fragmented(source: SocketAddr, destination: SocketAddr, class: u8, payload: &[u8]) -> io::Result<usize> {
+fn fragmented(departure: &Departure, payload: &[u8]) -> io::Result<()> {
+    let Departure { source, destination, type_of_service, .. } = *departure;
     let socket = Socket::new(Domain::for_address(source), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
     match source {
-        SocketAddr::V4(_) => socket.set_tos_v4(u32::from(class))?,
-        SocketAddr::V6(_) => socket.set_tclass_v6(u32::from(class))?,
+        SocketAddr::V4(_) => socket.set_tos_v4(u32::from(type_of_service))?,
+        SocketAddr::V6(_) => socket.set_tclass_v6(u32::from(type_of_service))?,
     }
     socket.bind(&source.into())?;
-    socket.send_to(payload, &destination.into())
+    socket.send_to(payload, &destination.into()).map(drop)
 }
 
 /// The headers of a packet that userspace sends. The kernel fills in identification and header checksum.
@@ -263,38 +318,34 @@ mod tests {
     use super::*;
     use crate::datapath::{flows::Flows, shared::SharedArray};
 
-    #[tokio::test]
-    async fn a_flood_lets_others_have_their_turn() {
+    #[test]
+    fn a_flood_is_taken_batch_by_batch_and_the_thread_ends_when_it_is_to() {
         const FLOOD: usize = 4 * BATCH;
-        let socket = bind_steered(Domain::IPV4, 1).unwrap().remove(0);
+        let sockets = bind_steered(Domain::IPV4, 2).unwrap();
         let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        for _ in 0..FLOOD {
-            sender.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+        for socket in &sockets {
+            for _ in 0..FLOOD {
+                sender.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+            }
         }
         let flows = Flows::new(SharedArray::on_heap(4), None, Vec::new());
         let (rtcp, _copies) = tokio::sync::mpsc::channel(1);
-        let shared = Shared {
-            flows: Arc::new(std::sync::Mutex::new(flows)),
-            counters: Arc::default(),
-            rtcp,
-            wanted: Arc::default(),
-        };
+        let shared = Shared::new(flows, rtcp);
         // No raw socket is needed, as nothing of this goes anywhere.
-        let raw = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
-        let socket = UdpSocket::from_std(socket).unwrap();
-        let task = tokio::spawn(serve(socket, Arc::new(RawSender { ipv4: raw, ipv6: None }), shared.clone()));
-        let taken = || {
-            let counter = &shared.counters.reasons[relay_ebpf::Reason::NoFlow as usize];
-            counter.load(std::sync::atomic::Ordering::Relaxed) as usize
-        };
-        while taken() == 0 {
-            yield_now().await;
+        let udp = || Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP));
+        let sender = || Ok(RawSender { ipv4: udp()?, ipv6: None });
+        let started = SteeredSockets::start_with(sockets, &shared, sender).unwrap();
+        while taken(&shared) < 2 * FLOOD {
+            thread::yield_now();
         }
-        assert_eq!(taken(), BATCH);
-        while taken() < FLOOD {
-            yield_now().await;
-        }
-        task.abort();
+        // Both wait now, or will; neither is waited for in vain.
+        drop(started);
+        assert_eq!(taken(&shared), 2 * FLOOD);
+    }
+
+    fn taken(shared: &Shared) -> usize {
+        let counter = &shared.counters.reasons[relay_ebpf::Reason::NoFlow as usize];
+        counter.load(Ordering::Relaxed) as usize
     }
 
     proptest! {
