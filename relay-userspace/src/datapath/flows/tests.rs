@@ -10,7 +10,13 @@ use relay_ebpf::{
 use zerocopy::FromBytes as _;
 
 use super::{
-    super::kernel::next_hops::{LinkLayer, Resolution},
+    super::{
+        flow::StandingFlow,
+        kernel::{
+            next_hops::{LinkLayer, Resolution},
+            pins::Former,
+        },
+    },
     *,
 };
 use crate::{datapath::Refuser, net::Dscp};
@@ -715,4 +721,47 @@ fn the_first_sources_that_are_refused_are_named_with_count_and_times_and_the_res
     let all: Vec<RefusedSource> = (1..=8).map(|port| expected(port, if port == 1 { 3 } else { 1 })).collect();
     assert_eq!(report.refused, all);
     assert_eq!((report.refused_packets, report.stats.wrong_source, report.refused_further()), (2, 20, 12));
+}
+
+#[test]
+fn flows_of_an_earlier_process_go_on_with_what_they_had_learned() {
+    let (mut flows, now) = (flows_with(&[]), Instant::now());
+    let (there, back) = (
+        spec(INSIDE, Some(PHONE), OUTSIDE, Some(SERVER), Latching::SameAddress),
+        spec(OUTSIDE, Some(SERVER), INSIDE, Some(PHONE), Latching::SameAddress),
+    );
+    // The phone was heard from another port than it had said; the server was not heard yet.
+    const HEARD: &str = "10.61.0.11:4002";
+    let nowhere = spec("192.0.2.1:5000", None, INSIDE, None, Latching::Any);
+    let standing = vec![
+        StandingFlow { spec: there, learned: Some((at(HEARD), 77)) },
+        StandingFlow { spec: back, learned: None },
+        StandingFlow { spec: nowhere, learned: None },
+    ];
+    let refused = flows.take_up(now, standing, &Former::default(), Statistics::Fresh);
+    let address = at("192.0.2.1:5000");
+    assert_eq!(refused, [(address, InstallError::NotLocal { address })]);
+    assert_eq!(
+        state(&flows, INSIDE),
+        Some((
+            FlowState::Forwarding as u8,
+            [10, 61, 0, 11],
+            4002u16.to_be_bytes(),
+            [10, 62, 0, 10],
+            6000u16.to_be_bytes()
+        ))
+    );
+    assert_eq!(flows.learned(at(INSIDE)), Some((at(HEARD), 77)));
+    assert_eq!(state(&flows, OUTSIDE).unwrap().0, FlowState::Learning as u8);
+    assert_eq!(flows.path(at(INSIDE)), flows.paths.path(at(INSIDE)));
+    // The server's first packet goes where the phone was heard.
+    let departure = packet(&mut flows, now, OUTSIDE, SERVER, &rtp(1)).unwrap();
+    assert_eq!(departure.destination, at(HEARD));
+    assert_eq!(flows.take_learned(), [at(OUTSIDE)]);
+    // Signalling goes on as for any other flow.
+    let moved = spec(INSIDE, Some("10.61.0.11:5000"), OUTSIDE, Some(SERVER), Latching::SameAddress);
+    flows.install(now, moved).unwrap();
+    assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Learning as u8);
+    assert!(flows.remove(now, at(INSIDE)).is_some() && flows.remove(now, at(OUTSIDE)).is_some());
+    assert_eq!((flows.len(), flows.towards.is_empty()), (0, true));
 }
