@@ -1,0 +1,128 @@
+//! The path that every contender stands in: a generator, the branch and a sink as three network namespaces, joined by
+//! two veth pairs.
+//!
+//! ```text
+//!   office              branch                        centre
+//!   generator --------- arrivals      departures ---- sink
+//!             10.61.0.0/24                 10.62.0.0/24
+//!   core 0              core 1                        core 0
+//! ```
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result};
+use xtask::lab::network::{APPLIANCE_CENTRE, APPLIANCE_OFFICE, OUTER, SERVER, TO_CENTRE, TO_OFFICE, phone};
+use xtask::lab::{Lab, Namespace, Routes};
+
+use crate::cores::{self, Core};
+use crate::traffic::{Link, Traffic};
+
+/// Pairs of addresses that the branch can have: each carries some 25,000 calls.
+pub const PLACES: usize = 6;
+
+/// Names of the interfaces. The kernel names its threads after them, so they tell this run from any other.
+#[derive(Debug, Clone)]
+pub struct Names {
+    /// In the office.
+    pub generator: String,
+    /// The branch's, to the office.
+    pub arrivals: String,
+    /// The branch's, to the centre.
+    pub departures: String,
+    /// In the centre.
+    pub sink: String,
+}
+
+/// The path, with generator and sink.
+pub struct Testbed {
+    /// Generator and sink.
+    pub traffic: Traffic,
+    /// What the interfaces are called.
+    pub names: Names,
+    /// The namespaces. The last to go.
+    pub lab: Lab,
+}
+
+impl Testbed {
+    /// Builds it.
+    ///
+    /// # Errors
+    /// Not root, too few cores, or a kernel that lacks something.
+    pub fn create() -> Result<Self> {
+        cores::suffice()?;
+        // What this process does itself is not to be where the contenders are.
+        cores::pin(0, Core::TRAFFIC)?;
+        let lab = Lab::create(Routes::None)?;
+        let own = std::process::id();
+        let name = |letter: char| format!("{letter}{own}");
+        let names =
+            Names { generator: name('g'), arrivals: name('a'), departures: name('d'), sink: name('s') };
+        rename(&lab.office, OUTER, &names.generator)?;
+        rename(&lab.branch, TO_OFFICE, &names.arrivals)?;
+        rename(&lab.branch, TO_CENTRE, &names.departures)?;
+        rename(&lab.centre, OUTER, &names.sink)?;
+        for place in 1..PLACES {
+            let [office, centre] = appliance(place);
+            for (address, interface) in [(office, &names.arrivals), (centre, &names.departures)] {
+                lab.branch.ip(&["address", "add", &format!("{address}/24"), "dev", interface])?;
+            }
+        }
+        for (namespace, interface) in [(&lab.branch, &names.arrivals), (&lab.centre, &names.sink)] {
+            thread_of_its_own(namespace, interface)?;
+        }
+        let link = Link {
+            destination: hardware_address(&lab.branch, &names.arrivals)?,
+            source: hardware_address(&lab.office, &names.generator)?,
+        };
+        let traffic = Traffic::start(&lab, &names, link)?;
+        Ok(Self { traffic, names, lab })
+    }
+}
+
+/// The branch's address in the office and in the centre, in one of its places.
+#[must_use]
+pub fn appliance(place: usize) -> [Ipv4Addr; 2] {
+    /// Behind the phones' and the servers' addresses.
+    const FURTHER: u8 = 200;
+    let number = u8::try_from(place).unwrap_or(0);
+    let at = |first: Ipv4Addr| {
+        let [a, b, c, d] = first.octets();
+        Ipv4Addr::new(a, b, c, if number == 0 { d } else { FURTHER + number })
+    };
+    [at(APPLIANCE_OFFICE), at(APPLIANCE_CENTRE)]
+}
+
+/// Where the phone of a call is, and where the server's end of it is.
+#[must_use]
+pub fn ends(call: usize) -> [(Ipv4Addr, u16); 2] {
+    const PHONES: usize = xtask::lab::network::PHONE_ADDRESSES as usize;
+    const FIRST_PORT: usize = 10_000;
+    /// Even ports from the first one.
+    const PORTS: usize = (65_536 - FIRST_PORT) / 2;
+    let port = |index: usize| u16::try_from(FIRST_PORT + 2 * (index % PORTS)).unwrap_or(u16::MAX);
+    let index = u8::try_from(call % PHONES).unwrap_or(0);
+    [(phone(index), port(call / PHONES)), (SERVER, port(call))]
+}
+
+fn rename(namespace: &Namespace, from: &str, to: &str) -> Result<()> {
+    namespace.ip(&["link", "set", from, "down"])?;
+    namespace.ip(&["link", "set", from, "name", to])?;
+    namespace.ip(&["link", "set", to, "up"]).map(drop)
+}
+
+fn thread_of_its_own(namespace: &Namespace, interface: &str) -> Result<()> {
+    // `/sys/class/net` shows the namespace in which `/sys` was mounted, which this command does afresh.
+    let script = format!("echo 1 > /sys/class/net/{interface}/threaded");
+    let mut command = std::process::Command::new("ip");
+    command.args(["netns", "exec", namespace.name(), "sh", "-c", &script]);
+    xtask::process::output(&mut command).context("no threaded NAPI, which came with Linux 5.12").map(drop)
+}
+
+fn hardware_address(namespace: &Namespace, interface: &str) -> Result<[u8; 6]> {
+    let text = namespace.ip(&["-oneline", "link", "show", "dev", interface])?;
+    let mut words = text.split_whitespace();
+    let address = words.find(|word| *word == "link/ether").and_then(|_| words.next());
+    let address = address.with_context(|| format!("{interface} has no hardware address: {text}"))?;
+    let bytes: Vec<u8> = address.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+    bytes.try_into().ok().with_context(|| format!("{address} is no hardware address"))
+}

@@ -1,0 +1,448 @@
+//! Generator and sink: the kernel programs of `bench-programs`, loaded, attached and told what to do.
+//!
+//! Frames are made and sent within the kernel by `BPF_PROG_TEST_RUN` on live frames, one system call for thousands of
+//! them. A generator's runs are bounded in time and in packets, and its packets leave by a veth whose other end is the
+//! branch.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aya::Ebpf;
+use aya::maps::{Array, DevMap, MapData, PerCpuArray};
+use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
+use bench_programs::{
+    BUCKETS, Content, Heard, MAX_STREAMS, Order, Progress, RTP_HEADER, Received, SHORTEST, STAMP, Stream, UDP_PAYLOAD,
+};
+use xtask::lab::{Lab, Namespace, interrupt};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::cores::{self, Core};
+use crate::testbed::Names;
+
+/// The compiled programs, as the build script leaves them.
+static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-traffic"));
+/// Nobody needs a longer run.
+const LONGEST: Duration = Duration::from_secs(120);
+/// Frames in one system call: some milliseconds.
+const FRAMES_PER_CALL: u32 = 1 << 15;
+/// Frames that are handed over at once. As many as a driver hands over at a time; fewer where delays are measured.
+const BATCH: u32 = 64;
+const BATCH_STAMPED: u32 = 8;
+/// A queue of veth holds 256 frames: who catches up with the rate does not fill it.
+const BURST: u32 = 64;
+/// What is on its way when the generator stops has arrived when nothing has arrived for this long.
+const SETTLED: Duration = Duration::from_millis(60);
+/// And is given up after this.
+const SETTLES_WITHIN: Duration = Duration::from_secs(5);
+/// The payload's bytes: silence in G.711 A-law.
+const SILENCE: u8 = 0xD5;
+
+/// Hardware addresses of the generator's frames.
+#[derive(Debug, Clone, Copy)]
+pub struct Link {
+    /// The branch's.
+    pub destination: [u8; 6],
+    /// The generator's own.
+    pub source: [u8; 6],
+}
+
+/// One stream: from where to where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// The phone's address and port.
+    pub from: SocketAddrV4,
+    /// The branch's.
+    pub to: SocketAddrV4,
+}
+
+/// How fast.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rate {
+    /// Packets a second, all streams together.
+    PerSecond(f64),
+    /// As fast as it goes.
+    Unlimited,
+}
+
+/// Whether delays are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delays {
+    /// They are: each packet has a time stamp.
+    Measured,
+    /// They are not.
+    Ignored,
+}
+
+/// What goes out in a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Bytes of a frame, without the check sequence.
+    pub frame: usize,
+    /// How fast.
+    pub rate: Rate,
+    /// For how long.
+    pub time: Duration,
+    /// The type of service that the sink is to see; none: any.
+    pub expects: Option<u8>,
+    /// Whether delays are measured.
+    pub delays: Delays,
+}
+
+/// What a run of the generator came to.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// Packets sent.
+    pub sent: u64,
+    /// For how long.
+    pub time: Duration,
+    /// What the sink counted.
+    pub received: Received,
+    /// Delays by bucket; empty if they were not measured.
+    pub delays: Vec<u64>,
+}
+
+impl Ran {
+    /// Packets that were sent and did not arrive.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.sent.saturating_sub(self.received.packets)
+    }
+}
+
+/// Generator and sink.
+pub struct Traffic {
+    programs: Arc<Mutex<Ebpf>>,
+    link: Link,
+    interface: u32,
+}
+
+impl Traffic {
+    /// Loads the programs and attaches the sink.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn start(lab: &Lab, names: &Names, link: Link) -> Result<Self> {
+        let mut programs = Ebpf::load(PROGRAMS).context("the kernel refused the bench's programs")?;
+        for name in ["bench_generate", "bench_sink", "bench_redirect", "bench_pass"] {
+            xdp(&mut programs, name)?.load().with_context(|| format!("the kernel refused {name}"))?;
+        }
+        let programs = Arc::new(Mutex::new(programs));
+        let traffic = Self { programs, link, interface: number(&lab.office, &names.generator)? };
+        // Without a program of its own the generator's interface has no queue for frames to come from.
+        traffic.attach(&lab.office, "bench_pass", &names.generator)?;
+        traffic.attach(&lab.centre, "bench_sink", &names.sink)?;
+        Ok(traffic)
+    }
+
+    fn programs(&self) -> MutexGuard<'_, Ebpf> {
+        self.programs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn attach(&self, namespace: &Namespace, program: &'static str, interface: &str) -> Result<aya::programs::xdp::XdpLinkId> {
+        let (programs, name) = (Arc::clone(&self.programs), interface.to_owned());
+        namespace
+            .enter(move || -> Result<_> {
+                let mut programs = programs.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(xdp(&mut programs, program)?.attach(&name, XdpMode::Driver)?)
+            })?
+            .with_context(|| format!("{program} cannot be attached to {interface}"))
+    }
+
+    /// Puts the floor between arrivals and departures, until the value is dropped.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn redirect(&self, branch: &Namespace, names: &Names) -> Result<Redirect> {
+        let out = number(branch, &names.departures)?;
+        // A device's number is that of the caller's namespace.
+        let shared = Arc::clone(&self.programs);
+        branch.enter(move || -> Result<()> {
+            let mut programs = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let map = programs.map_mut("OTHER_SIDE").context("no map OTHER_SIDE")?;
+            DevMap::try_from(map)?.set(0, out, None, 0).map_err(|error| anyhow::anyhow!("{error}"))
+        })??;
+        let link = self.attach(branch, "bench_redirect", &names.arrivals)?;
+        Ok(Redirect { programs: Arc::clone(&self.programs), link: Some(link) })
+    }
+
+    /// Sets the streams that take turns.
+    ///
+    /// # Errors
+    /// There are too many, or none.
+    pub fn set_streams(&self, routes: &[Route]) -> Result<()> {
+        ensure!(!routes.is_empty() && routes.len() <= MAX_STREAMS as usize, "{} streams", routes.len());
+        let mut programs = self.programs();
+        for (index, route) in (0u32..).zip(routes) {
+            let stream = Stream {
+                source: route.from.ip().octets(),
+                destination: route.to.ip().octets(),
+                source_port: route.from.port().to_be_bytes(),
+                destination_port: route.to.port().to_be_bytes(),
+                sent: 0,
+            };
+            set(&mut programs, "STREAMS", index, &stream)?;
+            set(&mut programs, "HEARD", index, &Heard::default())?;
+        }
+        set(&mut programs, "PROGRESS", 0, &Progress::default())
+    }
+
+    /// Sends RTP in streams, waits for what is on its way, and says what became of it.
+    ///
+    /// # Errors
+    /// The kernel refuses, or the run was interrupted.
+    pub fn run(&self, office: &Namespace, streams: usize, load: Load) -> Result<Ran> {
+        let fill = [SILENCE; 2];
+        ensure!(load.frame >= SHORTEST, "frames of {} bytes are too short", load.frame);
+        let mut payload = vec![0; load.frame - UDP_PAYLOAD];
+        for (index, byte) in payload.iter_mut().enumerate().skip(RTP_HEADER + STAMP) {
+            *byte = fill[index % 2];
+        }
+        let before = self.received()?;
+        self.clear_delays(load.delays)?;
+        let generator =
+            self.start_generator(office, streams, &payload, Content::Rtp, load.rate, load)?;
+        let (sent, time) = generator.finish()?;
+        let mut last = self.received()?;
+        let deadline = Instant::now() + SETTLES_WITHIN;
+        loop {
+            interrupt::sleep(SETTLED)?;
+            let now = self.received()?;
+            if now.packets == last.packets || Instant::now() > deadline {
+                break;
+            }
+            last = now;
+        }
+        let now = self.received()?;
+        let received = Received {
+            packets: now.packets - before.packets,
+            wrong_service: now.wrong_service - before.wrong_service,
+            wrong_checksum: now.wrong_checksum - before.wrong_checksum,
+            late: now.late - before.late,
+            foreign: now.foreign - before.foreign,
+        };
+        Ok(Ran { sent, time, received, delays: self.delays(load.delays)? })
+    }
+
+    /// Starts to send datagrams with this payload from the streams' sources in turn; nobody counts them at the sink.
+    ///
+    /// # Errors
+    /// The time is too long for a bench.
+    pub fn flood(&self, office: &Namespace, streams: usize, payload: &[u8], rate: Rate, time: Duration) -> Result<Generator> {
+        let frame = payload.len() + UDP_PAYLOAD;
+        let load = Load { frame, rate, time, expects: None, delays: Delays::Ignored };
+        self.start_generator(office, streams, payload, Content::Datagram, rate, load)
+    }
+
+    fn start_generator(
+        &self,
+        office: &Namespace,
+        streams: usize,
+        payload: &[u8],
+        content: Content,
+        rate: Rate,
+        load: Load,
+    ) -> Result<Generator> {
+        ensure!(load.time <= LONGEST, "{} s of traffic are too long", load.time.as_secs());
+        let interval = match rate {
+            Rate::Unlimited => 0,
+            Rate::PerSecond(rate) => ((1e9 / rate) as u64).max(1),
+        };
+        let summed = if content == Content::Rtp { &payload[RTP_HEADER + STAMP..] } else { payload };
+        let order = Order {
+            interval_ns: interval,
+            streams: streams as u32,
+            content: content as u32,
+            stamped: u32::from(load.delays == Delays::Measured),
+            payload_sum: sum(summed),
+            frame: load.frame as u32,
+            type_of_service: load.expects.map_or(u32::MAX, u32::from),
+            burst: BURST,
+            limit: u32::MAX,
+            link: std::array::from_fn(|at| if at < 6 { self.link.destination[at] } else { self.link.source[at - 6] }),
+            reserved: [0; 4],
+        };
+        {
+            let mut programs = self.programs();
+            set(&mut programs, "ORDER", 0, &order)?;
+            let progress: Progress = get(&programs, "PROGRESS", 0)?;
+            set(&mut programs, "PROGRESS", 0, &Progress { due_ns: 0, sent: 0, ..progress })?;
+        }
+        let mut frame = vec![0; UDP_PAYLOAD];
+        frame.extend_from_slice(payload);
+        let batch = if load.delays == Delays::Measured { BATCH_STAMPED } else { BATCH };
+        let context = context(load.frame, self.interface);
+        let programs = Arc::clone(&self.programs);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = office.spawn(move || -> Result<(u64, Duration)> {
+            cores::pin(0, Core::TRAFFIC)?;
+            let start = Instant::now();
+            while start.elapsed() < load.time && !stopped.load(Ordering::Relaxed) && !interrupt::happened() {
+                let mut programs = programs.lock().unwrap_or_else(PoisonError::into_inner);
+                let options = TestRunOptions {
+                    data_in: Some(&frame),
+                    ctx_in: Some(&context),
+                    repeat: FRAMES_PER_CALL,
+                    attrs: TestRunAttrs::new().xdp_live_frames(batch),
+                    ..TestRunOptions::default()
+                };
+                match xdp(&mut programs, "bench_generate")?.test_run(options) {
+                    Ok(_) => {}
+                    // Interrupted by a signal, which the loop's condition looks at.
+                    Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EINTR) => {}
+                    Err(error) => return Err(error).context("the generator cannot run"),
+                }
+            }
+            let time = start.elapsed();
+            let programs = programs.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok((get::<Progress>(&programs, "PROGRESS", 0)?.sent, time))
+        })?;
+        Ok(Generator { stop, thread: Some(thread) })
+    }
+
+    fn received(&self) -> Result<Received> {
+        const LENGTH: usize = size_of::<Received>() / 8;
+        let programs = self.programs();
+        let map = programs.map("RECEIVED").context("no map RECEIVED")?;
+        let counts: PerCpuArray<_, [u64; LENGTH]> = PerCpuArray::try_from(map)?;
+        let mut total = [0u64; LENGTH];
+        for core in counts.get(&0, 0)?.iter() {
+            total.iter_mut().zip(core).for_each(|(sum, count)| *sum += count);
+        }
+        Received::read_from_bytes(total.as_bytes()).ok().context("the sink's counters have another size")
+    }
+
+    fn clear_delays(&self, delays: Delays) -> Result<()> {
+        if delays == Delays::Ignored {
+            return Ok(());
+        }
+        let mut programs = self.programs();
+        let map = programs.map_mut("DELAYS").context("no map DELAYS")?;
+        let mut counts: PerCpuArray<&mut MapData, u64> = PerCpuArray::try_from(map)?;
+        let cores = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+        for bucket in 0..BUCKETS {
+            counts.set(bucket, aya::maps::PerCpuValues::try_from(vec![0; cores])?, 0)?;
+        }
+        Ok(())
+    }
+
+    fn delays(&self, delays: Delays) -> Result<Vec<u64>> {
+        if delays == Delays::Ignored {
+            return Ok(Vec::new());
+        }
+        let programs = self.programs();
+        let map = programs.map("DELAYS").context("no map DELAYS")?;
+        let counts: PerCpuArray<_, u64> = PerCpuArray::try_from(map)?;
+        (0..BUCKETS).map(|bucket| Ok(counts.get(&bucket, 0)?.iter().sum())).collect()
+    }
+
+    /// Packets of each stream that came, over all runs since the streams were set.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn heard(&self, streams: usize) -> Result<Vec<u32>> {
+        let programs = self.programs();
+        (0..streams as u32).map(|index| Ok(get::<Heard>(&programs, "HEARD", index)?.packets)).collect()
+    }
+}
+
+/// A generator under way. Dropping it stops it.
+pub struct Generator {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Option<Result<(u64, Duration)>>>>,
+}
+
+impl Generator {
+    /// Waits for its end: packets that it sent, and the time that it took.
+    ///
+    /// # Errors
+    /// The kernel refused, or the run was interrupted.
+    pub fn finish(mut self) -> Result<(u64, Duration)> {
+        let thread = self.thread.take().context("the generator was waited for before")?;
+        let result = thread.join().ok().flatten().context("the generator's thread panicked")??;
+        if interrupt::happened() {
+            bail!("interrupted");
+        }
+        Ok(result)
+    }
+}
+
+impl Drop for Generator {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // Who drops it does not ask what it came to.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The floor in place. Dropping it takes it away.
+pub struct Redirect {
+    programs: Arc<Mutex<Ebpf>>,
+    link: Option<aya::programs::xdp::XdpLinkId>,
+}
+
+impl Drop for Redirect {
+    fn drop(&mut self) {
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Ok(program), Some(link)) = (xdp(&mut programs, "bench_redirect"), self.link.take()) {
+            // The namespace goes soon, and the program with it.
+            let _ = program.detach(link);
+        }
+    }
+}
+
+/// Addresses of phones and ports as streams of a flood.
+#[must_use]
+pub fn from_many(sources: impl IntoIterator<Item = (Ipv4Addr, u16)>, to: SocketAddrV4) -> Vec<Route> {
+    sources.into_iter().map(|(address, port)| Route { from: SocketAddrV4::new(address, port), to }).collect()
+}
+
+/// `struct xdp_md` (linux/bpf.h): the frame's begin and end, no metadata, and the interface that it seems to come by.
+fn context(length: usize, interface: u32) -> Vec<u8> {
+    let fields = [0, length as u32, 0, interface, 0, 0];
+    fields.iter().flat_map(|field| field.to_ne_bytes()).collect()
+}
+
+fn sum(bytes: &[u8]) -> u32 {
+    bytes.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word.get(1).copied().unwrap_or(0)]))).sum()
+}
+
+fn number(namespace: &Namespace, interface: &str) -> Result<u32> {
+    let text = namespace.ip(&["-oneline", "link", "show", "dev", interface])?;
+    text.split(':').next().and_then(|number| number.parse().ok()).with_context(|| format!("ip says: {text}"))
+}
+
+fn xdp<'e>(programs: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp> {
+    let program = programs.program_mut(name).with_context(|| format!("no program {name}; build again"))?;
+    Ok(program.try_into()?)
+}
+
+fn set<T: IntoBytes + zerocopy::Immutable>(programs: &mut Ebpf, map: &str, index: u32, value: &T) -> Result<()> {
+    let bytes = value.as_bytes();
+    let map = programs.map_mut(map).with_context(|| format!("no map {map}; build again"))?;
+    // aya asks for a type of the value's size.
+    match bytes.len() {
+        8 => Array::<_, [u8; 8]>::try_from(map)?.set(index, <[u8; 8]>::try_from(bytes)?, 0)?,
+        16 => Array::<_, [u8; 16]>::try_from(map)?.set(index, <[u8; 16]>::try_from(bytes)?, 0)?,
+        24 => Array::<_, [u8; 24]>::try_from(map)?.set(index, <[u8; 24]>::try_from(bytes)?, 0)?,
+        56 => Array::<_, [u8; 56]>::try_from(map)?.set(index, <[u8; 56]>::try_from(bytes)?, 0)?,
+        other => bail!("a value of {other} bytes"),
+    }
+    Ok(())
+}
+
+fn get<T: FromBytes>(programs: &Ebpf, map: &str, index: u32) -> Result<T> {
+    let map = programs.map(map).with_context(|| format!("no map {map}; build again"))?;
+    let bytes = match size_of::<T>() {
+        8 => Array::<_, [u8; 8]>::try_from(map)?.get(&index, 0)?.to_vec(),
+        24 => Array::<_, [u8; 24]>::try_from(map)?.get(&index, 0)?.to_vec(),
+        other => bail!("a value of {other} bytes"),
+    };
+    T::read_from_bytes(&bytes).ok().context("a value of another size")
+}
