@@ -64,6 +64,32 @@ pub fn put_first(thread: u32) -> Result<()> {
     Ok(())
 }
 
+/// Puts a thread before all that are not of this kind: it runs as soon as it has something to do. Only for one that is
+/// done with it soon, and always.
+///
+/// # Errors
+/// The thread is gone, or this is not root.
+pub fn put_before_all(thread: u32) -> Result<()> {
+    class(thread, libc::SCHED_FIFO, 1)
+}
+
+/// Takes that back.
+///
+/// # Errors
+/// The thread is gone, or this is not root.
+pub fn put_among_all(thread: u32) -> Result<()> {
+    class(thread, libc::SCHED_OTHER, 0)
+}
+
+fn class(thread: u32, policy: libc::c_int, priority: libc::c_int) -> Result<()> {
+    let parameters = libc::sched_param { sched_priority: priority };
+    // SAFETY: the parameters outlive the call.
+    if unsafe { libc::sched_setscheduler(thread.cast_signed(), policy, &raw const parameters) } != 0 {
+        return Err(std::io::Error::last_os_error()).with_context(|| format!("the class of thread {thread}"));
+    }
+    Ok(())
+}
+
 /// The kernel's thread for what an interface receives.
 ///
 /// # Errors

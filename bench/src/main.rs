@@ -1,23 +1,130 @@
-//! try
-mod cores; mod testbed; mod traffic;
-use std::net::SocketAddrV4;
-use traffic::*;
-fn main() -> anyhow::Result<()> {
-    xtask::lab::interrupt::listen();
-    let bed = testbed::Testbed::create()?;
-    let floor = bed.traffic.redirect(&bed.lab.branch, &bed.names)?;
-    let routes: Vec<_> = (0..1000).map(|c| { let [(a,p),_]=testbed::ends(c); Route{from:SocketAddrV4::new(a,p), to: SocketAddrV4::new(testbed::appliance(0)[0], 20000+2*c as u16)}}).collect();
-    bed.traffic.set_streams(&routes)?;
-    let arr = cores::receiver(&bed.names.arrivals)?; let snk = cores::receiver(&bed.names.sink)?;
-    cores::pin(arr, cores::Core::FORWARDING)?; cores::pin(snk, cores::Core::TRAFFIC)?; cores::put_first(arr)?; cores::put_first(snk)?;
-    for rate in [Rate::PerSecond(100e3), Rate::PerSecond(500e3), Rate::PerSecond(1e6), Rate::PerSecond(2e6), Rate::Unlimited] {
-        let b = cores::run_time(&[arr])?; let sb = cores::run_time(&[snk])?;
-        let ran = bed.traffic.run(&bed.lab.office, 1000, Load{frame:214, rate, time: std::time::Duration::from_secs(1), expects: Some(0), delays: Delays::Ignored})?;
-        let cpu = cores::run_time(&[arr])?-b; let s = cores::run_time(&[snk])?-sb;
-        println!("{rate:?} sent {} in {:?} lost {} {:?} cpu {} ns/p busy {:.2} sink {} ns/p", ran.sent, ran.time, ran.lost(), ran.received, cpu.as_nanos() as u64/ran.received.packets.max(1), cpu.as_secs_f64()/ran.time.as_secs_f64(), s.as_nanos() as u64/ran.received.packets.max(1));
+//! Branchline's bench: what the appliance carries, what a packet costs, and what becomes of calls under a flood, beside
+//! what would be used instead and beside the least that this machine can do. Run by `cargo xtask bench`; needs root.
+//!
+//! Everything happens in network namespaces that it makes and removes; nothing is sent outside. `docs/bench.md` says what
+//! each figure means.
+//!
+//! | module | its one job |
+//! |---|---|
+//! | `testbed` | three namespaces in a row, and threads on cores |
+//! | `traffic` | generator and sink in the kernel |
+//! | `contender` | who stands between them |
+//! | `appliance` | the appliance as a process of its own, with calls |
+//! | `throughput` | the runs |
+//! | `record` | the raw data |
+//! | `cores`, `progress`, `sdp` | scheduling, lines on the terminal, session descriptions |
+
+mod appliance;
+mod contender;
+mod cores;
+mod flood;
+mod latency;
+mod progress;
+mod record;
+mod sdp;
+mod streams;
+mod testbed;
+mod throughput;
+mod traffic;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use contender::Contender;
+use progress::Progress;
+use record::Record;
+use testbed::Testbed;
+use throughput::Plan;
+
+/// Branchline's bench.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Packets a second, and CPU for each packet.
+    Throughput {
+        /// Fewer and shorter runs: under two minutes.
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Calls under a flood of the SIP port.
+    Flood,
+    /// The cost of a packet with more and more streams.
+    Streams {
+        /// Fewer and shorter runs.
+        #[arg(long)]
+        quick: bool,
+    },
+    /// A contender's process; the bench starts it.
+    #[command(hide = true)]
+    Appliance(appliance::Arguments),
+    /// A contender's process; the bench starts it.
+    #[command(hide = true)]
+    SocketRelay {
+        /// How many streams.
+        #[arg(long)]
+        calls: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
-    let ran = bed.traffic.run(&bed.lab.office, 1000, Load{frame:214, rate:Rate::PerSecond(200e3), time: std::time::Duration::from_secs(1), expects: Some(0), delays: Delays::Measured})?;
-    let mut acc=0; for (i,c) in ran.delays.iter().enumerate() { acc+=c; if *c>0 { println!("{} ns: {} {:.4}", bench_programs::smallest(i as u32), c, acc as f64/ran.received.packets as f64);} }
-    drop(floor);
-    Ok(())
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Appliance(arguments) => appliance::run(&arguments),
+        Command::SocketRelay { calls } => contender::socket::run(calls),
+        Command::Flood => {
+            xtask::lab::interrupt::listen();
+            let bed = Testbed::create()?;
+            let outcomes = flood::run(&bed, |flood| println!("flood: {flood}"))?;
+            println!("{}", flood::table(&outcomes));
+            Ok(())
+        }
+        Command::Streams { quick } => {
+            xtask::lab::interrupt::listen();
+            let (rounds, time) = if quick { (1, Duration::from_millis(300)) } else { (5, Duration::from_secs(1)) };
+            let bed = Testbed::create()?;
+            let mut record = Record::default();
+            let mut progress = Progress::begin("streams", streams::runs(rounds));
+            let result = streams::run(&bed, rounds, time, &mut record, &mut progress);
+            record.write(&xtask::workspace::scratch("bench")?.join("streams.csv"))?;
+            result?;
+            progress.end();
+            Ok(())
+        }
+        Command::Throughput { quick } => {
+            xtask::lab::interrupt::listen();
+            let plan = Plan {
+                rounds: if quick { 3 } else { 5 },
+                time: if quick { Duration::from_millis(250) } else { Duration::from_secs(1) },
+                calls: 1000,
+                frame: 214,
+                contenders: Contender::ALL.to_vec(),
+                bisections: if quick { 4 } else { 7 },
+            };
+            let bed = Testbed::create()?;
+            let mut record = Record::default();
+            let mut progress = Progress::begin("throughput", plan.runs());
+            let result = throughput::run(&bed, &plan, &mut record, &mut progress);
+            record.write(&xtask::workspace::scratch("bench")?.join("throughput.csv"))?;
+            result?;
+            progress.end();
+            Ok(())
+        }
+    }
 }

@@ -5,13 +5,14 @@
 //! branch.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::unix::thread::JoinHandleExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::Ebpf;
+use aya_obj::programs::XdpAttachType;
 use aya::maps::{Array, DevMap, MapData, PerCpuArray};
 use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use bench_programs::{
@@ -27,15 +28,17 @@ use crate::testbed::Names;
 static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-traffic"));
 /// Nobody needs a longer run.
 const LONGEST: Duration = Duration::from_secs(120);
-/// Frames in one system call: some milliseconds.
-const FRAMES_PER_CALL: u32 = 1 << 15;
+/// How often a generator is looked at.
+const STEP: Duration = Duration::from_millis(2);
 /// Frames that are handed over at once. As many as a driver hands over at a time; fewer where delays are measured.
 const BATCH: u32 = 64;
 const BATCH_STAMPED: u32 = 8;
-/// A queue of veth holds 256 frames: who catches up with the rate does not fill it.
+/// A queue of veth holds 264 frames: who catches up with the rate does not fill it.
 const BURST: u32 = 64;
 /// What is on its way when the generator stops has arrived when nothing has arrived for this long.
 const SETTLED: Duration = Duration::from_millis(60);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(5);
 /// And is given up after this.
 const SETTLES_WITHIN: Duration = Duration::from_secs(5);
 /// The payload's bytes: silence in G.711 A-law.
@@ -84,6 +87,8 @@ pub struct Load {
     pub frame: usize,
     /// How fast.
     pub rate: Rate,
+    /// Packets that are sent together, where there is a rate: a network card gathers before it interrupts.
+    pub together: u32,
     /// For how long.
     pub time: Duration,
     /// The type of service that the sink is to see; none: any.
@@ -99,6 +104,8 @@ pub struct Ran {
     pub sent: u64,
     /// For how long.
     pub time: Duration,
+    /// How long packets went on arriving when the last had been sent: a queue was worked off.
+    pub after: Duration,
     /// What the sink counted.
     pub received: Received,
     /// Delays by bucket; empty if they were not measured.
@@ -126,6 +133,7 @@ impl Traffic {
     /// # Errors
     /// What the kernel refused.
     pub fn start(lab: &Lab, names: &Names, link: Link) -> Result<Self> {
+        hear_signals();
         let mut programs = Ebpf::load(PROGRAMS).context("the kernel refused the bench's programs")?;
         for name in ["bench_generate", "bench_sink", "bench_redirect", "bench_pass"] {
             xdp(&mut programs, name)?.load().with_context(|| format!("the kernel refused {name}"))?;
@@ -206,17 +214,17 @@ impl Traffic {
         let generator =
             self.start_generator(office, streams, &payload, Content::Rtp, load.rate, load)?;
         let (sent, time) = generator.finish()?;
-        let mut last = self.received()?;
-        let deadline = Instant::now() + SETTLES_WITHIN;
-        loop {
-            interrupt::sleep(SETTLED)?;
+        let ended = Instant::now();
+        let (mut last, mut changed) = (self.received()?, ended);
+        while changed.elapsed() < SETTLED && ended.elapsed() < SETTLES_WITHIN {
+            interrupt::sleep(LOOK)?;
             let now = self.received()?;
-            if now.packets == last.packets || Instant::now() > deadline {
-                break;
+            if now.packets != last.packets {
+                (last, changed) = (now, Instant::now());
             }
-            last = now;
         }
         let now = self.received()?;
+        let after = changed - ended;
         let received = Received {
             packets: now.packets - before.packets,
             wrong_service: now.wrong_service - before.wrong_service,
@@ -224,7 +232,7 @@ impl Traffic {
             late: now.late - before.late,
             foreign: now.foreign - before.foreign,
         };
-        Ok(Ran { sent, time, received, delays: self.delays(load.delays)? })
+        Ok(Ran { sent, time, after, received, delays: self.delays(load.delays)? })
     }
 
     /// Starts to send datagrams with this payload from the streams' sources in turn; nobody counts them at the sink.
@@ -233,7 +241,7 @@ impl Traffic {
     /// The time is too long for a bench.
     pub fn flood(&self, office: &Namespace, streams: usize, payload: &[u8], rate: Rate, time: Duration) -> Result<Generator> {
         let frame = payload.len() + UDP_PAYLOAD;
-        let load = Load { frame, rate, time, expects: None, delays: Delays::Ignored };
+        let load = Load { frame, rate, together: 1, time, expects: None, delays: Delays::Ignored };
         self.start_generator(office, streams, payload, Content::Datagram, rate, load)
     }
 
@@ -262,46 +270,47 @@ impl Traffic {
             type_of_service: load.expects.map_or(u32::MAX, u32::from),
             burst: BURST,
             limit: u32::MAX,
+            time_ns: load.time.as_nanos() as u64,
             link: std::array::from_fn(|at| if at < 6 { self.link.destination[at] } else { self.link.source[at - 6] }),
-            reserved: [0; 4],
+            together: load.together.max(1),
         };
         {
             let mut programs = self.programs();
             set(&mut programs, "ORDER", 0, &order)?;
             let progress: Progress = get(&programs, "PROGRESS", 0)?;
-            set(&mut programs, "PROGRESS", 0, &Progress { due_ns: 0, sent: 0, ..progress })?;
+            set(&mut programs, "PROGRESS", 0, &Progress { turn: progress.turn, ..Progress::default() })?;
         }
         let mut frame = vec![0; UDP_PAYLOAD];
         frame.extend_from_slice(payload);
         let batch = if load.delays == Delays::Measured { BATCH_STAMPED } else { BATCH };
         let context = context(load.frame, self.interface);
-        let programs = Arc::clone(&self.programs);
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = office.spawn(move || -> Result<(u64, Duration)> {
+        let mut generator = self.generator()?;
+        let deadline = Instant::now() + load.time;
+        let thread = office.spawn(move || -> Result<()> {
             cores::pin(0, Core::TRAFFIC)?;
-            let start = Instant::now();
-            while start.elapsed() < load.time && !stopped.load(Ordering::Relaxed) && !interrupt::happened() {
-                let mut programs = programs.lock().unwrap_or_else(PoisonError::into_inner);
-                let options = TestRunOptions {
-                    data_in: Some(&frame),
-                    ctx_in: Some(&context),
-                    repeat: FRAMES_PER_CALL,
-                    attrs: TestRunAttrs::new().xdp_live_frames(batch),
-                    ..TestRunOptions::default()
-                };
-                match xdp(&mut programs, "bench_generate")?.test_run(options) {
-                    Ok(_) => {}
-                    // Interrupted by a signal, which the loop's condition looks at.
-                    Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EINTR) => {}
-                    Err(error) => return Err(error).context("the generator cannot run"),
-                }
+            cores::put_first(0)?;
+            let options = TestRunOptions {
+                data_in: Some(&frame),
+                ctx_in: Some(&context),
+                // Until the signal.
+                repeat: u32::MAX,
+                attrs: TestRunAttrs::new().xdp_live_frames(batch),
+                ..TestRunOptions::default()
+            };
+            match generator.test_run(options) {
+                Ok(_) => Ok(()),
+                Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EINTR) => Ok(()),
+                Err(error) => Err(error).context("the generator cannot run"),
             }
-            let time = start.elapsed();
-            let programs = programs.lock().unwrap_or_else(PoisonError::into_inner);
-            Ok((get::<Progress>(&programs, "PROGRESS", 0)?.sent, time))
         })?;
-        Ok(Generator { stop, thread: Some(thread) })
+        Ok(Generator { programs: Arc::clone(&self.programs), deadline, thread: Some(thread) })
+    }
+
+    /// The generator's program as a value of its own: it runs while the maps are read.
+    fn generator(&self) -> Result<Xdp> {
+        let info = xdp(&mut self.programs(), "bench_generate")?.info()?;
+        // SAFETY: the program was loaded to be attached to an interface.
+        Ok(unsafe { Xdp::from_program_info(info, "bench_generate".into(), XdpAttachType::Interface)? })
     }
 
     fn received(&self) -> Result<Received> {
@@ -352,8 +361,9 @@ impl Traffic {
 
 /// A generator under way. Dropping it stops it.
 pub struct Generator {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Option<Result<(u64, Duration)>>>>,
+    programs: Arc<Mutex<Ebpf>>,
+    deadline: Instant,
+    thread: Option<JoinHandle<Option<Result<()>>>>,
 }
 
 impl Generator {
@@ -362,22 +372,51 @@ impl Generator {
     /// # Errors
     /// The kernel refused, or the run was interrupted.
     pub fn finish(mut self) -> Result<(u64, Duration)> {
-        let thread = self.thread.take().context("the generator was waited for before")?;
-        let result = thread.join().ok().flatten().context("the generator's thread panicked")??;
+        while Instant::now() < self.deadline && !interrupt::happened() && !self.has_ended() {
+            std::thread::sleep(STEP.min(self.deadline.saturating_duration_since(Instant::now())));
+        }
+        self.stop()?;
         if interrupt::happened() {
             bail!("interrupted");
         }
-        Ok(result)
+        let programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        let progress: Progress = get(&programs, "PROGRESS", 0)?;
+        Ok((progress.sent, Duration::from_nanos(progress.last_ns.saturating_sub(progress.first_ns))))
+    }
+
+    fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        // Again and again: the first signal may come before the system call.
+        while !thread.is_finished() {
+            // SAFETY: the thread has not been joined, so its handle stands for it.
+            unsafe { libc::pthread_kill(thread.as_pthread_t(), libc::SIGUSR1) };
+            std::thread::sleep(STEP);
+        }
+        thread.join().ok().flatten().context("the generator's thread panicked")?
     }
 }
 
 impl Drop for Generator {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // Who drops it does not ask what it came to.
-            let _ = thread.join();
-        }
+        // Who drops it does not ask what it came to.
+        let _ = self.stop();
+    }
+}
+
+extern "C" fn on_signal(_signal: libc::c_int) {}
+
+/// From now on a signal ends the system call that a thread is in, and nothing else.
+fn hear_signals() {
+    let handler: extern "C" fn(libc::c_int) = on_signal;
+    // SAFETY: the handler does nothing. All zeros is an action without flags: system calls are not begun again.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as libc::sighandler_t;
+        libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut());
     }
 }
 
@@ -430,8 +469,8 @@ fn set<T: IntoBytes + zerocopy::Immutable>(programs: &mut Ebpf, map: &str, index
     match bytes.len() {
         8 => Array::<_, [u8; 8]>::try_from(map)?.set(index, <[u8; 8]>::try_from(bytes)?, 0)?,
         16 => Array::<_, [u8; 16]>::try_from(map)?.set(index, <[u8; 16]>::try_from(bytes)?, 0)?,
-        24 => Array::<_, [u8; 24]>::try_from(map)?.set(index, <[u8; 24]>::try_from(bytes)?, 0)?,
-        56 => Array::<_, [u8; 56]>::try_from(map)?.set(index, <[u8; 56]>::try_from(bytes)?, 0)?,
+        40 => Array::<_, [u8; 40]>::try_from(map)?.set(index, <[u8; 40]>::try_from(bytes)?, 0)?,
+        64 => Array::<_, [u8; 64]>::try_from(map)?.set(index, <[u8; 64]>::try_from(bytes)?, 0)?,
         other => bail!("a value of {other} bytes"),
     }
     Ok(())
@@ -441,7 +480,7 @@ fn get<T: FromBytes>(programs: &Ebpf, map: &str, index: u32) -> Result<T> {
     let map = programs.map(map).with_context(|| format!("no map {map}; build again"))?;
     let bytes = match size_of::<T>() {
         8 => Array::<_, [u8; 8]>::try_from(map)?.get(&index, 0)?.to_vec(),
-        24 => Array::<_, [u8; 24]>::try_from(map)?.get(&index, 0)?.to_vec(),
+        40 => Array::<_, [u8; 40]>::try_from(map)?.get(&index, 0)?.to_vec(),
         other => bail!("a value of {other} bytes"),
     };
     T::read_from_bytes(&bytes).ok().context("a value of another size")

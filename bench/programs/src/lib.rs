@@ -50,6 +50,8 @@ pub struct Stream {
 pub struct Order {
     /// Nanoseconds from one packet to the next; 0: as fast as it goes.
     pub interval_ns: u64,
+    /// Nanoseconds after the first packet in which packets are sent.
+    pub time_ns: u64,
     /// Streams that take turns: the first so many.
     pub streams: u32,
     /// One of [`Content`].
@@ -68,8 +70,8 @@ pub struct Order {
     pub limit: u32,
     /// Ethernet destination and source.
     pub link: [u8; 12],
-    /// Nothing.
-    pub reserved: [u8; 4],
+    /// Packets that are sent together, as a network card hands over what it has gathered.
+    pub together: u32,
 }
 
 /// What frames carry.
@@ -90,10 +92,14 @@ pub struct Progress {
     pub due_ns: u64,
     /// Packets sent.
     pub sent: u64,
+    /// When the first was sent, by the monotonic clock.
+    pub first_ns: u64,
+    /// When the time was looked at last.
+    pub last_ns: u64,
     /// Whose turn it is.
     pub turn: u32,
-    /// Nothing.
-    pub reserved: u32,
+    /// Packets that are still to be sent of those that go together.
+    pub left: u32,
 }
 
 /// What the sink has counted. One CPU writes it at a time: each has its own.
