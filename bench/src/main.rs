@@ -10,8 +10,9 @@
 //! | `traffic` | generator and sink in the kernel |
 //! | `contender` | who stands between them |
 //! | `appliance` | the appliance as a process of its own, with calls |
-//! | `throughput` | the runs |
-//! | `record` | the raw data |
+//! | `session` | which parts are measured, and what is written of them |
+//! | `throughput`, `latency`, `streams`, `flood` | the parts |
+//! | `record`, `report`, `plots`, `machine` | the raw data, what is made of it, and where it was measured |
 //! | `cores`, `progress`, `sdp` | scheduling, lines on the terminal, session descriptions |
 
 mod appliance;
@@ -19,25 +20,24 @@ mod contender;
 mod cores;
 mod flood;
 mod latency;
+mod machine;
+mod plots;
 mod progress;
 mod record;
+mod report;
 mod sdp;
+mod session;
 mod streams;
 mod testbed;
 mod throughput;
 mod traffic;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use contender::Contender;
-use progress::Progress;
-use record::Record;
-use testbed::Testbed;
-use throughput::Plan;
+use session::Part;
 
 /// Branchline's bench.
 #[derive(Parser)]
@@ -48,20 +48,16 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Everything, and the report.
+    All(session::Options),
     /// Packets a second, and CPU for each packet.
-    Throughput {
-        /// Fewer and shorter runs: under two minutes.
-        #[arg(long)]
-        quick: bool,
-    },
-    /// Calls under a flood of the SIP port.
-    Flood,
+    Throughput(session::Options),
+    /// How long packets take at parts of what each contender carries.
+    Latency(session::Options),
     /// The cost of a packet with more and more streams.
-    Streams {
-        /// Fewer and shorter runs.
-        #[arg(long)]
-        quick: bool,
-    },
+    Streams(session::Options),
+    /// Calls under a flood of the SIP port.
+    Flood(session::Options),
     /// A contender's process; the bench starts it.
     #[command(hide = true)]
     Appliance(appliance::Arguments),
@@ -88,43 +84,10 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Appliance(arguments) => appliance::run(&arguments),
         Command::SocketRelay { calls } => contender::socket::run(calls),
-        Command::Flood => {
-            xtask::lab::interrupt::listen();
-            let bed = Testbed::create()?;
-            let outcomes = flood::run(&bed, |flood| println!("flood: {flood}"))?;
-            println!("{}", flood::table(&outcomes));
-            Ok(())
-        }
-        Command::Streams { quick } => {
-            xtask::lab::interrupt::listen();
-            let (rounds, time) = if quick { (1, Duration::from_millis(300)) } else { (5, Duration::from_secs(1)) };
-            let bed = Testbed::create()?;
-            let mut record = Record::default();
-            let mut progress = Progress::begin("streams", streams::runs(rounds));
-            let result = streams::run(&bed, rounds, time, &mut record, &mut progress);
-            record.write(&xtask::workspace::scratch("bench")?.join("streams.csv"))?;
-            result?;
-            progress.end();
-            Ok(())
-        }
-        Command::Throughput { quick } => {
-            xtask::lab::interrupt::listen();
-            let plan = Plan {
-                rounds: if quick { 3 } else { 5 },
-                time: if quick { Duration::from_millis(250) } else { Duration::from_secs(1) },
-                calls: 1000,
-                frame: 214,
-                contenders: Contender::ALL.to_vec(),
-                bisections: if quick { 4 } else { 7 },
-            };
-            let bed = Testbed::create()?;
-            let mut record = Record::default();
-            let mut progress = Progress::begin("throughput", plan.runs());
-            let result = throughput::run(&bed, &plan, &mut record, &mut progress);
-            record.write(&xtask::workspace::scratch("bench")?.join("throughput.csv"))?;
-            result?;
-            progress.end();
-            Ok(())
-        }
+        Command::All(options) => session::run(&options, &Part::ALL),
+        Command::Throughput(options) => session::run(&options, &[Part::Throughput]),
+        Command::Latency(options) => session::run(&options, &[Part::Throughput, Part::Latency]),
+        Command::Streams(options) => session::run(&options, &[Part::Streams]),
+        Command::Flood(options) => session::run(&options, &[Part::Flood]),
     }
 }

@@ -80,7 +80,8 @@ pub fn run(bed: &Testbed, plan: &Plan, record: &mut Record, progress: &mut Progr
                 let rate = f64::midpoint(low, high);
                 let trial = in_place.measure(plan.load(Rate::PerSecond(rate)))?;
                 let held = trial.was_held(TOLERANCE);
-                if held {
+                // A rate that the generator did not reach was not tried: what it reached is what was held.
+                if held && trial.ran.sent as f64 >= REACHED * rate * trial.ran.time.as_secs_f64() {
                     low = rate;
                 } else {
                     high = rate;
@@ -94,5 +95,7 @@ pub fn run(bed: &Testbed, plan: &Plan, record: &mut Record, progress: &mut Progr
 
 /// The search begins so much above what arrived of a flood.
 const HEADROOM: f64 = 1.1;
+/// A generator that sends this part of a rate has reached it.
+const REACHED: f64 = 0.95;
 /// A process that is flooded may get next to nothing done; it is tried up to so many times the common rate.
 const PROCESS_REACH: f64 = 8.0;

@@ -35,6 +35,7 @@ const BATCH: u32 = 64;
 const BATCH_STAMPED: u32 = 8;
 /// A queue of veth holds 264 frames: who catches up with the rate does not fill it.
 const BURST: u32 = 64;
+const BURST_OF_FLOOD: u32 = 128;
 /// What is on its way when the generator stops has arrived when nothing has arrived for this long.
 const SETTLED: Duration = Duration::from_millis(60);
 /// How often that is looked at.
@@ -268,7 +269,7 @@ impl Traffic {
             payload_sum: sum(summed),
             frame: load.frame as u32,
             type_of_service: load.expects.map_or(u32::MAX, u32::from),
-            burst: BURST,
+            burst: if content == Content::Rtp { BURST } else { BURST_OF_FLOOD },
             limit: u32::MAX,
             time_ns: load.time.as_nanos() as u64,
             link: std::array::from_fn(|at| if at < 6 { self.link.destination[at] } else { self.link.source[at - 6] }),
@@ -288,7 +289,10 @@ impl Traffic {
         let deadline = Instant::now() + load.time;
         let thread = office.spawn(move || -> Result<()> {
             cores::pin(0, Core::TRAFFIC)?;
-            cores::put_first(0)?;
+            // Who floods takes his turn: phones and servers of the laboratory are on this core too.
+            if content == Content::Rtp {
+                cores::put_first(0)?;
+            }
             let options = TestRunOptions {
                 data_in: Some(&frame),
                 ctx_in: Some(&context),

@@ -22,10 +22,10 @@ impl Rules {
             .collect();
         let text = format!(
             "table ip bench {{\n\
-             map targets {{ type inet_service : ipv4_addr . inet_service; elements = {{ {} }} }}\n\
-             chain arrival {{ type nat hook prerouting priority dstnat; dnat ip to udp dport map @targets }}\n\
-             chain departure {{ type nat hook postrouting priority srcnat; ip daddr 10.62.0.0/24 snat to {APPLIANCE_CENTRE} }}\n\
-             chain mark {{ type filter hook postrouting priority mangle; ip protocol udp ip dscp set ef }}\n\
+             map targets {{\ntype inet_service : ipv4_addr . inet_service\nelements = {{ {} }}\n}}\n\
+             chain arrivals {{\ntype nat hook prerouting priority dstnat;\ndnat ip to udp dport map @targets\n}}\n\
+             chain departures {{\ntype nat hook postrouting priority srcnat;\nip daddr 10.62.0.0/24 snat to {APPLIANCE_CENTRE}\n}}\n\
+             chain marking {{\ntype filter hook postrouting priority mangle;\nip protocol udp ip dscp set ef\n}}\n\
              }}\n",
             elements.join(", ")
         );
