@@ -47,14 +47,14 @@ fn establish(branch: &Namespace, call: usize) -> Result<SocketAddrV4> {
         ("replace", replaced),
         ("sdp", Value::Text(&offer)),
     ];
-    request(branch, &common, &offer)?;
+    request(branch, &format!("offer-{call}"), &common, &offer)?;
     let answer = [
         ("command", Value::Text("answer")),
         ("replace", replaced),
         ("sdp", Value::Text(&answer)),
         ("to-tag", Value::Text("b")),
     ];
-    sdp::media(&request(branch, &common, &answer)?)
+    sdp::media(&request(branch, &format!("answer-{call}"), &common, &answer)?)
 }
 
 /// What stands behind a key.
@@ -68,9 +68,10 @@ fn text(text: &str) -> String {
     format!("{}:{text}", text.len())
 }
 
-/// Sends a command, and returns the description that comes back.
-fn request(branch: &Namespace, common: &[(&str, Value<'_>)], own: &[(&str, Value<'_>)]) -> Result<Vec<u8>> {
-    let mut dictionary = String::from("bench d");
+/// Sends a command, and returns the description that comes back. A cookie that was there before gets the answer that was
+/// given then.
+fn request(branch: &Namespace, cookie: &str, common: &[(&str, Value<'_>)], own: &[(&str, Value<'_>)]) -> Result<Vec<u8>> {
+    let mut dictionary = format!("{cookie} d");
     for (key, value) in common.iter().chain(own) {
         dictionary += &text(key);
         match value {
