@@ -13,8 +13,13 @@ fn main() -> anyhow::Result<()> {
     // SAFETY: a build script is one thread until it starts others, and none is started before this.
     unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
     let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| DEFAULT_TOOLCHAIN.to_owned());
-    let programs =
-        Package { name: "bench-programs", root_dir: "programs", no_default_features: false, features: &["programs"] };
-    aya_build::build_ebpf([programs], Toolchain::Custom(&toolchain))
-        .context("the bench's programs did not build; `cargo xtask setup` installs rust-src, LLVM and bpf-linker")
+    let programs = Package {
+        name: "bench-programs",
+        root_dir: "programs",
+        no_default_features: false,
+        features: &["programs"],
+    };
+    aya_build::build_ebpf([programs], Toolchain::Custom(&toolchain)).context(
+        "the bench's programs did not build; `cargo xtask setup` installs rust-src, LLVM and bpf-linker",
+    )
 }

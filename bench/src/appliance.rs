@@ -23,13 +23,13 @@ use crate::sdp;
 use crate::testbed::{self, ends};
 
 /// Where it is asked, on the branch's loopback.
-pub const CONTROL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7900);
+pub(crate) const CONTROL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7900);
 /// What it says when all calls stand.
-pub const READY: &str = "ready: ";
+pub(crate) const READY: &str = "ready: ";
 
 /// How it is to forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
-pub enum Way {
+pub(crate) enum Way {
     /// By XDP in the driver.
     Native,
     /// By XDP in the network stack.
@@ -42,7 +42,7 @@ pub enum Way {
 
 /// What the child process is told on its command line.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// How it is to forward.
     #[arg(long, value_enum)]
     pub way: Way,
@@ -59,7 +59,7 @@ pub struct Arguments {
 
 /// What it answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
+pub(crate) struct State {
     /// Flows by who carries them.
     pub carriers: BTreeMap<String, usize>,
     /// Packets that the kernel forwarded of all flows.
@@ -85,7 +85,7 @@ const STREAM_LIMIT: u32 = 100_000_000;
 ///
 /// # Errors
 /// The engine does not start, or refuses a call.
-pub fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(arguments))
 }
@@ -108,8 +108,7 @@ fn answer(control: &UdpSocket, engine: &Engine, resident_before_kib: u64) -> Res
     let mut asked = [0; 16];
     loop {
         let (_, from) = control.recv_from(&mut asked)?;
-        let mut state =
-            State { resident_before_kib, resident_kib: resident_kib()?, ..State::default() };
+        let mut state = State { resident_before_kib, resident_kib: resident_kib()?, ..State::default() };
         for flow in engine.reports() {
             *state.carriers.entry(flow.carrier.label().to_owned()).or_default() += 1;
             state.kernel_packets += flow.stats.kernel_packets;
@@ -131,7 +130,8 @@ fn establish(engine: &Engine, sessions: &mut Sessions, call: usize) -> Result<So
         Offer { call: name.as_bytes(), from_tag: b"a", to_tag: None, from, to, sdp: offer.as_bytes() };
     install(engine, now, sessions.offer(now, &offer)?)?;
     let answer = sdp::description(server);
-    let answer = Answer { call: name.as_bytes(), from_tag: b"a", to_tag: b"b", from, to, sdp: answer.as_bytes() };
+    let answer =
+        Answer { call: name.as_bytes(), from_tag: b"a", to_tag: b"b", from, to, sdp: answer.as_bytes() };
     let for_the_phone = install(engine, now, sessions.answer(now, &answer)?)?;
     sdp::media(&for_the_phone)
 }
@@ -155,7 +155,9 @@ fn engine_settings(arguments: &Arguments, places: usize) -> Settings {
     };
     let wanted =
         if arguments.way == Way::Userspace { DatapathChoice::Userspace } else { DatapathChoice::Kernel };
-    let ports = (0..places).flat_map(testbed::appliance).zip([&arguments.arrivals, &arguments.departures].into_iter().cycle());
+    let ports = (0..places)
+        .flat_map(testbed::appliance)
+        .zip([&arguments.arrivals, &arguments.departures].into_iter().cycle());
     let ports = ports.map(|(address, interface)| Port {
         interface: interface.clone(),
         address: address.into(),

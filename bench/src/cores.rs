@@ -12,13 +12,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 /// A core by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Core(pub usize);
+pub(crate) struct Core(pub usize);
 
 impl Core {
     /// Where packets are made and counted.
-    pub const TRAFFIC: Self = Self(0);
+    pub(crate) const TRAFFIC: Self = Self(0);
     /// Where the contender forwards.
-    pub const FORWARDING: Self = Self(1);
+    pub(crate) const FORWARDING: Self = Self(1);
 }
 
 /// Threads that forward have their core to themselves as far as the scheduler can grant it.
@@ -28,7 +28,7 @@ const FIRST: libc::c_int = -20;
 ///
 /// # Errors
 /// There are not enough of them.
-pub fn suffice() -> Result<()> {
+pub(crate) fn suffice() -> Result<()> {
     let cores = std::thread::available_parallelism()?.get();
     ensure!(cores > Core::FORWARDING.0, "the bench needs two cores, and may use {cores}");
     Ok(())
@@ -38,7 +38,7 @@ pub fn suffice() -> Result<()> {
 ///
 /// # Errors
 /// The thread is gone, or not ours.
-pub fn pin(thread: u32, core: Core) -> Result<()> {
+pub(crate) fn pin(thread: u32, core: Core) -> Result<()> {
     // SAFETY: all zeros is an empty set of cores.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: the number is far below the set's size.
@@ -56,10 +56,11 @@ pub fn pin(thread: u32, core: Core) -> Result<()> {
 ///
 /// # Errors
 /// The thread is gone, or this is not root.
-pub fn put_first(thread: u32) -> Result<()> {
+pub(crate) fn put_first(thread: u32) -> Result<()> {
     // SAFETY: a system call of numbers.
     if unsafe { libc::setpriority(libc::PRIO_PROCESS, thread, FIRST) } != 0 {
-        return Err(std::io::Error::last_os_error()).with_context(|| format!("the priority of thread {thread}"));
+        return Err(std::io::Error::last_os_error())
+            .with_context(|| format!("the priority of thread {thread}"));
     }
     Ok(())
 }
@@ -69,7 +70,7 @@ pub fn put_first(thread: u32) -> Result<()> {
 ///
 /// # Errors
 /// The thread is gone, or this is not root.
-pub fn put_before_all(thread: u32) -> Result<()> {
+pub(crate) fn put_before_all(thread: u32) -> Result<()> {
     class(thread, libc::SCHED_FIFO, 1)
 }
 
@@ -77,7 +78,7 @@ pub fn put_before_all(thread: u32) -> Result<()> {
 ///
 /// # Errors
 /// The thread is gone, or this is not root.
-pub fn put_among_all(thread: u32) -> Result<()> {
+pub(crate) fn put_among_all(thread: u32) -> Result<()> {
     class(thread, libc::SCHED_OTHER, 0)
 }
 
@@ -94,7 +95,7 @@ fn class(thread: u32, policy: libc::c_int, priority: libc::c_int) -> Result<()> 
 ///
 /// # Errors
 /// There is none, or several: the interface has one queue, and threaded NAPI.
-pub fn receiver(interface: &str) -> Result<u32> {
+pub(crate) fn receiver(interface: &str) -> Result<u32> {
     let prefix = format!("napi/{interface}-");
     let mut found = Vec::new();
     for process in fs::read_dir("/proc")?.flatten() {
@@ -114,15 +115,16 @@ pub fn receiver(interface: &str) -> Result<u32> {
 ///
 /// # Errors
 /// It is gone.
-pub fn threads(process: u32) -> Result<Vec<u32>> {
+pub(crate) fn threads(process: u32) -> Result<Vec<u32>> {
     let directory = format!("/proc/{process}/task");
-    let entries = fs::read_dir(&directory).with_context(|| format!("cannot read {directory}: has it ended?"))?;
+    let entries =
+        fs::read_dir(&directory).with_context(|| format!("cannot read {directory}: has it ended?"))?;
     Ok(entries.flatten().filter_map(|entry| entry.file_name().to_string_lossy().parse().ok()).collect())
 }
 
 /// The children of a process, theirs, and itself.
 #[must_use]
-pub fn family(process: u32) -> Vec<u32> {
+pub(crate) fn family(process: u32) -> Vec<u32> {
     let mut all = vec![process];
     let mut next = 0;
     while let Some(&parent) = all.get(next) {
@@ -138,7 +140,7 @@ pub fn family(process: u32) -> Vec<u32> {
 ///
 /// # Errors
 /// One is gone.
-pub fn run_time(threads: &[u32]) -> Result<Duration> {
+pub(crate) fn run_time(threads: &[u32]) -> Result<Duration> {
     let mut total = Duration::ZERO;
     for thread in threads {
         // Nanoseconds on a core, nanoseconds waiting for one, turns (Documentation/scheduler/sched-stats.rst).

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use branchline::control::StatusView;
 use xtask::demo::appliance::{self, Appliance, Settings};
-use xtask::lab::network::{APPLIANCE_OFFICE, APPLIANCE_CENTRE, SERVER, phone};
+use xtask::lab::network::{APPLIANCE_CENTRE, APPLIANCE_OFFICE, SERVER, phone};
 use xtask::lab::sipp::{Job, Scenario, Sipp};
 use xtask::lab::traffic::{APPLIANCE_SIP, PEER_SIP};
 use xtask::lab::{Leg, MediaEndpoint, UdpChecksum, interrupt};
@@ -20,7 +20,7 @@ use crate::testbed::Testbed;
 use crate::traffic::{Rate, from_many};
 
 /// Packets a second.
-pub const RATE: f64 = 500_000.0;
+pub(crate) const RATE: f64 = 500_000.0;
 /// How long a flood lasts: as long as the calls are made, and a little more.
 const TIME: Duration = Duration::from_secs(8);
 /// Calls that talk all the while, and calls that are set up meanwhile, and how many of these a second.
@@ -40,11 +40,11 @@ const ADDRESSES: u32 = 10_000;
 const PAYLOAD: &[u8] = b"OPTIONS sip:x SIP/2.0\r\n";
 
 /// Who floods, one after the other.
-pub const FLOODS: [Flood; 3] = [Flood::None, Flood::OneHost, Flood::ManyAddresses];
+pub(crate) const FLOODS: [Flood; 3] = [Flood::None, Flood::OneHost, Flood::ManyAddresses];
 
 /// Who floods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flood {
+pub(crate) enum Flood {
     /// Nobody.
     None,
     /// A host of the office's network.
@@ -56,7 +56,7 @@ pub enum Flood {
 impl Flood {
     /// For people.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::OneHost => "one host",
@@ -67,7 +67,7 @@ impl Flood {
 
 /// What became of calls under one of them.
 #[derive(Debug, Clone)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Who flooded.
     pub flood: Flood,
     /// Packets of the flood.
@@ -104,7 +104,7 @@ struct Site<'t> {
 ///
 /// # Errors
 /// The daemon does not start, or the calls cannot be made at all. A call that fails is counted.
-pub fn run(bed: &Testbed, mut says: impl FnMut(&str)) -> Result<Vec<Outcome>> {
+pub(crate) fn run(bed: &Testbed, mut says: impl FnMut(&str)) -> Result<Vec<Outcome>> {
     let site = Site::start(bed)?;
     site.register(STANDING_PHONE)?;
     site.register(CALLING_PHONE)?;
@@ -142,7 +142,8 @@ impl<'t> Site<'t> {
             cores::pin(thread, core)?;
             cores::put_before_all(thread)?;
         }
-        let server = Job::new(Scenario::Server, "server", SERVER, PEER_SIP, 40_000).start(&lab.centre, lab.dir())?;
+        let server =
+            Job::new(Scenario::Server, "server", SERVER, PEER_SIP, 40_000).start(&lab.centre, lab.dir())?;
         lab.centre.wait_for_udp(SocketAddrV4::new(SERVER, PEER_SIP), LIMIT)?;
         let media = [
             MediaEndpoint::start_with(&lab.office, 1, UdpChecksum::Computed)?,
@@ -154,7 +155,8 @@ impl<'t> Site<'t> {
 
     fn register(&self, index: u8) -> Result<()> {
         let user = format!("10{index:02}");
-        let mut job = Job::new(Scenario::PhoneRegister, &format!("register-{user}"), phone(index), PEER_SIP, 60_000);
+        let mut job =
+            Job::new(Scenario::PhoneRegister, &format!("register-{user}"), phone(index), PEER_SIP, 60_000);
         job.destination = Some(SocketAddrV4::new(APPLIANCE_OFFICE, APPLIANCE_SIP));
         job.rows = vec![vec![user.clone(), format!("[authentication username={user} password=lab{user}]")]];
         job.calls = Some(1);
@@ -190,7 +192,8 @@ impl<'t> Site<'t> {
 
     fn dropped(&self) -> Result<Vec<(String, u64)>> {
         let status: StatusView = serde_json::from_value(self.appliance.ask(&self.bed.lab, &["status"])?)?;
-        let reasons = status.not_forwarded.into_iter().filter(|(reason, ..)| REASONS.contains(&reason.as_str()));
+        let reasons =
+            status.not_forwarded.into_iter().filter(|(reason, ..)| REASONS.contains(&reason.as_str()));
         Ok(reasons.map(|(reason, kernel, _)| (reason, kernel)).collect())
     }
 
@@ -213,13 +216,8 @@ impl<'t> Site<'t> {
             let (office, rate) = (&self.bed.lab.office, Rate::PerSecond(RATE));
             Some(self.bed.traffic.flood(office, routes.len(), PAYLOAD, rate, TIME)?)
         };
-        let mut calls = self.calls(
-            &format!("calls-{}", flood as u8),
-            CALLING_PHONE,
-            CALLS,
-            CALLS_PER_SECOND,
-            TALK,
-        )?;
+        let mut calls =
+            self.calls(&format!("calls-{}", flood as u8), CALLING_PHONE, CALLS, CALLS_PER_SECOND, TALK)?;
         // Calls that hang have failed as much as those that end too early.
         let waited = calls.wait(LIMIT);
         if interrupt::happened() {
@@ -229,11 +227,15 @@ impl<'t> Site<'t> {
         let (sent, time) = generator.map_or(Ok((0, TIME)), crate::traffic::Generator::finish)?;
         interrupt::sleep(Duration::from_secs(1))?;
         let (after, now) = (self.dropped()?, self.heard());
-        let was = |reason: &str| before.iter().find(|(name, _)| name == reason).map_or(0, |(_, count)| *count);
+        let was =
+            |reason: &str| before.iter().find(|(name, _)| name == reason).map_or(0, |(_, count)| *count);
         let dropped: Vec<(String, u64)> =
             after.into_iter().map(|(reason, count)| (reason.clone(), count - was(&reason))).collect();
         let all: u64 = dropped.iter().map(|(_, count)| count).sum();
-        ensure!(flood == Flood::None || all > 0, "of {sent} packets of the flood none was dropped: nothing was measured");
+        ensure!(
+            flood == Flood::None || all > 0,
+            "of {sent} packets of the flood none was dropped: nothing was measured"
+        );
         Ok(Outcome {
             flood,
             sent,
@@ -259,10 +261,10 @@ fn milliseconds(text: &str) -> Result<f64> {
 
 /// The outcomes as a table in Markdown.
 #[must_use]
-pub fn table(outcomes: &[Outcome]) -> String {
+pub(crate) fn table(outcomes: &[Outcome]) -> String {
     let mut text = String::from(
-        "| flood | packets a second reached | dropped by the kernel | calls | failed | set-up, ms | retransmissions | \
-         RTP heard | RTP lost |\n|---|---|---|---|---|---|---|---|---|\n",
+        "| flood | packets sent | a second | dropped by the kernel | calls | failed | set-up, ms | retransmissions | \
+         RTP heard | RTP lost |\n|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for outcome in outcomes {
         let dropped: Vec<String> = outcome
@@ -274,8 +276,9 @@ pub fn table(outcomes: &[Outcome]) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "| {} | {:.0} | {} | {} | {} | {:.0} | {} | {} | {} |",
+            "| {} | {} | {:.0} | {} | {} | {} | {:.0} | {} | {} | {} |",
             outcome.flood.name(),
+            outcome.sent,
             outcome.rate,
             if dropped.is_empty() { String::from("-") } else { dropped.join(", ") },
             outcome.successful + outcome.failed,

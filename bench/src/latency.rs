@@ -12,13 +12,13 @@ use crate::testbed::Testbed;
 use crate::traffic::{Delays, Load, Rate};
 
 /// Parts of the capacity, in percent.
-pub const PERCENTS: [u32; 3] = [1, 50, 90];
+pub(crate) const PERCENTS: [u32; 3] = [1, 50, 90];
 
 /// Measures one round; `capacities` are packets a second without loss, as the throughput's search has found them.
 ///
 /// # Errors
 /// As [`crate::throughput::run`].
-pub fn run(
+pub(crate) fn run(
     bed: &Testbed,
     round: usize,
     calls: usize,
@@ -50,14 +50,17 @@ pub fn run(
 
 /// The delay in nanoseconds below which this part of the packets were.
 #[must_use]
-pub fn quantile(buckets: &[u64], part: f64) -> f64 {
+pub(crate) fn quantile(buckets: &[u64], part: f64) -> f64 {
     let all: u64 = buckets.iter().sum();
     let wanted = (all as f64 * part).ceil() as u64;
     let mut seen = 0;
     for (bucket, count) in (0u32..).zip(buckets) {
         seen += count;
         if seen >= wanted && all > 0 {
-            return f64::midpoint(bench_programs::smallest(bucket) as f64, bench_programs::smallest(bucket + 1) as f64);
+            return f64::midpoint(
+                bench_programs::smallest(bucket) as f64,
+                bench_programs::smallest(bucket + 1) as f64,
+            );
         }
     }
     0.0

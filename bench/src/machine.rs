@@ -10,7 +10,7 @@ use anyhow::Result;
 ///
 /// # Errors
 /// The system does not say.
-pub fn describe() -> Result<String> {
+pub(crate) fn describe() -> Result<String> {
     let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned());
     let said = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output();
@@ -23,9 +23,11 @@ pub fn describe() -> Result<String> {
         let line = cpus.lines().find(|line| line.starts_with(name));
         line.and_then(|line| line.split(':').nth(1)).map_or_else(String::new, |value| value.trim().to_owned())
     };
-    let virtual_machine = if cpus.contains("hypervisor") { "a virtual machine" } else { "no virtual machine" };
+    let virtual_machine =
+        if cpus.contains("hypervisor") { "a virtual machine" } else { "no virtual machine" };
     let cores = cpus.lines().filter(|line| line.starts_with("processor")).count();
-    let modules = if std::path::Path::new("/proc/modules").exists() { "can be loaded" } else { "cannot be loaded" };
+    let modules =
+        if std::path::Path::new("/proc/modules").exists() { "can be loaded" } else { "cannot be loaded" };
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         // Writing to a string cannot fail.

@@ -19,7 +19,14 @@ const TITLE: (&str, u32) = ("sans-serif", 20);
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn bars(record: &Record, frame: usize, measure: Measure, figure: report::Figure, title: &str, path: &Path) -> Result<()> {
+pub(crate) fn bars(
+    record: &Record,
+    frame: usize,
+    measure: Measure,
+    figure: report::Figure,
+    title: &str,
+    path: &Path,
+) -> Result<()> {
     let bars: Vec<(&str, Spread)> = Contender::ALL
         .into_iter()
         .filter_map(|it| Some((it.name(), report::spread(record, frame, it, measure, figure)?)))
@@ -49,9 +56,11 @@ fn draw_bars(bars: &[(&str, Spread)], title: &str, path: &Path) -> Result<(), Bo
         .disable_x_mesh()
         .x_labels(bars.len())
         .x_label_formatter(&|at| match at {
-            SegmentValue::CenterOf(index) => {
-                usize::try_from(*index).ok().and_then(|index| bars.get(index)).map_or("", |bar| bar.0).to_owned()
-            }
+            SegmentValue::CenterOf(index) => usize::try_from(*index)
+                .ok()
+                .and_then(|index| bars.get(index))
+                .map_or("", |bar| bar.0)
+                .to_owned(),
             _ => String::new(),
         })
         .y_label_formatter(&|value| thousands(*value))
@@ -66,7 +75,10 @@ fn draw_bars(bars: &[(&str, Spread)], title: &str, path: &Path) -> Result<(), Bo
         bar.set_margin(0, 0, 14, 14);
         chart.draw_series([bar])?;
         chart.draw_series([PathElement::new(
-            [(SegmentValue::CenterOf(index), spread.min.max(low)), (SegmentValue::CenterOf(index), spread.max)],
+            [
+                (SegmentValue::CenterOf(index), spread.min.max(low)),
+                (SegmentValue::CenterOf(index), spread.max),
+            ],
             BLACK.stroke_width(2),
         )])?;
         chart.draw_series([Text::new(
@@ -83,12 +95,13 @@ fn draw_bars(bars: &[(&str, Spread)], title: &str, path: &Path) -> Result<(), Bo
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn streams(record: &Record, path: &Path) -> Result<()> {
+pub(crate) fn streams(record: &Record, path: &Path) -> Result<()> {
     draw_streams(record, path).map_err(|error| anyhow!("{}: {error}", path.display()))
 }
 
 fn draw_streams(record: &Record, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let lines = [(Contender::Floor, RGBColor(140, 140, 140)), (Contender::Ours(Way::Native), RGBColor(38, 110, 170))];
+    let lines =
+        [(Contender::Floor, RGBColor(140, 140, 140)), (Contender::Ours(Way::Native), RGBColor(38, 110, 170))];
     let of = |contender| {
         let points = streams::COUNTS.into_iter().filter_map(|count| {
             let spread = Spread::of(report::by_round(record, contender, count).into_values().collect())?;

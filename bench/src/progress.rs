@@ -5,7 +5,7 @@ use std::time::Instant;
 use xtask::ui::{Outcome, Step};
 
 /// Steps of a known number.
-pub struct Progress {
+pub(crate) struct Progress {
     step: Option<Step>,
     started: Instant,
     done: usize,
@@ -15,14 +15,14 @@ pub struct Progress {
 impl Progress {
     /// Begins.
     #[must_use]
-    pub fn begin(title: &str, all: usize) -> Self {
+    pub(crate) fn begin(title: &str, all: usize) -> Self {
         let step = Step::begin(title);
         step.announce(&format!("{all} runs"));
         Self { step: Some(step), started: Instant::now(), done: 0, all }
     }
 
     /// Says what is under way.
-    pub fn says(&mut self, what: &str) {
+    pub(crate) fn says(&mut self, what: &str) {
         let left = match self.done {
             0 => String::from("?"),
             done => {
@@ -37,13 +37,13 @@ impl Progress {
     }
 
     /// One more is done.
-    pub fn step(&mut self, what: &str) {
+    pub(crate) fn step(&mut self, what: &str) {
         self.done += 1;
         self.says(what);
     }
 
     /// Ends.
-    pub fn end(mut self) {
+    pub(crate) fn end(mut self) {
         if let Some(step) = self.step.take() {
             step.end(Outcome::Done, &format!("{} runs", self.done));
         }

@@ -11,7 +11,7 @@ use crate::traffic::Rate;
 
 /// What a run was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Measure {
+pub(crate) enum Measure {
     /// More than can be carried.
     Saturation,
     /// A rate of the search at which too much was lost.
@@ -29,7 +29,7 @@ pub enum Measure {
 impl Measure {
     /// Its name in the data.
     #[must_use]
-    pub fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         match self {
             Self::Saturation => "saturation".to_owned(),
             Self::SearchLost => "search-lost".to_owned(),
@@ -43,7 +43,7 @@ impl Measure {
 
 /// One run.
 #[derive(Debug, Clone)]
-pub struct Line {
+pub(crate) struct Line {
     /// Its round.
     pub round: usize,
     /// Who forwarded.
@@ -58,14 +58,21 @@ pub struct Line {
 
 /// All runs.
 #[derive(Debug, Default)]
-pub struct Record {
+pub(crate) struct Record {
     /// In the order in which they were made.
     pub lines: Vec<Line>,
 }
 
 impl Record {
     /// Adds one.
-    pub fn keep(&mut self, round: usize, contender: Contender, streams: usize, measure: Measure, trial: &Trial) {
+    pub(crate) fn keep(
+        &mut self,
+        round: usize,
+        contender: Contender,
+        streams: usize,
+        measure: Measure,
+        trial: &Trial,
+    ) {
         self.lines.push(Line { round, contender, streams, measure, trial: trial.clone() });
     }
 
@@ -73,7 +80,7 @@ impl Record {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let mut text = String::from(
             "round,contender,streams,measure,frame_bytes,offered_per_s,sent,received,lost,late,seconds,received_per_s,\
              cpu_ns_per_packet,core_busy\n",

@@ -11,7 +11,7 @@ use crate::streams;
 
 /// Median, smallest and largest.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Spread {
+pub(crate) struct Spread {
     /// The middle one.
     pub median: f64,
     /// The smallest.
@@ -23,12 +23,15 @@ pub struct Spread {
 impl Spread {
     /// Of figures; none of none.
     #[must_use]
-    pub fn of(mut figures: Vec<f64>) -> Option<Self> {
+    pub(crate) fn of(mut figures: Vec<f64>) -> Option<Self> {
         figures.sort_by(f64::total_cmp);
         let (min, max) = (*figures.first()?, *figures.last()?);
         let half = figures.len() / 2;
-        let median =
-            if figures.len() % 2 == 1 { figures[half] } else { f64::midpoint(figures[half - 1], figures[half]) };
+        let median = if figures.len() % 2 == 1 {
+            figures[half]
+        } else {
+            f64::midpoint(figures[half - 1], figures[half])
+        };
         Some(Self { median, min, max })
     }
 
@@ -38,20 +41,20 @@ impl Spread {
 }
 
 /// What is read of a run.
-pub type Figure = fn(&Line) -> f64;
+pub(crate) type Figure = fn(&Line) -> f64;
 
 /// Packets a second that arrived.
-pub fn rate(line: &Line) -> f64 {
+pub(crate) fn rate(line: &Line) -> f64 {
     line.trial.rate()
 }
 
 /// Nanoseconds of CPU for each packet.
-pub fn cost(line: &Line) -> f64 {
+pub(crate) fn cost(line: &Line) -> f64 {
     line.trial.cpu_ns()
 }
 
 /// Part of the forwarding core's time.
-pub fn busy(line: &Line) -> f64 {
+pub(crate) fn busy(line: &Line) -> f64 {
     line.trial.busy()
 }
 
@@ -72,13 +75,19 @@ fn of_round(record: &Record, frame: usize, contender: Contender, measure: Measur
 
 /// A figure over the rounds.
 #[must_use]
-pub fn spread(record: &Record, frame: usize, contender: Contender, measure: Measure, figure: Figure) -> Option<Spread> {
+pub(crate) fn spread(
+    record: &Record,
+    frame: usize,
+    contender: Contender,
+    measure: Measure,
+    figure: Figure,
+) -> Option<Spread> {
     Spread::of(of_round(record, frame, contender, measure).values().map(|line| figure(line)).collect())
 }
 
 /// A figure as a multiple of another contender's in the same round, over the rounds.
 #[must_use]
-pub fn ratios(
+pub(crate) fn ratios(
     record: &Record,
     frame: usize,
     [contender, to]: [Contender; 2],
@@ -87,12 +96,14 @@ pub fn ratios(
 ) -> Option<Spread> {
     let own = of_round(record, frame, contender, measure);
     let other = of_round(record, frame, to, measure);
-    Spread::of(own.iter().filter_map(|(round, line)| Some(figure(line) / figure(other.get(round)?))).collect())
+    Spread::of(
+        own.iter().filter_map(|(round, line)| Some(figure(line) / figure(other.get(round)?))).collect(),
+    )
 }
 
 /// The highest rate without loss, over the rounds: what the latency's rates are parts of.
 #[must_use]
-pub fn capacity(record: &Record, frame: usize, contender: Contender) -> Option<f64> {
+pub(crate) fn capacity(record: &Record, frame: usize, contender: Contender) -> Option<f64> {
     spread(record, frame, contender, Measure::SearchHeld, rate).map(|spread| spread.median)
 }
 
@@ -106,7 +117,7 @@ fn contenders(record: &Record) -> Vec<Contender> {
 
 /// Packets a second, and what a packet costs.
 #[must_use]
-pub fn throughput(record: &Record, frame: usize) -> String {
+pub(crate) fn throughput(record: &Record, frame: usize) -> String {
     let mut text = String::from(
         "| contender | arrives at saturation, packets/s | x floor | core busy | highest rate held, packets/s | \
          CPU ns per packet: at saturation | x floor | at the highest rate held | at 50,000/s | x floor |\n\
@@ -137,7 +148,7 @@ pub fn throughput(record: &Record, frame: usize) -> String {
 
 /// The cost by streams.
 #[must_use]
-pub fn streams(record: &Record) -> String {
+pub(crate) fn streams(record: &Record) -> String {
     let mut text = String::from(
         "| streams | floor, CPU ns per packet | xdp, CPU ns per packet | xdp x its cost of one stream | floor x its cost of one |\n\
          |---|---|---|---|---|\n",
@@ -165,7 +176,7 @@ pub fn streams(record: &Record) -> String {
 
 /// The cost of a packet in each round with so many streams.
 #[must_use]
-pub fn by_round(record: &Record, contender: Contender, count: usize) -> BTreeMap<usize, f64> {
+pub(crate) fn by_round(record: &Record, contender: Contender, count: usize) -> BTreeMap<usize, f64> {
     let lines = record.lines.iter().filter(|line| {
         line.contender == contender && line.measure == Measure::Streams && line.streams == count
     });
@@ -174,28 +185,34 @@ pub fn by_round(record: &Record, contender: Contender, count: usize) -> BTreeMap
 
 /// Quantiles of delays, in microseconds.
 #[must_use]
-pub fn latency(record: &Record) -> String {
+pub(crate) fn latency(record: &Record) -> String {
     const PARTS: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
     let mut text = String::from(
         "| contender | of its highest rate | packets/s | p50, us | p90 | p99 | p99.9 | p50 beyond the floor's | p99 beyond the floor's |\n\
          |---|---|---|---|---|---|---|---|---|\n",
     );
     let at = |contender, percent, part| {
-        let lines = record.lines.iter().filter(|line| {
-            line.contender == contender && line.measure == Measure::Delay(percent)
-        });
+        let lines = record
+            .lines
+            .iter()
+            .filter(|line| line.contender == contender && line.measure == Measure::Delay(percent));
         Spread::of(lines.map(|line| quantile(&line.trial.ran.delays, part) / 1e3).collect())
     };
     for contender in contenders(record) {
         for percent in PERCENTS {
-            let rates = record.lines.iter().filter(|line| {
-                line.contender == contender && line.measure == Measure::Delay(percent)
-            });
+            let rates = record
+                .lines
+                .iter()
+                .filter(|line| line.contender == contender && line.measure == Measure::Delay(percent));
             let rate = Spread::of(rates.map(rate).collect());
-            let quantiles = PARTS.map(|part| shown(at(contender, percent, part), |it| format!("{:.1}", it.median)));
+            let quantiles =
+                PARTS.map(|part| shown(at(contender, percent, part), |it| format!("{:.1}", it.median)));
             let beyond = |part| {
                 let pair = at(contender, percent, part).zip(at(Contender::Floor, percent, part));
-                pair.map_or_else(|| "-".to_owned(), |(own, floor)| format!("{:.1}", own.median - floor.median))
+                pair.map_or_else(
+                    || "-".to_owned(),
+                    |(own, floor)| format!("{:.1}", own.median - floor.median),
+                )
             };
             let _ = writeln!(
                 text,
@@ -211,13 +228,16 @@ pub fn latency(record: &Record) -> String {
     text
 }
 
+/// What is to hold, what was found, and whether that is enough.
+type Target = (&'static str, Option<Spread>, fn(f64) -> bool);
+
 /// What was to hold, and whether it does in this run.
 #[must_use]
-pub fn targets(record: &Record, frame: usize) -> String {
+pub(crate) fn targets(record: &Record, frame: usize) -> String {
     let ours = Contender::Ours(Way::Native);
     let ratio = |pair, measure, figure| ratios(record, frame, pair, measure, figure);
     let relay = Contender::Ours(Way::Userspace);
-    let rows: [(&str, Option<Spread>, fn(f64) -> bool); 5] = [
+    let rows: [Target; 5] = [
         (
             "xdp: packets a second at saturation, x floor; at least 0.9",
             ratio([ours, Contender::Floor], Measure::Saturation, rate),
@@ -244,7 +264,8 @@ pub fn targets(record: &Record, frame: usize) -> String {
             |it| it <= 0.5,
         ),
     ];
-    let mut text = String::from("| target | here: median (smallest-largest of the rounds) | holds |\n|---|---|---|\n");
+    let mut text =
+        String::from("| target | here: median (smallest-largest of the rounds) | holds |\n|---|---|---|\n");
     for (target, found, holds) in rows {
         let verdict = match found {
             Some(spread) if holds(spread.median) => "yes",

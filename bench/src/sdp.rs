@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 /// A description with one stream of G.711.
 #[must_use]
-pub fn description((address, port): (Ipv4Addr, u16)) -> String {
+pub(crate) fn description((address, port): (Ipv4Addr, u16)) -> String {
     format!(
         "v=0\r\no=- 1 1 IN IP4 {address}\r\ns=-\r\nc=IN IP4 {address}\r\nt=0 0\r\n\
          m=audio {port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=sendrecv\r\n"
@@ -17,7 +17,7 @@ pub fn description((address, port): (Ipv4Addr, u16)) -> String {
 ///
 /// # Errors
 /// It has none.
-pub fn media(description: &[u8]) -> Result<SocketAddrV4> {
+pub(crate) fn media(description: &[u8]) -> Result<SocketAddrV4> {
     let text = String::from_utf8_lossy(description);
     let after = |start: &str| text.lines().find_map(|line| line.strip_prefix(start).map(str::to_owned));
     let address = after("c=IN IP4 ").and_then(|address| address.trim().parse().ok());

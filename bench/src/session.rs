@@ -20,7 +20,7 @@ use crate::{flood, latency, machine, plots, report, streams, throughput};
 
 /// A part of the bench.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// Packets a second, and what a packet costs.
     Throughput,
     /// The same with frames of other lengths.
@@ -35,12 +35,13 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Throughput, Self::Latency, Self::Streams, Self::Flood, Self::Frames];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Throughput, Self::Latency, Self::Streams, Self::Flood, Self::Frames];
 }
 
 /// How much.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Fewer and shorter runs: throughput takes less than two minutes.
     #[arg(long)]
     quick: bool,
@@ -70,12 +71,16 @@ struct Session {
 ///
 /// # Errors
 /// Something cannot be measured, does not add up, or the run was interrupted: then there is no report.
-pub fn run(options: &Options, parts: &[Part]) -> Result<()> {
+pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
     let started = Instant::now();
     interrupt::listen();
     let machine = machine::describe()?;
-    let mut session =
-        Session { options: options.clone(), bed: Testbed::create()?, record: Record::default(), floods: Vec::new() };
+    let mut session = Session {
+        options: options.clone(),
+        bed: Testbed::create()?,
+        record: Record::default(),
+        floods: Vec::new(),
+    };
     let scratch = xtask::workspace::scratch("bench")?;
     for part in parts {
         let result = session.measure(*part);
@@ -84,9 +89,10 @@ pub fn run(options: &Options, parts: &[Part]) -> Result<()> {
         result?;
     }
     let in_full = parts == Part::ALL && !options.quick;
-    let directory = options.into.clone().unwrap_or_else(|| {
-        if in_full { xtask::workspace::root().join("bench/report") } else { scratch }
-    });
+    let directory = options
+        .into
+        .clone()
+        .unwrap_or_else(|| if in_full { xtask::workspace::root().join("bench/report") } else { scratch });
     fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let text = session.write(&directory, &machine, started.elapsed())?;
     println!("\n{text}");
@@ -120,7 +126,8 @@ impl Session {
         self.bed.gather(gathering)?;
         match part {
             Part::Throughput => self.throughput(&[self.plan(G711, if self.options.quick { 3 } else { 7 })]),
-            Part::Frames => self.throughput(&OTHER_FRAMES.map(|frame| Plan { rounds: rounds.min(3), ..self.plan(frame, 0) })),
+            Part::Frames => self
+                .throughput(&OTHER_FRAMES.map(|frame| Plan { rounds: rounds.min(3), ..self.plan(frame, 0) })),
             Part::Latency => {
                 let capacities: Vec<(Contender, f64)> = Contender::ALL
                     .into_iter()
@@ -210,7 +217,11 @@ impl Session {
     fn write_throughput(&self, directory: &Path, text: &mut String) -> Result<()> {
         let record = &self.record;
         for frame in [G711].into_iter().chain(OTHER_FRAMES) {
-            if record.lines.iter().any(|line| line.trial.load.frame == frame && line.measure == Measure::Saturation) {
+            if record
+                .lines
+                .iter()
+                .any(|line| line.trial.load.frame == frame && line.measure == Measure::Saturation)
+            {
                 let _ = writeln!(
                     text,
                     "## Frames of {frame} bytes, {CALLS} streams\n\n`cargo xtask bench throughput`\n\n{}",
@@ -219,9 +230,19 @@ impl Session {
             }
             if frame == G711 {
                 let plots: [(&str, &str, Measure, report::Figure); 3] = [
-                    ("saturation.svg", "Packets a second that arrive at saturation", Measure::Saturation, report::rate),
+                    (
+                        "saturation.svg",
+                        "Packets a second that arrive at saturation",
+                        Measure::Saturation,
+                        report::rate,
+                    ),
                     ("held.svg", "Highest rate held, packets a second", Measure::SearchHeld, report::rate),
-                    ("cost.svg", "CPU per packet at the highest rate held, ns", Measure::SearchHeld, report::cost),
+                    (
+                        "cost.svg",
+                        "CPU per packet at the highest rate held, ns",
+                        Measure::SearchHeld,
+                        report::cost,
+                    ),
                 ];
                 for (file, title, measure, figure) in plots {
                     plots::bars(record, frame, measure, figure, title, &directory.join(file))?;

@@ -13,13 +13,13 @@ use crate::throughput::TOGETHER;
 use crate::traffic::{Delays, Load, Rate};
 
 /// How many streams, which is calls; each call has four flows.
-pub const COUNTS: [usize; 4] = [1, 100, 10_000, 100_000];
+pub(crate) const COUNTS: [usize; 4] = [1, 100, 10_000, 100_000];
 /// A rate that is carried with any number of them.
-pub const RATE: f64 = 400_000.0;
+pub(crate) const RATE: f64 = 400_000.0;
 
 /// How many runs there are in all.
 #[must_use]
-pub const fn runs(rounds: usize) -> usize {
+pub(crate) const fn runs(rounds: usize) -> usize {
     rounds * COUNTS.len() * 2
 }
 
@@ -27,7 +27,13 @@ pub const fn runs(rounds: usize) -> usize {
 ///
 /// # Errors
 /// As [`crate::throughput::run`].
-pub fn run(bed: &Testbed, rounds: usize, time: Duration, record: &mut Record, progress: &mut Progress) -> Result<()> {
+pub(crate) fn run(
+    bed: &Testbed,
+    rounds: usize,
+    time: Duration,
+    record: &mut Record,
+    progress: &mut Progress,
+) -> Result<()> {
     for round in 1..=rounds {
         for streams in COUNTS {
             for contender in [Contender::Floor, Contender::Ours(Way::Native)] {

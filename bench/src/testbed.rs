@@ -18,11 +18,11 @@ use crate::cores::{self, Core};
 use crate::traffic::{Link, Traffic};
 
 /// Pairs of addresses that the branch can have: each carries some 25,000 calls.
-pub const PLACES: usize = 6;
+pub(crate) const PLACES: usize = 6;
 
 /// Names of the interfaces. The kernel names its threads after them, so they tell this run from any other.
 #[derive(Debug, Clone)]
-pub struct Names {
+pub(crate) struct Names {
     /// In the office.
     pub generator: String,
     /// The branch's, to the office.
@@ -34,11 +34,11 @@ pub struct Names {
 }
 
 /// What network cards gather before they interrupt, in nanoseconds: drivers begin with 20 to 50 microseconds.
-pub const GATHERED_NS: u64 = 20_000;
+pub(crate) const GATHERED_NS: u64 = 20_000;
 
 /// Whether packets are gathered before a receiving thread is woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gathering {
+pub(crate) enum Gathering {
     /// Each wakes it: the least delay.
     None,
     /// For [`GATHERED_NS`].
@@ -46,7 +46,7 @@ pub enum Gathering {
 }
 
 /// The path, with generator and sink.
-pub struct Testbed {
+pub(crate) struct Testbed {
     /// Generator and sink.
     pub traffic: Traffic,
     /// What the interfaces are called.
@@ -60,7 +60,7 @@ impl Testbed {
     ///
     /// # Errors
     /// Not root, too few cores, or a kernel that lacks something.
-    pub fn create() -> Result<Self> {
+    pub(crate) fn create() -> Result<Self> {
         cores::suffice()?;
         // What this process does itself is not to be where the contenders are.
         cores::pin(0, Core::TRAFFIC)?;
@@ -80,7 +80,8 @@ impl Testbed {
             }
         }
         for (namespace, interface) in [(&lab.branch, &names.arrivals), (&lab.centre, &names.sink)] {
-            write(namespace, interface, "threaded", 1).context("no threaded NAPI, which came with Linux 5.12")?;
+            write(namespace, interface, "threaded", 1)
+                .context("no threaded NAPI, which came with Linux 5.12")?;
         }
         let link = Link {
             destination: hardware_address(&lab.branch, &names.arrivals)?,
@@ -97,7 +98,7 @@ impl Testbed {
     ///
     /// # Errors
     /// The kernel does not know how (before Linux 5.8).
-    pub fn gather(&self, gathering: Gathering) -> Result<()> {
+    pub(crate) fn gather(&self, gathering: Gathering) -> Result<()> {
         /// Looks without any packet before the next packet is to wake the thread again.
         const IDLE_LOOKS: u64 = 2;
         let (every, looks) = match gathering {
@@ -115,7 +116,7 @@ impl Testbed {
 
 /// The branch's address in the office and in the centre, in one of its places.
 #[must_use]
-pub fn appliance(place: usize) -> [Ipv4Addr; 2] {
+pub(crate) fn appliance(place: usize) -> [Ipv4Addr; 2] {
     /// Behind the phones' and the servers' addresses.
     const FURTHER: u8 = 200;
     let number = u8::try_from(place).unwrap_or(0);
@@ -128,7 +129,7 @@ pub fn appliance(place: usize) -> [Ipv4Addr; 2] {
 
 /// Where the phone of a call is, and where the server's end of it is.
 #[must_use]
-pub fn ends(call: usize) -> [(Ipv4Addr, u16); 2] {
+pub(crate) fn ends(call: usize) -> [(Ipv4Addr, u16); 2] {
     const PHONES: usize = xtask::lab::network::PHONE_ADDRESSES as usize;
     const FIRST_PORT: usize = 10_000;
     /// Even ports from the first one.

@@ -16,7 +16,7 @@ use crate::traffic::{Delays, Load, Rate};
 
 /// What is measured how often.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Rounds over all contenders.
     pub rounds: usize,
     /// Time of one run.
@@ -32,23 +32,30 @@ pub struct Plan {
 }
 
 /// One packet in so many may be lost.
-pub const TOLERANCE: f64 = 1e-5;
+pub(crate) const TOLERANCE: f64 = 1e-5;
 /// What each contender carries: 1,000 calls, one way.
-pub const COMMON_RATE: f64 = 50_000.0;
+pub(crate) const COMMON_RATE: f64 = 50_000.0;
 /// Packets that a network card gathers before it interrupts, at full load.
-pub const TOGETHER: u32 = 32;
+pub(crate) const TOGETHER: u32 = 32;
 /// Runs of a round of one contender besides the bisections.
 const OTHER_RUNS: usize = 2;
 
 impl Plan {
     /// How many runs there are in all.
     #[must_use]
-    pub fn runs(&self) -> usize {
+    pub(crate) fn runs(&self) -> usize {
         self.rounds * self.contenders.len() * (OTHER_RUNS + self.bisections)
     }
 
     fn load(&self, rate: Rate) -> Load {
-        Load { frame: self.frame, rate, together: TOGETHER, time: self.time, expects: None, delays: Delays::Ignored }
+        Load {
+            frame: self.frame,
+            rate,
+            together: TOGETHER,
+            time: self.time,
+            expects: None,
+            delays: Delays::Ignored,
+        }
     }
 }
 
@@ -56,7 +63,7 @@ impl Plan {
 ///
 /// # Errors
 /// A contender does not start, its accounts do not add up, or the run was interrupted.
-pub fn run(bed: &Testbed, plan: &Plan, record: &mut Record, progress: &mut Progress) -> Result<()> {
+pub(crate) fn run(bed: &Testbed, plan: &Plan, record: &mut Record, progress: &mut Progress) -> Result<()> {
     for round in 1..=plan.rounds {
         for contender in &plan.contenders {
             let name = contender.name();

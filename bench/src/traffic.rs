@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::Ebpf;
-use aya_obj::programs::XdpAttachType;
 use aya::maps::{Array, DevMap, MapData, PerCpuArray};
 use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
+use aya_obj::programs::XdpAttachType;
 use bench_programs::{
-    BUCKETS, Content, Heard, MAX_STREAMS, Order, Progress, RTP_HEADER, Received, SHORTEST, STAMP, Stream, UDP_PAYLOAD,
+    BUCKETS, Content, Heard, MAX_STREAMS, Order, Progress, RTP_HEADER, Received, SHORTEST, STAMP, Stream,
+    UDP_PAYLOAD,
 };
 use xtask::lab::{Lab, Namespace, interrupt};
 use zerocopy::{FromBytes, IntoBytes};
@@ -47,7 +48,7 @@ const SILENCE: u8 = 0xD5;
 
 /// Hardware addresses of the generator's frames.
 #[derive(Debug, Clone, Copy)]
-pub struct Link {
+pub(crate) struct Link {
     /// The branch's.
     pub destination: [u8; 6],
     /// The generator's own.
@@ -56,7 +57,7 @@ pub struct Link {
 
 /// One stream: from where to where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Route {
+pub(crate) struct Route {
     /// The phone's address and port.
     pub from: SocketAddrV4,
     /// The branch's.
@@ -65,7 +66,7 @@ pub struct Route {
 
 /// How fast.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Rate {
+pub(crate) enum Rate {
     /// Packets a second, all streams together.
     PerSecond(f64),
     /// As fast as it goes.
@@ -74,7 +75,7 @@ pub enum Rate {
 
 /// Whether delays are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delays {
+pub(crate) enum Delays {
     /// They are: each packet has a time stamp.
     Measured,
     /// They are not.
@@ -83,7 +84,7 @@ pub enum Delays {
 
 /// What goes out in a run.
 #[derive(Debug, Clone, Copy)]
-pub struct Load {
+pub(crate) struct Load {
     /// Bytes of a frame, without the check sequence.
     pub frame: usize,
     /// How fast.
@@ -100,7 +101,7 @@ pub struct Load {
 
 /// What a run of the generator came to.
 #[derive(Debug, Clone)]
-pub struct Ran {
+pub(crate) struct Ran {
     /// Packets sent.
     pub sent: u64,
     /// For how long.
@@ -116,13 +117,13 @@ pub struct Ran {
 impl Ran {
     /// Packets that were sent and did not arrive.
     #[must_use]
-    pub fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         self.sent.saturating_sub(self.received.packets)
     }
 }
 
 /// Generator and sink.
-pub struct Traffic {
+pub(crate) struct Traffic {
     programs: Arc<Mutex<Ebpf>>,
     link: Link,
     interface: u32,
@@ -133,7 +134,7 @@ impl Traffic {
     ///
     /// # Errors
     /// What the kernel refused.
-    pub fn start(lab: &Lab, names: &Names, link: Link) -> Result<Self> {
+    pub(crate) fn start(lab: &Lab, names: &Names, link: Link) -> Result<Self> {
         hear_signals();
         let mut programs = Ebpf::load(PROGRAMS).context("the kernel refused the bench's programs")?;
         for name in ["bench_generate", "bench_sink", "bench_redirect", "bench_pass"] {
@@ -151,7 +152,12 @@ impl Traffic {
         self.programs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn attach(&self, namespace: &Namespace, program: &'static str, interface: &str) -> Result<aya::programs::xdp::XdpLinkId> {
+    fn attach(
+        &self,
+        namespace: &Namespace,
+        program: &'static str,
+        interface: &str,
+    ) -> Result<aya::programs::xdp::XdpLinkId> {
         let (programs, name) = (Arc::clone(&self.programs), interface.to_owned());
         namespace
             .enter(move || -> Result<_> {
@@ -165,7 +171,7 @@ impl Traffic {
     ///
     /// # Errors
     /// What the kernel refused.
-    pub fn redirect(&self, branch: &Namespace, names: &Names) -> Result<Redirect> {
+    pub(crate) fn redirect(&self, branch: &Namespace, names: &Names) -> Result<Redirect> {
         let out = number(branch, &names.departures)?;
         // A device's number is that of the caller's namespace.
         let shared = Arc::clone(&self.programs);
@@ -182,7 +188,7 @@ impl Traffic {
     ///
     /// # Errors
     /// There are too many, or none.
-    pub fn set_streams(&self, routes: &[Route]) -> Result<()> {
+    pub(crate) fn set_streams(&self, routes: &[Route]) -> Result<()> {
         ensure!(!routes.is_empty() && routes.len() <= MAX_STREAMS as usize, "{} streams", routes.len());
         let mut programs = self.programs();
         for (index, route) in (0u32..).zip(routes) {
@@ -203,7 +209,7 @@ impl Traffic {
     ///
     /// # Errors
     /// The kernel refuses, or the run was interrupted.
-    pub fn run(&self, office: &Namespace, streams: usize, load: Load) -> Result<Ran> {
+    pub(crate) fn run(&self, office: &Namespace, streams: usize, load: Load) -> Result<Ran> {
         let fill = [SILENCE; 2];
         ensure!(load.frame >= SHORTEST, "frames of {} bytes are too short", load.frame);
         let mut payload = vec![0; load.frame - UDP_PAYLOAD];
@@ -212,8 +218,7 @@ impl Traffic {
         }
         let before = self.received()?;
         self.clear_delays(load.delays)?;
-        let generator =
-            self.start_generator(office, streams, &payload, Content::Rtp, load.rate, load)?;
+        let generator = self.start_generator(office, streams, &payload, Content::Rtp, load.rate, load)?;
         let (sent, time) = generator.finish()?;
         let ended = Instant::now();
         let (mut last, mut changed) = (self.received()?, ended);
@@ -240,7 +245,14 @@ impl Traffic {
     ///
     /// # Errors
     /// The time is too long for a bench.
-    pub fn flood(&self, office: &Namespace, streams: usize, payload: &[u8], rate: Rate, time: Duration) -> Result<Generator> {
+    pub(crate) fn flood(
+        &self,
+        office: &Namespace,
+        streams: usize,
+        payload: &[u8],
+        rate: Rate,
+        time: Duration,
+    ) -> Result<Generator> {
         let frame = payload.len() + UDP_PAYLOAD;
         let load = Load { frame, rate, together: 1, time, expects: None, delays: Delays::Ignored };
         self.start_generator(office, streams, payload, Content::Datagram, rate, load)
@@ -272,7 +284,9 @@ impl Traffic {
             burst: if content == Content::Rtp { BURST } else { BURST_OF_FLOOD },
             limit: u32::MAX,
             time_ns: load.time.as_nanos() as u64,
-            link: std::array::from_fn(|at| if at < 6 { self.link.destination[at] } else { self.link.source[at - 6] }),
+            link: std::array::from_fn(|at| {
+                if at < 6 { self.link.destination[at] } else { self.link.source[at - 6] }
+            }),
             together: load.together.max(1),
         };
         {
@@ -285,7 +299,7 @@ impl Traffic {
         frame.extend_from_slice(payload);
         let batch = if load.delays == Delays::Measured { BATCH_STAMPED } else { BATCH };
         let context = context(load.frame, self.interface);
-        let mut generator = self.generator()?;
+        let generator = self.generator()?;
         let deadline = Instant::now() + load.time;
         let thread = office.spawn(move || -> Result<()> {
             cores::pin(0, Core::TRAFFIC)?;
@@ -303,7 +317,11 @@ impl Traffic {
             };
             match generator.test_run(options) {
                 Ok(_) => Ok(()),
-                Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EINTR) => Ok(()),
+                Err(ProgramError::SyscallError(error))
+                    if error.io_error.raw_os_error() == Some(libc::EINTR) =>
+                {
+                    Ok(())
+                }
                 Err(error) => Err(error).context("the generator cannot run"),
             }
         })?;
@@ -313,8 +331,7 @@ impl Traffic {
     /// The generator's program as a value of its own: it runs while the maps are read.
     fn generator(&self) -> Result<Xdp> {
         let info = xdp(&mut self.programs(), "bench_generate")?.info()?;
-        // SAFETY: the program was loaded to be attached to an interface.
-        Ok(unsafe { Xdp::from_program_info(info, "bench_generate".into(), XdpAttachType::Interface)? })
+        Ok(Xdp::from_program_info(info, "bench_generate".into(), XdpAttachType::Interface)?)
     }
 
     fn received(&self) -> Result<Received> {
@@ -352,19 +369,10 @@ impl Traffic {
         let counts: PerCpuArray<_, u64> = PerCpuArray::try_from(map)?;
         (0..BUCKETS).map(|bucket| Ok(counts.get(&bucket, 0)?.iter().sum())).collect()
     }
-
-    /// Packets of each stream that came, over all runs since the streams were set.
-    ///
-    /// # Errors
-    /// What the kernel refused.
-    pub fn heard(&self, streams: usize) -> Result<Vec<u32>> {
-        let programs = self.programs();
-        (0..streams as u32).map(|index| Ok(get::<Heard>(&programs, "HEARD", index)?.packets)).collect()
-    }
 }
 
 /// A generator under way. Dropping it stops it.
-pub struct Generator {
+pub(crate) struct Generator {
     programs: Arc<Mutex<Ebpf>>,
     deadline: Instant,
     thread: Option<JoinHandle<Option<Result<()>>>>,
@@ -375,7 +383,7 @@ impl Generator {
     ///
     /// # Errors
     /// The kernel refused, or the run was interrupted.
-    pub fn finish(mut self) -> Result<(u64, Duration)> {
+    pub(crate) fn finish(mut self) -> Result<(u64, Duration)> {
         while Instant::now() < self.deadline && !interrupt::happened() && !self.has_ended() {
             std::thread::sleep(STEP.min(self.deadline.saturating_duration_since(Instant::now())));
         }
@@ -425,7 +433,7 @@ fn hear_signals() {
 }
 
 /// The floor in place. Dropping it takes it away.
-pub struct Redirect {
+pub(crate) struct Redirect {
     programs: Arc<Mutex<Ebpf>>,
     link: Option<aya::programs::xdp::XdpLinkId>,
 }
@@ -442,7 +450,7 @@ impl Drop for Redirect {
 
 /// Addresses of phones and ports as streams of a flood.
 #[must_use]
-pub fn from_many(sources: impl IntoIterator<Item = (Ipv4Addr, u16)>, to: SocketAddrV4) -> Vec<Route> {
+pub(crate) fn from_many(sources: impl IntoIterator<Item = (Ipv4Addr, u16)>, to: SocketAddrV4) -> Vec<Route> {
     sources.into_iter().map(|(address, port)| Route { from: SocketAddrV4::new(address, port), to }).collect()
 }
 
@@ -453,7 +461,10 @@ fn context(length: usize, interface: u32) -> Vec<u8> {
 }
 
 fn sum(bytes: &[u8]) -> u32 {
-    bytes.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word.get(1).copied().unwrap_or(0)]))).sum()
+    bytes
+        .chunks(2)
+        .map(|word| u32::from(u16::from_be_bytes([word[0], word.get(1).copied().unwrap_or(0)])))
+        .sum()
 }
 
 fn number(namespace: &Namespace, interface: &str) -> Result<u32> {
@@ -466,7 +477,12 @@ fn xdp<'e>(programs: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp> {
     Ok(program.try_into()?)
 }
 
-fn set<T: IntoBytes + zerocopy::Immutable>(programs: &mut Ebpf, map: &str, index: u32, value: &T) -> Result<()> {
+fn set<T: IntoBytes + zerocopy::Immutable>(
+    programs: &mut Ebpf,
+    map: &str,
+    index: u32,
+    value: &T,
+) -> Result<()> {
     let bytes = value.as_bytes();
     let map = programs.map_mut(map).with_context(|| format!("no map {map}; build again"))?;
     // aya asks for a type of the value's size.

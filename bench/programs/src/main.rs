@@ -21,8 +21,8 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use bench_programs::{
-    BUCKETS, Content, Heard, MAX_STREAMS, Order, Progress, Received, RTP_HEADER, SSRC_MARK, SSRC_STREAM, STAMP, Stream,
-    UDP_PAYLOAD, bucket, fold,
+    BUCKETS, Content, Heard, MAX_STREAMS, Order, Progress, RTP_HEADER, Received, SSRC_MARK, SSRC_STREAM,
+    STAMP, Stream, UDP_PAYLOAD, bucket, fold,
 };
 
 #[map(name = "ORDER")]
@@ -140,8 +140,26 @@ fn generate(ctx: &XdpContext) -> Option<u32> {
         let sequence = (number as u16).to_be_bytes();
         let stamp = if order.stamped != 0 { now.to_ne_bytes() } else { [0; STAMP] };
         *media = [
-            RTP_VERSION, PCMU, sequence[0], sequence[1], time[0], time[1], time[2], time[3], ssrc[0], ssrc[1], ssrc[2],
-            ssrc[3], stamp[0], stamp[1], stamp[2], stamp[3], stamp[4], stamp[5], stamp[6], stamp[7],
+            RTP_VERSION,
+            PCMU,
+            sequence[0],
+            sequence[1],
+            time[0],
+            time[1],
+            time[2],
+            time[3],
+            ssrc[0],
+            ssrc[1],
+            ssrc[2],
+            ssrc[3],
+            stamp[0],
+            stamp[1],
+            stamp[2],
+            stamp[3],
+            stamp[4],
+            stamp[5],
+            stamp[6],
+            stamp[7],
         ];
         sum += words::<0, { RTP_HEADER + STAMP }>(media);
     }
@@ -152,9 +170,48 @@ fn generate(ctx: &XdpContext) -> Option<u32> {
     let (link, from, to) = (&order.link, stream.source, stream.destination);
     let (from_port, to_port) = (stream.source_port, stream.destination_port);
     *headers = [
-        link[0], link[1], link[2], link[3], link[4], link[5], link[6], link[7], link[8], link[9], link[10], link[11], 8, 0,
-        VERSION_AND_LENGTH, 0, ip_length[0], ip_length[1], 0, 0, 0x40, 0, HOPS, UDP, 0, 0, from[0], from[1], from[2], from[3],
-        to[0], to[1], to[2], to[3], from_port[0], from_port[1], to_port[0], to_port[1], udp_length[0], udp_length[1], 0, 0,
+        link[0],
+        link[1],
+        link[2],
+        link[3],
+        link[4],
+        link[5],
+        link[6],
+        link[7],
+        link[8],
+        link[9],
+        link[10],
+        link[11],
+        8,
+        0,
+        VERSION_AND_LENGTH,
+        0,
+        ip_length[0],
+        ip_length[1],
+        0,
+        0,
+        0x40,
+        0,
+        HOPS,
+        UDP,
+        0,
+        0,
+        from[0],
+        from[1],
+        from[2],
+        from[3],
+        to[0],
+        to[1],
+        to[2],
+        to[3],
+        from_port[0],
+        from_port[1],
+        to_port[0],
+        to_port[1],
+        udp_length[0],
+        udp_length[1],
+        0,
+        0,
     ];
     let checksum = !fold(words::<ETHERNET, { ETHERNET + IPV4 }>(headers));
     [headers[24], headers[25]] = checksum.to_be_bytes();
@@ -171,7 +228,9 @@ fn generate(ctx: &XdpContext) -> Option<u32> {
 #[xdp]
 pub fn bench_sink(ctx: XdpContext) -> u32 {
     // SAFETY: each CPU has its own.
-    let Some(received) = RECEIVED.get_ptr_mut(0).map(|it| unsafe { &mut *it }) else { return xdp_action::XDP_ABORTED };
+    let Some(received) = RECEIVED.get_ptr_mut(0).map(|it| unsafe { &mut *it }) else {
+        return xdp_action::XDP_ABORTED;
+    };
     match sink(&ctx, received) {
         Some(()) => xdp_action::XDP_DROP,
         None => {

@@ -14,7 +14,7 @@
 mod nftables;
 mod ours;
 mod rtpengine;
-pub mod socket;
+pub(crate) mod socket;
 
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
@@ -30,13 +30,13 @@ use crate::traffic::{Delays, Load, Ran, Rate, Redirect, Route};
 /// What is waited for comes within a moment; thousands of calls take longer.
 const LIMIT: Duration = Duration::from_secs(120);
 /// The type of service of expedited forwarding, which all contenders but the floor set.
-pub const EXPEDITED: u8 = 46 << 2;
+pub(crate) const EXPEDITED: u8 = 46 << 2;
 /// First ports of contenders that hand out none.
-pub const FIRST_PORT: u16 = 10_000;
+pub(crate) const FIRST_PORT: u16 = 10_000;
 
 /// Who stands in the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Contender {
+pub(crate) enum Contender {
     /// The least that forwarding costs.
     Floor,
     /// The appliance.
@@ -51,7 +51,7 @@ pub enum Contender {
 
 impl Contender {
     /// All of them; the floor is first.
-    pub const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Floor,
         Self::Ours(Way::Native),
         Self::Ours(Way::Generic),
@@ -64,7 +64,7 @@ impl Contender {
 
     /// Its name in tables.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Floor => "floor",
             Self::Ours(Way::Native) => "xdp",
@@ -79,13 +79,13 @@ impl Contender {
 
     /// Where a process forwards, and not the kernel.
     #[must_use]
-    pub const fn is_a_process(self) -> bool {
+    pub(crate) const fn is_a_process(self) -> bool {
         matches!(self, Self::Ours(Way::Userspace) | Self::Rtpengine | Self::Socket)
     }
 }
 
 /// A contender in its place, with calls. Dropping it takes it away.
-pub struct InPlace<'t> {
+pub(crate) struct InPlace<'t> {
     /// Who it is.
     pub contender: Contender,
     /// The bench's path.
@@ -109,9 +109,11 @@ impl<'t> InPlace<'t> {
     ///
     /// # Errors
     /// It does not start, or carries nothing.
-    pub fn put(bed: &'t Testbed, contender: Contender, calls: usize) -> Result<Self> {
+    pub(crate) fn put(bed: &'t Testbed, contender: Contender, calls: usize) -> Result<Self> {
         let branch = &bed.lab.branch;
-        let numbered = || (0..calls).map(|call| SocketAddrV4::new(appliance(0)[0], FIRST_PORT + 2 * call as u16)).collect();
+        let numbered = || {
+            (0..calls).map(|call| SocketAddrV4::new(appliance(0)[0], FIRST_PORT + 2 * call as u16)).collect()
+        };
         let (parts, process, targets): (_, _, Vec<SocketAddrV4>) = match contender {
             Contender::Floor => (Parts::Floor(bed.traffic.redirect(branch, &bed.names)?), None, numbered()),
             Contender::Nftables => (Parts::Rules(nftables::Rules::set(branch, calls)?), None, numbered()),
@@ -141,7 +143,8 @@ impl<'t> InPlace<'t> {
 
     /// Puts every thread where it belongs.
     fn arrange(&self) -> Result<()> {
-        let [forwarding, sink] = [cores::receiver(&self.bed.names.arrivals)?, cores::receiver(&self.bed.names.sink)?];
+        let [forwarding, sink] =
+            [cores::receiver(&self.bed.names.arrivals)?, cores::receiver(&self.bed.names.sink)?];
         cores::pin(sink, Core::TRAFFIC)?;
         cores::put_before_all(sink)?;
         for thread in self.threads()? {
@@ -217,7 +220,7 @@ impl<'t> InPlace<'t> {
     ///
     /// # Errors
     /// It does not answer.
-    pub fn state(&self) -> Result<Option<State>> {
+    pub(crate) fn state(&self) -> Result<Option<State>> {
         if !matches!(self.contender, Contender::Ours(_)) {
             return Ok(None);
         }
@@ -225,17 +228,11 @@ impl<'t> InPlace<'t> {
         Ok(Some(serde_json::from_slice(&text).context("the appliance's answer")?))
     }
 
-    /// Memory of the contender's process in KiB; none without one.
-    #[must_use]
-    pub fn process(&self) -> Option<u32> {
-        self.process.as_ref().map(Running::pid)
-    }
-
     /// Sends, and waits for what is on its way.
     ///
     /// # Errors
     /// See [`crate::traffic::Traffic::run`].
-    pub fn run(&self, load: Load) -> Result<Ran> {
+    pub(crate) fn run(&self, load: Load) -> Result<Ran> {
         self.bed.traffic.run(&self.bed.lab.office, self.streams, load)
     }
 
@@ -243,7 +240,7 @@ impl<'t> InPlace<'t> {
     ///
     /// # Errors
     /// As above; and when packets or times do not add up, for then nothing was measured.
-    pub fn measure(&self, load: Load) -> Result<Trial> {
+    pub(crate) fn measure(&self, load: Load) -> Result<Trial> {
         let expects = if self.contender == Contender::Floor { 0 } else { EXPEDITED };
         let load = Load { expects: Some(expects), ..load };
         let threads = self.threads()?;
@@ -254,14 +251,23 @@ impl<'t> InPlace<'t> {
         let name = self.contender.name();
         let received = ran.received;
         ensure!(received.packets > 0, "{name}: of {} packets none arrived: nothing was measured", ran.sent);
-        ensure!(received.packets <= ran.sent, "{name}: {} packets were sent, {} arrived", ran.sent, received.packets);
+        ensure!(
+            received.packets <= ran.sent,
+            "{name}: {} packets were sent, {} arrived",
+            ran.sent,
+            received.packets
+        );
         ensure!(
             received.wrong_service == 0,
             "{name}: {} packets did not arrive with DSCP {}",
             received.wrong_service,
             expects >> 2
         );
-        ensure!(received.wrong_checksum == 0, "{name}: {} packets with a wrong checksum", received.wrong_checksum);
+        ensure!(
+            received.wrong_checksum == 0,
+            "{name}: {} packets with a wrong checksum",
+            received.wrong_checksum
+        );
         // One core has no more time than there was; the two clocks are not looked at in the same moment.
         let most = window.mul_f64(1.02) + Duration::from_millis(10);
         ensure!(!cpu.is_zero() && cpu <= most, "{name}: {cpu:?} on one core within {window:?}");
@@ -280,33 +286,31 @@ impl<'t> InPlace<'t> {
                 received.packets
             );
         }
-        Ok(Trial { load, ran, cpu, window })
+        Ok(Trial { load, ran, cpu })
     }
 }
 
 /// One run with its accounts.
 #[derive(Debug, Clone)]
-pub struct Trial {
+pub(crate) struct Trial {
     /// What was asked for.
     pub load: Load,
     /// What it came to.
     pub ran: Ran,
     /// Time on the forwarding core, of the kernel's thread and the contender's own.
     pub cpu: Duration,
-    /// The time in which that was.
-    pub window: Duration,
 }
 
 impl Trial {
     /// Packets a second that arrived. What arrived late counts, and so does the time that it took.
     #[must_use]
-    pub fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         self.ran.received.packets as f64 / (self.ran.time + self.ran.after).as_secs_f64()
     }
 
     /// Whether the rate was held: no more than this part was lost, and no queue was left to be worked off.
     #[must_use]
-    pub fn was_held(&self, tolerance: f64) -> bool {
+    pub(crate) fn was_held(&self, tolerance: f64) -> bool {
         /// What a queue may take that is no sign of too much load: a time slice of the scheduler, and the look at it.
         const QUEUE: Duration = Duration::from_millis(20);
         self.ran.lost() as f64 <= tolerance * self.ran.sent as f64 && self.ran.after <= QUEUE
@@ -314,13 +318,13 @@ impl Trial {
 
     /// Nanoseconds of CPU for each packet that arrived.
     #[must_use]
-    pub fn cpu_ns(&self) -> f64 {
+    pub(crate) fn cpu_ns(&self) -> f64 {
         self.cpu.as_nanos() as f64 / self.ran.received.packets.max(1) as f64
     }
 
     /// The part of the forwarding core's time that was used.
     #[must_use]
-    pub fn busy(&self) -> f64 {
+    pub(crate) fn busy(&self) -> f64 {
         (self.cpu.as_secs_f64() / (self.ran.time + self.ran.after).as_secs_f64()).min(1.0)
     }
 }

@@ -39,7 +39,8 @@ fn establish(branch: &Namespace, call: usize) -> Result<SocketAddrV4> {
     let [phone, server] = ends(call);
     let name = format!("call-{call}");
     let (offer, answer) = (sdp::description(phone), sdp::description(server));
-    let common = [("ICE", Value::Text("remove")), ("call-id", Value::Text(&name)), ("from-tag", Value::Text("a"))];
+    let common =
+        [("ICE", Value::Text("remove")), ("call-id", Value::Text(&name)), ("from-tag", Value::Text("a"))];
     let replaced = Value::List(&["origin", "session-connection"]);
     let offer = [
         ("command", Value::Text("offer")),
@@ -70,7 +71,12 @@ fn text(text: &str) -> String {
 
 /// Sends a command, and returns the description that comes back. A cookie that was there before gets the answer that was
 /// given then.
-fn request(branch: &Namespace, cookie: &str, common: &[(&str, Value<'_>)], own: &[(&str, Value<'_>)]) -> Result<Vec<u8>> {
+fn request(
+    branch: &Namespace,
+    cookie: &str,
+    common: &[(&str, Value<'_>)],
+    own: &[(&str, Value<'_>)],
+) -> Result<Vec<u8>> {
     let mut dictionary = format!("{cookie} d");
     for (key, value) in common.iter().chain(own) {
         dictionary += &text(key);

@@ -26,7 +26,7 @@ pub(super) fn start(bed: &Testbed, calls: usize) -> Result<Running> {
 ///
 /// # Errors
 /// A socket is not to be had.
-pub fn run(calls: usize) -> Result<()> {
+pub(crate) fn run(calls: usize) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         for call in 0..calls {

@@ -48,8 +48,15 @@ const TESTS: &[&str] = &[
 /// Other kernels in guests: the emulator, a guest's first programs, and what reads a kernel's modules.
 const GUESTS: &[&str] = &["qemu-system-x86", "busybox-static", "kmod", "xz-utils"];
 /// Packages that bring a service, which must neither start now nor at the next boot.
-const SERVICES: &[&str] =
-    &["prometheus", "prometheus-node-exporter", "kamailio", "chrony", "nginx", "nftables", "rtpengine-daemon"];
+const SERVICES: &[&str] = &[
+    "prometheus",
+    "prometheus-node-exporter",
+    "kamailio",
+    "chrony",
+    "nginx",
+    "nftables",
+    "rtpengine-daemon",
+];
 /// `invoke-rc.d` asks this program whether a service may start (Debian's policy-rc.d interface).
 const POLICY_RC_D: &str = "/usr/sbin/policy-rc.d";
 /// Exit status 101 of `policy-rc.d`: action forbidden by policy.
