@@ -83,7 +83,7 @@ impl Record {
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let mut text = String::from(
             "round,contender,streams,measure,frame_bytes,offered_per_s,sent,received,lost,late,seconds,received_per_s,\
-             cpu_ns_per_packet,core_busy\n",
+             cpu_ns_per_packet,core_busy,repeated\n",
         );
         for Line { round, contender, streams, measure, trial } in &self.lines {
             let offered = match trial.load.rate {
@@ -93,7 +93,7 @@ impl Record {
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
-                "{round},{},{streams},{},{},{offered},{},{},{},{},{:.6},{:.0},{:.1},{:.3}",
+                "{round},{},{streams},{},{},{offered},{},{},{},{},{:.6},{:.0},{:.1},{:.3},{}",
                 contender.name(),
                 measure.name(),
                 trial.load.frame,
@@ -105,6 +105,7 @@ impl Record {
                 trial.rate(),
                 trial.cpu_ns(),
                 trial.busy(),
+                trial.repeated,
             );
         }
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))

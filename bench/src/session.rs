@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use xtask::lab::interrupt;
 
 use crate::contender::Contender;
@@ -65,6 +65,8 @@ struct Session {
     bed: Testbed,
     record: Record,
     floods: Vec<flood::Outcome>,
+    /// Parts that are not reported, and why.
+    refused: Vec<String>,
 }
 
 /// Measures parts, and writes what came of them.
@@ -80,13 +82,22 @@ pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
         bed: Testbed::create()?,
         record: Record::default(),
         floods: Vec::new(),
+        refused: Vec::new(),
     };
     let scratch = xtask::workspace::scratch("bench")?;
     for part in parts {
+        let before = session.record.lines.len();
         let result = session.measure(*part);
-        // Also of a run that failed: it shows why.
+        // Also of a part that failed: it shows why.
         session.record.write(&scratch.join("runs.csv"))?;
-        result?;
+        if let Err(error) = result {
+            if interrupt::happened() {
+                return Err(error);
+            }
+            // What does not add up is not reported, nor what was measured on the way there.
+            session.record.lines.truncate(before);
+            session.refused.push(format!("{part:?}: {error:#}"));
+        }
     }
     let in_full = parts == Part::ALL && !options.quick;
     let directory = options
@@ -97,6 +108,7 @@ pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
     let text = session.write(&directory, &machine, started.elapsed())?;
     println!("\n{text}");
     println!("Written to {}.", directory.display());
+    ensure!(session.refused.is_empty(), "not reported: {}", session.refused.join("\n"));
     Ok(())
 }
 
@@ -180,6 +192,15 @@ impl Session {
             self.rounds(),
             self.time().as_secs_f64(),
             took.as_secs_f64() / 60.0
+        );
+        if !self.refused.is_empty() {
+            let _ = writeln!(text, "## Not reported\n\n- {}\n", self.refused.join("\n- "));
+        }
+        let repeated: u32 = record.lines.iter().map(|line| line.trial.repeated).sum();
+        let _ = writeln!(
+            text,
+            "{} runs; {repeated} were made again because packets or times did not add up.\n",
+            record.lines.len()
         );
         if measured(|it| it == Measure::SearchHeld) {
             let _ = writeln!(text, "## Targets\n\n{}", report::targets(record, G711));

@@ -38,7 +38,7 @@ const BATCH_STAMPED: u32 = 8;
 const BURST: u32 = 64;
 const BURST_OF_FLOOD: u32 = 128;
 /// What is on its way when the generator stops has arrived when nothing has arrived for this long.
-const SETTLED: Duration = Duration::from_millis(60);
+const SETTLED: Duration = Duration::from_millis(150);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 /// And is given up after this.

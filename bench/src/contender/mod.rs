@@ -20,7 +20,7 @@ use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use xtask::lab::{Namespace, Running};
+use xtask::lab::{Namespace, Running, interrupt};
 
 use crate::appliance::{State, Way};
 use crate::cores::{self, Core};
@@ -236,11 +236,27 @@ impl<'t> InPlace<'t> {
         self.bed.traffic.run(&self.bed.lab.office, self.streams, load)
     }
 
-    /// Sends, and accounts for the packets and for the time on the forwarding core.
+    /// Sends, and accounts for the packets and for the time on the forwarding core. A run that does not add up is made
+    /// again, for stragglers of the one before may have been counted in it, and the trial says how often.
     ///
     /// # Errors
-    /// As above; and when packets or times do not add up, for then nothing was measured.
+    /// As above; and when packets or times do not add up time after time, for then nothing was measured.
     pub(crate) fn measure(&self, load: Load) -> Result<Trial> {
+        const ATTEMPTS: u32 = 3;
+        let mut repeated = 0;
+        loop {
+            match self.attempt(load) {
+                Ok(trial) => return Ok(Trial { repeated, ..trial }),
+                Err(error) if interrupt::happened() || repeated + 1 >= ATTEMPTS => return Err(error),
+                Err(_) => {
+                    repeated += 1;
+                    interrupt::sleep(Duration::from_secs(1))?;
+                }
+            }
+        }
+    }
+
+    fn attempt(&self, load: Load) -> Result<Trial> {
         let expects = if self.contender == Contender::Floor { 0 } else { EXPEDITED };
         let load = Load { expects: Some(expects), ..load };
         let threads = self.threads()?;
@@ -286,7 +302,7 @@ impl<'t> InPlace<'t> {
                 received.packets
             );
         }
-        Ok(Trial { load, ran, cpu })
+        Ok(Trial { load, ran, cpu, repeated: 0 })
     }
 }
 
@@ -299,6 +315,8 @@ pub(crate) struct Trial {
     pub ran: Ran,
     /// Time on the forwarding core, of the kernel's thread and the contender's own.
     pub cpu: Duration,
+    /// How often it was made again because it did not add up.
+    pub repeated: u32,
 }
 
 impl Trial {
