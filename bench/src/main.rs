@@ -11,7 +11,7 @@
 //! | `contender` | who stands between them |
 //! | `appliance` | the appliance as a process of its own, with calls |
 //! | `session` | which parts are measured, and what is written of them |
-//! | `throughput`, `latency`, `streams`, `flood` | the parts |
+//! | `throughput`, `latency`, `streams`, `memory`, `flood` | the parts |
 //! | `record`, `report`, `plots`, `machine` | the raw data, what is made of it, and where it was measured |
 //! | `cores`, `progress`, `sdp` | scheduling, lines on the terminal, session descriptions |
 
@@ -21,6 +21,7 @@ mod cores;
 mod flood;
 mod latency;
 mod machine;
+mod memory;
 mod plots;
 mod progress;
 mod record;
@@ -56,6 +57,8 @@ enum Command {
     Latency(session::Options),
     /// The cost of a packet with more and more streams.
     Streams(session::Options),
+    /// What a call takes of memory.
+    Memory(session::Options),
     /// Calls under a flood of the SIP port.
     Flood(session::Options),
     /// A contender's process; the bench starts it.
@@ -88,6 +91,7 @@ fn run(command: Command) -> Result<()> {
         Command::Throughput(options) => session::run(&options, &[Part::Throughput]),
         Command::Latency(options) => session::run(&options, &[Part::Throughput, Part::Latency]),
         Command::Streams(options) => session::run(&options, &[Part::Streams]),
+        Command::Memory(options) => session::run(&options, &[Part::Memory]),
         Command::Flood(options) => session::run(&options, &[Part::Flood]),
     }
 }

@@ -16,7 +16,7 @@ use crate::progress::Progress;
 use crate::record::{Measure, Record};
 use crate::testbed::{Gathering, Testbed};
 use crate::throughput::Plan;
-use crate::{flood, latency, machine, plots, report, streams, throughput};
+use crate::{flood, latency, machine, memory, plots, report, streams, throughput};
 
 /// A part of the bench.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,14 +29,16 @@ pub(crate) enum Part {
     Latency,
     /// Thousands of streams.
     Streams,
+    /// Memory.
+    Memory,
     /// A flood.
     Flood,
 }
 
 impl Part {
     /// All of them.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Throughput, Self::Latency, Self::Streams, Self::Flood, Self::Frames];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Throughput, Self::Latency, Self::Streams, Self::Memory, Self::Flood, Self::Frames];
 }
 
 /// How much.
@@ -65,6 +67,7 @@ struct Session {
     bed: Testbed,
     record: Record,
     floods: Vec<flood::Outcome>,
+    held: Vec<memory::Held>,
     /// Parts that are not reported, and why.
     refused: Vec<String>,
 }
@@ -82,6 +85,7 @@ pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
         bed: Testbed::create()?,
         record: Record::default(),
         floods: Vec::new(),
+        held: Vec::new(),
         refused: Vec::new(),
     };
     let scratch = xtask::workspace::scratch("bench")?;
@@ -160,6 +164,12 @@ impl Session {
                 progress.end();
                 Ok(())
             }
+            Part::Memory => {
+                let mut progress = Progress::begin("memory", memory::COUNTS.len());
+                self.held = memory::run(&self.bed, |count| progress.step(count))?;
+                progress.end();
+                Ok(())
+            }
             Part::Flood => {
                 let mut progress = Progress::begin("flood", flood::FLOODS.len());
                 self.floods = flood::run(&self.bed, |flood| progress.step(flood))?;
@@ -222,6 +232,10 @@ impl Session {
                 streams::RATE,
                 report::streams(record)
             );
+        }
+        if !self.held.is_empty() {
+            let _ =
+                writeln!(text, "## Memory\n\n`cargo xtask bench memory`\n\n{}", memory::table(&self.held));
         }
         if !self.floods.is_empty() {
             let _ = writeln!(

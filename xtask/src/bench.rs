@@ -23,6 +23,8 @@ pub enum What {
     Latency,
     /// What a packet costs with more and more streams.
     Streams,
+    /// What a call takes of memory in media room and engine.
+    Memory,
     /// Calls under a flood of the SIP port.
     Flood,
     /// Nanoseconds per packet of the XDP program, by `BPF_PROG_TEST_RUN`.
