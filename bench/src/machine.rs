@@ -4,7 +4,17 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+
+/// Other work that was under way, as the system's load of the last minute; a bench that was just before counts too.
+///
+/// # Errors
+/// The system does not say.
+pub(crate) fn load() -> Result<f64> {
+    let text = fs::read_to_string("/proc/loadavg")?;
+    let minute = text.split_whitespace().next().and_then(|word| word.parse().ok());
+    minute.with_context(|| format!("/proc/loadavg says {text:?}"))
+}
 
 /// The machine, its software and the date, as lines of a list in Markdown.
 ///

@@ -57,6 +57,8 @@ pub(crate) struct Options {
 
 /// 20 ms of G.711 over IPv4 and Ethernet, without the check sequence.
 const G711: usize = 214;
+/// A machine that does nothing else has less load than this.
+const QUIET: f64 = 0.5;
 /// Lengths of frames besides.
 const OTHER_FRAMES: [usize; 3] = [64, 512, 1400];
 /// Calls, each of which has a stream.
@@ -79,7 +81,7 @@ struct Session {
 pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
     let started = Instant::now();
     interrupt::listen();
-    let machine = machine::describe()?;
+    let (machine, load) = (machine::describe()?, machine::load()?);
     let mut session = Session {
         options: options.clone(),
         bed: Testbed::create()?,
@@ -109,7 +111,7 @@ pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
         .clone()
         .unwrap_or_else(|| if in_full { xtask::workspace::root().join("bench/report") } else { scratch });
     fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-    let text = session.write(&directory, &machine, started.elapsed())?;
+    let text = session.write(&directory, &machine, load, started.elapsed())?;
     println!("\n{text}");
     println!("Written to {}.", directory.display());
     ensure!(session.refused.is_empty(), "not reported: {}", session.refused.join("\n"));
@@ -189,7 +191,7 @@ impl Session {
     }
 
     /// Writes the report, the plots and the raw data, and returns the report.
-    fn write(&self, directory: &Path, machine: &str, took: Duration) -> Result<String> {
+    fn write(&self, directory: &Path, machine: &str, load: f64, took: Duration) -> Result<String> {
         let record = &self.record;
         let measured = |wanted: fn(Measure) -> bool| record.lines.iter().any(|line| wanted(line.measure));
         let mut text = String::from("# What was measured\n\n");
@@ -203,6 +205,13 @@ impl Session {
             self.time().as_secs_f64(),
             took.as_secs_f64() / 60.0
         );
+        if load > QUIET {
+            let _ = writeln!(
+                text,
+                "**The machine had other work to do** (a load of {load:.1} when this began): the highest rates held, delays and \
+                 all that a moment's pause spoils are its, not the contenders'. Ratios at saturation are what is left.\n"
+            );
+        }
         if !self.refused.is_empty() {
             let _ = writeln!(text, "## Not reported\n\n- {}\n", self.refused.join("\n- "));
         }
