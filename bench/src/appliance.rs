@@ -66,7 +66,7 @@ pub(crate) struct State {
     pub kernel_packets: u64,
     /// Packets that userspace forwarded.
     pub userspace_packets: u64,
-    /// Memory of the process in KiB.
+    /// Memory of the process alone in KiB: what it shares with the kernel, its tables, is not in it.
     pub resident_kib: u64,
     /// Memory before there was a call.
     pub resident_before_kib: u64,
@@ -199,6 +199,6 @@ fn media_settings(places: usize, calls: usize) -> media::Settings {
 
 fn resident_kib() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    line.split_whitespace().next().and_then(|word| word.parse().ok()).context("VmRSS is no number")
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
+    line.split_whitespace().next().and_then(|word| word.parse().ok()).context("RssAnon is no number")
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::appliance::Way;
 use crate::contender::Contender;
@@ -13,9 +14,12 @@ use crate::streams;
 
 const SIZE: (u32, u32) = (900, 420);
 const FONT: (&str, u32) = ("sans-serif", 15);
+/// Room above the highest bar for its figure, and between a bar and its figure, as parts of the highest.
+const HEADROOM: f64 = 1.12;
+const ABOVE: f64 = 0.01;
 const TITLE: (&str, u32) = ("sans-serif", 20);
 
-/// Bars, one for each contender, on a logarithmic axis, with what the rounds spread over.
+/// Bars, one for each contender, with what the rounds spread over.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -35,7 +39,6 @@ pub(crate) fn bars(
 }
 
 fn draw_bars(bars: &[(&str, Spread)], title: &str, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let floor = bars.iter().map(|(_, it)| it.min).fold(f64::INFINITY, f64::min);
     let most = bars.iter().map(|(_, it)| it.max).fold(0.0, f64::max);
     if bars.is_empty() {
         return Err("nothing was measured".into());
@@ -43,14 +46,12 @@ fn draw_bars(bars: &[(&str, Spread)], title: &str, path: &Path) -> Result<(), Bo
     let root = SVGBackend::new(path, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let count = bars.len() as i32;
-    // From a power of ten to a power of ten, so that the axis has round numbers.
-    let (low, high) = (10f64.powf(floor.log10().floor()), 10f64.powf(most.log10().ceil()));
     let mut chart = ChartBuilder::on(&root)
         .caption(title, TITLE)
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(90)
-        .build_cartesian_2d((0..count).into_segmented(), (low..high).log_scale())?;
+        .build_cartesian_2d((0..count - 1).into_segmented(), 0.0..most * HEADROOM)?;
     chart
         .configure_mesh()
         .disable_x_mesh()
@@ -69,23 +70,18 @@ fn draw_bars(bars: &[(&str, Spread)], title: &str, path: &Path) -> Result<(), Bo
     for (index, (name, spread)) in (0i32..).zip(bars) {
         let color = if *name == "floor" { RGBColor(140, 140, 140) } else { RGBColor(38, 110, 170) };
         let mut bar = Rectangle::new(
-            [(SegmentValue::Exact(index), low), (SegmentValue::Exact(index + 1), spread.median)],
+            [(SegmentValue::Exact(index), 0.0), (SegmentValue::Exact(index + 1), spread.median)],
             color.filled(),
         );
         bar.set_margin(0, 0, 14, 14);
         chart.draw_series([bar])?;
         chart.draw_series([PathElement::new(
-            [
-                (SegmentValue::CenterOf(index), spread.min.max(low)),
-                (SegmentValue::CenterOf(index), spread.max),
-            ],
+            [(SegmentValue::CenterOf(index), spread.min), (SegmentValue::CenterOf(index), spread.max)],
             BLACK.stroke_width(2),
         )])?;
-        chart.draw_series([Text::new(
-            thousands(spread.median),
-            (SegmentValue::Exact(index), spread.max),
-            FONT.into_font(),
-        )])?;
+        let style = FONT.into_text_style(&root).pos(Pos::new(HPos::Center, VPos::Bottom));
+        let at = (SegmentValue::CenterOf(index), spread.max + most * ABOVE);
+        chart.draw_series([Text::new(thousands(spread.median), at, style)])?;
     }
     root.present()?;
     Ok(())
