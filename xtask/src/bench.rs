@@ -1,10 +1,13 @@
-//! `cargo xtask bench`: measurements, each a benchmark of the package that it measures.
+//! `cargo xtask bench`: measurements. That of the kernel program alone is a benchmark of the daemon's package; all others
+//! are made by the package `branchline-bench`.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 
+use crate::demo::appliance;
 use crate::process;
 use crate::setup::{self, Group};
 use crate::workspace;
@@ -12,21 +15,61 @@ use crate::workspace;
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum What {
+    /// All of the following but `program`, and the report.
+    All,
+    /// Packets a second and CPU for each packet, beside what would be used instead.
+    Throughput,
+    /// How long packets take, at parts of what each contender carries.
+    Latency,
+    /// What a packet costs with more and more streams.
+    Streams,
+    /// What a call takes of memory in media room and engine.
+    Memory,
+    /// Calls under a flood of the SIP port.
+    Flood,
     /// Nanoseconds per packet of the XDP program, by `BPF_PROG_TEST_RUN`.
     Program,
+}
+
+/// How it is measured.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Fewer and shorter runs: throughput takes less than two minutes.
+    #[arg(long)]
+    quick: bool,
+    /// Rounds over all contenders: five, or three quick ones.
+    #[arg(long)]
+    rounds: Option<u8>,
+    /// Where the report goes.
+    #[arg(long)]
+    into: Option<PathBuf>,
 }
 
 /// Runs a measurement; its output is the benchmark's own.
 ///
 /// # Errors
 /// The set-up is not complete, or the benchmark fails.
-pub fn run(what: What) -> Result<()> {
-    setup::run(Group::Build)?;
-    let name = match what {
-        What::Program => "program",
-    };
+pub fn run(what: What, options: &Options) -> Result<()> {
     let mut command = Command::new(workspace::cargo());
-    command.current_dir(workspace::root()).args(["bench", "--package", "relay-userspace", "--bench", name]);
+    command.current_dir(workspace::root());
+    if what == What::Program {
+        setup::run(Group::Build)?;
+        command.args(["bench", "--package", "relay-userspace", "--bench", "program"]);
+    } else {
+        setup::run(Group::Bench)?;
+        appliance::build()?;
+        let name = what.to_possible_value().context("it has no name")?;
+        command.args(["run", "--quiet", "--release", "--package", "branchline-bench", "--", name.get_name()]);
+        if options.quick {
+            command.arg("--quick");
+        }
+        if let Some(rounds) = options.rounds {
+            command.args(["--rounds", &rounds.to_string()]);
+        }
+        if let Some(directory) = &options.into {
+            command.arg("--into").arg(directory);
+        }
+    }
     let status = command.status().with_context(|| format!("cannot start `{}`", process::show(&command)))?;
     if !status.success() {
         bail!("`{}` failed ({status})", process::show(&command));

@@ -63,8 +63,10 @@ enum Command {
     /// Measure.
     Bench {
         /// What to measure.
-        #[arg(value_enum)]
+        #[arg(value_enum, default_value_t = bench::What::All)]
         what: bench::What,
+        #[command(flatten)]
+        options: bench::Options,
     },
 }
 
@@ -86,7 +88,7 @@ fn main() -> ExitCode {
         Command::Dist => setup::run(Group::Test).and_then(|()| dist::run()).map(|package| {
             println!("{}", package.display());
         }),
-        Command::Bench { what } => bench::run(what),
+        Command::Bench { what, options } => bench::run(what, &options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

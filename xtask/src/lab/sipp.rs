@@ -252,6 +252,16 @@ impl Sipp {
         tally(&text).with_context(|| format!("{} is not understood", self.statistics.display()))
     }
 
+    /// A column of SIPp's statistics as it stands now, for example `Retransmissions(C)`.
+    ///
+    /// # Errors
+    /// SIPp has written none, or none of this name.
+    pub fn statistic(&self, column: &str) -> Result<String> {
+        let text = fs::read_to_string(&self.statistics)?;
+        let value = statistic(&text, column);
+        value.map(str::to_owned).with_context(|| format!("no {column} in {}", self.statistics.display()))
+    }
+
     /// What it complained about, for an error message.
     #[must_use]
     pub fn complaints(&self) -> String {
@@ -262,14 +272,16 @@ impl Sipp {
     }
 }
 
-/// Reads SIPp's statistics: semicolons, a header line, the last line counts, `(C)` is cumulative.
-fn tally(text: &str) -> Option<Tally> {
+/// Reads SIPp's statistics: semicolons, a header line, the last line counts.
+fn statistic<'a>(text: &'a str, column: &str) -> Option<&'a str> {
     let mut lines = text.lines();
-    let header: Vec<&str> = lines.next()?.split(';').collect();
-    let last: Vec<&str> = lines.next_back()?.split(';').collect();
-    let column = |name: &str| -> Option<u64> {
-        last.get(header.iter().position(|field| *field == name)?)?.parse().ok()
-    };
+    let at = lines.next()?.split(';').position(|field| field == column)?;
+    lines.next_back()?.split(';').nth(at)
+}
+
+/// Calls by how they ended; `(C)` is cumulative.
+fn tally(text: &str) -> Option<Tally> {
+    let column = |name| statistic(text, name)?.parse().ok();
     Some(Tally { successful: column("SuccessfulCall(C)")?, failed: column("FailedCall(C)")? })
 }
 
@@ -282,5 +294,6 @@ mod tests {
         let text = "StartTime;SuccessfulCall(P);SuccessfulCall(C);FailedCall(C);\nx;1;1;0;\nx;4;5;2;\n";
         assert_eq!(tally(text), Some(Tally { successful: 5, failed: 2 }));
         assert_eq!(tally("StartTime;\n"), None);
+        assert_eq!(statistic(text, "SuccessfulCall(P)"), Some("4"));
     }
 }

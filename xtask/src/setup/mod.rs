@@ -28,6 +28,8 @@ pub enum Group {
     Build,
     /// `cargo xtask demo`: the laboratory and its phones.
     Demo,
+    /// `cargo xtask bench`: what the appliance is measured beside.
+    Bench,
     /// `cargo xtask test` and `cargo xtask dist`: real peers, Prometheus, and what makes and tries the package.
     Test,
     /// All of it, with cargo-deny.

@@ -18,6 +18,8 @@ use crate::workspace;
 const NATIVE_BUILD: &[&str] = &["g++", "zlib1g-dev"];
 /// The laboratory: namespaces, veth offloads, phones and servers, captures on the wire and their reading.
 const LABORATORY: &[&str] = &["iproute2", "ethtool", "sip-tester", "tcpdump", "tshark"];
+/// What the bench puts beside the appliance: address translation in the kernel, and another relay.
+const BENCH: &[&str] = &["nftables", "rtpengine-daemon"];
 /// What the tests need beyond the laboratory: Prometheus and promtool (one package), ping, a real server with
 /// real phones; and for the office's services a DHCP server with two clients (one leases, the other informs), a
 /// clock's client, `logger`, an HTTP client and server; and for the pages a browser with what drives it; and a tunnel.
@@ -46,7 +48,15 @@ const TESTS: &[&str] = &[
 /// Other kernels in guests: the emulator, a guest's first programs, and what reads a kernel's modules.
 const GUESTS: &[&str] = &["qemu-system-x86", "busybox-static", "kmod", "xz-utils"];
 /// Packages that bring a service, which must neither start now nor at the next boot.
-const SERVICES: &[&str] = &["prometheus", "prometheus-node-exporter", "kamailio", "chrony", "nginx"];
+const SERVICES: &[&str] = &[
+    "prometheus",
+    "prometheus-node-exporter",
+    "kamailio",
+    "chrony",
+    "nginx",
+    "nftables",
+    "rtpengine-daemon",
+];
 /// `invoke-rc.d` asks this program whether a service may start (Debian's policy-rc.d interface).
 const POLICY_RC_D: &str = "/usr/sbin/policy-rc.d";
 /// Exit status 101 of `policy-rc.d`: action forbidden by policy.
@@ -103,6 +113,9 @@ fn wanted(group: Group, llvm_major: u32) -> Vec<String> {
     add(NATIVE_BUILD);
     if group >= Group::Demo {
         add(LABORATORY);
+    }
+    if group >= Group::Bench {
+        add(BENCH);
     }
     if group >= Group::Test {
         add(TESTS);
@@ -204,7 +217,7 @@ mod tests {
 
     #[test]
     fn each_group_contains_the_one_before() {
-        let groups = [Group::Build, Group::Demo, Group::Test, Group::All];
+        let groups = [Group::Build, Group::Demo, Group::Bench, Group::Test, Group::All];
         for pair in groups.windows(2) {
             let (small, large) = (wanted(pair[0], 22), wanted(pair[1], 22));
             assert!(small.iter().all(|name| large.contains(name)), "{pair:?}");

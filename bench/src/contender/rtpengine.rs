@@ -1,0 +1,99 @@
+//! rtpengine in userspace, driven by its NG protocol: bencoded dictionaries in datagrams, each with a cookie before it.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use anyhow::{Context as _, Result, ensure};
+use xtask::lab::network::{APPLIANCE_CENTRE, APPLIANCE_OFFICE};
+use xtask::lab::{Namespace, Running, interrupt};
+
+use super::{EXPEDITED, LIMIT};
+use crate::sdp;
+use crate::testbed::{Testbed, ends};
+
+/// Where it takes commands.
+const NG: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 2223);
+
+pub(super) fn start(bed: &Testbed, calls: usize) -> Result<(Running, Vec<SocketAddrV4>)> {
+    let branch = &bed.lab.branch;
+    // No table: it does not look for its kernel module. One worker, for it has one core.
+    let mut command = branch.command("rtpengine");
+    command.args(["--config-file=none", "--foreground", "--log-stderr", "--log-level=3", "--table=-1"]);
+    command.args(["--num-threads=1", "--port-min=10000", "--port-max=65000", "--delete-delay=0"]);
+    command.arg(format!("--interface=office/{APPLIANCE_OFFICE}"));
+    command.arg(format!("--interface=centre/{APPLIANCE_CENTRE}"));
+    command.arg(format!("--listen-ng={NG}")).arg(format!("--tos={EXPEDITED}"));
+    let mut running = Running::start(&mut command, "rtpengine", bed.lab.dir())?;
+    interrupt::wait_until(LIMIT, "rtpengine on its NG port", || {
+        running.still_runs()?;
+        let pong = branch.wait_for_udp(NG, std::time::Duration::from_millis(1));
+        Ok(pong.is_ok().then_some(()))
+    })?;
+    let mut streams = Vec::with_capacity(calls);
+    for call in 0..calls {
+        streams.push(establish(branch, call).with_context(|| running.last_words())?);
+    }
+    Ok((running, streams))
+}
+
+fn establish(branch: &Namespace, call: usize) -> Result<SocketAddrV4> {
+    let [phone, server] = ends(call);
+    let name = format!("call-{call}");
+    let (offer, answer) = (sdp::description(phone), sdp::description(server));
+    let common =
+        [("ICE", Value::Text("remove")), ("call-id", Value::Text(&name)), ("from-tag", Value::Text("a"))];
+    let replaced = Value::List(&["origin", "session-connection"]);
+    let offer = [
+        ("command", Value::Text("offer")),
+        ("direction", Value::List(&["office", "centre"])),
+        ("replace", replaced),
+        ("sdp", Value::Text(&offer)),
+    ];
+    request(branch, &format!("offer-{call}"), &common, &offer)?;
+    let answer = [
+        ("command", Value::Text("answer")),
+        ("replace", replaced),
+        ("sdp", Value::Text(&answer)),
+        ("to-tag", Value::Text("b")),
+    ];
+    sdp::media(&request(branch, &format!("answer-{call}"), &common, &answer)?)
+}
+
+/// What stands behind a key.
+#[derive(Clone, Copy)]
+enum Value<'a> {
+    Text(&'a str),
+    List(&'a [&'a str]),
+}
+
+fn text(text: &str) -> String {
+    format!("{}:{text}", text.len())
+}
+
+/// Sends a command, and returns the description that comes back. A cookie that was there before gets the answer that was
+/// given then.
+fn request(
+    branch: &Namespace,
+    cookie: &str,
+    common: &[(&str, Value<'_>)],
+    own: &[(&str, Value<'_>)],
+) -> Result<Vec<u8>> {
+    let mut dictionary = format!("{cookie} d");
+    for (key, value) in common.iter().chain(own) {
+        dictionary += &text(key);
+        match value {
+            Value::Text(value) => dictionary += &text(value),
+            Value::List(list) => {
+                let items: String = list.iter().map(|item| text(item)).collect();
+                dictionary += &format!("l{items}e");
+            }
+        }
+    }
+    dictionary.push('e');
+    let answer = super::ask(branch, NG, dictionary.into_bytes())?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    ensure!(answer.contains("6:result2:ok"), "rtpengine says: {answer}");
+    let (length, rest) =
+        answer.split_once("3:sdp").and_then(|(_, rest)| rest.split_once(':')).context("no description")?;
+    let length: usize = length.parse().context("no length")?;
+    Ok(rest.get(..length).context("a description cut short")?.as_bytes().to_vec())
+}

@@ -1,0 +1,55 @@
+//! What the figures were measured on, for who was not there.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+/// Other work that was under way, as the system's load of the last minute; a bench that was just before counts too.
+///
+/// # Errors
+/// The system does not say.
+pub(crate) fn load() -> Result<f64> {
+    let text = fs::read_to_string("/proc/loadavg")?;
+    let minute = text.split_whitespace().next().and_then(|word| word.parse().ok());
+    minute.with_context(|| format!("/proc/loadavg says {text:?}"))
+}
+
+/// The machine, its software and the date, as lines of a list in Markdown.
+///
+/// # Errors
+/// The system does not say.
+pub(crate) fn describe() -> Result<String> {
+    let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned());
+    let said = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output();
+        let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        text.lines().next().map_or_else(|| "not installed".to_owned(), |line| line.trim().to_owned())
+    };
+    let cpus = read("/proc/cpuinfo")?;
+    let field = |name: &str| {
+        let line = cpus.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.split(':').nth(1)).map_or_else(String::new, |value| value.trim().to_owned())
+    };
+    let virtual_machine =
+        if cpus.contains("hypervisor") { "a virtual machine" } else { "no virtual machine" };
+    let cores = cpus.lines().filter(|line| line.starts_with("processor")).count();
+    let modules =
+        if std::path::Path::new("/proc/modules").exists() { "can be loaded" } else { "cannot be loaded" };
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "- {name}: {value}");
+    };
+    line("date", &said("date", &["--utc", "--iso-8601=minutes"]));
+    line("CPU", &format!("{}, {cores} cores, {virtual_machine}", field("model name")));
+    line("kernel", &read("/proc/sys/kernel/osrelease")?);
+    line("kernel modules", modules);
+    line("load before the run (1, 5, 15 minutes)", &read("/proc/loadavg")?);
+    line("this source", &said("git", &["describe", "--always", "--dirty"]));
+    line("rtpengine", &said("rtpengine", &["--version"]));
+    line("nftables", &said("nft", &["--version"]));
+    Ok(text)
+}

@@ -1,0 +1,97 @@
+//! Branchline's bench: what the appliance carries, what a packet costs, and what becomes of calls under a flood, beside
+//! what would be used instead and beside the least that this machine can do. Run by `cargo xtask bench`; needs root.
+//!
+//! Everything happens in network namespaces that it makes and removes; nothing is sent outside. `docs/bench.md` says what
+//! each figure means.
+//!
+//! | module | its one job |
+//! |---|---|
+//! | `testbed` | three namespaces in a row, and threads on cores |
+//! | `traffic` | generator and sink in the kernel |
+//! | `contender` | who stands between them |
+//! | `appliance` | the appliance as a process of its own, with calls |
+//! | `session` | which parts are measured, and what is written of them |
+//! | `throughput`, `latency`, `streams`, `memory`, `flood` | the parts |
+//! | `record`, `report`, `plots`, `machine` | the raw data, what is made of it, and where it was measured |
+//! | `cores`, `progress`, `sdp` | scheduling, lines on the terminal, session descriptions |
+
+mod appliance;
+mod contender;
+mod cores;
+mod flood;
+mod latency;
+mod machine;
+mod memory;
+mod plots;
+mod progress;
+mod record;
+mod report;
+mod sdp;
+mod session;
+mod streams;
+mod testbed;
+mod throughput;
+mod traffic;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use session::Part;
+
+/// Branchline's bench.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything, and the report.
+    All(session::Options),
+    /// Packets a second, and CPU for each packet.
+    Throughput(session::Options),
+    /// How long packets take at parts of what each contender carries.
+    Latency(session::Options),
+    /// The cost of a packet with more and more streams.
+    Streams(session::Options),
+    /// What a call takes of memory.
+    Memory(session::Options),
+    /// Calls under a flood of the SIP port.
+    Flood(session::Options),
+    /// A contender's process; the bench starts it.
+    #[command(hide = true)]
+    Appliance(appliance::Arguments),
+    /// A contender's process; the bench starts it.
+    #[command(hide = true)]
+    SocketRelay {
+        /// How many streams.
+        #[arg(long)]
+        calls: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Appliance(arguments) => appliance::run(&arguments),
+        Command::SocketRelay { calls } => contender::socket::run(calls),
+        Command::All(options) => session::run(&options, &Part::ALL),
+        Command::Throughput(options) => session::run(&options, &[Part::Throughput]),
+        Command::Latency(options) => session::run(&options, &[Part::Throughput, Part::Latency]),
+        Command::Streams(options) => session::run(&options, &[Part::Streams]),
+        Command::Memory(options) => session::run(&options, &[Part::Memory]),
+        Command::Flood(options) => session::run(&options, &[Part::Flood]),
+    }
+}

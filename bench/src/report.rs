@@ -1,0 +1,302 @@
+//! The report: tables from the raw data, in Markdown.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::appliance::Way;
+use crate::contender::Contender;
+use crate::latency::{PERCENTS, quantile};
+use crate::record::{Line, Measure, Record};
+use crate::streams;
+
+/// Median, smallest and largest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Spread {
+    /// The middle one.
+    pub median: f64,
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of figures; none of none.
+    #[must_use]
+    pub(crate) fn of(mut figures: Vec<f64>) -> Option<Self> {
+        figures.sort_by(f64::total_cmp);
+        let (min, max) = (*figures.first()?, *figures.last()?);
+        let half = figures.len() / 2;
+        let median = if figures.len() % 2 == 1 {
+            figures[half]
+        } else {
+            f64::midpoint(figures[half - 1], figures[half])
+        };
+        Some(Self { median, min, max })
+    }
+
+    fn ratio(self) -> String {
+        format!("{:.2} ({:.2}-{:.2})", self.median, self.min, self.max)
+    }
+}
+
+/// What is read of a run.
+pub(crate) type Figure = fn(&Line) -> f64;
+
+/// Packets a second that arrived.
+pub(crate) fn rate(line: &Line) -> f64 {
+    line.trial.rate()
+}
+
+/// Nanoseconds of CPU for each packet.
+pub(crate) fn cost(line: &Line) -> f64 {
+    line.trial.cpu_ns()
+}
+
+/// Part of the forwarding core's time.
+pub(crate) fn busy(line: &Line) -> f64 {
+    line.trial.busy()
+}
+
+/// The run of a round that counts: of the search, the fastest that was held.
+fn of_round(record: &Record, frame: usize, contender: Contender, measure: Measure) -> BTreeMap<usize, &Line> {
+    let mut found: BTreeMap<usize, &Line> = BTreeMap::new();
+    let fitting = record.lines.iter().filter(|line| {
+        line.contender == contender && line.measure == measure && line.trial.load.frame == frame
+    });
+    for line in fitting {
+        let best = found.entry(line.round).or_insert(line);
+        if rate(line) > rate(best) {
+            *best = line;
+        }
+    }
+    found
+}
+
+/// A figure over the rounds.
+#[must_use]
+pub(crate) fn spread(
+    record: &Record,
+    frame: usize,
+    contender: Contender,
+    measure: Measure,
+    figure: Figure,
+) -> Option<Spread> {
+    Spread::of(of_round(record, frame, contender, measure).values().map(|line| figure(line)).collect())
+}
+
+/// A figure as a multiple of another contender's in the same round, over the rounds.
+#[must_use]
+pub(crate) fn ratios(
+    record: &Record,
+    frame: usize,
+    [contender, to]: [Contender; 2],
+    measure: Measure,
+    figure: Figure,
+) -> Option<Spread> {
+    let own = of_round(record, frame, contender, measure);
+    let other = of_round(record, frame, to, measure);
+    Spread::of(
+        own.iter().filter_map(|(round, line)| Some(figure(line) / figure(other.get(round)?))).collect(),
+    )
+}
+
+/// The highest rate without loss, over the rounds: what the latency's rates are parts of.
+#[must_use]
+pub(crate) fn capacity(record: &Record, frame: usize, contender: Contender) -> Option<f64> {
+    spread(record, frame, contender, Measure::SearchHeld, rate).map(|spread| spread.median)
+}
+
+fn shown(spread: Option<Spread>, show: impl Fn(Spread) -> String) -> String {
+    spread.map_or_else(|| "-".to_owned(), show)
+}
+
+fn contenders(record: &Record) -> Vec<Contender> {
+    Contender::ALL.into_iter().filter(|it| record.lines.iter().any(|line| line.contender == *it)).collect()
+}
+
+/// Packets a second, and what a packet costs.
+#[must_use]
+pub(crate) fn throughput(record: &Record, frame: usize) -> String {
+    let mut text = String::from(
+        "| contender | arrives at saturation, packets/s | x floor | core busy | highest rate held, packets/s | \
+         CPU ns per packet: at saturation | x floor | at the highest rate held | at 50,000/s | x floor |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for contender in contenders(record) {
+        let pair = [contender, Contender::Floor];
+        let at = |measure, figure| spread(record, frame, contender, measure, figure);
+        let whole = |spread: Spread| format!("{:.0}", spread.median);
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            contender.name(),
+            shown(at(Measure::Saturation, rate), whole),
+            shown(ratios(record, frame, pair, Measure::Saturation, rate), Spread::ratio),
+            shown(at(Measure::Saturation, busy), |it| format!("{:.0} %", it.median * 100.0)),
+            shown(at(Measure::SearchHeld, rate), whole),
+            shown(at(Measure::Saturation, cost), whole),
+            shown(ratios(record, frame, pair, Measure::Saturation, cost), Spread::ratio),
+            shown(at(Measure::SearchHeld, cost), whole),
+            shown(at(Measure::Common, cost), whole),
+            shown(ratios(record, frame, pair, Measure::Common, cost), Spread::ratio),
+        );
+    }
+    text
+}
+
+/// The cost by streams.
+#[must_use]
+pub(crate) fn streams(record: &Record) -> String {
+    let mut text = String::from(
+        "| streams | floor, CPU ns per packet | xdp, CPU ns per packet | xdp x its cost of one stream | floor x its cost of one |\n\
+         |---|---|---|---|---|\n",
+    );
+    let [floor, ours] = [Contender::Floor, Contender::Ours(Way::Native)];
+    for count in streams::COUNTS {
+        let figures = |contender| by_round(record, contender, count);
+        let ratio = |contender| {
+            let one = by_round(record, contender, streams::COUNTS[0]);
+            let own = figures(contender);
+            Spread::of(own.iter().filter_map(|(round, cost)| Some(cost / one.get(round)?)).collect())
+        };
+        let whole = |spread: Spread| format!("{:.0}", spread.median);
+        let _ = writeln!(
+            text,
+            "| {count} | {} | {} | {} | {} |",
+            shown(Spread::of(figures(floor).into_values().collect()), whole),
+            shown(Spread::of(figures(ours).into_values().collect()), whole),
+            shown(ratio(ours), Spread::ratio),
+            shown(ratio(floor), Spread::ratio),
+        );
+    }
+    text
+}
+
+/// The cost of a packet in each round with so many streams.
+#[must_use]
+pub(crate) fn by_round(record: &Record, contender: Contender, count: usize) -> BTreeMap<usize, f64> {
+    let lines = record.lines.iter().filter(|line| {
+        line.contender == contender && line.measure == Measure::Streams && line.streams == count
+    });
+    lines.map(|line| (line.round, cost(line))).collect()
+}
+
+/// Quantiles of delays, in microseconds.
+#[must_use]
+pub(crate) fn latency(record: &Record) -> String {
+    const PARTS: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
+    let mut text = String::from(
+        "| contender | of its highest rate | packets/s | p50, us | p90 | p99 | p99.9 | p50 beyond the floor's | p99 beyond the floor's |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
+    );
+    let at = |contender, percent, part| {
+        let lines = record
+            .lines
+            .iter()
+            .filter(|line| line.contender == contender && line.measure == Measure::Delay(percent));
+        Spread::of(lines.map(|line| quantile(&line.trial.ran.delays, part) / 1e3).collect())
+    };
+    for contender in contenders(record) {
+        for percent in PERCENTS {
+            let rates = record
+                .lines
+                .iter()
+                .filter(|line| line.contender == contender && line.measure == Measure::Delay(percent));
+            let rate = Spread::of(rates.map(rate).collect());
+            let quantiles =
+                PARTS.map(|part| shown(at(contender, percent, part), |it| format!("{:.1}", it.median)));
+            let beyond = |part| {
+                let pair = at(contender, percent, part).zip(at(Contender::Floor, percent, part));
+                pair.map_or_else(
+                    || "-".to_owned(),
+                    |(own, floor)| format!("{:.1}", own.median - floor.median),
+                )
+            };
+            let _ = writeln!(
+                text,
+                "| {} | {percent} % | {} | {} | {} | {} |",
+                contender.name(),
+                shown(rate, |it| format!("{:.0}", it.median)),
+                quantiles.join(" | "),
+                beyond(0.5),
+                beyond(0.99),
+            );
+        }
+    }
+    text
+}
+
+/// What is to hold, what was found, and whether that is enough.
+type Target = (&'static str, Option<Spread>, fn(f64) -> bool);
+
+/// What was to hold, and whether it does in this run.
+#[must_use]
+pub(crate) fn targets(record: &Record, frame: usize) -> String {
+    let ours = Contender::Ours(Way::Native);
+    let ratio = |pair, measure, figure| ratios(record, frame, pair, measure, figure);
+    let relay = Contender::Ours(Way::Userspace);
+    let floor = Contender::Floor;
+    let (nat, other) = (Contender::Nftables, Contender::Rtpengine);
+    let rows: [Target; 7] = [
+        (
+            "xdp: packets a second at saturation, x floor; at least 0.9",
+            ratio([ours, floor], Measure::Saturation, rate),
+            |it| it >= 0.9,
+        ),
+        (
+            "xdp: CPU per packet at saturation, x floor; at most 1.2",
+            ratio([ours, floor], Measure::Saturation, cost),
+            |it| it <= 1.2,
+        ),
+        (
+            "rtpengine: CPU per packet at saturation, x xdp; at least 30",
+            ratio([other, ours], Measure::Saturation, cost),
+            |it| it >= 30.0,
+        ),
+        (
+            "rtpengine: CPU per packet at 50,000/s, x xdp; at least 30",
+            ratio([other, ours], Measure::Common, cost),
+            |it| it >= 30.0,
+        ),
+        (
+            "xdp: CPU per packet at saturation, x nftables; less than 0.5",
+            ratio([ours, nat], Measure::Saturation, cost),
+            |it| it < 0.5,
+        ),
+        (
+            "userspace: CPU per packet at saturation, x rtpengine; at most 0.5",
+            ratio([relay, other], Measure::Saturation, cost),
+            |it| it <= 0.5,
+        ),
+        (
+            "userspace: CPU per packet at 50,000/s, x rtpengine; at most 0.5",
+            ratio([relay, other], Measure::Common, cost),
+            |it| it <= 0.5,
+        ),
+    ];
+    let mut text =
+        String::from("| target | here: median (smallest-largest of the rounds) | holds |\n|---|---|---|\n");
+    for (target, found, holds) in rows {
+        let verdict = match found {
+            Some(spread) if holds(spread.median) => "yes",
+            Some(_) => "**no**",
+            None => "not measured",
+        };
+        let _ = writeln!(text, "| {target} | {} | {verdict} |", shown(found, Spread::ratio));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_number_is_between_the_two_in_the_middle() {
+        assert_eq!(Spread::of(vec![]), None);
+        assert_eq!(Spread::of(vec![3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
+        assert_eq!(Spread::of(vec![4.0, 1.0]), Some(Spread { median: 2.5, min: 1.0, max: 4.0 }));
+    }
+}

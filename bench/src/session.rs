@@ -1,0 +1,299 @@
+//! One run of the bench: which parts are measured, for how long, and what is written of them.
+//!
+//! Tables go to the terminal and, with the raw data and the plots, into a directory: that of the report when all is
+//! measured in full, one below `target/` otherwise, so that a quick look does not replace what was measured with care.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use xtask::lab::interrupt;
+
+use crate::contender::Contender;
+use crate::progress::Progress;
+use crate::record::{Measure, Record};
+use crate::testbed::{Gathering, Testbed};
+use crate::throughput::Plan;
+use crate::{flood, latency, machine, memory, plots, report, streams, throughput};
+
+/// A part of the bench.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Packets a second, and what a packet costs.
+    Throughput,
+    /// The same with frames of other lengths.
+    Frames,
+    /// Delays.
+    Latency,
+    /// Thousands of streams.
+    Streams,
+    /// Memory.
+    Memory,
+    /// A flood.
+    Flood,
+}
+
+impl Part {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Throughput, Self::Latency, Self::Streams, Self::Memory, Self::Flood, Self::Frames];
+}
+
+/// How much.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// Fewer and shorter runs: throughput takes less than two minutes.
+    #[arg(long)]
+    quick: bool,
+    /// Rounds over all contenders. Five, or three quick ones.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=50))]
+    rounds: Option<u8>,
+    /// Where the report goes.
+    #[arg(long)]
+    into: Option<PathBuf>,
+}
+
+/// 20 ms of G.711 over IPv4 and Ethernet, without the check sequence.
+const G711: usize = 214;
+/// A machine that does nothing else has less load than this.
+const QUIET: f64 = 0.5;
+/// Lengths of frames besides.
+const OTHER_FRAMES: [usize; 3] = [64, 512, 1400];
+/// Calls, each of which has a stream.
+const CALLS: usize = 1000;
+
+struct Session {
+    options: Options,
+    bed: Testbed,
+    record: Record,
+    floods: Vec<flood::Outcome>,
+    held: Vec<memory::Held>,
+    /// Parts that are not reported, and why.
+    refused: Vec<String>,
+}
+
+/// Measures parts, and writes what came of them.
+///
+/// # Errors
+/// Something cannot be measured, does not add up, or the run was interrupted: then there is no report.
+pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
+    let started = Instant::now();
+    interrupt::listen();
+    let (machine, load) = (machine::describe()?, machine::load()?);
+    let mut session = Session {
+        options: options.clone(),
+        bed: Testbed::create()?,
+        record: Record::default(),
+        floods: Vec::new(),
+        held: Vec::new(),
+        refused: Vec::new(),
+    };
+    let scratch = xtask::workspace::scratch("bench")?;
+    for part in parts {
+        let before = session.record.lines.len();
+        let result = session.measure(*part);
+        // Also of a part that failed: it shows why.
+        session.record.write(&scratch.join("runs.csv"))?;
+        if let Err(error) = result {
+            if interrupt::happened() {
+                return Err(error);
+            }
+            // What does not add up is not reported, nor what was measured on the way there.
+            session.record.lines.truncate(before);
+            session.refused.push(format!("{part:?}: {error:#}"));
+        }
+    }
+    let in_full = parts == Part::ALL && !options.quick;
+    let directory = options
+        .into
+        .clone()
+        .unwrap_or_else(|| if in_full { xtask::workspace::root().join("bench/report") } else { scratch });
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let text = session.write(&directory, &machine, load, started.elapsed())?;
+    println!("\n{text}");
+    println!("Written to {}.", directory.display());
+    ensure!(session.refused.is_empty(), "not reported: {}", session.refused.join("\n"));
+    Ok(())
+}
+
+impl Session {
+    fn rounds(&self) -> usize {
+        self.options.rounds.map_or(if self.options.quick { 3 } else { 5 }, usize::from)
+    }
+
+    fn time(&self) -> Duration {
+        if self.options.quick { Duration::from_millis(200) } else { Duration::from_millis(600) }
+    }
+
+    fn plan(&self, frame: usize, bisections: usize) -> Plan {
+        Plan {
+            rounds: self.rounds(),
+            time: self.time(),
+            calls: CALLS,
+            frame,
+            contenders: Contender::ALL.to_vec(),
+            bisections,
+        }
+    }
+
+    fn measure(&mut self, part: Part) -> Result<()> {
+        let (rounds, time) = (self.rounds(), self.time());
+        let gathering = if part == Part::Latency { Gathering::None } else { Gathering::AsCardsDo };
+        self.bed.gather(gathering)?;
+        match part {
+            Part::Throughput => self.throughput(&[self.plan(G711, if self.options.quick { 3 } else { 7 })]),
+            Part::Frames => self
+                .throughput(&OTHER_FRAMES.map(|frame| Plan { rounds: rounds.min(3), ..self.plan(frame, 0) })),
+            Part::Latency => {
+                let capacities: Vec<(Contender, f64)> = Contender::ALL
+                    .into_iter()
+                    .filter_map(|it| Some((it, report::capacity(&self.record, G711, it)?)))
+                    .collect();
+                let runs = rounds * capacities.len() * latency::PERCENTS.len();
+                let mut progress = Progress::begin("latency", runs);
+                for round in 1..=rounds {
+                    let (record, progress) = (&mut self.record, &mut progress);
+                    latency::run(&self.bed, round, CALLS, time, &capacities, record, progress)?;
+                }
+                progress.end();
+                Ok(())
+            }
+            Part::Streams => {
+                let mut progress = Progress::begin("streams", streams::runs(rounds));
+                streams::run(&self.bed, rounds, time, &mut self.record, &mut progress)?;
+                progress.end();
+                Ok(())
+            }
+            Part::Memory => {
+                let mut progress = Progress::begin("memory", memory::COUNTS.len());
+                self.held = memory::run(&self.bed, |count| progress.step(count))?;
+                progress.end();
+                Ok(())
+            }
+            Part::Flood => {
+                let mut progress = Progress::begin("flood", flood::FLOODS.len());
+                self.floods = flood::run(&self.bed, |flood| progress.step(flood))?;
+                progress.end();
+                Ok(())
+            }
+        }
+    }
+
+    fn throughput(&mut self, plans: &[Plan]) -> Result<()> {
+        let mut progress = Progress::begin("throughput", plans.iter().map(Plan::runs).sum());
+        for plan in plans {
+            throughput::run(&self.bed, plan, &mut self.record, &mut progress)?;
+        }
+        progress.end();
+        Ok(())
+    }
+
+    /// Writes the report, the plots and the raw data, and returns the report.
+    fn write(&self, directory: &Path, machine: &str, load: f64, took: Duration) -> Result<String> {
+        let record = &self.record;
+        let measured = |wanted: fn(Measure) -> bool| record.lines.iter().any(|line| wanted(line.measure));
+        let mut text = String::from("# What was measured\n\n");
+        // Writing to a string cannot fail. So below.
+        let _ = writeln!(
+            text,
+            "Made by `cargo xtask bench`; `docs/bench.md` says what each figure means. {} rounds, {:.1} s for a run, {:.0} \
+             minutes in all. Medians; in parentheses the smallest and the largest of the rounds. `runs.csv` has every run.\n\n\
+             {machine}",
+            self.rounds(),
+            self.time().as_secs_f64(),
+            took.as_secs_f64() / 60.0
+        );
+        if load > QUIET {
+            let _ = writeln!(
+                text,
+                "**The machine had other work to do** (a load of {load:.1} when this began): the highest rates held, delays and \
+                 all that a moment's pause spoils are its, not the contenders'. Ratios at saturation are what is left.\n"
+            );
+        }
+        if !self.refused.is_empty() {
+            let _ = writeln!(text, "## Not reported\n\n- {}\n", self.refused.join("\n- "));
+        }
+        let repeated: u32 = record.lines.iter().map(|line| line.trial.repeated).sum();
+        let _ = writeln!(
+            text,
+            "{} runs; {repeated} were made again because packets or times did not add up.\n",
+            record.lines.len()
+        );
+        if measured(|it| it == Measure::SearchHeld) {
+            let _ = writeln!(text, "## Targets\n\n{}", report::targets(record, G711));
+            self.write_throughput(directory, &mut text)?;
+        }
+        if measured(|it| matches!(it, Measure::Delay(_))) {
+            let _ = writeln!(
+                text,
+                "## Delay from the generator to the sink\n\n`cargo xtask bench latency`\n\n{}",
+                report::latency(record)
+            );
+        }
+        if measured(|it| it == Measure::Streams) {
+            plots::streams(record, &directory.join("streams.svg"))?;
+            let _ = writeln!(
+                text,
+                "## Streams\n\n`cargo xtask bench streams`, {:.0} packets a second, 214 bytes\n\n{}\n\
+                 ![CPU per packet by streams](streams.svg)\n",
+                streams::RATE,
+                report::streams(record)
+            );
+        }
+        if !self.held.is_empty() {
+            let _ =
+                writeln!(text, "## Memory\n\n`cargo xtask bench memory`\n\n{}", memory::table(&self.held));
+        }
+        if !self.floods.is_empty() {
+            let _ = writeln!(
+                text,
+                "## A flood of the SIP port\n\n`cargo xtask bench flood`\n\n{}",
+                flood::table(&self.floods)
+            );
+        }
+        record.write(&directory.join("runs.csv"))?;
+        fs::write(directory.join("README.md"), &text)?;
+        Ok(text)
+    }
+
+    fn write_throughput(&self, directory: &Path, text: &mut String) -> Result<()> {
+        let record = &self.record;
+        for frame in [G711].into_iter().chain(OTHER_FRAMES) {
+            if record
+                .lines
+                .iter()
+                .any(|line| line.trial.load.frame == frame && line.measure == Measure::Saturation)
+            {
+                let _ = writeln!(
+                    text,
+                    "## Frames of {frame} bytes, {CALLS} streams\n\n`cargo xtask bench throughput`\n\n{}",
+                    report::throughput(record, frame)
+                );
+            }
+            if frame == G711 {
+                let plots: [(&str, &str, Measure, report::Figure); 3] = [
+                    (
+                        "saturation.svg",
+                        "Packets a second that arrive at saturation",
+                        Measure::Saturation,
+                        report::rate,
+                    ),
+                    ("held.svg", "Highest rate held, packets a second", Measure::SearchHeld, report::rate),
+                    (
+                        "cost.svg",
+                        "CPU per packet at the highest rate held, ns",
+                        Measure::SearchHeld,
+                        report::cost,
+                    ),
+                ];
+                for (file, title, measure, figure) in plots {
+                    plots::bars(record, frame, measure, figure, title, &directory.join(file))?;
+                    let _ = writeln!(text, "![{title}]({file})\n");
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+//! What a packet costs when thousands of streams take turns: more than what a core keeps at hand.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::appliance::Way;
+use crate::contender::{Contender, InPlace};
+use crate::progress::Progress;
+use crate::record::{Measure, Record};
+use crate::testbed::Testbed;
+use crate::throughput::TOGETHER;
+use crate::traffic::{Delays, Load, Rate};
+
+/// How many streams, which is calls; each call has four flows.
+pub(crate) const COUNTS: [usize; 4] = [1, 100, 10_000, 100_000];
+/// A rate that is carried with any number of them.
+pub(crate) const RATE: f64 = 400_000.0;
+
+/// How many runs there are in all.
+#[must_use]
+pub(crate) const fn runs(rounds: usize) -> usize {
+    rounds * COUNTS.len() * 2
+}
+
+/// Measures, with the floor beside it: the generator and the sink have as many streams to look after.
+///
+/// # Errors
+/// As [`crate::throughput::run`].
+pub(crate) fn run(
+    bed: &Testbed,
+    rounds: usize,
+    time: Duration,
+    record: &mut Record,
+    progress: &mut Progress,
+) -> Result<()> {
+    for round in 1..=rounds {
+        for streams in COUNTS {
+            for contender in [Contender::Floor, Contender::Ours(Way::Native)] {
+                let what = format!("round {round} of {rounds}: {streams} streams by {}", contender.name());
+                progress.says(&what);
+                let in_place = InPlace::put(bed, contender, streams)?;
+                let load = Load {
+                    frame: 214,
+                    rate: Rate::PerSecond(RATE),
+                    together: TOGETHER,
+                    time,
+                    expects: None,
+                    delays: Delays::Ignored,
+                };
+                let trial = in_place.measure(load)?;
+                record.keep(round, contender, streams, Measure::Streams, &trial);
+                progress.step(&what);
+            }
+        }
+    }
+    Ok(())
+}
