@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use branchline::control::StatusView;
+use branchline::control::{FlowView, StatusView};
 use xtask::demo::appliance::{self, Appliance, Settings};
 use xtask::lab::network::{APPLIANCE_CENTRE, APPLIANCE_OFFICE, SERVER, phone};
 use xtask::lab::sipp::{Job, Scenario, Sipp};
@@ -88,6 +88,8 @@ pub(crate) struct Outcome {
     pub heard: u64,
     /// See `heard`.
     pub lost: u64,
+    /// Those of them that never came to the appliance: the queue in front of it was full.
+    pub lost_before: u64,
 }
 
 /// The reasons by which floods are dropped.
@@ -182,6 +184,12 @@ impl<'t> Site<'t> {
         (sum(|leg| leg.received), sum(|leg| leg.heard.lost()))
     }
 
+    /// RTP packets that are missing where the appliance looks for them, by its own count.
+    fn missing(&self) -> Result<u64> {
+        let flows: Vec<FlowView> = serde_json::from_value(self.appliance.ask(&self.bed.lab, &["flows"])?)?;
+        Ok(flows.iter().filter(|flow| flow.kind == "rtp").map(|flow| flow.lost).sum())
+    }
+
     fn legs(&self) -> [Vec<Leg>; 2] {
         let office = self.media[0].legs();
         // The others' calls have no media of their own in the office.
@@ -207,7 +215,7 @@ impl<'t> Site<'t> {
                 .map(|index| (Ipv4Addr::from_bits(Ipv4Addr::new(198, 18, 0, 1).to_bits() + index), 5060))
                 .collect(),
         };
-        let (heard, before) = (self.heard(), self.dropped()?);
+        let (heard, before, missing) = (self.heard(), self.dropped()?, self.missing()?);
         let generator = if sources.is_empty() {
             None
         } else {
@@ -247,6 +255,7 @@ impl<'t> Site<'t> {
             retransmissions: calls.statistic("Retransmissions(C)")?.parse()?,
             heard: now.0 - heard.0,
             lost: now.1.saturating_sub(heard.1),
+            lost_before: self.missing()?.saturating_sub(missing),
         })
     }
 }
@@ -264,7 +273,7 @@ fn milliseconds(text: &str) -> Result<f64> {
 pub(crate) fn table(outcomes: &[Outcome]) -> String {
     let mut text = String::from(
         "| flood | packets sent | a second | dropped by the kernel | calls | failed | set-up, ms | retransmissions | \
-         RTP heard | RTP lost |\n|---|---|---|---|---|---|---|---|---|---|\n",
+         RTP heard | RTP lost | of these before the appliance |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for outcome in outcomes {
         let dropped: Vec<String> = outcome
@@ -276,7 +285,7 @@ pub(crate) fn table(outcomes: &[Outcome]) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "| {} | {} | {:.0} | {} | {} | {} | {:.0} | {} | {} | {} |",
+            "| {} | {} | {:.0} | {} | {} | {} | {:.0} | {} | {} | {} | {} |",
             outcome.flood.name(),
             outcome.sent,
             outcome.rate,
@@ -287,6 +296,7 @@ pub(crate) fn table(outcomes: &[Outcome]) -> String {
             outcome.retransmissions,
             outcome.heard,
             outcome.lost,
+            outcome.lost_before,
         );
     }
     text

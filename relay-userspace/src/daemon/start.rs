@@ -20,8 +20,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    addresses,
-    bindings,
+    addresses, bindings,
     certificates::{Certificates, now_unix},
     core::Core,
     fits, host,

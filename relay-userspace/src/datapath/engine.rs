@@ -191,7 +191,9 @@ impl Engine {
         let mut former = pins.as_ref().map(Former::find).unwrap_or_default();
         let mut keeper = Keeper::new(settings.ports.clone(), pins.as_ref().ok().cloned());
         let links = by_index(netlink.links().await?);
-        former.release_unless(&netlink, |program, interface| keeper.wants(&links, program, interface)).await?;
+        former
+            .release_unless(&netlink, |program, interface| keeper.wants(&links, program, interface))
+            .await?;
         let statistics = former.statistics(settings.flows);
         let addresses = settings.addresses();
         let options =
@@ -244,7 +246,9 @@ impl Engine {
         former.release(&netlink).await?;
         match &pins {
             Ok(pins) => pins.commit(),
-            Err(why) => warn!(%why, "datapath: nothing is pinned: calls in the kernel end when this process does"),
+            Err(why) => {
+                warn!(%why, "datapath: nothing is pinned: calls in the kernel end when this process does")
+            }
         }
         // Once more, for the kernel's word on what is attached.
         let links = by_index(netlink.links().await?);

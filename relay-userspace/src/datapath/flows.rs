@@ -44,9 +44,9 @@ use relay_ebpf::{
 use thiserror::Error;
 
 use joined::{Joined, Onward};
-pub(super) use taken_up::Statistics;
 use party::{Sender, Who};
 use standing::Towards;
+pub(super) use taken_up::Statistics;
 
 use super::{
     flow::{Carrier, FlowReport, FlowSpec, Fork, RefusedSource, RtcpWay, Unprotected, UserspaceReason},

@@ -5,9 +5,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use branchline::control::StatusView;
 use xtask::lab::{
-    Lab, interrupt,
+    Lab, Routes, UdpChecksum, interrupt,
     network::{APPLIANCE_CENTRE, TO_CENTRE},
-    Routes, UdpChecksum,
 };
 
 use crate::site::{LIMIT, Site, settings};

@@ -105,7 +105,10 @@ fn nothing_is_lost(site: &mut Site) -> Result<()> {
     let last = site.legs_at_end()?;
     for leg in ended.iter().chain(&last) {
         assert_eq!((leg.heard.lost(), leg.strays), (0, 0), "{leg:#?}");
-        eprintln!("{}: sent {}, heard {}, longest gap {:?}", leg.local, leg.sent, leg.received, leg.longest_gap);
+        eprintln!(
+            "{}: sent {}, heard {}, longest gap {:?}",
+            leg.local, leg.sent, leg.received, leg.longest_gap
+        );
     }
     // One side falls silent a moment before the other, whose last packets nobody hears.
     for (from, to) in [(&last[0], &last[1]), (&last[1], &last[0])] {
@@ -119,7 +122,10 @@ fn in_kernel() -> Settings {
 }
 
 /// Two calls stand, the second for long, and the store knows of them.
-fn two_calls(settings: Settings, carried: &str) -> Result<(Site, xtask::lab::sipp::Sipp, xtask::lab::sipp::Sipp)> {
+fn two_calls(
+    settings: Settings,
+    carried: &str,
+) -> Result<(Site, xtask::lab::sipp::Sipp, xtask::lab::sipp::Sipp)> {
     let site = Site::start(settings)?;
     let short = site.phone_calls(3, TALK)?;
     let long = site.phone_calls(4, LONG)?;
@@ -173,7 +179,8 @@ fn the_kernel_loses_no_packet_of_a_killed_daemon_s_calls_and_the_next_one_ends_t
 #[test]
 fn a_daemon_that_hands_over_and_one_that_is_told_to_keep_leave_the_kernel_forwarding() -> Result<()> {
     let _bpffs = Bpffs::mount()?;
-    let kept = Settings { datapath: "engine = \"kernel\"\nkeep_when_stopped = true\n".to_owned(), ..settings() };
+    let kept =
+        Settings { datapath: "engine = \"kernel\"\nkeep_when_stopped = true\n".to_owned(), ..settings() };
     for (settings, signal) in [(in_kernel(), libc::SIGUSR2), (kept, libc::SIGTERM)] {
         let (mut site, _short, _long) = two_calls(settings, "kernel")?;
         let status = site.appliance.stop(signal)?;

@@ -1,10 +1,6 @@
 //! Flows of an earlier process: written to this one's tables as they stood, with the sources that they had learned.
 
-use std::{
-    collections::HashSet,
-    net::SocketAddr,
-    time::Instant,
-};
+use std::{collections::HashSet, net::SocketAddr, time::Instant};
 
 use relay_ebpf::FlowStats;
 

@@ -132,9 +132,7 @@ pub enum AttachError {
         why: String,
     },
     /// The attachment could not be kept beyond this process.
-    #[error(
-        "interface {interface}: the attachment cannot be pinned at {path}: {error}"
-    )]
+    #[error("interface {interface}: the attachment cannot be pinned at {path}: {error}")]
     Pin {
         /// The interface.
         interface: String,

@@ -247,10 +247,9 @@ impl Keeper {
                                 .to_owned())
                         }
                         Some(_) => Ok(()),
-                        None => {
-                            self.attach(carrier, port.attach, programs, &mut Former::default())
-                                .map_err(|error| error.to_string())
-                        }
+                        None => self
+                            .attach(carrier, port.attach, programs, &mut Former::default())
+                            .map_err(|error| error.to_string()),
                     }
                 }
                 Err(why) => {

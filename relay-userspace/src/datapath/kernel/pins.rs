@@ -223,9 +223,9 @@ impl Former {
         for directory in pins.directories() {
             for pin in fs::read_dir(&directory).into_iter().flatten().flatten() {
                 let (path, name) = (pin.path(), pin.file_name().to_string_lossy().into_owned());
-                let program = PREFIXES.iter().find_map(|(prefix, program)| {
-                    Some((*program, interface_of(name.strip_prefix(prefix)?)))
-                });
+                let program = PREFIXES
+                    .iter()
+                    .find_map(|(prefix, program)| Some((*program, interface_of(name.strip_prefix(prefix)?))));
                 match program {
                     Some((program, interface)) => links.push(FormerLink { program, interface, path }),
                     // Tables of another layout tell this program nothing.

@@ -176,11 +176,7 @@ pub(in super::super) async fn run(
 
 /// Looks up the ways to where flows go that were taken up, before a program meets their packets. What cannot be looked up
 /// is left to [`run`].
-pub(in super::super) async fn prime(
-    netlink: &Handle,
-    flows: &Mutex<Flows>,
-    egresses: HashMap<u32, Egress>,
-) {
+pub(in super::super) async fn prime(netlink: &Handle, flows: &Mutex<Flows>, egresses: HashMap<u32, Egress>) {
     let mut view = View { egresses, ..View::default() };
     if let Err(error) = reread(netlink, &mut view, flows).await {
         warn!(%error, "next hops: netlink could not be read; trying again");
