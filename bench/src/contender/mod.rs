@@ -33,6 +33,14 @@ const LIMIT: Duration = Duration::from_secs(120);
 pub(crate) const EXPEDITED: u8 = 46 << 2;
 /// First ports of contenders that hand out none.
 pub(crate) const FIRST_PORT: u16 = 10_000;
+/// Calls that one address has ports for.
+const CALLS_OF_AN_ADDRESS: usize = 25_000;
+
+/// A call's port where no media room hands it out: of its address, which has those of so many calls.
+pub(crate) fn numbered_port(call: usize) -> u16 {
+    // Within 16 bits: 10,000 and twice 25,000.
+    FIRST_PORT + 2 * (call % CALLS_OF_AN_ADDRESS) as u16
+}
 
 /// Who stands in the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,7 +120,8 @@ impl<'t> InPlace<'t> {
     pub(crate) fn put(bed: &'t Testbed, contender: Contender, calls: usize) -> Result<Self> {
         let branch = &bed.lab.branch;
         let numbered = || {
-            (0..calls).map(|call| SocketAddrV4::new(appliance(0)[0], FIRST_PORT + 2 * call as u16)).collect()
+            // Rules and sockets have one address; who has more calls redirects everything anyway.
+            (0..calls).map(|call| SocketAddrV4::new(appliance(0)[0], numbered_port(call))).collect()
         };
         let (parts, process, targets): (_, _, Vec<SocketAddrV4>) = match contender {
             Contender::Floor => (Parts::Floor(bed.traffic.redirect(branch, &bed.names)?), None, numbered()),

@@ -4,7 +4,7 @@ use anyhow::Result;
 use xtask::lab::Namespace;
 use xtask::lab::network::APPLIANCE_CENTRE;
 
-use super::FIRST_PORT;
+use super::numbered_port;
 use crate::testbed::ends;
 
 /// The rules in place. They go with the namespace, or with this.
@@ -17,7 +17,7 @@ impl Rules {
         let elements: Vec<String> = (0..calls)
             .map(|call| {
                 let (address, port) = ends(call)[1];
-                format!("{} : {address} . {port}", FIRST_PORT + 2 * call as u16)
+                format!("{} : {address} . {port}", numbered_port(call))
             })
             .collect();
         let text = format!(

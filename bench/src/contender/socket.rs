@@ -9,7 +9,7 @@ use tokio::net::UdpSocket;
 use xtask::lab::Running;
 use xtask::lab::network::{APPLIANCE_CENTRE, APPLIANCE_OFFICE};
 
-use super::{EXPEDITED, FIRST_PORT};
+use super::{EXPEDITED, numbered_port};
 use crate::testbed::{Testbed, ends};
 
 const READY: &str = "ready";
@@ -30,7 +30,7 @@ pub(crate) fn run(calls: usize) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         for call in 0..calls {
-            let port = FIRST_PORT + 2 * call as u16;
+            let port = numbered_port(call);
             let (server, server_port) = ends(call)[1];
             let incoming = bind(APPLIANCE_OFFICE, port).await?;
             let outgoing = bind(APPLIANCE_CENTRE, port).await?;

@@ -138,8 +138,7 @@ fn bpffs() -> Finding {
     if mounted {
         finding("bpffs", Verdict::Good, "mounted", "")
     } else {
-        let advice =
-            "without it calls in the kernel end when the daemon does: `mount -t bpf bpf /sys/fs/bpf`";
+        let advice = "without it calls in the kernel end when the daemon does: `mount -t bpf -o mode=0700 bpf /sys/fs/bpf`";
         finding("bpffs", Verdict::Warning, "not mounted", advice)
     }
 }

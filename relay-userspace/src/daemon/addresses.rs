@@ -25,22 +25,36 @@ async fn now(config: &Config) -> Option<Addresses> {
     Some(ready.into_iter().map(|ready| (ready.network.name.clone(), ready.address)).collect())
 }
 
-/// Looks as long as it is polled. `found` are the addresses that the daemon has started with.
+/// Looks as long as it is polled, or until it has had the daemon start anew. `found` are the addresses that it has started
+/// with.
 pub(super) async fn watch(views: Arc<Views>, config: Config, found: Addresses) {
     let mut seen = found.clone();
+    let mut told = None;
     loop {
         tokio::time::sleep(EVERY).await;
         let Some(addresses) = now(&config).await else { continue };
         // Twice the same: while a lease changes, an interface has one address and then the other.
-        if addresses == found || std::mem::replace(&mut seen, addresses.clone()) != addresses {
+        let is_steady = std::mem::replace(&mut seen, addresses.clone()) == addresses;
+        if addresses == found || !is_steady {
             continue;
         }
-        for ((network, before), (_, now)) in found.iter().zip(&addresses).filter(|(old, new)| old != new) {
-            warn!(network, %before, %now, "the network's interface has another address; starting anew with it");
+        let obstacle = views.reloader.can_start().err().map(|error| error.to_string());
+        // What keeps it from starting anew is looked at each time, and told once.
+        let news = Some((addresses.clone(), obstacle.clone()));
+        if told != news {
+            for ((network, before), (_, now)) in found.iter().zip(&addresses).filter(|(old, new)| old != new)
+            {
+                warn!(network, %before, %now, "the network's interface has another address");
+            }
+            match &obstacle {
+                None => warn!("starting anew with it"),
+                Some(error) => warn!(error, "it goes on as it is, since it could not start"),
+            }
+            told = news;
         }
-        match views.reloader.can_start() {
-            Ok(()) => views.core.restart.notify_one(),
-            Err(error) => warn!(%error, "it goes on as it is, since it could not start"),
+        if obstacle.is_none() {
+            views.core.restart.notify_one();
+            return;
         }
     }
 }

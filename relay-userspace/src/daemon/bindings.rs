@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::{certificates::now_unix, core::Core};
@@ -87,12 +88,16 @@ fn snapshot(core: &Core, networks: &[String]) -> Vec<StoredBinding> {
     state.proxy.bindings().filter_map(|binding| stored(binding, networks, now, unix)).collect()
 }
 
-/// Writes the bindings when they have changed, off the paths of messages.
-pub(super) async fn keep(core: Arc<Core>, networks: Vec<String>) {
+/// Writes the bindings when they have changed, off the paths of messages, until it is told to stop; what it has begun is
+/// then written.
+pub(super) async fn keep(core: Arc<Core>, networks: Vec<String>, mut stop: watch::Receiver<()>) {
     // The log says once that it began to fail, and once that it works again.
     let (mut written, mut failing) = (None, false);
     loop {
-        tokio::time::sleep(EVERY).await;
+        tokio::select! {
+            _ = stop.changed() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
         let changes = core.state().proxy.binding_changes();
         if written == Some(changes) {
             continue;

@@ -1,8 +1,8 @@
 //! The daemon: wires the rooms together, and owns start-up, reload and shutdown.
 //!
 //! Nothing is half started: whatever is missing (an interface, a port, a permission) is named, and the
-//! process ends with an error before the first packet is touched. On the way out, attachments go with the
-//! process unless the configuration says to keep forwarding.
+//! process ends with an error before the first packet is touched. A stop on purpose takes
+//! everything off the interfaces, unless the configuration says to keep forwarding; calls outlive any other end.
 
 mod addresses;
 mod bindings;

@@ -12,7 +12,9 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
+use zeroize::Zeroizing;
 
 use super::core::Core;
 use crate::{
@@ -27,6 +29,10 @@ use crate::{
 const SOON: Duration = Duration::from_millis(200);
 /// How often what changes with every packet is written: which packets a key was used for.
 const KEYS: Duration = Duration::from_secs(10);
+/// How soon it is tried again when the store could not be written.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Bytes that a record is given from the start, so that its keys are not left behind where it has outgrown its place.
+const RECORD: usize = 16 << 10;
 /// The form of a record. One of another form is left out.
 const FORM: u32 = 1;
 
@@ -49,11 +55,10 @@ pub(super) struct TakenUp {
     pub(super) flows: Vec<StandingFlow>,
     /// Where each flow arrives, and the name of its call.
     pub(super) owners: Vec<(SocketAddr, Vec<u8>)>,
-    /// The names of calls that the store knows and that were not taken up.
-    left: Vec<String>,
 }
 
-/// Takes up the calls of the store.
+/// Takes up the calls of the store. Those that are left are forgotten there, and keys are kept as they are taken up, before
+/// anything is sent with them.
 pub(super) fn take_up(
     store: &Store,
     networks: &[String],
@@ -68,24 +73,30 @@ pub(super) fn take_up(
             return TakenUp::default();
         }
     };
-    let (mut taken, mut calls) = (TakenUp::default(), 0);
+    let (mut taken, mut calls, mut changes) = (TakenUp::default(), 0, Vec::new());
     for (name, record) in stored {
         match take_up_one(&record, networks, &epoch, proxy, sessions) {
-            Ok((specs, learned)) => {
+            Ok(one) => {
                 calls += 1;
                 let learned: HashMap<_, _> =
-                    learned.into_iter().map(|(local, source, since)| (local, (source, since))).collect();
-                for spec in specs {
+                    one.learned.into_iter().map(|(local, source, since)| (local, (source, since))).collect();
+                for spec in one.specs {
                     taken.owners.push((spec.local, name.clone().into_bytes()));
                     let learned = learned.get(&spec.local).copied();
                     taken.flows.push(StandingFlow { spec, learned });
                 }
+                if one.anew.is_some() {
+                    changes.push(CallChange { name, record: one.anew });
+                }
             }
             Err(why) => {
                 warn!(call = name, why, "a call that stood is left to its parties");
-                taken.left.push(name);
+                changes.push(CallChange { name, record: None });
             }
         }
+    }
+    if let Err(error) = store.put_calls(&changes) {
+        error!(%error, "the calls that stood cannot be written as they were taken up");
     }
     if calls > 0 {
         info!(calls, flows = taken.flows.len(), "calls from before go on");
@@ -93,7 +104,13 @@ pub(super) fn take_up(
     taken
 }
 
-type Learned = Vec<(SocketAddr, SocketAddr, u64)>;
+/// A call that was taken up.
+struct One {
+    specs: Vec<FlowSpec>,
+    learned: Vec<(SocketAddr, SocketAddr, u64)>,
+    /// Its record as it is now, if that is another.
+    anew: Option<Zeroizing<Vec<u8>>>,
+}
 
 fn take_up_one(
     record: &[u8],
@@ -101,9 +118,9 @@ fn take_up_one(
     epoch: &Epoch,
     proxy: &mut Proxy,
     sessions: &mut Sessions,
-) -> Result<(Vec<FlowSpec>, Learned), String> {
+) -> Result<One, String> {
     let unreadable = |error| format!("its record cannot be read: {error}");
-    let record: Record = serde_json::from_slice(record).map_err(unreadable)?;
+    let mut record: Record = serde_json::from_slice(record).map_err(unreadable)?;
     if record.form != FORM {
         return Err(format!("its record has form {}, and this version reads {FORM}", record.form));
     }
@@ -120,7 +137,15 @@ fn take_up_one(
         sessions.delete(epoch.now, key);
         return Err(error.to_string());
     }
-    Ok((specs, record.learned))
+    let learned = record.learned.clone();
+    let mut anew = None;
+    // The dialogs are kept anew a moment later, by `keep`; a key must not wait for that. Its networks are numbered as
+    // they were, so this is for a configuration that has not renumbered them.
+    if record.networks == networks && record.session.as_ref().is_some_and(SessionRecord::is_translated) {
+        record.session = sessions.record(key);
+        anew = written(&record);
+    }
+    Ok(One { specs, learned, anew })
 }
 
 /// What the store is to take, of these calls or of all.
@@ -147,56 +172,61 @@ fn changes(
             }
             let learned = core.engine.learned(streams.into_iter().flat_map(|stream| stream.flows));
             let networks = networks.to_vec();
-            serde_json::to_vec(&Record { form: FORM, networks, call, session, learned }).ok()
+            written(&Record { form: FORM, networks, call, session, learned })
         });
         changes.push(CallChange { name, record });
     }
     changes
 }
 
-/// Writes calls when they have changed.
-pub(super) async fn keep(core: Arc<Core>, networks: Vec<String>) {
-    // The log says once that it began to fail, and once that it works again.
-    let (mut failing, mut since_keys) = (false, Duration::ZERO);
+/// A record's bytes.
+fn written(record: &Record) -> Option<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(RECORD));
+    serde_json::to_writer(&mut *bytes, record).ok()?;
+    Some(bytes)
+}
+
+/// Writes calls when they have changed, until it is told to stop; what it has begun is then written.
+pub(super) async fn keep(core: Arc<Core>, networks: Vec<String>, mut stop: watch::Receiver<()>) {
+    let (mut waited, mut since_keys) = (Duration::ZERO, Duration::ZERO);
     let mut translated: HashSet<String> = HashSet::new();
-    // Calls that have ended, and that the store could not be told of.
-    let mut ended: HashSet<String> = HashSet::new();
+    // What is in the store is old: something could not be written.
+    let mut stale = false;
     loop {
-        tokio::time::sleep(SOON).await;
-        since_keys += SOON;
+        tokio::select! {
+            _ = stop.changed() => return,
+            () = tokio::time::sleep(SOON) => {}
+        }
+        (waited, since_keys) = (waited + SOON, since_keys + SOON);
         touch_learned(&core);
         if since_keys >= KEYS {
             since_keys = Duration::ZERO;
             let mut state = core.state();
             translated.iter().for_each(|name| state.proxy.touch_named(name.as_bytes()));
         }
-        let mut touched = core.state().proxy.take_touched(&Epoch::new());
-        touched.extend(ended.drain().map(|name| (name, None)));
-        if touched.is_empty() {
+        let touched = core.state().proxy.take_touched(&Epoch::new());
+        if touched.is_empty() && !stale || stale && waited < AGAIN {
             continue;
         }
-        let changes = changes(&core, &networks, touched, &mut translated);
-        let names: Vec<(String, bool)> =
-            changes.iter().map(|change| (change.name.clone(), change.record.is_some())).collect();
+        waited = Duration::ZERO;
         let store = Arc::clone(&core.store);
-        let done = tokio::task::spawn_blocking(move || store.put_calls(&changes)).await;
+        let done = if stale {
+            let all = all(&core, &networks, &mut translated);
+            tokio::task::spawn_blocking(move || store.replace_calls(&all)).await
+        } else {
+            let changes = changes(&core, &networks, touched, &mut translated);
+            tokio::task::spawn_blocking(move || store.put_calls(&changes)).await
+        };
+        // The log says once that it began to fail, and once that it works again.
         match done.map_err(|error| error.to_string()).and_then(|done| done.map_err(|error| error.to_string()))
         {
             Ok(()) => {
-                if std::mem::take(&mut failing) {
+                if std::mem::take(&mut stale) {
                     info!("calls are written again");
                 }
             }
             Err(error) => {
-                // Once more with the next round.
-                for (name, stands) in names {
-                    if stands {
-                        core.state().proxy.touch_named(name.as_bytes());
-                    } else {
-                        ended.insert(name);
-                    }
-                }
-                if !std::mem::replace(&mut failing, true) {
+                if !std::mem::replace(&mut stale, true) {
                     error!(
                         error,
                         "calls cannot be written; those that stand would not go on in a daemon that starts anew"
@@ -205,6 +235,13 @@ pub(super) async fn keep(core: Arc<Core>, networks: Vec<String>) {
             }
         }
     }
+}
+
+/// All calls that stand, as the store is to have them.
+fn all(core: &Core, networks: &[String], translated: &mut HashSet<String>) -> Vec<CallChange> {
+    let records = core.state().proxy.records(&Epoch::new());
+    let named = records.into_iter().map(|record| (record.media_key().to_owned(), Some(record)));
+    changes(core, networks, named.collect(), translated)
 }
 
 /// Records change when a flow learns a source.
@@ -221,23 +258,10 @@ fn touch_learned(core: &Core) {
     }
 }
 
-/// Writes what has changed once more, on the way out.
+/// Writes all of them, on the way out, when nobody changes them any more.
 pub(super) fn keep_last(core: &Core, networks: &[String]) {
-    touch_learned(core);
-    let touched = core.state().proxy.take_touched(&Epoch::new());
-    let changes = changes(core, networks, touched, &mut HashSet::new());
-    if let Err(error) = core.store.put_calls(&changes) {
+    let all = all(core, networks, &mut HashSet::new());
+    if let Err(error) = core.store.replace_calls(&all) {
         error!(%error, "calls cannot be written");
-    }
-}
-
-/// Forgets the calls of the store that were not taken up.
-pub(super) fn forget_left(store: &Store, taken: &TakenUp) {
-    let gone = |name: &String| CallChange { name: name.clone(), record: None };
-    let changes: Vec<CallChange> = taken.left.iter().map(gone).collect();
-    if !changes.is_empty()
-        && let Err(error) = store.put_calls(&changes)
-    {
-        error!(%error, "calls that are over cannot be forgotten");
     }
 }

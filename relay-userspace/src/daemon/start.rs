@@ -15,6 +15,7 @@ use thiserror::Error;
 use tokio::{
     net::UdpSocket,
     signal::unix::{SignalKind, signal},
+    sync::watch,
     task::JoinHandle,
 };
 use tracing::{info, warn};
@@ -52,6 +53,9 @@ use crate::{
 
 /// Bytes of the receive queue of a SIP socket: a second of 5,000 messages of the usual size.
 const RECEIVE_QUEUE: usize = 4 << 20;
+
+/// How long the last write may take that is under way when the daemon stops: a slow disk with thousands of calls.
+const LAST_WRITE: Duration = Duration::from_secs(5);
 
 /// Why the daemon does not start.
 #[derive(Debug, Error)]
@@ -177,7 +181,6 @@ pub async fn run(
     let descriptors = descriptors::raise_limit();
     let (engine, copies) =
         Engine::start(&engine_settings(config, &networks), std::mem::take(&mut standing.flows)).await?;
-    standing::forget_left(&store, &standing);
     let engine = Arc::new(engine);
     if engine.sockets().is_some() {
         warn!(
@@ -293,8 +296,12 @@ pub async fn run(
         );
     }
     tasks.push(tokio::spawn(observe(Arc::clone(&core), inventory)));
-    tasks.push(tokio::spawn(bindings::keep(Arc::clone(&core), names.clone())));
-    tasks.push(tokio::spawn(standing::keep(Arc::clone(&core), names.clone())));
+    // These write, and end when they have: a write that is cut off could come after the last one.
+    let (stop, stopped) = watch::channel(());
+    let keepers = [
+        tokio::spawn(bindings::keep(Arc::clone(&core), names.clone(), stopped.clone())),
+        tokio::spawn(standing::keep(Arc::clone(&core), names.clone(), stopped.clone())),
+    ];
     let found = networks.iter().map(|ready| (ready.network.name.clone(), ready.address)).collect();
     tasks.push(tokio::spawn(addresses::watch(watched, config.clone(), found)));
     tasks.push(tokio::spawn(supervised(Arc::clone(&core))));
@@ -310,15 +317,23 @@ pub async fn run(
     for task in &tasks {
         task.abort();
     }
-    bindings::keep_last(&core, &names);
-    standing::keep_last(&core, &names);
-    match ended {
-        Ended::Stopped if !config.datapath.keep_when_stopped => core.engine.release(),
-        _ => info!("the kernel goes on forwarding the calls that stand until a daemon takes them up"),
-    }
-    // The tasks hold the engine; it detaches when the last of them has let go.
+    // From here on no message and no packet changes anything, and what there is is written.
     for task in tasks {
         let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
+    }
+    drop(stop);
+    for keeper in keepers {
+        let _ = tokio::time::timeout(LAST_WRITE, keeper).await;
+    }
+    bindings::keep_last(&core, &names);
+    standing::keep_last(&core, &names);
+    let leaves = ended != Ended::Stopped || config.datapath.keep_when_stopped;
+    match core.engine.why_not_pinned() {
+        None if leaves => {
+            info!("the kernel goes on forwarding the calls that stand until a daemon takes them up");
+        }
+        Some(why) if leaves => info!(why, "the calls that stand wait for the next daemon"),
+        _ => core.engine.release(),
     }
     let _ = std::fs::remove_file(&config.control.socket);
     Ok(ended)

@@ -178,16 +178,32 @@ impl Engine {
         Ok((engine, copies))
     }
 
+    /// Starts the kernel's datapath; what it has pinned is taken away if that does not come about, but for what an earlier
+    /// process has left, which goes on.
     async fn start_kernel(
         settings: &Settings,
         rtcp: mpsc::Sender<RtcpPacket>,
         standing: Vec<StandingFlow>,
     ) -> Result<Self, EngineError> {
-        let (netlink, news) = (netlink::connect()?, netlink::subscribe()?);
         let pins = match settings.lifetime {
             Lifetime::Pinned => Pins::find(),
             Lifetime::Process => Err("the datapath is to end with its process".to_owned()),
         };
+        let before = pins.as_ref().map(Pins::list).unwrap_or_default();
+        let started = Self::start_pinned(settings, rtcp, standing, pins.clone()).await;
+        if let (Err(_), Ok(pins)) = (&started, &pins) {
+            pins.release_but(&before);
+        }
+        started
+    }
+
+    async fn start_pinned(
+        settings: &Settings,
+        rtcp: mpsc::Sender<RtcpPacket>,
+        standing: Vec<StandingFlow>,
+        pins: Result<Pins, String>,
+    ) -> Result<Self, EngineError> {
+        let (netlink, news) = (netlink::connect()?, netlink::subscribe()?);
         let mut former = pins.as_ref().map(Former::find).unwrap_or_default();
         let mut keeper = Keeper::new(settings.ports.clone(), pins.as_ref().ok().cloned());
         let links = by_index(netlink.links().await?);
@@ -235,19 +251,16 @@ impl Engine {
             tasks.extend(watch_log(&mut programs));
         }
         let links = by_index(netlink.links().await?);
-        if let Err(error) = keeper.start(&links, &mut programs, &mut former) {
-            keeper.abandon();
-            return Err(error.into());
-        }
+        keeper.start(&links, &mut programs, &mut former)?;
         if takes_up {
             resolver::prime(&netlink, &shared.flows, keeper.egresses()).await;
         }
-        keeper.take_over(&links, &mut programs)?;
+        keeper.take_over(&netlink, &links, &mut programs).await?;
         former.release(&netlink).await?;
         match &pins {
             Ok(pins) => pins.commit(),
             Err(why) => {
-                warn!(%why, "datapath: nothing is pinned: calls in the kernel end when this process does")
+                warn!(%why, "datapath: nothing is pinned: calls in the kernel end when this process does");
             }
         }
         // Once more, for the kernel's word on what is attached.

@@ -70,7 +70,7 @@ struct PartyRecord {
 enum LegRecord {
     Plain,
     Awaited,
-    Keyed { tag: u32, inbound: KeyRecord, outbound: KeyRecord },
+    Keyed { tag: u32, inbound: Box<KeyRecord>, outbound: Box<KeyRecord> },
 }
 
 /// Why a session is not taken up.
@@ -228,9 +228,11 @@ impl PartyRecord {
         let leg = match &party.leg {
             Leg::Plain => LegRecord::Plain,
             Leg::Awaited => LegRecord::Awaited,
-            Leg::Keyed { inbound, outbound, tag } => {
-                LegRecord::Keyed { tag: *tag, inbound: inbound.record(), outbound: outbound.record() }
-            }
+            Leg::Keyed { inbound, outbound, tag } => LegRecord::Keyed {
+                tag: *tag,
+                inbound: Box::new(inbound.record()),
+                outbound: Box::new(outbound.record()),
+            },
         };
         Self {
             rtp: party.remote.rtp,

@@ -222,6 +222,8 @@ impl Proxy {
         if let Some(at) = forget {
             self.forget_at(number, at);
         }
+        // What is kept of it is written anew: it has been reached in another way since, and its keys are in use again.
+        self.touch(number);
         Ok(())
     }
 }

@@ -69,12 +69,14 @@ pub(super) struct Context {
     rtp: Cipher,
     rtcp: Cipher,
     sources: Mutex<Vec<Source>>,
+    /// No SRTCP index below this one is given: an earlier process may have given it.
+    pub(super) rtcp_floor: u64,
 }
 
 impl Context {
     pub(super) fn new(master: MasterKey) -> Self {
         let (rtp, rtcp) = (Cipher::new(&master, Use::Rtp), Cipher::new(&master, Use::Rtcp));
-        Self { master, rtp, rtcp, sources: Mutex::default() }
+        Self { master, rtp, rtcp, sources: Mutex::default(), rtcp_floor: 0 }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Source>> {
@@ -254,7 +256,7 @@ impl Outbound {
         let ssrc = rtcp_source(packet)?;
         let is_gcm = self.0.master.suite().is_gcm();
         let (tag, word) = self.0.with(ssrc, |source| {
-            let index = source.rtcp.next();
+            let index = source.rtcp.next().max(self.0.rtcp_floor);
             if index > MOST_RTCP {
                 return Err(Refusal::Replay);
             }

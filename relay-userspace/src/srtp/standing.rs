@@ -1,11 +1,12 @@
 //! A key with the state of its sources, as it is kept beyond this process.
 //!
-//! What was taken since it was kept is not known afterwards. So of what came before nothing is taken again, and numbers
-//! that the appliance itself gives go on with a gap: no SRTCP index is used twice with one key (RFC 3711 section 9.1).
+//! What was taken since it was kept is not known afterwards. So of what came before nothing is taken again, and the numbers
+//! that the appliance itself gives, for whichever source, go on behind a gap: no SRTCP index is used twice with one key
+//! (RFC 3711 section 9.1). Whoever takes a key up keeps it anew before it is used, so that the next gap begins there.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
     index::Taken,
@@ -25,6 +26,14 @@ pub struct KeyRecord {
     key: String,
     identifier: Vec<u8>,
     sources: Vec<SourceRecord>,
+    /// No SRTCP index below this one may be given.
+    rtcp_floor: u64,
+}
+
+impl Drop for KeyRecord {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
 }
 
 /// What is known of the packets of one synchronisation source.
@@ -49,6 +58,7 @@ impl KeyRecord {
             key: STANDARD.encode(context.master.expose()),
             identifier: context.master.identifier().to_owned(),
             sources: context.lock().iter().map(source).collect(),
+            rtcp_floor: context.rtcp_floor,
         }
     }
 
@@ -59,11 +69,13 @@ impl KeyRecord {
         if !self.identifier.is_empty() {
             master = master.with_identifier(self.identifier.clone())?;
         }
-        let context = Context::new(master);
+        let mut context = Context::new(master);
+        let used = self.sources.iter().filter_map(|source| source.rtcp).map(|index| index.saturating_add(1));
+        context.rtcp_floor = used.fold(self.rtcp_floor, u64::max).saturating_add(rtcp_gap);
         let source = |record: &SourceRecord| Source {
             ssrc: record.ssrc,
             rtp: Taken::up_to(record.rtp),
-            rtcp: Taken::up_to(record.rtcp.map(|index| index.saturating_add(rtcp_gap))),
+            rtcp: Taken::up_to(record.rtcp),
         };
         *context.lock() = self.sources.iter().take(MAX_SOURCES).map(source).collect();
         Ok(context)
@@ -151,15 +163,48 @@ mod tests {
     }
 
     #[test]
+    fn no_index_is_given_twice_whatever_was_kept_and_however_often() {
+        let index = |packet: &[u8]| {
+            let end = packet.len() - Suite::Aes128CmSha1_80.rtcp_tag();
+            u32::from_be_bytes(packet[end - 4..end].try_into().unwrap()) & !(1 << 31)
+        };
+        let sent = |key: &Outbound, ssrc: u8| {
+            let mut packet = RTCP.to_vec();
+            packet[7] = ssrc;
+            key.protect(Content::Rtcp, &mut packet).unwrap();
+            index(&packet)
+        };
+        let master = MasterKey::new(Suite::Aes128CmSha1_80, Zeroizing::new(vec![5; 30])).unwrap();
+        let first = Outbound::new(master);
+        first.protect(Content::Rtp, &mut rtp(1)).unwrap();
+        // Kept before any report of either source had left.
+        let kept = first.record();
+        assert_eq!([7, 8].map(|ssrc| sent(&first, ssrc)), [0, 0]);
+        let second = Outbound::take_up(&kept).unwrap();
+        assert_eq!([7, 8].map(|ssrc| sent(&second, ssrc)), [65_536, 65_536]);
+        // The next one begins behind what this one was taken up with, also if it never kept anything itself again.
+        let third = Outbound::take_up(&Outbound::take_up(&kept).unwrap().record()).unwrap();
+        assert_eq!([7, 8].map(|ssrc| sent(&third, ssrc)), [131_072, 131_072]);
+    }
+
+    #[test]
     fn a_key_keeps_its_identifier_and_what_is_no_key_is_refused() {
         let master = MasterKey::new(Suite::Aes128CmSha1_80, Zeroizing::new(vec![5; 30])).unwrap();
         let inbound = Inbound::new(master.with_identifier(vec![1, 2]).unwrap());
         let record = inbound.record();
         assert_eq!(Inbound::take_up(&record).unwrap().master(), inbound.master());
+        let broken = |suite: &str, key: &str| KeyRecord {
+            suite: suite.to_owned(),
+            key: key.to_owned(),
+            identifier: Vec::new(),
+            sources: Vec::new(),
+            rtcp_floor: 0,
+        };
+        let good = inbound.record().key.clone();
         let broken = [
-            KeyRecord { suite: "NULL".into(), ..record.clone() },
-            KeyRecord { key: "?".into(), ..record.clone() },
-            KeyRecord { key: "AAAA".into(), ..record },
+            broken("NULL", &good),
+            broken("AES_CM_128_HMAC_SHA1_80", "?"),
+            broken("AES_CM_128_HMAC_SHA1_80", "AAAA"),
         ];
         broken.iter().for_each(|record| assert!(Outbound::take_up(record).is_err()));
     }

@@ -20,7 +20,7 @@ mod versions;
 pub use administrators::Administrator;
 pub use api_tokens::{ApiToken, Scope};
 pub use bindings::StoredBinding;
-pub use calls::CallChange;
+pub use calls::{CallChange, KeptCall};
 pub use certificates::SeenCertificate;
 pub use database::{Store, StoreError};
 pub use entries::Entry;

@@ -46,6 +46,11 @@ impl Flows {
             standing.push((flow.spec, learned.or(kept), place));
         }
         self.stats_slots.reserve(now, &places);
+        // Whoever gets one of the other places is not to be told whom the flow before had refused.
+        if let Some(refused) = &mut self.kernel_refused {
+            let all = refused.all();
+            all.keys().filter(|place| !places.contains(place)).for_each(|place| refused.forget(*place));
+        }
         let (mut refused, mut taken) = (Vec::new(), Vec::with_capacity(standing.len()));
         for (spec, learned, place) in standing {
             let local = spec.local;
@@ -76,7 +81,7 @@ impl Flows {
             Some(place) => place,
             None => {
                 let full = InstallError::Full { capacity: self.stats_slots.capacity() };
-                let place = self.stats_slots.take(now).ok_or(full)?;
+                let place = self.stats_slots.take_early(now).ok_or(full)?;
                 self.stats.write(place, FlowStats::ZERO);
                 place
             }

@@ -21,7 +21,7 @@ use aya::{
 };
 use serde::Serialize;
 use thiserror::Error;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
     pins::{Former, FormerLink, Pins},
@@ -132,7 +132,9 @@ pub enum AttachError {
         why: String,
     },
     /// The attachment could not be kept beyond this process.
-    #[error("interface {interface}: the attachment cannot be pinned at {path}: {error}")]
+    #[error(
+        "interface {interface}: the attachment cannot be pinned at {path}: {error}; `ls -l` there shows what is in the way"
+    )]
     Pin {
         /// The interface.
         interface: String,
@@ -259,7 +261,15 @@ pub(super) fn descend(
         }
         match programs.xdp(RELAY)?.attach_to_if_index(link.index, flag) {
             Ok(id) => {
-                let hold = hold_xdp(programs, &link.name, id, pins)?;
+                let hold = match hold_xdp(programs, &link.name, id, pins) {
+                    Ok(hold) => hold,
+                    // The link has gone with the pin that it did not get.
+                    Err(error) => {
+                        warn!(%error, "datapath: calls by this interface end when the daemon does");
+                        let again = programs.xdp(RELAY)?.attach_to_if_index(link.index, flag);
+                        Hold::Xdp(again.map_err(|error| refused(mode, reason(&error)))?)
+                    }
+                };
                 if choice == AttachChoice::Generic {
                     reasons.push("attach = \"generic\" is configured".to_owned());
                 }

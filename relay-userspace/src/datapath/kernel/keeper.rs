@@ -14,18 +14,18 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{
     attach::{
         AttachError, Attachment, Hold, LostAttachment, Mode, attach_behind, descend, is_taken_over, xdp_mode,
     },
-    pins::{Former, Pins},
+    pins::{Former, Pins, let_go},
     programs::{Programs, RELAY},
 };
 use crate::net::{
     AttachChoice,
-    netlink::{Attached, Link},
+    netlink::{self, Attached, Link},
 };
 
 /// Where media is to come and go: a network, as the datapath sees it.
@@ -148,53 +148,46 @@ impl Keeper {
         Ok(())
     }
 
-    /// The datapath does not come about: what was pinned for it goes, and what an earlier process has left stays.
-    pub(in super::super) fn abandon(&mut self) {
-        self.pins.iter().for_each(Pins::abandon);
-        for place in self.places.drain(..) {
-            for hold in place.hold.into_iter().chain(place.behind) {
-                if let Hold::Pin(path) = hold {
-                    let _ = std::fs::remove_file(path);
-                }
-            }
-        }
-    }
-
     /// Exchanges the programs of an earlier process for these, each in one step.
     ///
     /// # Errors
     /// If one could not be exchanged, and none attached in its place.
-    pub(in super::super) fn take_over(
+    pub(in super::super) async fn take_over(
         &mut self,
+        netlink: &netlink::Handle,
         links: &HashMap<u32, Link>,
         programs: &mut Programs,
     ) -> Result<(), AttachError> {
+        let Some(pins) = &self.pins else { return Ok(()) };
+        let mut exchange = |hold: &mut Option<Hold>| match hold.take() {
+            Some(Hold::Former(former)) => {
+                former.exchange(programs, pins).map(|path| *hold = Some(Hold::Pin(path)))
+            }
+            other => {
+                *hold = other;
+                Ok(())
+            }
+        };
         let mut again = Vec::new();
         for place in &mut self.places {
-            let Some(pins) = &self.pins else { return Ok(()) };
-            let mut exchange = |hold: &mut Option<Hold>| match hold.take() {
-                Some(Hold::Former(former)) => {
-                    former.exchange(programs, pins).map(|path| *hold = Some(Hold::Pin(path)))
-                }
-                other => {
-                    *hold = other;
-                    Ok(())
-                }
+            let refused = |what: &str, error: String| {
+                warn!(
+                    interface = place.carrier,
+                    what, error, "datapath: an earlier daemon's program cannot be exchanged; attaching anew"
+                );
             };
-            let exchanged = exchange(&mut place.hold).and(exchange(&mut place.behind));
-            match exchanged {
-                Ok(()) => debug!(interface = place.carrier, "datapath: the program is this process's own"),
-                Err(error) => {
-                    warn!(
-                        interface = place.carrier,
-                        error, "datapath: an earlier daemon's program cannot be exchanged; attaching anew"
-                    );
-                    again.push(place.carrier.clone());
-                }
+            if let Err(error) = exchange(&mut place.hold) {
+                refused("relay", error);
+                again.push(place.carrier.clone());
+            }
+            // One behind XDP that is gone is no reason to take XDP off.
+            if let Err(error) = exchange(&mut place.behind) {
+                refused("TC behind XDP", error);
             }
         }
         for name in again {
             self.let_go_unless(&name, 0, programs);
+            let_go(netlink, &name).await?;
             let port = self.ports.iter().find(|port| {
                 let link = by_name(links, &port.interface).and_then(|link| carrier(links, link).ok());
                 link.is_some_and(|carrier| carrier.name == name)
@@ -205,6 +198,7 @@ impl Keeper {
                 self.attach(&link, choice, programs, &mut Former::default())?;
             }
         }
+        self.attach_behind(links, programs, &mut Former::default());
         Ok(())
     }
 

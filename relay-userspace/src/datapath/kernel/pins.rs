@@ -15,7 +15,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::{
         fd::{AsFd as _, AsRawFd as _},
-        unix::fs::MetadataExt as _,
+        unix::fs::{DirBuilderExt as _, MetadataExt as _},
     },
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -88,15 +88,37 @@ impl Pins {
             })
         };
         let namespace = fs::metadata("/proc/self/ns/net").map_err(|error| error.to_string())?.ino();
-        let mut why = "no bpffs is mounted: `mount -t bpf bpf /sys/fs/bpf`".to_owned();
+        let mut why = "no bpffs is mounted: `mount -t bpf -o mode=0700 bpf /sys/fs/bpf`".to_owned();
         for place in PLACES.iter().filter(is_bpffs) {
             let pins = Self { all: Path::new(place).join(DIRECTORY), namespace: namespace.to_string() };
-            match fs::create_dir_all(pins.directory()) {
+            match pins.prove() {
                 Ok(()) => return Ok(pins),
-                Err(error) => why = format!("{}: {error}", pins.directory().display()),
+                Err(error) => why = error,
             }
         }
         Err(why)
+    }
+
+    /// Makes the directory, and shows that this process alone can put pins there: whoever else could would keep programs
+    /// attached, or take pins away.
+    fn prove(&self) -> Result<(), String> {
+        const PRIVATE: u32 = 0o700;
+        const OTHERS_WRITE: u32 = 0o022;
+        let directory = self.directory();
+        let wrong = |what: &str, path: &Path| {
+            format!("{}: {what}; remove it by hand, as root, and start again", path.display())
+        };
+        let private = |error: io::Error| wrong(&error.to_string(), &directory);
+        fs::DirBuilder::new().recursive(true).mode(PRIVATE).create(&directory).map_err(private)?;
+        let own = nix::unistd::geteuid().as_raw();
+        for path in directory.ancestors().take_while(|path| path.starts_with(&self.all)) {
+            let found = fs::metadata(path).map_err(private)?;
+            if found.uid() != own || found.mode() & OTHERS_WRITE != 0 {
+                return Err(wrong("it belongs to another user, or others may write there", path));
+            }
+        }
+        let trial = directory.join("trial");
+        fs::create_dir(&trial).and_then(|()| fs::remove_dir(&trial)).map_err(private)
     }
 
     fn directory(&self) -> PathBuf {
@@ -134,9 +156,15 @@ impl Pins {
         }
     }
 
-    /// The datapath does not come about.
-    pub(super) fn abandon(&self) {
-        tables().for_each(|name| remove(&self.fresh(name)));
+    /// Everything that is pinned.
+    pub(in super::super) fn list(&self) -> Vec<PathBuf> {
+        let all = self.directories().into_iter().flat_map(|path| fs::read_dir(path).into_iter().flatten());
+        all.flatten().map(|pin| pin.path()).collect()
+    }
+
+    /// Removes all pins but these.
+    pub(in super::super) fn release_but(&self, kept: &[PathBuf]) {
+        self.list().iter().filter(|pin| !kept.contains(pin)).for_each(|pin| remove(pin));
     }
 
     fn fresh(&self, table: &str) -> PathBuf {
@@ -234,7 +262,7 @@ impl Former {
                 }
             }
         }
-        let tables = if links.is_empty() { None } else { FormerTables::open(&own) };
+        let tables = FormerTables::open(&own);
         Self { links, tables, directory: Some(own) }
     }
 
@@ -301,8 +329,8 @@ impl Former {
     }
 }
 
-/// Waits until no XDP program is attached to an interface.
-async fn let_go(netlink: &netlink::Handle, interface: &str) -> Result<(), netlink::Error> {
+/// Waits until no XDP program is attached to an interface: the kernel lets go of a link a moment after its pin has gone.
+pub(super) async fn let_go(netlink: &netlink::Handle, interface: &str) -> Result<(), netlink::Error> {
     let deadline = Instant::now() + LETTING_GO;
     while Instant::now() < deadline
         && netlink.link(interface).await?.is_some_and(|link| link.xdp != Attached::Nothing)

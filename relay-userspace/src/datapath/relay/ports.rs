@@ -81,7 +81,7 @@ impl fmt::Display for SocketUse {
 pub enum PortError {
     /// There are as many sockets as may be, or the system has no descriptors left.
     #[error(
-        "no descriptor for a media socket: {0}; raise LimitNOFILE of the service, or let the kernel carry media          (branchline doctor tells why it does not)"
+        "no descriptor for a media socket: {0}; raise LimitNOFILE of the service, or let the kernel carry media (branchline doctor tells why it does not)"
     )]
     Descriptors(SocketUse),
     /// It could not be bound, for example.
