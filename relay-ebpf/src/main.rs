@@ -31,7 +31,7 @@ use aya_ebpf::{
 use relay_ebpf::{
     Fate, Reason,
     guard::{guard, guard_layer3},
-    relay::{Way, relay, relay_layer3, relay_untagged},
+    relay::{Environment as _, Way, relay, relay_layer3, relay_untagged},
 };
 
 use crate::{frame::XdpEnvironment, packet::TcEnvironment};
@@ -125,6 +125,14 @@ pub fn branchline_bench_step(ctx: XdpContext) -> u32 {
         Some(()) => xdp_action::XDP_TX,
         None => xdp_action::XDP_ABORTED,
     }
+}
+
+/// The step, and one reading of the clock: what jitter (RFC 3550 section 6.4.1) costs before anything is computed.
+#[xdp]
+pub fn branchline_bench_clock(ctx: XdpContext) -> u32 {
+    let mut env = XdpEnvironment::new(ctx);
+    let stepped = bench::step(&mut env);
+    if stepped.is_some() && env.now_ns() != 0 { xdp_action::XDP_TX } else { xdp_action::XDP_ABORTED }
 }
 
 /// The relay on a stream that advances: `BPF_PROG_TEST_RUN` repeats one packet, which would be a stream of

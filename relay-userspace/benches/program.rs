@@ -32,6 +32,8 @@ const XDP_TX: u32 = 3;
 const TC_UNSPEC: u32 = u32::MAX;
 const TC_REDIRECT: u32 = 7;
 const STEP: &str = "branchline_bench_step";
+/// That, and a reading of the clock.
+const CLOCK: &str = "branchline_bench_clock";
 const STEPPED: &str = "branchline_bench_relay";
 const TURN: &str = "branchline_bench_turn";
 const TURNED: &str = "branchline_bench_many";
@@ -101,6 +103,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let rows = [
         row("floor: a program that returns XDP_TX", FLOOR, ipv4, PORT, 0..0),
         row("step to the stream's next packet, and XDP_TX", STEP, ipv4, PORT, 0..0),
+        row("step, a reading of the clock, and XDP_TX", CLOCK, ipv4, PORT, 0..0),
         row("step and relay, IPv4", STEPPED, ipv4, PORT, 0..1),
         row("step and relay, IPv6", STEPPED, ipv6, PORT, 1..2),
         row("step and relay, IPv4 to IPv6 and back", STEPPED, ipv4, CROSSED, 2..4),

@@ -55,6 +55,8 @@ pub(super) struct TakenUp {
     pub(super) flows: Vec<StandingFlow>,
     /// Where each flow arrives, and the name of its call.
     pub(super) owners: Vec<(SocketAddr, Vec<u8>)>,
+    /// The names of all calls and subscriptions that the store has.
+    pub(super) names: HashSet<String>,
 }
 
 /// Takes up the calls of the store. Those that are left are forgotten there, and keys are kept as they are taken up, before
@@ -78,6 +80,7 @@ pub(super) fn take_up(
         match take_up_one(&record, networks, &epoch, proxy, sessions) {
             Ok(one) => {
                 calls += 1;
+                taken.names.insert(name.clone());
                 let learned: HashMap<_, _> =
                     one.learned.into_iter().map(|(local, source, since)| (local, (source, since))).collect();
                 for spec in one.specs {
@@ -186,8 +189,14 @@ fn written(record: &Record) -> Option<Zeroizing<Vec<u8>>> {
     Some(bytes)
 }
 
-/// Writes calls when they have changed, until it is told to stop; what it has begun is then written.
-pub(super) async fn keep(core: Arc<Core>, networks: Vec<String>, mut stop: watch::Receiver<()>) {
+/// Writes calls when they have changed, until it is told to stop; what it has begun is then written. The store has those
+/// that are `kept`.
+pub(super) async fn keep(
+    core: Arc<Core>,
+    networks: Vec<String>,
+    mut kept: HashSet<String>,
+    mut stop: watch::Receiver<()>,
+) {
     let (mut waited, mut since_keys) = (Duration::ZERO, Duration::ZERO);
     let mut translated: HashSet<String> = HashSet::new();
     // What is in the store is old: something could not be written.
@@ -212,9 +221,21 @@ pub(super) async fn keep(core: Arc<Core>, networks: Vec<String>, mut stop: watch
         let store = Arc::clone(&core.store);
         let done = if stale {
             let all = all(&core, &networks, &mut translated);
+            kept = all.iter().map(|change| change.name.clone()).collect();
             tokio::task::spawn_blocking(move || store.replace_calls(&all)).await
         } else {
-            let changes = changes(&core, &networks, touched, &mut translated);
+            let mut changes = changes(&core, &networks, touched, &mut translated);
+            // Of a call that was over before it was ever written the store need not hear.
+            changes.retain(|change| match change.record {
+                Some(_) => {
+                    kept.insert(change.name.clone());
+                    true
+                }
+                None => kept.remove(&change.name),
+            });
+            if changes.is_empty() {
+                continue;
+            }
             tokio::task::spawn_blocking(move || store.put_calls(&changes)).await
         };
         // The log says once that it began to fail, and once that it works again.

@@ -300,7 +300,7 @@ pub async fn run(
     let (stop, stopped) = watch::channel(());
     let keepers = [
         tokio::spawn(bindings::keep(Arc::clone(&core), names.clone(), stopped.clone())),
-        tokio::spawn(standing::keep(Arc::clone(&core), names.clone(), stopped.clone())),
+        tokio::spawn(standing::keep(Arc::clone(&core), names.clone(), standing.names, stopped.clone())),
     ];
     let found = networks.iter().map(|ready| (ready.network.name.clone(), ready.address)).collect();
     tasks.push(tokio::spawn(addresses::watch(watched, config.clone(), found)));

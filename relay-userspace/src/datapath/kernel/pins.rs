@@ -118,6 +118,8 @@ impl Pins {
             }
         }
         let trial = directory.join("trial");
+        // One may be left of a process that was killed just here.
+        let _ = fs::remove_dir(&trial);
         fs::create_dir(&trial).and_then(|()| fs::remove_dir(&trial)).map_err(private)
     }
 

@@ -128,11 +128,12 @@ pub const TC_LAYER3: &str = "branchline_tc_layer3";
 pub const TC_BEHIND: &str = "branchline_tc_behind";
 /// Name of the program that does nothing but send back.
 pub const FLOOR: &str = "branchline_floor";
-/// Names of the programs that only the bench loads: the floor, the step to a stream's next packet and the relay behind
-/// that step, the step with a turn to another stream and the relay behind both.
-pub const BENCH: [&str; 5] = [
+/// Names of the programs that only the bench loads: the floor, the step to a stream's next packet, that with a reading of
+/// the clock and the relay behind that step, the step with a turn to another stream and the relay behind both.
+pub const BENCH: [&str; 6] = [
     FLOOR,
     "branchline_bench_step",
+    "branchline_bench_clock",
     "branchline_bench_relay",
     "branchline_bench_turn",
     "branchline_bench_many",
