@@ -12,12 +12,17 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::{self, IpAddr},
     os::{
         fd::{AsFd as _, AsRawFd as _},
-        unix::fs::{DirBuilderExt as _, MetadataExt as _},
+        linux::net::SocketAddrExt as _,
+        unix::{
+            fs::{DirBuilderExt as _, MetadataExt as _},
+            net::{SocketAddr, UnixDatagram},
+        },
     },
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -64,10 +69,16 @@ fn tables() -> impl Iterator<Item = &'static str> {
 const PREFIXES: [(&str, &str); 4] =
     [("xdp-", RELAY), ("tc-", TC), ("tclayer3-", TC_LAYER3), ("tcbehind-", TC_BEHIND)];
 
+/// The name that the one process binds which has the pins of a network namespace: in the abstract namespace of Unix
+/// sockets, of which each network namespace has its own, and which forgets the name when the process ends.
+const OWNER: &[u8] = b"branchline-datapath";
+
 /// The place of this process's pins: those of its network namespace, in which an interface's name means something, and
-/// of its layout of tables.
+/// of its layout of tables. Invariant: one process at a time has them; what another has pinned is nobody's heritage.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Pins {
+    /// Kept for as long as the pins are this process's.
+    _owner: Arc<UnixDatagram>,
     /// Of all layouts.
     all: PathBuf,
     /// The network namespace.
@@ -88,9 +99,16 @@ impl Pins {
             })
         };
         let namespace = fs::metadata("/proc/self/ns/net").map_err(|error| error.to_string())?.ino();
+        let name = SocketAddr::from_abstract_name(OWNER).map_err(|error| error.to_string())?;
+        let owner = UnixDatagram::bind_addr(&name).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => "another daemon has this network namespace's datapath".to_owned(),
+            _ => error.to_string(),
+        })?;
+        let owner = Arc::new(owner);
         let mut why = "no bpffs is mounted: `mount -t bpf -o mode=0700 bpf /sys/fs/bpf`".to_owned();
         for place in PLACES.iter().filter(is_bpffs) {
-            let pins = Self { all: Path::new(place).join(DIRECTORY), namespace: namespace.to_string() };
+            let all = Path::new(place).join(DIRECTORY);
+            let pins = Self { _owner: Arc::clone(&owner), all, namespace: namespace.to_string() };
             match pins.prove() {
                 Ok(()) => return Ok(pins),
                 Err(error) => why = error,
@@ -240,7 +258,7 @@ struct FormerTables {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) struct FormerFlow {
     /// The source that was learned.
-    pub(in super::super) learned: Option<SocketAddr>,
+    pub(in super::super) learned: Option<net::SocketAddr>,
     /// The place of its statistics.
     pub(in super::super) stats: u32,
 }
@@ -277,7 +295,7 @@ impl Former {
     }
 
     /// What the kernel knows of the flow with this local address and port.
-    pub(in super::super) fn flow(&self, local: SocketAddr) -> Option<FormerFlow> {
+    pub(in super::super) fn flow(&self, local: net::SocketAddr) -> Option<FormerFlow> {
         self.tables.as_ref()?.flow(local)
     }
 
@@ -403,7 +421,7 @@ impl FormerTables {
         open().inspect_err(|error| debug!(error, "datapath: no former tables")).ok()
     }
 
-    fn flow(&self, local: SocketAddr) -> Option<FormerFlow> {
+    fn flow(&self, local: net::SocketAddr) -> Option<FormerFlow> {
         let place = match local.ip() {
             IpAddr::V4(address) => self.addresses.place(address.octets()),
             IpAddr::V6(address) => self.addresses.place_ipv6(&Ipv6Address::new(address.octets())),
@@ -418,7 +436,7 @@ impl FormerTables {
             IpAddr::V4(_) => IpAddr::from(flow.source_address),
             IpAddr::V6(_) => IpAddr::from(flow.source_ipv6.octets()),
         };
-        let source = SocketAddr::new(ip, u16::from_be_bytes(flow.source_port));
+        let source = net::SocketAddr::new(ip, u16::from_be_bytes(flow.source_port));
         let learned = (is_learned && source.port() != 0).then_some(source);
         Some(FormerFlow { learned, stats: entry.stats() })
     }
