@@ -13,7 +13,7 @@ use crate::{
     net::{NetworkId, Transport},
     registrar::Binding,
     sip::Hop,
-    store::{Store, StoredBinding},
+    store::{Store, StoredBinding, text},
 };
 
 /// How often changes are written.
@@ -63,7 +63,6 @@ fn binding(stored: &StoredBinding, networks: &[String], now: Instant, unix: i64)
 
 /// As it is kept; `None` for one with bytes that are no text, whose phone has to register anew.
 fn stored(binding: &Binding, networks: &[String], now: Instant, unix: i64) -> Option<StoredBinding> {
-    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
     let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
     Some(StoredBinding {
         token: binding.token,

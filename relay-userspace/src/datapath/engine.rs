@@ -23,9 +23,10 @@ use super::{
     flows::{Flows, InstallError, Statistics},
     kernel::{
         attach::{AttachError, Attachment, Lifetime, LostAttachment},
+        former::Former,
         guard::{Guard, Rule},
         keeper::{Keeper, Known, Port},
-        pins::{Former, Pins},
+        pins::Pins,
         programs::{KernelLog, Options, Programs, ProgramsError},
         resolver,
     },

@@ -20,7 +20,7 @@
 
 mod joined;
 mod party;
-mod standing;
+mod path;
 mod taken_up;
 
 use std::{
@@ -45,7 +45,7 @@ use thiserror::Error;
 
 use joined::{Joined, Onward};
 use party::{Sender, Who};
-use standing::Towards;
+use path::Towards;
 pub(super) use taken_up::Statistics;
 
 use super::{

@@ -25,6 +25,7 @@ use crate::{
     quality::Format,
     sdp::Direction,
     srtp::{Inbound, KeyError, KeyRecord, Outbound},
+    store::text,
 };
 
 /// A session as it is kept. It holds keys: a secret.
@@ -257,8 +258,4 @@ impl PartyRecord {
         let remote = Remote { rtp: self.rtp, rtcp: self.rtcp };
         Ok(Party { remote, direction: self.direction, turns: self.turns, mux: self.mux, leg })
     }
-}
-
-fn text(bytes: &[u8]) -> Option<String> {
-    std::str::from_utf8(bytes).ok().map(str::to_owned)
 }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     net::{FormerNetworks, NetworkId},
     sip::Hop,
-    store::Epoch,
+    store::{Epoch, text},
 };
 
 /// A call or subscription as it is kept.
@@ -233,8 +233,4 @@ impl Call {
     fn is_kept(&self) -> bool {
         self.dialogs.iter().any(|dialog| dialog.confirmed)
     }
-}
-
-fn text(bytes: &[u8]) -> Option<String> {
-    std::str::from_utf8(bytes).ok().map(str::to_owned)
 }

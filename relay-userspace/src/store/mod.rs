@@ -27,3 +27,9 @@ pub use entries::Entry;
 pub use epoch::Epoch;
 pub use secrets::{SealError, Secrets};
 pub use versions::ConfigurationVersion;
+
+/// Bytes of a protocol as they are kept: as text, which records are made of; none for those that are no text.
+#[must_use]
+pub fn text(bytes: &[u8]) -> Option<String> {
+    std::str::from_utf8(bytes).ok().map(str::to_owned)
+}

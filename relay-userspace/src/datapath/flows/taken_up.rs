@@ -5,7 +5,7 @@ use std::{collections::HashSet, net::SocketAddr, time::Instant};
 use relay_ebpf::FlowStats;
 
 use super::{
-    super::{flow::StandingFlow, kernel::pins::Former},
+    super::{flow::StandingFlow, kernel::former::Former},
     Entry, FlowSpec, Flows, InstallError, Sender, UserspaceOr,
 };
 

@@ -13,8 +13,8 @@ use super::{
     super::{
         flow::StandingFlow,
         kernel::{
+            former::Former,
             next_hops::{LinkLayer, Resolution},
-            pins::Former,
         },
     },
     *,

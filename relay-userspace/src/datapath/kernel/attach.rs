@@ -24,7 +24,8 @@ use thiserror::Error;
 use tracing::{debug, warn};
 
 use super::{
-    pins::{Former, FormerLink, Pins},
+    former::{Former, FormerLink},
+    pins::Pins,
     programs::{Programs, ProgramsError, RELAY, TC, TC_BEHIND, TC_LAYER3},
 };
 use crate::net::{

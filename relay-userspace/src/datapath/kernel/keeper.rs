@@ -20,7 +20,8 @@ use super::{
     attach::{
         AttachError, Attachment, Hold, LostAttachment, Mode, attach_behind, descend, is_taken_over, xdp_mode,
     },
-    pins::{Former, Pins, let_go},
+    former::{Former, let_go},
+    pins::Pins,
     programs::{Programs, RELAY},
 };
 use crate::net::{

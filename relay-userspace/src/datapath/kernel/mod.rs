@@ -3,6 +3,7 @@
 
 pub mod attach;
 pub mod bed;
+pub(super) mod former;
 pub mod guard;
 pub mod keeper;
 pub(super) mod next_hops;
