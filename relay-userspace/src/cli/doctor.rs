@@ -14,7 +14,7 @@ use crate::{
         programs::{KernelLog, Options, Programs},
     },
     net::{
-        descriptors::Descriptors,
+        descriptors::{Descriptors, SOCKETS_OF_A_CALL},
         netlink::{self, Attached, Link},
         routes,
     },
@@ -166,8 +166,6 @@ fn capabilities() -> Vec<Finding> {
 
 /// What a daemon that runs has open; if none does, what one could that this shell started.
 fn open_files(own: Descriptors, running: Option<&StatusView>, with_programs: bool) -> Finding {
-    /// RTP and RTCP on each network.
-    const SOCKETS_OF_A_CALL: usize = 4;
     let subject = "open files";
     let raise = "`systemctl edit branchline`: [Service] LimitNOFILE=65536";
     let calls = |sockets: usize| sockets / SOCKETS_OF_A_CALL;

@@ -58,9 +58,6 @@ pub(super) fn kernel() -> String {
     format!("{} {}", part("/proc/sys/kernel/ostype"), part("/proc/sys/kernel/osrelease"))
 }
 
-/// Sockets of a call with one stream, where media ports take some: RTP and RTCP on each network.
-pub(super) const SOCKETS_OF_A_CALL: usize = 4;
-
 /// Descriptors that this process has open.
 pub(super) fn open_files() -> usize {
     // The directory itself is one of them while it is read.

@@ -186,7 +186,7 @@ pub async fn run(
         warn!(
             limit = descriptors.limit,
             kept = descriptors.kept,
-            calls = descriptors.for_media() / host::SOCKETS_OF_A_CALL,
+            calls = descriptors.for_media() / descriptors::SOCKETS_OF_A_CALL,
             "each media port takes a socket: there are descriptors for so many calls with one stream"
         );
     }

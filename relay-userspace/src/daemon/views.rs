@@ -28,7 +28,10 @@ use crate::{
     datapath::{Carrier, FlowReport, RefusedSource, SocketUse},
     log::{LogView, Topic, escaped},
     metrics::raise,
-    net::{NetworkId, descriptors::Descriptors},
+    net::{
+        NetworkId,
+        descriptors::{Descriptors, SOCKETS_OF_A_CALL},
+    },
     provisioning::{
         Inventory, PhoneActivity,
         syslog::{Book, SyslogView},
@@ -727,7 +730,7 @@ impl Observed for Views {
         {
             return Err(format!("all media ports of network \"{}\" are in use", facts.name));
         }
-        let is_full = |sockets: &SocketUse| !sockets.has_room(host::SOCKETS_OF_A_CALL);
+        let is_full = |sockets: &SocketUse| !sockets.has_room(SOCKETS_OF_A_CALL);
         if let Some(sockets) = self.core.engine.sockets().filter(is_full) {
             return Err(format!("no descriptors are left for the media of a call: {sockets}"));
         }

@@ -12,6 +12,9 @@ const KEPT: usize = 2048;
 /// Of a limit that is smaller than twice that, the rest gets its half.
 const SHARE: usize = 2;
 
+/// Sockets of a call with one stream, where media ports take some: RTP and RTCP on each network.
+pub const SOCKETS_OF_A_CALL: usize = 4;
+
 /// Descriptors that this process may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptors {

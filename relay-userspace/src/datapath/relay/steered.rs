@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use arrayvec::ArrayVec;
@@ -29,6 +30,8 @@ use crate::{datapath::paths::Departure, net::Priority};
 
 /// Bytes of the receive queue of each socket: a tenth of a second of 10,000 calls that all begin at once.
 const RECEIVE_QUEUE: usize = 8 << 20;
+/// How long a thread rests after an error.
+const PAUSE: Duration = Duration::from_millis(5);
 /// The time to live of what userspace sends (RFC 1340's recommended default).
 const TTL: u8 = 64;
 
@@ -125,7 +128,11 @@ fn serve(socket: &Socket, raw: &RawSender, shared: &Shared, ends: &AtomicBool) {
                 shared.relay(&received, &mut scratch, |leaving, failed| raw.send(leaving, failed));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => debug!(%error, "receiving media"),
+            Err(error) => {
+                debug!(%error, "receiving media");
+                // An error that lasts must not take the core from the calls.
+                thread::sleep(PAUSE);
+            }
         }
     }
 }
