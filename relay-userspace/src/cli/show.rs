@@ -6,7 +6,7 @@ use crate::{
     capture::CaptureView,
     control::{
         CallView, CertificateView, DenialView, EntryView, FlowView, PhoneView, RefusalView, ReloadedView,
-        ServerView, SetupLinkView, StatusView,
+        ServerView, SetupLinkView, StatusView, TrunkView,
     },
     log::{LogView, escaped},
     provisioning::syslog::SyslogView,
@@ -58,6 +58,9 @@ pub(super) fn status(status: &StatusView) -> String {
         ("version", status.version.clone()),
         ("running for", format!("{} s", status.uptime_seconds)),
         ("servers", servers_in_short(&status.servers)),
+        ("survival", survival_in_short(status)),
+        ("trunks", trunks_in_short(&status.trunks)),
+        ("emergency calls", emergency_in_short(status)),
         ("calls", status.calls_active.to_string()),
         ("registrations", status.registrations.to_string()),
         ("datapath", datapath),
@@ -199,6 +202,31 @@ pub(super) fn captures(captures: &[CaptureView]) -> String {
         })
         .collect();
     table(&["capture", "state", "packets", "lost", "bytes", "sealed", "of", ""], &rows)
+}
+
+/// Whether the office is on its own, in a line.
+fn survival_in_short(status: &StatusView) -> String {
+    match status.survival_seconds {
+        Some(seconds) => format!("the office is on its own for {seconds} s: no server can be reached"),
+        None => "a server serves".to_owned(),
+    }
+}
+
+/// The trunks in a line.
+fn trunks_in_short(trunks: &[TrunkView]) -> String {
+    if trunks.is_empty() {
+        return "none".to_owned();
+    }
+    let words = trunks.iter().map(|trunk| format!("{}: {}", trunk.name, servers_in_short(&trunk.servers)));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// Where emergency calls go, in a line.
+fn emergency_in_short(status: &StatusView) -> String {
+    match status.emergency_calls_by.as_str() {
+        "trunk" => "by a local trunk".to_owned(),
+        _ => "BY THE SERVERS: no trunk is configured that carries them (docs/survival.md)".to_owned(),
+    }
 }
 
 /// The servers in a line.

@@ -2,7 +2,7 @@
 
 use super::{
     Config,
-    keys::{Effect, KEYS, NETWORK_KEYS},
+    keys::{Effect, KEYS, Key, NETWORK_KEYS, ROUTE_KEYS, TRUNK_KEYS},
 };
 
 /// A key that differs.
@@ -29,10 +29,19 @@ pub fn between(before: &Config, after: &Config) -> Vec<Changed> {
     } else {
         changed.push(Changed { key: "network".to_owned(), effect: Effect::Restart });
     }
+    changed.extend(tables("trunk", TRUNK_KEYS, &before.trunks, &after.trunks));
+    changed.extend(tables("route", ROUTE_KEYS, &before.routes, &after.routes));
     for key in KEYS.iter().filter(|key| (key.value)(before) != (key.value)(after)) {
         changed.push(Changed { key: key.name.to_owned(), effect: key.effect });
     }
     changed
+}
+
+/// The change of tables of which there may be many: one, whatever differs in them.
+fn tables<T>(name: &str, keys: &[Key<T>], before: &[T], after: &[T]) -> Option<Changed> {
+    let same = |(old, new): (&T, &T)| keys.iter().all(|key| (key.value)(old) == (key.value)(new));
+    let differ = before.len() != after.len() || !before.iter().zip(after).all(same);
+    differ.then(|| Changed { key: name.to_owned(), effect: Effect::Running })
 }
 
 #[cfg(test)]

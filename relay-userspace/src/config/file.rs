@@ -6,8 +6,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Admin, Capture, Clock, ConfigError, Control, Datapath, Dhcp, DscpMarks, Log, Media, Network, Protection,
-    Provisioning, Sip, State, Syslog, Tls, Upstream, Web, error::line_of,
+    Admin, Capture, Clock, ConfigError, Control, Datapath, Dhcp, DscpMarks, Emergency, Log, Media, Network,
+    Protection, Provisioning, Route, Routing, Sip, State, SurvivalTable, Syslog, Tls, Trunk, Upstream, Web,
+    error::line_of,
+    routing::{check_routes, check_trunks},
 };
 use crate::net::{NetworkId, Role, Transport};
 
@@ -21,6 +23,21 @@ pub struct Config {
     /// The central servers.
     #[serde(default)]
     pub upstream: Upstream,
+    /// Ways to the telephone network beside the servers.
+    #[serde(rename = "trunk", default)]
+    pub trunks: Vec<Trunk>,
+    /// Rules for requests of phones.
+    #[serde(rename = "route", default)]
+    pub routes: Vec<Route>,
+    /// Which goes first.
+    #[serde(default)]
+    pub routing: Routing,
+    /// Emergency calls.
+    #[serde(default)]
+    pub emergency: Emergency,
+    /// What the office does while no server can be reached.
+    #[serde(default)]
+    pub survival: SurvivalTable,
     /// What survives a restart.
     #[serde(default)]
     pub state: State,
@@ -79,6 +96,8 @@ const MOST_FLOWS: u32 = 1 << 20;
 const MOST_TIMER_MS: u64 = 60_000;
 /// Most retransmissions of a request.
 const MOST_RETRIES: u64 = 10;
+/// Longest time that a server has to fail before it is out of service, in seconds.
+const MOST_FORCE: u64 = 30;
 /// Most servers.
 const MOST_SERVERS: usize = 16;
 /// Longest time to ring or to be silent in seconds: thirty days.
@@ -233,6 +252,10 @@ impl Config {
             let message = format!("{flows} is out of range: {FEWEST_FLOWS} to {MOST_FLOWS}");
             return Err(wrong(Some(self.datapath.flows.span()), "datapath.flows", message));
         }
+        if self.upstream.oos_force_seconds > MOST_FORCE {
+            let message = format!("{} is out of range: 0 to {MOST_FORCE}", self.upstream.oos_force_seconds);
+            return Err(wrong(None, "upstream.oos_force_seconds", message));
+        }
         for (key, value, most) in [
             ("sip.timer_t1_ms", self.sip.timer_t1_ms, MOST_TIMER_MS),
             ("sip.timer_t2_ms", self.sip.timer_t2_ms, MOST_TIMER_MS),
@@ -248,8 +271,16 @@ impl Config {
                 return Err(wrong(None, key, format!("{value} is out of range: 1 to {most}")));
             }
         }
-        self.dhcp
-            .check(&self.provisioning)
+        let networks: Vec<(&str, Role)> = self
+            .networks
+            .iter()
+            .map(|network| (network.as_ref().name.as_str(), network.as_ref().role))
+            .collect();
+        check_trunks(&self.trunks, &networks)
+            .and_then(|()| check_routes(&self.routes, &self.trunks))
+            .and_then(|()| self.emergency.check())
+            .and_then(|()| self.survival.check())
+            .and_then(|()| self.dhcp.check(&self.provisioning))
             .and_then(|()| self.clock.check())
             .and_then(|()| self.syslog.check())
             .and_then(|()| self.provisioning.check())

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Config, LogWord, Network};
+use super::{Config, LogWord, Network, Route, Trunk};
 
 /// When a new value takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +173,32 @@ pub const NETWORK_KEYS: &[Key<Network>] = &[
     key("attach", Restart, Text, |network| text(&word(network.attach))),
 ];
 
+/// The keys of a trunk. They are set in the file.
+pub const TRUNK_KEYS: &[Key<Trunk>] = &[
+    key("name", Running, Text, |trunk| text(&trunk.name)),
+    key("network", Running, Text, |trunk| maybe(trunk.network.as_ref())),
+    key("contact", Running, Text, |trunk| text(&trunk.contact)),
+    key("prefix", Running, Text, |trunk| text(&trunk.prefix)),
+    key("replace_prefix", Running, Text, |trunk| maybe(trunk.replace_prefix.as_ref())),
+    key("priority", Running, Number, |trunk| Value::Number(trunk.priority.into())),
+    key("cost", Running, Number, |trunk| Value::Number(trunk.cost.into())),
+    key("emergency", Running, Flag, |trunk| Value::Flag(trunk.emergency)),
+    key("oos_check_seconds", Running, Number, |trunk| Value::Number(trunk.oos_check_seconds)),
+    key("oos_force_seconds", Running, Number, |trunk| Value::Number(trunk.oos_force_seconds)),
+    key("recovery_timeout_seconds", Running, Number, |trunk| Value::Number(trunk.recovery_timeout_seconds)),
+];
+
+/// The keys of a rule. They are set in the file.
+pub const ROUTE_KEYS: &[Key<Route>] = &[
+    key("name", Running, Text, |route| text(&route.name)),
+    key("enabled", Running, Flag, |route| Value::Flag(route.enabled)),
+    key("from", Running, Text, |route| maybe(route.from.as_ref())),
+    key("to", Running, Text, |route| maybe(route.to.as_ref())),
+    key("target", Running, Text, |route| maybe(route.target.as_ref())),
+    key("destinations", Running, List, |route| list(&route.destinations)),
+    key("description", Running, Text, |route| text(&route.description)),
+];
+
 /// Keys whose text is written into the file as a number.
 pub(super) const NUMBERS_OR_NOTHING: &[&str] = &["sip_tcp_port", "sip_tls_port"];
 
@@ -181,11 +207,34 @@ pub const KEYS: &[Key<Config>] = &[
     key("upstream.servers", Running, List, |config| list(config.upstream.servers.as_ref())),
     key("upstream.trusted", Running, List, |config| list(&config.upstream.trusted)),
     key("upstream.probe_seconds", Running, Number, |config| Value::Number(config.upstream.probe_seconds)),
+    key("upstream.oos_force_seconds", Running, Number, |config| {
+        Value::Number(config.upstream.oos_force_seconds)
+    }),
     key("upstream.recovery_seconds", Running, Number, |config| {
         Value::Number(config.upstream.recovery_seconds)
     }),
     key("upstream.dns", Running, List, |config| list(&config.upstream.dns)),
     key("upstream.retry_statuses", Running, List, |config| list(&config.upstream.retry_statuses)),
+    key("routing.registration_has_priority", Running, Flag, |config| {
+        Value::Flag(config.routing.registration_has_priority)
+    }),
+    key("emergency.numbers", Running, List, |config| list(&config.emergency.numbers)),
+    key("emergency.dial", Running, Text, |config| text(&config.emergency.dial)),
+    key("survival.enabled", Running, Flag, |config| Value::Flag(config.survival.enabled)),
+    key("survival.enter_after_seconds", Running, Number, |config| {
+        Value::Number(config.survival.enter_after_seconds)
+    }),
+    key("survival.leave_after_seconds", Running, Number, |config| {
+        Value::Number(config.survival.leave_after_seconds)
+    }),
+    key("survival.registration_seconds", Running, Number, |config| {
+        Value::Number(config.survival.registration_seconds)
+    }),
+    key("survival.unproven_phones", Running, Text, |config| text(&word(config.survival.unproven_phones))),
+    key("survival.remember_days", Running, Number, |config| Value::Number(config.survival.remember_days)),
+    key("survival.tell_phones", Running, Flag, |config| Value::Flag(config.survival.tell_phones)),
+    key("survival.message_begin", Running, Text, |config| text(&config.survival.message_begin)),
+    key("survival.message_end", Running, Text, |config| text(&config.survival.message_end)),
     key("state.directory", Restart, Text, |config| text(&config.state.directory.display())),
     key("tls.certificate", Restart, Text, |config| path(config.tls.certificate.as_ref())),
     key("tls.private_key", Restart, Text, |config| path(config.tls.private_key.as_ref())),
@@ -320,6 +369,8 @@ mod tests {
         }
         let mut known: BTreeSet<String> = KEYS.iter().map(|key| key.name.to_owned()).collect();
         known.extend(NETWORK_KEYS.iter().map(|key| format!("network.{}", key.name)));
+        known.extend(TRUNK_KEYS.iter().map(|key| format!("trunk.{}", key.name)));
+        known.extend(ROUTE_KEYS.iter().map(|key| format!("route.{}", key.name)));
         assert_eq!(known, documented);
     }
 

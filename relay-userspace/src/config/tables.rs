@@ -73,6 +73,8 @@ pub struct Upstream {
     pub trusted: Vec<IpNet>,
     /// Seconds between OPTIONS to each server; 0: none are sent.
     pub probe_seconds: u64,
+    /// Seconds that a server has to fail before it is out of service; 0: it is with its first failure.
+    pub oos_force_seconds: u64,
     /// Seconds that a server that failed is left alone, unless a probe finds it well before.
     pub recovery_seconds: u64,
     /// The servers of DNS to ask for the servers' names; none: the system's.
@@ -87,6 +89,7 @@ impl Default for Upstream {
             servers: Spanned::new(0..0, Vec::new()),
             trusted: Vec::new(),
             probe_seconds: 30,
+            oos_force_seconds: 0,
             recovery_seconds: 60,
             dns: Vec::new(),
             retry_statuses: StatusRange::reference(),

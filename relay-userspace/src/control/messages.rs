@@ -237,6 +237,15 @@ pub struct StatusView {
     pub networks: Vec<NetworkView>,
     /// The servers.
     pub servers: Vec<ServerView>,
+    /// Ways to the telephone network beside the servers.
+    #[serde(default)]
+    pub trunks: Vec<TrunkView>,
+    /// Seconds for which the office has been on its own; none while a server serves.
+    #[serde(default)]
+    pub survival_seconds: Option<u64>,
+    /// By which way emergency calls leave first: `trunk` or `servers`.
+    #[serde(default)]
+    pub emergency_calls_by: String,
     /// What is wrong, the worst first.
     #[serde(default)]
     pub symptoms: Vec<Symptom>,
@@ -350,6 +359,15 @@ pub struct ServerView {
     pub round_trip_ms: Option<f64>,
     /// Whether it is the one that is tried first.
     pub preferred: bool,
+}
+
+/// A way to the telephone network.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TrunkView {
+    /// Its name.
+    pub name: String,
+    /// Its other end, at each of its addresses.
+    pub servers: Vec<ServerView>,
 }
 
 /// A certificate of a server that no authority vouches for.

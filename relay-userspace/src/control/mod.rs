@@ -9,6 +9,6 @@ mod socket;
 pub use messages::{
     CallView, CapturePartView, CaptureStartedView, CertificateView, DenialView, EntryView, FlowView,
     NetworkView, PhoneView, RefusalView, RegistrationView, ReloadedView, Request, Response, ServerView,
-    SetupLinkView, StatusView,
+    SetupLinkView, StatusView, TrunkView,
 };
 pub use socket::{Answers, ask, bind, serve};

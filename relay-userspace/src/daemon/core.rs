@@ -36,7 +36,7 @@ use crate::{
     },
     store::{Entry, Store, StoreError},
     symptoms::Symptom,
-    upstream::{self, Health},
+    upstream::{self, Health, SurvivalChange},
 };
 
 /// Bytes of the largest UDP datagram.
@@ -136,7 +136,9 @@ impl Core {
     pub(super) fn protect(&self) {
         let (servers, phones) = {
             let state = self.state();
-            let servers = state.proxy.servers().into_iter().filter_map(|server| server.address);
+            let trunks = state.proxy.trunks().into_iter().flat_map(|trunk| trunk.servers);
+            let servers = state.proxy.servers().into_iter().chain(trunks);
+            let servers = servers.filter_map(|server| server.address);
             let servers: Vec<IpNet> = servers.map(|address| address.ip().into()).collect();
             (servers, state.proxy.bindings().map(|binding| binding.source.address.ip()).collect::<Vec<_>>())
         };
@@ -172,7 +174,10 @@ impl Core {
                 }
                 Output::Measure(measure) => self.measures.enter(measure),
                 Output::Upstream(upstream::Output::Resolve(server)) => tasks.push(Task::Resolve(server)),
-                Output::Upstream(news) => self.server_news(&news),
+                Output::Upstream(news) => self.server_news(None, &news),
+                Output::Trunk(_, upstream::Output::Resolve(server)) => tasks.push(Task::Resolve(server)),
+                Output::Trunk(trunk, news) => self.server_news(Some(&trunk), &news),
+                Output::Survival(change) => self.survival_news(change, state.proxy.servers().len()),
             }
         }
         for stream in self.quality().take_finished() {
@@ -358,18 +363,37 @@ impl Core {
         Ok(())
     }
 
-    fn server_news(&self, news: &upstream::Output) {
-        match news {
-            upstream::Output::Changed { target, health: Health::Down(failure) } => {
+    fn server_news(&self, trunk: Option<&str>, news: &upstream::Output) {
+        match (trunk, news) {
+            (None, upstream::Output::Changed { target, health: Health::Down(failure) }) => {
                 warn!(target: "branchline::upstream", server = %target.server, address = %target.address, reason = %failure, "a server is down");
             }
-            upstream::Output::Changed { target, .. } => {
+            (None, upstream::Output::Changed { target, .. }) => {
                 info!(target: "branchline::upstream", server = %target.server, address = %target.address, "a server is up");
             }
-            upstream::Output::Preferred(target) => {
+            (None, upstream::Output::Preferred(target)) => {
                 info!(target: "branchline::upstream", server = %target.server, address = %target.address, "this server is tried first from now on");
             }
-            upstream::Output::Probe(_) | upstream::Output::Resolve(_) => {}
+            (Some(trunk), upstream::Output::Changed { target, health: Health::Down(failure) }) => {
+                warn!(target: "branchline::upstream", trunk, address = %target.address, reason = %failure, "a trunk is out of service");
+            }
+            (Some(trunk), upstream::Output::Changed { target, .. }) => {
+                info!(target: "branchline::upstream", trunk, address = %target.address, "a trunk is in service");
+            }
+            (Some(_), upstream::Output::Preferred(_))
+            | (_, upstream::Output::Probe(_) | upstream::Output::Resolve(_)) => {}
+        }
+    }
+
+    fn survival_news(&self, change: SurvivalChange, servers: usize) {
+        match change {
+            SurvivalChange::Entered => {
+                warn!(target: "branchline::upstream", servers, "no server can be reached: the office is on its own; calls within it and by the trunks work");
+            }
+            SurvivalChange::Left(length) => {
+                self.measures.metrics.survival_seconds.inc_by(length.as_secs_f64());
+                info!(target: "branchline::upstream", seconds = length.as_secs(), "a server can be reached: the office is not on its own any more");
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
 
 use prometheus::HistogramVec;
 use relay_ebpf::{Fate, tables::Latency};
+use tracing::warn;
 
 use super::host;
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
         Hop,
         transport::{Step, Why},
     },
-    upstream::{Health, ServerState},
+    upstream::{Health, ServerState, TrunkState},
 };
 
 /// What the metrics need to know of a network.
@@ -136,6 +137,15 @@ impl Measures {
             Measure::ChallengeAnswered => metrics.challenges_answered.inc(),
             Measure::CredentialsRefused => metrics.credentials_refused.inc(),
             Measure::FailedOver => metrics.failovers.inc(),
+            Measure::EmergencyCall(way) => {
+                metrics.emergency_calls.with_label_values(&[way.as_label()]).inc();
+                warn!(target: "branchline::proxy", way = way.as_label(), "an emergency call");
+            }
+            Measure::SurvivalEntered => metrics.survival_entries.inc(),
+            Measure::SurvivalCall(way) => {
+                metrics.survival_calls.with_label_values(&[way.as_label()]).inc();
+            }
+            Measure::RegisteredHere => metrics.survival_registrations.inc(),
         }
     }
 
@@ -170,6 +180,18 @@ impl Measures {
                 let here = |hop: &&Hop| hop.network == NetworkId(index) && hop.transport == transport;
                 let count = connections.iter().filter(here).count() as i64;
                 metrics.sip_connections.with_label_values(&[&network.name, transport.as_label()]).set(count);
+            }
+        }
+    }
+
+    /// Brings the figures of trunks up to date, for a scrape.
+    pub(super) fn trunks(&self, trunks: &[TrunkState]) {
+        self.metrics.trunk_up.reset();
+        for trunk in trunks {
+            for server in &trunk.servers {
+                let address = server.address.map_or_else(String::new, |address| address.to_string());
+                let up = i64::from(server.health == Health::Up);
+                self.metrics.trunk_up.with_label_values(&[&trunk.name, &address]).set(up);
             }
         }
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    config::{Config, Network},
+    config::{Config, Network, Route, SurvivalTable, Trunk},
     datapath::{
         Settings as EngineSettings,
         kernel::{attach::Lifetime, keeper::Port, programs::KernelLog},
@@ -18,6 +18,7 @@ use crate::{
     sip::{transaction::Timers, transport},
     srtp::system_random,
     tls::{self, Authorities, Identity, TlsError, Trust},
+    upstream::{self, Emergency, SurvivalSettings, WhenDown},
 };
 
 /// A network with its address found.
@@ -138,6 +139,7 @@ pub(super) fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::
     let changes = proxy_changes(config);
     let upstream = proxy::Upstream {
         probe: changes.probe,
+        patience: changes.patience,
         recovery: changes.recovery,
         retry: changes.retry,
         ..proxy::Upstream::new(upstream, changes.servers)
@@ -147,6 +149,7 @@ pub(super) fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::
     settings.timers = changes.timers;
     settings.timer_c = changes.timer_c;
     settings.limits.calls = changes.calls;
+    settings.routing = changes.routing;
     settings
 }
 
@@ -166,9 +169,77 @@ pub(super) fn proxy_changes(config: &Config) -> proxy::Changes {
         servers: config.upstream.servers.as_ref().clone(),
         probe: (config.upstream.probe_seconds > 0)
             .then(|| Duration::from_secs(config.upstream.probe_seconds)),
+        patience: Duration::from_secs(config.upstream.oos_force_seconds),
         recovery: Duration::from_secs(config.upstream.recovery_seconds),
         retry: config.upstream.retry_statuses.clone(),
+        routing: routing(config),
     }
+}
+
+/// The ways of calls.
+fn routing(config: &Config) -> proxy::Routing {
+    proxy::Routing {
+        rules: config.routes.iter().filter(|route| route.enabled).map(rule).collect(),
+        precedence: if config.routing.registration_has_priority {
+            proxy::Precedence::RegisteredPhones
+        } else {
+            proxy::Precedence::Rules
+        },
+        emergency: proxy::EmergencyCalls {
+            numbers: config.emergency.numbers.clone(),
+            dial: config.emergency.dial.clone(),
+        },
+        trunks: config.trunks.iter().filter_map(|trunk| trunk_settings(config, trunk)).collect(),
+        alone: alone(&config.survival),
+    }
+}
+
+fn rule(route: &Route) -> proxy::Rule {
+    proxy::Rule {
+        name: route.name.clone(),
+        from: route.from.clone(),
+        to: route.to.clone(),
+        target: route.target.clone(),
+        destinations: route.destinations.clone(),
+    }
+}
+
+/// A trunk; none without its network, which the check of the configuration has seen to.
+fn trunk_settings(config: &Config, trunk: &Trunk) -> Option<upstream::TrunkSettings> {
+    let (network, _) = config.networks().find(|(_, network)| match &trunk.network {
+        Some(name) => network.name == *name,
+        None => network.role == Role::Gateway,
+    })?;
+    Some(upstream::TrunkSettings {
+        name: trunk.name.clone(),
+        peer: upstream::Settings {
+            probe: (trunk.oos_check_seconds > 0).then(|| Duration::from_secs(trunk.oos_check_seconds)),
+            when_down: WhenDown::Asked,
+            patience: Duration::from_secs(trunk.oos_force_seconds),
+            recovery: Duration::from_secs(trunk.recovery_timeout_seconds),
+            ..upstream::Settings::new(network, vec![trunk.contact.clone()])
+        },
+        prefix: trunk.prefix.clone(),
+        replace_prefix: trunk.replace_prefix.clone(),
+        priority: trunk.priority,
+        cost: trunk.cost,
+        emergency: if trunk.emergency { Emergency::Carried } else { Emergency::Refused },
+    })
+}
+
+/// What the office does on its own.
+fn alone(table: &SurvivalTable) -> Option<proxy::Alone> {
+    const DAY: u64 = 24 * 3600;
+    table.enabled.then(|| proxy::Alone {
+        when: SurvivalSettings {
+            enter_after: Duration::from_secs(table.enter_after_seconds),
+            leave_after: Duration::from_secs(table.leave_after_seconds),
+        },
+        registration: Duration::from_secs(table.registration_seconds),
+        unproven: table.unproven_phones,
+        remember: Duration::from_secs(table.remember_days * DAY),
+        message: table.tell_phones.then(|| (table.message_begin.clone(), table.message_end.clone())),
+    })
 }
 
 /// The code points of media.

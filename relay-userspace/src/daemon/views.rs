@@ -24,6 +24,7 @@ use crate::{
     control::{
         Answers, CallView, CapturePartView, CaptureStartedView, DenialView, EntryView, FlowView, NetworkView,
         PhoneView, RefusalView, RegistrationView, ReloadedView, Request, Response, ServerView, StatusView,
+        TrunkView,
     },
     datapath::{Carrier, FlowReport, RefusedSource, SocketUse},
     log::{LogView, Topic, escaped},
@@ -77,6 +78,17 @@ impl Views {
         let sockets = engine.sockets();
         let totals = engine.totals();
         let not_ready_reason = self.ready().err();
+        let (trunks, alone_since, emergency) = {
+            let state = self.core.state();
+            (state.proxy.trunks(), state.proxy.alone_since(), state.proxy.emergency_way())
+        };
+        let trunks = trunks
+            .into_iter()
+            .map(|trunk| TrunkView {
+                name: trunk.name,
+                servers: trunk.servers.iter().map(server_view).collect(),
+            })
+            .collect();
         let (calls_active, registrations, transactions, media_sessions, ports, servers) = {
             let state = self.core.state();
             (
@@ -124,6 +136,9 @@ impl Views {
             datapath_reason: engine.why_userspace().map(str::to_owned),
             networks,
             servers,
+            trunks,
+            survival_seconds: alone_since.map(|since| since.elapsed().as_secs()),
+            emergency_calls_by: emergency.as_label().to_owned(),
             symptoms: self.core.symptoms(),
             calls_active,
             registrations,
@@ -708,6 +723,12 @@ impl Observed for Views {
         raise(&measures.metrics.services.log_lines_lost, log.lines_lost);
         raise(&measures.metrics.services.log_write_failures, log.write_failures);
         measures.servers(&servers, &self.core.streams.hops());
+        let (trunks, alone) = {
+            let state = self.core.state();
+            (state.proxy.trunks(), state.proxy.alone_since())
+        };
+        measures.trunks(&trunks);
+        measures.metrics.survival.set(i64::from(alone.is_some()));
         measures.metrics.text().map_err(|error| error.to_string())
     }
 

@@ -30,6 +30,20 @@ pub const CHALLENGES_ANSWERED: &str = "branchline_challenges_answered_total";
 pub const CREDENTIALS_REFUSED: &str = "branchline_credentials_refused_total";
 /// Requests that went to another server because the one before failed.
 pub const FAILOVERS: &str = "branchline_failovers_total";
+/// 1 while the office is on its own, without a server.
+pub const SURVIVAL: &str = "branchline_survival";
+/// How often the office came to be on its own.
+pub const SURVIVAL_ENTRIES: &str = "branchline_survival_entries_total";
+/// Seconds that it was.
+pub const SURVIVAL_SECONDS: &str = "branchline_survival_seconds_total";
+/// Calls without a server, by `way`.
+pub const SURVIVAL_CALLS: &str = "branchline_survival_calls_total";
+/// Phones that were registered by the appliance itself.
+pub const SURVIVAL_REGISTRATIONS: &str = "branchline_survival_registrations_total";
+/// Emergency calls, by the `way` that was tried first.
+pub const EMERGENCY_CALLS: &str = "branchline_emergency_calls_total";
+/// 1 for a trunk that is in service: `trunk`, `address`.
+pub const TRUNK_UP: &str = "branchline_trunk_up";
 /// 1 for a server that answers, by server as configured and by address.
 pub const SERVER_UP: &str = "branchline_server_up";
 /// How long a server took to answer the last probe.

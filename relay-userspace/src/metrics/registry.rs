@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+    Counter, Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
 use relay_ebpf::tables::Latency;
 use thiserror::Error;
@@ -57,6 +57,20 @@ pub struct Metrics {
     pub credentials_refused: IntCounter,
     /// Requests sent to another server.
     pub failovers: IntCounter,
+    /// 1 while the office is on its own.
+    pub survival: IntGauge,
+    /// How often it came to be.
+    pub survival_entries: IntCounter,
+    /// Seconds that it was, counted when it ends.
+    pub survival_seconds: Counter,
+    /// Calls without a server: way.
+    pub survival_calls: IntCounterVec,
+    /// Registrations without a server.
+    pub survival_registrations: IntCounter,
+    /// Emergency calls: way.
+    pub emergency_calls: IntCounterVec,
+    /// Trunks that are in service: trunk, address.
+    pub trunk_up: IntGaugeVec,
     /// Servers that answer: server, address.
     pub server_up: IntGaugeVec,
     /// Their answers to probes: server, address.
@@ -230,6 +244,30 @@ impl Metrics {
                 names::FAILOVERS,
                 "Requests that went to another server because the one before failed.",
             )?,
+            survival: gauge(names::SURVIVAL, "1 while the office is on its own, without a server.")?,
+            survival_entries: counter(
+                names::SURVIVAL_ENTRIES,
+                "How often the office came to be on its own.",
+            )?,
+            survival_seconds: {
+                let help = "Seconds that the office was on its own; added when it is not any more.";
+                registered(&registry, Counter::new(names::SURVIVAL_SECONDS, help)?)?
+            },
+            survival_calls: counters(
+                names::SURVIVAL_CALLS,
+                "Calls that were made without a server.",
+                &["way"],
+            )?,
+            survival_registrations: counter(
+                names::SURVIVAL_REGISTRATIONS,
+                "Registrations that the appliance granted itself.",
+            )?,
+            emergency_calls: counters(
+                names::EMERGENCY_CALLS,
+                "Emergency calls, by the way that was tried first.",
+                &["way"],
+            )?,
+            trunk_up: gauges(names::TRUNK_UP, "1 for a trunk that is in service.", &["trunk", "address"])?,
             server_up: gauges(names::SERVER_UP, "1 for a server that answers.", &["server", "address"])?,
             server_round_trip: {
                 let opts =

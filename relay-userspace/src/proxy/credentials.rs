@@ -58,8 +58,13 @@ impl Credentials {
         self.0.insert(credential.registration_id.clone(), credential.clone());
     }
 
-    fn of(&self, user: &[u8]) -> Option<&Credential> {
+    pub(super) fn of(&self, user: &[u8]) -> Option<&Credential> {
         self.0.get(std::str::from_utf8(user).ok()?)
+    }
+
+    /// The registration that an alias is for.
+    pub(super) fn registration_of(&self, alias: &[u8]) -> Option<&str> {
+        self.of(alias).map(|credential| credential.registration_id.as_str())
     }
 }
 
@@ -213,10 +218,7 @@ impl Proxy {
         }
         let nonce = keyed_hash(self.settings.secret, &[b"cnonce", &client_bytes(client), challenge]);
         let plan = Plan {
-            egress: relay.egress,
             uri: relay.uri.clone(),
-            routes: relay.routes,
-            dialog: None,
             others: relay.others.clone(),
             answer: Some(Box::new(Answering {
                 header,
@@ -226,6 +228,7 @@ impl Proxy {
                 times: relay.answered + 1,
                 call: relay.call.clone().filter(|(.., tag)| tag.is_some()),
             })),
+            ..Plan::to(relay.egress, relay.routes)
         };
         self.supersede(now, media, client, relay);
         self.measure(Measure::ChallengeAnswered);

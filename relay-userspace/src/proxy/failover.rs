@@ -1,16 +1,19 @@
 //! The servers: which one a request goes to, what is tried when it fails, and the probes.
 //!
-//! A request of a phone outside any dialog goes to the best server of the group. When that one cannot be reached, does
+//! A request of a phone outside any dialog goes the best way that there is (`ways`): to the best server of the group, if no
+//! rule says otherwise. When that one cannot be reached, does
 //! not answer, or answers with a code that the configuration names, the same request goes to the next one, and the phone
 //! sees only the last answer. Requests in a dialog stay with the server that the dialog is with: calls that stand
 //! survive. RFC 3263 section 4.3, RFC 3261 section 16.7 (step 6 is done one branch at a time).
 
-use std::{collections::VecDeque, time::Instant};
+use std::time::Instant;
 
 use super::{
     machine::{Output, Proxy, Relay},
     request::Plan,
+    routing::Routing,
     settings::{Upstream, host_port},
+    ways::WayKind,
 };
 use crate::{
     config::Host,
@@ -20,18 +23,20 @@ use crate::{
     sip::{
         Hop,
         transaction::{ClientId, keyed_hash},
-        wire::{Message, Method, Uri},
+        wire::{Method, Uri},
     },
     upstream::{self, Failure, Group, Target},
 };
 
 impl Proxy {
     /// A group as the settings have it.
-    pub(super) fn group(upstream: &Upstream, now: Instant) -> Group {
+    pub(super) fn group(upstream: &Upstream, routing: &Routing, now: Instant) -> Group {
         let settings = upstream::Settings {
-            servers: upstream.servers.clone(),
             probe: upstream.probe,
+            when_down: routing.when_down(),
+            patience: upstream.patience,
             recovery: upstream.recovery,
+            ..upstream::Settings::new(upstream.network, upstream.servers.clone())
         };
         Group::new(settings, now)
     }
@@ -71,65 +76,64 @@ impl Proxy {
         server: &crate::config::ServerUri,
         result: Result<upstream::Resolution, String>,
     ) {
+        self.trunks.resolved(now, server, &result);
         self.upstream.resolved(now, server, result);
         self.settings.upstream.addresses = self.upstream.addresses().collect();
         self.upstream.handle_timeout(now);
         self.flush(now, media);
     }
 
-    /// Where a target is.
-    pub(super) fn hop_of(&self, target: &Target) -> Hop {
-        Hop { network: self.settings.upstream.network, transport: target.transport, address: target.address }
-    }
-
-    /// The plan for a phone's request outside any dialog; `None` when there is no server to try.
-    pub(super) fn plan_upstream(
-        &self,
-        message: &Message,
-        routes: usize,
-        mut targets: VecDeque<Target>,
-    ) -> Option<Plan> {
-        let target = targets.pop_front()?;
-        let uri = message.parsed_request_uri().filter(|uri| self.settings.is_ours(uri));
-        Some(Plan {
-            egress: self.hop_of(&target),
-            uri: uri.and_then(|uri| toward(&uri, &target)),
-            routes,
-            dialog: None,
-            others: Some(targets),
-            answer: None,
-        })
-    }
-
-    /// A response came to a request that the group chose the server for. Says whether the next server is to be tried
-    /// instead of passing it on.
-    pub(super) fn note_server(&mut self, now: Instant, relay: &Relay, status: u16) -> bool {
-        if relay.others.is_none() {
-            return false;
-        }
+    /// A response came to a request whose way was chosen here. Says what may be tried instead of passing it on.
+    pub(super) fn note_way(&mut self, now: Instant, relay: &Relay, status: u16) -> Instead {
+        let Some((kind, _)) = relay.others else { return Instead::Nothing };
         let retry = self.settings.upstream.retry.iter().any(|range| range.contains(status));
-        match status {
-            503 => self.upstream.failed(now, relay.egress, Failure::Status(status)),
-            200..500 if !retry => self.upstream.chosen(now, relay.egress),
-            _ => self.upstream.succeeded(now, relay.egress),
+        match (kind, status) {
+            (WayKind::Phone, _) => return Instead::Nothing,
+            (WayKind::Server, 503) => self.upstream.failed(now, relay.egress, Failure::Status(status)),
+            (WayKind::Server, 200..500) if !retry => self.upstream.chosen(now, relay.egress),
+            (WayKind::Server, _) => self.upstream.succeeded(now, relay.egress),
+            (WayKind::Trunk, 503) => self.trunks.failed(now, relay.egress, &Failure::Status(status)),
+            (WayKind::Trunk, _) => self.trunks.succeeded(now, relay.egress),
         }
-        retry
+        match (retry, status) {
+            (false, _) => Instead::Nothing,
+            (true, 503) => Instead::Anything,
+            // A server that answers decides; the office does not know better than it.
+            (true, _) => Instead::OfThisKind,
+        }
     }
 
-    /// Sends a request to the next server. Says whether there was one to try.
+    /// The peer of a request was silent.
+    pub(super) fn note_silence(&mut self, now: Instant, relay: &Relay) {
+        match relay.others {
+            Some((WayKind::Server, _)) => self.upstream.failed(now, relay.egress, Failure::Silent),
+            Some((WayKind::Trunk, _)) => self.trunks.failed(now, relay.egress, &Failure::Silent),
+            Some((WayKind::Phone, _)) | None => {}
+        }
+    }
+
+    /// Sends a request the next way. Says whether there was one to try.
     pub(super) fn try_next(
         &mut self,
         now: Instant,
         media: &mut dyn MediaRelay,
         client: ClientId,
         relay: &mut Relay,
+        instead: Instead,
     ) -> bool {
-        if relay.cancelled {
+        if relay.cancelled || instead == Instead::Nothing {
             return false;
         }
-        let Some(others) = relay.others.take().filter(|others| !others.is_empty()) else { return false };
+        let Some((kind, mut others)) = relay.others.take() else { return false };
+        if instead == Instead::OfThisKind {
+            others.retain(|way| way.kind() == kind);
+        }
+        // Of a request that was sent several ways at once the last to fail goes on.
+        if self.forks.get(&relay.server).is_some_and(|fork| fork.open.iter().any(|other| *other != client)) {
+            return false;
+        }
         let Some(message) = self.transactions.request(relay.server).cloned() else { return false };
-        let Some(plan) = self.plan_upstream(&message, relay.routes, others) else { return false };
+        let Some(plan) = self.plan_next(&message, relay.routes, others) else { return false };
         self.supersede(now, media, client, relay);
         if let Err(refuse) = self.forward(now, media, relay.server, relay.ingress, &message, &plan) {
             self.refuse(now, relay.server, &message, refuse);
@@ -146,6 +150,9 @@ impl Proxy {
         relay: &mut Relay,
     ) {
         relay.superseded = true;
+        if let Some(fork) = self.forks.get_mut(&relay.server) {
+            fork.end(client);
+        }
         self.timer_c.set(client, &mut relay.timer_c, None);
         if let Some((number, _, None)) = relay.call.take() {
             // The next sending begins the call anew, as one that answers a challenge does.
@@ -155,7 +162,7 @@ impl Proxy {
 
     /// Asks a server how it is (RFC 3261 section 11).
     pub(super) fn probe(&mut self, now: Instant, target: &Target) {
-        let hop = self.hop_of(target);
+        let hop = target.hop();
         let own = self.own(hop);
         let (client, branch) = self.transactions.reserve(0);
         let host = match &target.server.host {
@@ -180,7 +187,7 @@ impl Proxy {
             contact = own.uri(),
             version = env!("CARGO_PKG_VERSION"),
         );
-        self.probes.insert(client, hop);
+        self.own_requests.insert(client, hop);
         self.transactions.send_request(now, client, branch, hop, &Method::Options, text.into());
     }
 
@@ -188,9 +195,18 @@ impl Proxy {
     pub(super) fn probed(&mut self, now: Instant, hop: Hop, status: u16) {
         match status {
             ..200 => {}
-            503 => self.upstream.failed(now, hop, Failure::Status(status)),
-            _ => self.upstream.succeeded(now, hop),
+            503 => self.out_of_reach(now, hop, &Failure::Status(status)),
+            _ => {
+                self.upstream.succeeded(now, hop);
+                self.trunks.succeeded(now, hop);
+            }
         }
+    }
+
+    /// Who is asked there, server or trunk, cannot serve.
+    pub(super) fn out_of_reach(&mut self, now: Instant, hop: Hop, failure: &Failure) {
+        self.upstream.failed(now, hop, failure.clone());
+        self.trunks.failed(now, hop, failure);
     }
 
     /// Does what the group asks for. Says whether there was anything.
@@ -203,23 +219,48 @@ impl Proxy {
                 other => self.tell(Output::Upstream(other)),
             }
         }
-        any
+        while let Some((trunk, output)) = self.trunks.poll_output() {
+            any = true;
+            match output {
+                upstream::Output::Probe(target) => self.probe(now, &target),
+                other => self.tell(Output::Trunk(trunk, other)),
+            }
+        }
+        any | self.mind_survival(now)
     }
 }
 
-/// A Request-URI of ours, turned to a server: its name, or its address and port; what it said of the transport to the
-/// appliance goes.
-fn toward(uri: &Uri<'_>, target: &Target) -> Option<Vec<u8>> {
-    let place = crate::splice::offset_in(uri.raw, uri.host_port)?;
-    let before = uri.raw.get(..place.start)?;
-    let host = match &target.server.host {
+/// What may be tried when a request has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Instead {
+    /// Nothing: the answer stands.
+    Nothing,
+    /// Another server, or another trunk.
+    OfThisKind,
+    /// Whatever there is.
+    Anything,
+}
+
+/// The host, and the port if it is to be named, of a server or trunk in a URI.
+pub(super) fn host_of(target: &Target) -> String {
+    match &target.server.host {
         Host::Ip(_) => host_port(target.address),
         Host::Name(name) => match target.server.port {
             Some(port) => format!("{name}:{port}"),
             None => name.clone(),
         },
+    }
+}
+
+/// A Request-URI of ours, turned to a server: its name, or its address and port, and another number if there is one; what
+/// it said of the transport to the appliance goes.
+pub(super) fn toward(uri: &Uri<'_>, number: Option<&[u8]>, target: &Target) -> Option<Vec<u8>> {
+    let place = crate::splice::offset_in(uri.raw, uri.host_port)?;
+    let host = host_of(target);
+    let mut out = match number {
+        Some(number) => [b"sip:", number, b"@", host.as_bytes()].concat(),
+        None => [uri.raw.get(..place.start)?, host.as_bytes()].concat(),
     };
-    let mut out = [before, host.as_bytes()].concat();
     for param in uri.params.iter().filter(|param| !param.name.eq_ignore_ascii_case(b"transport")) {
         out.extend_from_slice(param.whole);
     }
@@ -229,12 +270,5 @@ fn toward(uri: &Uri<'_>, target: &Target) -> Option<Vec<u8>> {
 
 /// The plan for a server's request to a phone.
 pub(super) fn to_phone(binding: &registrar::Binding, routes: usize) -> Plan {
-    Plan {
-        egress: binding.destination(),
-        uri: Some(binding.contact.to_vec()),
-        routes,
-        dialog: None,
-        others: None,
-        answer: None,
-    }
+    Plan { uri: Some(binding.contact.to_vec()), ..Plan::to(binding.destination(), routes) }
 }

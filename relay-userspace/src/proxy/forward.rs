@@ -12,14 +12,15 @@ use bytes::Bytes;
 use super::{
     call::{Call, CallInfo, CallState, Kind, Party, Side, label},
     machine::{Proxy, Relay},
-    measure::{DropReason, Measure, Outcome},
+    measure::{DropReason, Measure, Outcome, SurvivalCall},
     request::{Plan, Refuse},
+    ways::WayKind,
 };
 use crate::{
     media::MediaRelay,
     registrar::{Own, Refusal, replace_uri, rewritten_contact, user_agent},
     sip::{
-        transaction::{Hop, ServerId},
+        transaction::{ClientId, Hop, ServerId},
         wire::{self, Editor, HeaderName, Message, Method, Uri},
     },
 };
@@ -92,16 +93,16 @@ impl Proxy {
             }
         };
         let negotiated = self.negotiate_request(now, media, hop, plan.egress, message, call.as_ref());
-        let offered = match negotiated {
+        let (offered, body) = match negotiated {
             Ok((offered, body)) => {
                 if let Some(answer) = &plan.answer {
                     let uri = plan.uri.as_deref().unwrap_or(message.request_uri());
                     answer.write(&mut editor, uri, body.as_deref().unwrap_or(message.body()));
                 }
-                if let Some(body) = body {
-                    editor.body(&body);
+                if let Some(body) = &body {
+                    editor.body(body);
                 }
-                offered
+                (offered, body)
             }
             Err(error) => {
                 let refuse = Refuse::of_media(&error, &self.own(hop).address.to_string());
@@ -120,8 +121,15 @@ impl Proxy {
         if let (Some((number, ..)), Method::Notify) = (&call, method) {
             self.notified(now, *number, message);
         }
+        if let (Some((_, Party::Caller, None)), Some((kind, _))) = (&call, &plan.others) {
+            match kind {
+                WayKind::Server => {}
+                WayKind::Phone => self.measure(Measure::SurvivalCall(SurvivalCall::Phone)),
+                WayKind::Trunk => self.measure(Measure::SurvivalCall(SurvivalCall::Trunk)),
+            }
+        }
         self.transactions.send_request(now, client, branch, plan.egress, method, editor.finish());
-        let mut relay = Relay {
+        let relay = Relay {
             server,
             method: method.clone(),
             ingress: hop,
@@ -141,13 +149,63 @@ impl Proxy {
             superseded: false,
             timer_c: None,
         };
-        if method == &Method::Invite {
+        self.fork(now, message, &relay, &plan.forks, body.as_deref());
+        self.under_way(now, client, relay);
+        Ok(())
+    }
+
+    /// Sends a request to further places at the same time, each on a branch of its own.
+    fn fork(
+        &mut self,
+        now: Instant,
+        message: &Message,
+        first: &Relay,
+        forks: &[(Hop, Vec<u8>)],
+        body: Option<&[u8]>,
+    ) {
+        for (egress, uri) in forks {
+            let mark = self.loop_mark(first.ingress, message);
+            let (client, branch) = self.transactions.reserve(mark);
+            let plan = Plan { uri: Some(uri.clone()), ..Plan::to(*egress, first.routes) };
+            let mut editor = Editor::new(message);
+            self.edit(&mut editor, first.ingress, &plan, &branch);
+            self.number_outward(now, first.ingress.network, &mut editor);
+            if let Some(body) = body {
+                editor.body(body);
+            }
+            self.transactions.send_request(now, client, branch, *egress, message.method(), editor.finish());
+            let relay = Relay {
+                server: first.server,
+                method: first.method.clone(),
+                ingress: first.ingress,
+                egress: *egress,
+                from_tag: first.from_tag.clone(),
+                call: first.call.clone(),
+                offered: first.offered,
+                negotiated: None,
+                successes: Vec::new(),
+                register: None,
+                started: now,
+                cancelled: false,
+                others: first.others.clone(),
+                uri: plan.uri,
+                routes: first.routes,
+                answered: 0,
+                superseded: false,
+                timer_c: None,
+            };
+            self.under_way(now, client, relay);
+        }
+    }
+
+    /// A request has left: an INVITE may ring for so long, and can be cancelled.
+    fn under_way(&mut self, now: Instant, client: ClientId, mut relay: Relay) {
+        if relay.method == Method::Invite {
             let at = Some(now + self.settings.timer_c);
             self.timer_c.set(client, &mut relay.timer_c, at);
-            self.invites.insert(server, client);
+            self.forks.entry(relay.server).or_default().begin(client);
         }
         self.relays.insert(client, relay);
-        Ok(())
     }
 
     /// The state for a request that may make a dialog; `None` for others.
@@ -248,7 +306,7 @@ pub(super) fn rewrite_contacts(editor: &mut Editor<'_>, own: Own) {
     }
 }
 
-fn refused_registration(refusal: &Refusal) -> Refuse {
+pub(super) fn refused_registration(refusal: &Refusal) -> Refuse {
     let (status, reason) = match refusal {
         Refusal::Full => (503, "Too Many Registrations"),
         Refusal::TooManyContacts => (503, "Too Many Contacts"),

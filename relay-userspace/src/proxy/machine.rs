@@ -8,24 +8,27 @@ use std::{
 use bytes::Bytes;
 
 use super::{
+    alone::Announcement,
     call::{Call, CallInfo, CallState, Kind, Negotiated, Party},
     credentials::{Credentials, Offsets},
+    fork::Fork,
     measure::{DropReason, Measure, Outcome},
     response::Silence,
     settings::Settings,
     standing::Touched,
+    ways::{Way, WayKind},
 };
 use crate::{
     media::MediaRelay,
     net::Role,
-    registrar::{Binding, Pending, Registrar},
+    registrar::{Binding, KnownPhone, Pending, Registrar},
     sip::{
         deadlines::Deadlines,
         transaction::{ClientId, Event, Hop, Incoming, Response, ServerId, Share, Transactions, keyed_hash},
         transport::Step,
         wire::{self, Datagram, Message, Method, Rejected, Reply},
     },
-    upstream::{self, Failure, Group, Target},
+    upstream::{self, Failure, Group, Survival, SurvivalChange, Trunks},
 };
 
 /// What comes out of the proxy.
@@ -42,6 +45,10 @@ pub enum Output {
     Measure(Measure),
     /// News of the servers, or a name to resolve: the answer is [`Proxy::resolved`].
     Upstream(upstream::Output),
+    /// The same of a trunk, by its name.
+    Trunk(String, upstream::Output),
+    /// The office is on its own, or has a server again.
+    Survival(SurvivalChange),
 }
 
 /// How many ended calls are remembered.
@@ -67,8 +74,8 @@ pub(super) struct Relay {
     pub(super) register: Option<Box<Pending>>,
     pub(super) started: Instant,
     pub(super) cancelled: bool,
-    /// The servers that may be tried after this one; `None` when the group did not choose the server.
-    pub(super) others: Option<VecDeque<Target>>,
+    /// What kind of way it has gone, and those that may be tried after it; `None` when there was nothing to choose.
+    pub(super) others: Option<(WayKind, VecDeque<Way>)>,
     /// The Request-URI that it was given, and how many of its Route values were ours: to send it again.
     pub(super) uri: Option<Vec<u8>>,
     pub(super) routes: usize,
@@ -86,12 +93,18 @@ pub struct Proxy {
     pub(super) transactions: Transactions,
     pub(super) registrar: Registrar,
     pub(super) upstream: Group,
-    pub(super) probes: HashMap<ClientId, Hop>,
+    pub(super) trunks: Trunks,
+    pub(super) survival: Survival,
+    /// Requests of the appliance's own: probes, and what phones are told.
+    pub(super) own_requests: HashMap<ClientId, Hop>,
+    pub(super) announcement: Announcement,
+    /// When this proxy was made: nonces count from then.
+    pub(super) started: Instant,
     pub(super) credentials: Credentials,
     pub(super) offsets: Offsets,
     pub(super) relays: HashMap<ClientId, Relay>,
-    /// INVITEs that may still be cancelled.
-    pub(super) invites: HashMap<ServerId, ClientId>,
+    /// INVITEs that are under way, with their branches.
+    pub(super) forks: HashMap<ServerId, Fork>,
     pub(super) timer_c: Deadlines<ClientId>,
     pub(super) calls: HashMap<u64, Call>,
     pub(super) by_call_id: HashMap<Bytes, Vec<u64>>,
@@ -107,18 +120,22 @@ impl Proxy {
     /// A proxy without calls and bindings.
     #[must_use]
     pub fn new(mut settings: Settings, now: Instant) -> Self {
-        let upstream = Self::group(&settings.upstream, now);
+        let upstream = Self::group(&settings.upstream, &settings.routing, now);
         settings.upstream.addresses = upstream.addresses().collect();
         Self {
             transactions: Transactions::new(settings.timers, settings.limits.transactions, settings.secret),
             registrar: Registrar::new(settings.limits.bindings, settings.lasting_secret),
             upstream,
-            probes: HashMap::new(),
+            trunks: Trunks::new(settings.routing.trunks.clone(), now),
+            survival: Survival::new(settings.routing.alone.as_ref().map(|alone| alone.when)),
+            own_requests: HashMap::new(),
+            announcement: Announcement::default(),
+            started: now,
             credentials: Credentials::default(),
             offsets: Offsets::default(),
             settings,
             relays: HashMap::new(),
-            invites: HashMap::new(),
+            forks: HashMap::new(),
             timer_c: Deadlines::default(),
             calls: HashMap::new(),
             by_call_id: HashMap::new(),
@@ -154,9 +171,7 @@ impl Proxy {
         step: Step,
         error: String,
     ) {
-        if hop.network == self.settings.upstream.network {
-            self.upstream.failed(now, hop, Failure::Connection(step, error));
-        }
+        self.out_of_reach(now, hop, &Failure::Connection(step, error));
         self.transactions.unreachable(hop);
         self.flush(now, media);
     }
@@ -181,6 +196,9 @@ impl Proxy {
         [
             self.transactions.poll_timeout(),
             self.upstream.poll_timeout(),
+            self.trunks.poll_timeout(),
+            self.survival.poll_timeout(),
+            self.announcement.poll_timeout(),
             self.registrar.poll_timeout(),
             self.timer_c.next(),
             self.forget.next(),
@@ -194,7 +212,9 @@ impl Proxy {
     pub fn handle_timeout(&mut self, now: Instant, media: &mut dyn MediaRelay) {
         self.transactions.handle_timeout(now);
         self.upstream.handle_timeout(now);
+        self.trunks.handle_timeout(now);
         self.registrar.handle_timeout(now);
+        self.announce(now);
         while let Some(client) = self.timer_c.pop(now) {
             if let Some(relay) = self.relays.get_mut(&client) {
                 relay.timer_c = None;
@@ -251,6 +271,16 @@ impl Proxy {
         self.registrar.restore(bindings);
     }
 
+    /// The phones that servers have registered before.
+    pub fn known_phones(&self) -> impl Iterator<Item = &KnownPhone> {
+        self.registrar.known()
+    }
+
+    /// Takes phones of an earlier run that servers had registered.
+    pub fn restore_known(&mut self, phones: impl IntoIterator<Item = KnownPhone>) {
+        self.registrar.restore_known(phones);
+    }
+
     /// A number that is another one after every change of the bindings.
     #[must_use]
     pub fn binding_changes(&self) -> u64 {
@@ -295,12 +325,18 @@ impl Proxy {
                 Response::Stray => self.drop(DropReason::StrayResponse),
             };
         }
-        if role == Role::Servers && !self.settings.trusts(hop.address.ip()) {
+        let trusted = match role {
+            Role::Servers => self.settings.trusts(hop.address.ip()),
+            // A gateway calls whom it wants: only those that are configured as trunks may.
+            Role::Gateway => self.settings.trusts_peer(hop.address.ip()) || self.trunks.at(hop).is_some(),
+            Role::Phones => true,
+        };
+        if !trusted {
             self.drop(DropReason::Untrusted);
             self.measure(Measure::Offence(hop.address.ip()));
             return self.refuse_stateless(hop, message, 403, wire::default_reason(403));
         }
-        let share = if role == Role::Servers { Share::Whole } else { Share::Half };
+        let share = if role == Role::Phones { Share::Half } else { Share::Whole };
         match self.transactions.receive_request(now, hop, message, share) {
             Incoming::New(server) => self.relay_request(now, media, server, hop, message),
             Incoming::AckOfSuccess => self.relay_ack(now, media, hop, message),
@@ -341,11 +377,8 @@ impl Proxy {
         let tag = self.local_tag(message);
         let status = if invite.is_some() { 200 } else { 481 };
         self.transactions.reply(now, server, &Reply::new(status, &tag));
-        let client = invite.and_then(|invite| self.invites.get(&invite).copied());
-        let Some(client) = client else { return };
-        if let Some(relay) = self.relays.get_mut(&client) {
-            relay.cancelled = true;
-        }
+        let Some(fork) = invite.and_then(|invite| self.forks.get(&invite)) else { return };
+        let clients = fork.open.clone();
         // Why it was cancelled tells a phone whether the call was missed or answered elsewhere (RFC 3326).
         let mut reasons = Vec::new();
         for header in message.headers().filter(|header| header.name == wire::HeaderName::Reason) {
@@ -353,7 +386,12 @@ impl Proxy {
             reasons.extend_from_slice(header.value);
             reasons.extend_from_slice(b"\r\n");
         }
-        self.transactions.cancel(now, client, &reasons);
+        for client in clients {
+            if let Some(relay) = self.relays.get_mut(&client) {
+                relay.cancelled = true;
+            }
+            self.transactions.cancel(now, client, &reasons);
+        }
     }
 
     /// Sends what the transactions have queued and does what their events ask for.
@@ -371,7 +409,7 @@ impl Proxy {
                 }
                 Some(Event::ClientGone(client)) => self.relay_gone(now, media, client),
                 Some(Event::ServerGone(server)) => {
-                    self.invites.remove(&server);
+                    self.forks.remove(&server);
                 }
                 None if self.tend_servers(now) => {}
                 None => break,

@@ -50,6 +50,14 @@ pub enum Measure {
     CredentialsRefused,
     /// A request went to another server because the one before failed.
     FailedOver,
+    /// An emergency call was made.
+    EmergencyCall(EmergencyWay),
+    /// The office is on its own from now on.
+    SurvivalEntered,
+    /// A call was made without a server.
+    SurvivalCall(SurvivalCall),
+    /// A phone was registered here.
+    RegisteredHere,
 }
 
 macro_rules! labelled {
@@ -102,6 +110,10 @@ labelled! {
         NoBinding = "no_binding",
         /// It belongs to no dialog; answered 481.
         NoDialog = "no_dialog",
+        /// A phone that is not registered wants to be called through without a server; answered 403.
+        NotRegistered = "not_registered",
+        /// A registration that the office, on its own, does not accept; answered 403.
+        StrangePhone = "strange_phone",
         /// There is no server to send it to; answered 503.
         NoDestination = "no_destination",
         /// There are as many calls or transactions as allowed; answered 503.
@@ -114,6 +126,26 @@ labelled! {
         NoDescriptors = "no_descriptors",
         /// The session description was refused; answered 488 or 500.
         SessionRefused = "session_refused",
+    }
+}
+
+labelled! {
+    /// By which way an emergency call left first.
+    EmergencyWay {
+        /// By a local trunk.
+        Trunk = "trunk",
+        /// By the servers: no trunk carries emergency calls.
+        Servers = "servers",
+    }
+}
+
+labelled! {
+    /// Where a call went that was made without a server.
+    SurvivalCall {
+        /// To a phone of the office.
+        Phone = "phone",
+        /// By a trunk.
+        Trunk = "trunk",
     }
 }
 

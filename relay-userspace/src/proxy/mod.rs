@@ -10,9 +10,11 @@
 //! rewritten it. Every piece of state has an end: transactions by their timers, calls by BYE or by the media room's
 //! word, subscriptions by their expiry. RFC 3261 section 16, RFC 3264, 3581, 5393, 5658, 6026, 6076.
 
+mod alone;
 mod call;
 mod credentials;
 mod failover;
+mod fork;
 mod forward;
 mod machine;
 mod measure;
@@ -20,15 +22,18 @@ mod negotiate;
 mod reconfigure;
 mod request;
 mod response;
+mod routing;
 mod settings;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod ways;
 
 pub use call::{CallInfo, CallState};
 pub use credentials::{Credential, Credentials};
 pub use machine::{Output, Proxy};
-pub use measure::{DropReason, Measure, Outcome};
+pub use measure::{DropReason, EmergencyWay, Measure, Outcome, SurvivalCall};
 pub use reconfigure::Changes;
+pub use routing::{Alone, EmergencyCalls, Precedence, Routing, Rule};
 pub use settings::{Limits, Network, Ports, Settings, Upstream};
 pub use standing::{CallRecord, NotTakenUp};

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use super::Proxy;
+use super::{Proxy, routing::Routing};
 use crate::{
     config::{ServerUri, StatusRange},
     media::MediaRelay,
@@ -27,23 +27,45 @@ pub struct Changes {
     pub servers: Vec<ServerUri>,
     /// How often each is asked how it is; `None`: never.
     pub probe: Option<Duration>,
+    /// How long one has to fail before it is out of service.
+    pub patience: Duration,
     /// How long one that failed is left alone.
     pub recovery: Duration,
     /// Final answers that make the next server be tried.
     pub retry: Vec<StatusRange>,
+    /// Rules, trunks, emergency numbers, and what the office does on its own.
+    pub routing: Routing,
 }
 
 impl Proxy {
     /// Takes changes.
     pub fn reconfigure(&mut self, now: Instant, media: &mut dyn MediaRelay, changes: Changes) {
-        let Changes { trusted, timers, timer_c, calls, servers, probe, recovery, retry } = changes;
+        let Changes { trusted, timers, timer_c, calls, servers, probe, patience, recovery, retry, routing } =
+            changes;
         self.transactions.set_timers(timers);
         self.settings.timers = timers;
         self.settings.trusted = trusted;
         self.settings.timer_c = timer_c;
         self.settings.limits.calls = calls;
         self.settings.upstream.retry = retry;
-        self.upstream.set(upstream::Settings { servers, probe, recovery }, now);
+        let network = self.settings.upstream.network;
+        self.upstream.set(
+            upstream::Settings {
+                network,
+                servers,
+                probe,
+                when_down: routing.when_down(),
+                patience,
+                recovery,
+            },
+            now,
+        );
+        self.trunks.set(routing.trunks.clone(), now);
+        if let Some(change) = self.survival.set(routing.alone.as_ref().map(|alone| alone.when), now) {
+            self.survival_changed(now, change);
+        }
+        self.settings.routing = routing;
+        self.trunks.handle_timeout(now);
         self.settings.upstream.addresses = self.upstream.addresses().collect();
         self.upstream.handle_timeout(now);
         self.flush(now, media);

@@ -13,6 +13,7 @@ use super::{
     forward::bears_target,
     machine::Proxy,
     measure::{DropReason, Measure},
+    ways::{Way, WayKind},
 };
 use crate::{
     media::{MediaError, MediaRelay},
@@ -20,9 +21,8 @@ use crate::{
     registrar,
     sip::{
         transaction::{Hop, ServerId, keyed_hash},
-        wire::{self, Editor, HeaderName, Message, Method, Reply, Uri, Via},
+        wire::{self, Editor, HeaderName, Message, Method, NameAddr, Reply, Uri, Via},
     },
-    upstream::Target,
 };
 
 /// Where a request goes and what is changed for it.
@@ -35,10 +35,19 @@ pub(super) struct Plan {
     pub(super) routes: usize,
     /// The dialog it is in: call, sender, callee's tag.
     pub(super) dialog: Option<(u64, Party, Bytes)>,
-    /// The servers that may be tried next; `None` when the group did not choose the server.
-    pub(super) others: Option<VecDeque<Target>>,
+    /// What kind of way it goes, and those that may be tried next; `None` when there was nothing to choose.
+    pub(super) others: Option<(WayKind, VecDeque<Way>)>,
+    /// Where else it goes at the same time, with the Request-URI there.
+    pub(super) forks: Vec<(Hop, Vec<u8>)>,
     /// The challenge that it answers.
     pub(super) answer: Option<Box<Answering>>,
+}
+
+impl Plan {
+    /// To one place, without a choice.
+    pub(super) fn to(egress: Hop, routes: usize) -> Self {
+        Self { egress, uri: None, routes, dialog: None, others: None, forks: Vec::new(), answer: None }
+    }
 }
 
 /// Why a request is not relayed, and what its sender is told.
@@ -51,13 +60,19 @@ pub(super) struct Refuse {
 }
 
 impl Refuse {
-    fn new(status: u16, drop: DropReason) -> Self {
+    pub(super) fn new(status: u16, drop: DropReason) -> Self {
         let reason = wire::default_reason(status).into();
         Self { status, reason, headers: Vec::new(), drop }
     }
 
     pub(super) fn because(status: u16, drop: DropReason, reason: &'static str) -> Self {
         Self { reason: reason.into(), ..Self::new(status, drop) }
+    }
+
+    /// Tells a person why (RFC 3261 20.43, code 399).
+    pub(super) fn warn(&mut self, agent: &str, text: &str) {
+        let text: String = text.chars().filter(|c| !c.is_control() && !"\"\\".contains(*c)).collect();
+        self.headers.extend_from_slice(format!("Warning: 399 {agent} \"{text}\"\r\n").as_bytes());
     }
 
     /// What the media room's refusal is in SIP. The Warning tells a person why (RFC 3261 20.43, code 399).
@@ -69,15 +84,14 @@ impl Refuse {
             MediaError::Limit { .. } => (503, DropReason::Overload),
             MediaError::UnknownCall | MediaError::Datapath(_) => (500, DropReason::SessionRefused),
         };
-        let text: String =
-            error.to_string().chars().filter(|c| !c.is_control() && !"\"\\".contains(*c)).collect();
-        let headers = format!("Warning: 399 {agent} \"{text}\"\r\n").into_bytes();
         let reason = match error {
             MediaError::NoPorts { .. } => "No Media Ports".into(),
             MediaError::NoDescriptors { .. } => "No Media Sockets".into(),
             _ => wire::default_reason(status).into(),
         };
-        Self { status, reason, headers, drop }
+        let mut refuse = Self { status, reason, headers: Vec::new(), drop };
+        refuse.warn(agent, &error.to_string());
+        refuse
     }
 }
 
@@ -94,6 +108,9 @@ impl Proxy {
         if self.is_for_us(hop.network, message) {
             let tag = self.local_tag(message);
             return self.transactions.reply(now, server, &Reply::new(200, &tag));
+        }
+        if self.registers_here(now, server, hop, message) {
+            return;
         }
         let planned = self.admit(hop, message).and_then(|routes| self.plan(now, hop, message, routes));
         let done = planned.and_then(|plan| self.forward(now, media, server, hop, message, &plan));
@@ -149,7 +166,7 @@ impl Proxy {
     fn is_for_us(&self, network: NetworkId, message: &Message) -> bool {
         message.method() == &Method::Options
             && message.to_tag().is_none()
-            && self.settings.network(network).is_some_and(|network| network.role == Role::Servers)
+            && self.settings.network(network).is_some_and(|network| network.role != Role::Phones)
             && message
                 .parsed_request_uri()
                 .is_some_and(|uri| uri.user.is_none() && self.settings.is_ours(&uri))
@@ -212,9 +229,8 @@ impl Proxy {
             return Err(Refuse::new(481, DropReason::NoDialog));
         }
         let role = self.settings.network(hop.network).map_or(Role::Phones, |network| network.role);
-        let uri = message.parsed_request_uri();
         if role == Role::Servers {
-            let binding = uri.and_then(|uri| self.registrar.find(&uri));
+            let binding = message.parsed_request_uri().and_then(|uri| self.registrar.find(&uri));
             let Some(binding) = binding else {
                 return Err(if message.to_tag().is_some() {
                     Refuse::new(481, DropReason::NoDialog)
@@ -222,10 +238,21 @@ impl Proxy {
                     Refuse::new(404, DropReason::NoBinding)
                 });
             };
-            return Ok(to_phone(binding, routes));
+            let plan = to_phone(binding, routes);
+            self.learn_number(message, &binding.aor.clone());
+            return Ok(plan);
         }
-        self.plan_upstream(message, routes, self.upstream.candidates(now).into())
-            .ok_or_else(|| Refuse::because(503, DropReason::NoDestination, "No Server"))
+        self.plan_outside(now, hop, role, message, routes)
+    }
+
+    /// A server calls a phone by this number: so may the office, when it is on its own.
+    fn learn_number(&mut self, message: &Message, aor: &Bytes) {
+        if message.method() == &Method::Invite
+            && let Some(to) = NameAddr::parse(message.to_value()).and_then(|to| to.parsed_uri())
+            && let Some(number) = to.user.and_then(registrar::number_of)
+        {
+            self.registrar.learn(aor, &number);
+        }
     }
 
     /// The dialog a request belongs to, by Call-ID, tags and the network it came on.
@@ -278,7 +305,7 @@ impl Proxy {
         let recipient = call.side(party.other(), dialog)?;
         let (source, disconnected) = (recipient.source, recipient.disconnected);
         let server_side =
-            settings.network(source.network).is_some_and(|network| network.role == Role::Servers);
+            settings.network(source.network).is_some_and(|network| network.role != Role::Phones);
         let allowed = |hop: &Hop| {
             let ip = hop.address.ip();
             ip == source.address.ip()
@@ -297,6 +324,6 @@ impl Proxy {
         let egress = next.unwrap_or(source);
         self.touch(number);
         let dialog = Some((number, party, tag));
-        Some(Plan { egress, uri, routes, dialog, others: None, answer: None })
+        Some(Plan { uri, dialog, ..Plan::to(egress, routes) })
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{
     call::{CallState, Dialog, Kind, MAX_DIALOGS, Party, Side},
+    failover::Instead,
     forward::{bears_target, rewrite_contacts},
     machine::{Proxy, Relay},
     measure::{DropReason, Measure, Outcome},
@@ -15,7 +16,7 @@ use crate::{
     registrar::user_agent,
     sip::{
         transaction::ClientId,
-        wire::{Editor, HeaderName, Message, Method, Reply},
+        wire::{self, Editor, HeaderName, Message, Method, Reply},
     },
     upstream::Failure,
 };
@@ -44,7 +45,7 @@ impl Proxy {
         message: &Message,
     ) {
         let Some(status) = message.status().filter(|status| *status > 100) else { return };
-        if let Some(hop) = self.probes.get(&client).copied() {
+        if let Some(hop) = self.own_requests.get(&client).copied() {
             return self.probed(now, hop, status);
         }
         // Taken out, so that the rest of the proxy can be used meanwhile; put back below.
@@ -81,7 +82,8 @@ impl Proxy {
             if matches!(status, 401 | 407) && self.answer_challenge(now, media, client, relay, message) {
                 return;
             }
-            if self.note_server(now, relay, status) && self.try_next(now, media, client, relay) {
+            let instead = self.note_way(now, relay, status);
+            if self.try_next(now, media, client, relay, instead) {
                 self.measure(Measure::FailedOver);
                 return;
             }
@@ -120,10 +122,66 @@ impl Proxy {
         if success && relay.method == Method::Invite && relay.successes.len() < MAX_SUCCESSES {
             relay.successes.push((Bytes::copy_from_slice(tag), payload.clone()));
         }
-        self.transactions.respond(now, relay.server, status, payload);
-        if status >= 200 {
-            self.note_final(now, media, relay, status);
+        if status < 200 {
+            return self.transactions.respond(now, relay.server, status, payload);
         }
+        if let Some((told, payload)) = self.branch_ended(now, media, client, relay, status, payload) {
+            self.transactions.respond(now, relay.server, told, payload);
+            self.note_final(now, media, relay, told);
+        }
+    }
+
+    /// A branch of an INVITE, or another request, has its final answer. Returns what its sender is told now; nothing when
+    /// other branches go on, or one of them was answered.
+    fn branch_ended(
+        &mut self,
+        now: Instant,
+        media: &mut dyn MediaRelay,
+        client: ClientId,
+        relay: &Relay,
+        status: u16,
+        payload: Bytes,
+    ) -> Option<(u16, Bytes)> {
+        let Some(fork) = self.forks.get_mut(&relay.server).filter(|_| relay.method == Method::Invite) else {
+            return Some((status, payload));
+        };
+        if status < 300 {
+            fork.answered = true;
+            fork.end(client);
+            self.cancel_branches(now, relay, b"Reason: SIP;cause=200;text=\"Call completed elsewhere\"\r\n");
+            return Some((status, payload));
+        }
+        let answered = fork.answered;
+        let told = fork.fail(client, status, payload).filter(|_| !answered);
+        if status >= 600 {
+            self.cancel_branches(now, relay, b"");
+        }
+        if told.is_none() {
+            self.drop_branch(media, now, relay);
+        }
+        told
+    }
+
+    /// Cancels what has not ended of an INVITE's branches (RFC 3261 16.7 step 10).
+    fn cancel_branches(&mut self, now: Instant, relay: &Relay, headers: &[u8]) {
+        let open = self.forks.get(&relay.server).map(|fork| fork.open.clone()).unwrap_or_default();
+        for other in open {
+            if let Some(relay) = self.relays.get_mut(&other) {
+                relay.cancelled = true;
+            }
+            self.transactions.cancel(now, other, headers);
+        }
+    }
+
+    /// The early dialogs of a branch that has failed while others go on.
+    fn drop_branch(&mut self, media: &mut dyn MediaRelay, now: Instant, relay: &Relay) {
+        let Some((number, Party::Caller, None)) = &relay.call else { return };
+        let Some(call) = self.calls.get_mut(number) else { return };
+        let gone = |dialog: &Dialog| !dialog.confirmed && dialog.callee.source == relay.egress;
+        for dialog in call.dialogs.iter().filter(|dialog| gone(dialog)) {
+            media.release(now, &call.info.media_key, &dialog.callee.tag);
+        }
+        call.dialogs.retain(|dialog| !gone(dialog));
     }
 
     /// What a response says of its dialog: who answers, where that party is to be reached, how far the call is.
@@ -256,9 +314,9 @@ impl Proxy {
         client: ClientId,
         silence: Silence,
     ) {
-        if let Some(hop) = self.probes.get(&client).copied() {
+        if let Some(hop) = self.own_requests.get(&client).copied() {
             if silence == Silence::Timeout {
-                self.upstream.failed(now, hop, Failure::Silent);
+                self.out_of_reach(now, hop, &Failure::Silent);
             }
             return;
         }
@@ -268,10 +326,17 @@ impl Proxy {
         }
         if relay.others.is_some() {
             if silence == Silence::Timeout {
-                self.upstream.failed(now, relay.egress, Failure::Silent);
+                self.note_silence(now, &relay);
             }
-            if self.try_next(now, media, client, &mut relay) {
+            if self.try_next(now, media, client, &mut relay, Instead::Anything) {
                 self.measure(Measure::FailedOver);
+                self.relays.insert(client, relay);
+                return;
+            }
+            self.mind_survival(now);
+            if let Some(request) = self.transactions.request(relay.server).cloned()
+                && self.registers_here(now, relay.server, relay.ingress, &request)
+            {
                 self.relays.insert(client, relay);
                 return;
             }
@@ -285,11 +350,14 @@ impl Proxy {
         let call = relay.call.clone();
         let method = relay.method.clone();
         let started = relay.started;
-        self.relays.insert(client, relay);
-        if let Some(request) = self.transactions.request(server) {
+        let answer = self.transactions.request(server).map(|request| {
             let tag = self.local_tag(request);
-            self.transactions.reply(now, server, &Reply::new(status, &tag));
-        }
+            wire::respond(request, relay.ingress.address, &Reply::new(status, &tag))
+        });
+        let told = answer.and_then(|payload| self.branch_ended(now, media, client, &relay, status, payload));
+        self.relays.insert(client, relay);
+        let Some((status, payload)) = told else { return };
+        self.transactions.respond(now, server, status, payload);
         let Some((number, _, dialog_tag)) = call else { return };
         match (method, dialog_tag) {
             (Method::Bye, Some(tag)) => {
@@ -307,13 +375,16 @@ impl Proxy {
 
     /// A relayed request's transaction is over: what it kept goes, and early dialogs that never were answered.
     pub(super) fn relay_gone(&mut self, now: Instant, media: &mut dyn MediaRelay, client: ClientId) {
-        self.probes.remove(&client);
+        self.own_requests.remove(&client);
         let Some(mut relay) = self.relays.remove(&client) else { return };
         self.timer_c.set(client, &mut relay.timer_c, None);
-        if self.invites.get(&relay.server) == Some(&client) {
-            self.invites.remove(&relay.server);
+        let mut others = false;
+        if let Some(fork) = self.forks.get_mut(&relay.server) {
+            fork.end(client);
+            others = !fork.open.is_empty();
         }
-        if relay.method == Method::Invite
+        if !others
+            && relay.method == Method::Invite
             && let Some((number, Party::Caller, None)) = relay.call
             && self.calls.get(&number).is_some_and(super::call::Call::is_live)
         {

@@ -7,6 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
+use super::routing::Routing;
 use crate::{
     config::{ServerUri, StatusRange},
     net::{NetworkId, Role, Transport},
@@ -76,6 +77,8 @@ pub struct Upstream {
     pub servers: Vec<ServerUri>,
     /// How often each is asked by OPTIONS how it is; `None`: never.
     pub probe: Option<Duration>,
+    /// How long one has to fail before it is out of service.
+    pub patience: Duration,
     /// How long one that failed is left alone.
     pub recovery: Duration,
     /// Final answers that make the next one be tried.
@@ -93,6 +96,7 @@ impl Upstream {
             network,
             servers,
             probe: None,
+            patience: Duration::ZERO,
             recovery: Duration::from_secs(60),
             retry,
             addresses: Vec::new(),
@@ -129,6 +133,8 @@ pub struct Settings {
     pub networks: Vec<Network>,
     /// The servers.
     pub upstream: Upstream,
+    /// Rules, trunks, emergency numbers, and what the office does on its own.
+    pub routing: Routing,
     /// Who on a servers' network may send requests, besides the servers' own addresses.
     pub trusted: Vec<IpNet>,
     /// T1, T2, T4.
@@ -150,6 +156,7 @@ impl Settings {
         Self {
             networks,
             upstream,
+            routing: Routing::default(),
             trusted: Vec::new(),
             timers: Timers::default(),
             timer_c: Duration::from_secs(180),
@@ -167,8 +174,13 @@ impl Settings {
     /// out of the dialog joins two phones of one office, the appliance is its own next hop.
     pub(super) fn trusts(&self, address: IpAddr) -> bool {
         self.upstream.addresses.contains(&address)
-            || self.trusted.iter().any(|prefix| prefix.contains(&address))
+            || self.trusts_peer(address)
             || self.networks.iter().any(|own| own.bound == address || own.advertised == address)
+    }
+
+    /// Whether an address is one of the configured peers beside the servers.
+    pub(super) fn trusts_peer(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|prefix| prefix.contains(&address))
     }
 
     /// Whether a URI's host and port are the appliance's own. A URI without a port may mean any of its ports: phones

@@ -8,23 +8,27 @@
 //! Invariants: a binding exists only after the server's 200 and only as long as the server granted; a token belongs
 //! to one binding; the number of bindings is bounded, per address of record and in all. RFC 3261 section 10.
 
+mod known;
+mod local;
 mod rewrite;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 
+use known::Known;
+pub use known::KnownPhone;
 pub use rewrite::Pending;
-pub(crate) use rewrite::{replace_uri, rewritten_contact, user_agent};
+pub(crate) use rewrite::{number_of, replace_uri, rewritten_contact, user_agent};
 
 use crate::{
-    net::Transport,
+    net::{NetworkId, Transport},
     sip::{
         Hop,
         deadlines::Deadlines,
@@ -167,7 +171,10 @@ pub struct Registrar {
     entries: HashMap<Token, Entry>,
     by_aor: HashMap<Bytes, Vec<Token>>,
     by_user: HashMap<Bytes, Vec<Token>>,
+    /// How many bindings there are from an address.
+    by_address: HashMap<(NetworkId, IpAddr), usize>,
     deadlines: Deadlines<Token>,
+    known: Known,
     changes: u64,
 }
 
@@ -181,7 +188,9 @@ impl Registrar {
             entries: HashMap::new(),
             by_aor: HashMap::new(),
             by_user: HashMap::new(),
+            by_address: HashMap::new(),
             deadlines: Deadlines::default(),
+            known: Known::new(limits.total),
             changes: 0,
         }
     }
@@ -191,6 +200,73 @@ impl Registrar {
         for binding in bindings {
             self.insert(binding);
         }
+    }
+
+    /// Takes phones of an earlier run that were registered then.
+    pub fn restore_known(&mut self, phones: impl IntoIterator<Item = KnownPhone>) {
+        phones.into_iter().for_each(|phone| self.known.restore(phone));
+    }
+
+    /// The phones that a server has registered before, whether they are registered now or not.
+    pub fn known(&self) -> impl Iterator<Item = &KnownPhone> {
+        self.known.iter()
+    }
+
+    /// Whether a server has registered this address-of-record from this address before, and not too long ago.
+    #[must_use]
+    pub fn is_known_at(
+        &self,
+        message: &Message,
+        network: NetworkId,
+        address: IpAddr,
+        now: Instant,
+        most: Duration,
+    ) -> bool {
+        let (aor, _) = address_of_record(message);
+        self.known.get(&aor).is_some_and(|phone| {
+            phone.addresses.contains(&(network, address)) && now.saturating_duration_since(phone.seen) <= most
+        })
+    }
+
+    /// The realm and the algorithm of the challenges that this address-of-record answers itself; `None` if it does not.
+    #[must_use]
+    pub fn digest_of(&self, message: &Message) -> Option<&(String, String)> {
+        let (aor, _) = address_of_record(message);
+        self.known.get(&aor)?.digest.as_ref()
+    }
+
+    /// A server uses a number for an address-of-record.
+    pub(crate) fn learn(&mut self, aor: &Bytes, number: &str) {
+        if self.known.learn(aor, number) {
+            self.changes += 1;
+        }
+    }
+
+    /// Whether a phone is registered from this address.
+    #[must_use]
+    pub fn is_registered_at(&self, network: NetworkId, address: IpAddr) -> bool {
+        self.by_address.contains_key(&(network, address))
+    }
+
+    /// The binding with that token.
+    #[must_use]
+    pub fn binding(&self, token: Token) -> Option<&Binding> {
+        self.entries.get(&token).map(|entry| &entry.binding)
+    }
+
+    /// The bindings of all addresses-of-record with that user, the one that was registered last first.
+    #[must_use]
+    pub fn tokens_of_user(&self, user: &[u8]) -> Vec<Token> {
+        let mut tokens = self.by_user.get(user).cloned().unwrap_or_default();
+        tokens.sort_by_key(|token| std::cmp::Reverse(self.binding(*token).map(|binding| binding.expires)));
+        tokens
+    }
+
+    /// The bindings of the address-of-record that servers use this number for.
+    #[must_use]
+    pub fn tokens_of_number(&self, number: &str) -> Vec<Token> {
+        let aor = self.known.of_number(number).map(|phone| phone.aor.clone());
+        aor.map(|aor| self.of_aor(&aor).map(|binding| binding.token).collect()).unwrap_or_default()
     }
 
     /// A number that is another one after every change.
@@ -277,8 +353,11 @@ impl Registrar {
         match self.entries.get_mut(&token) {
             Some(entry) => {
                 binding.registered = entry.binding.registered;
-                entry.binding = binding;
+                let before = std::mem::replace(&mut entry.binding, binding).source;
+                let source = entry.binding.source;
                 self.deadlines.set(token, &mut entry.deadline, Some(at));
+                self.seen_at(source);
+                self.gone_from(before);
             }
             None => {
                 // A limit may have been reached since the REGISTER passed; the server's 200 stands all the same.
@@ -292,6 +371,7 @@ impl Registrar {
                 {
                     self.remove(oldest);
                 }
+                self.seen_at(binding.source);
                 self.by_aor.entry(binding.aor.clone()).or_default().push(token);
                 self.by_user.entry(binding.user.clone()).or_default().push(token);
                 let mut deadline = None;
@@ -305,6 +385,7 @@ impl Registrar {
         let Some(mut entry) = self.entries.remove(&token) else { return };
         self.changes += 1;
         self.deadlines.set(token, &mut entry.deadline, None);
+        self.gone_from(entry.binding.source);
         for (index, key) in [(&mut self.by_aor, &entry.binding.aor), (&mut self.by_user, &entry.binding.user)]
         {
             if let Some(tokens) = index.get_mut(key) {
@@ -312,6 +393,20 @@ impl Registrar {
                 if tokens.is_empty() {
                     index.remove(key);
                 }
+            }
+        }
+    }
+
+    fn seen_at(&mut self, source: Hop) {
+        *self.by_address.entry((source.network, source.address.ip())).or_default() += 1;
+    }
+
+    fn gone_from(&mut self, source: Hop) {
+        let key = (source.network, source.address.ip());
+        if let Some(count) = self.by_address.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&key);
             }
         }
     }

@@ -1,15 +1,16 @@
 //! Contacts of REGISTER on their way to the server and back.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Binding, LONGEST, Own, Refusal, Registrar, TOKEN_PARAM, Token, address_of_record, parse_token};
+use super::{Own, Refusal, Registrar, TOKEN_PARAM, Token, address_of_record, parse_token};
 use crate::{
     log::escaped,
     net::Transport,
     sip::{
         Hop,
+        digest::Given,
         transaction::keyed_hash,
         wire::{Editor, HeaderName, Message, NameAddr, Uri},
     },
@@ -18,16 +19,18 @@ use crate::{
 /// A REGISTER on its way: what its 200 will be held against.
 #[derive(Clone, Debug)]
 pub struct Pending {
-    aor: Bytes,
-    user: Bytes,
-    source: Hop,
-    call_id: Bytes,
-    cseq: u32,
-    user_agent: Option<String>,
+    pub(super) aor: Bytes,
+    pub(super) user: Bytes,
+    pub(super) source: Hop,
+    pub(super) call_id: Bytes,
+    pub(super) cseq: u32,
+    pub(super) user_agent: Option<String>,
     /// `Contact: *`
-    wildcard: bool,
-    contacts: Vec<(Token, Bytes, Option<u32>)>,
-    expires: Option<u32>,
+    pub(super) wildcard: bool,
+    pub(super) contacts: Vec<(Token, Bytes, Option<u32>)>,
+    pub(super) expires: Option<u32>,
+    /// The realm of the challenge that the phone answers itself, and the algorithm.
+    digest: Option<(String, String)>,
     /// The appliance in the rewritten Contacts.
     server_side: Own,
 }
@@ -61,6 +64,7 @@ impl Registrar {
             wildcard: false,
             contacts: Vec::new(),
             expires: message.expires(),
+            digest: given(message),
             server_side,
         };
         for value in message.values(HeaderName::Contact) {
@@ -149,19 +153,14 @@ impl Registrar {
                 self.remove(*token);
                 continue;
             }
-            self.insert(Binding {
-                aor: pending.aor.clone(),
-                user: pending.user.clone(),
-                contact: contact.clone(),
-                source: pending.source,
-                disconnected: false,
-                call_id: pending.call_id.clone(),
-                cseq: pending.cseq,
-                user_agent: pending.user_agent.clone(),
-                token: *token,
-                registered: now,
-                expires: now + Duration::from_secs(seconds.into()).min(LONGEST),
-            });
+            self.insert(pending.binding(*token, contact.clone(), now, seconds));
+            let address = (pending.source.network, pending.source.address.ip());
+            self.known.registered(now, &pending.aor, &pending.user, address, pending.digest.clone());
+        }
+        for uri in response.addresses(HeaderName::PAssociatedUri).filter_map(|address| address.parsed_uri()) {
+            if let Some(number) = uri.user.and_then(number_of) {
+                self.learn(&pending.aor, &number);
+            }
         }
     }
 
@@ -225,6 +224,25 @@ pub(crate) fn replace_uri(editor: &mut Editor<'_>, address: &NameAddr<'_>, uri: 
     } else {
         editor.replace(address.uri, &[b"<", uri, b">"].concat());
     }
+}
+
+/// The realm and the algorithm of the challenge that a REGISTER answers.
+fn given(message: &Message) -> Option<(String, String)> {
+    /// A longer realm is nobody's.
+    const LONGEST_REALM: usize = 256;
+    let header = message.header(HeaderName::Authorization)?;
+    let given = Given::parse(header.value)?;
+    let realm = std::str::from_utf8(given.realm).ok().filter(|realm| realm.len() <= LONGEST_REALM)?;
+    Some((realm.to_owned(), given.algorithm()))
+}
+
+/// A user part as a number that a phone may be called by; names are found by their user anyway.
+pub(crate) fn number_of(user: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(user).ok()?;
+    let bare: String = text.chars().filter(|c| !matches!(c, '-' | '.' | '(' | ')')).collect();
+    let digits = bare.strip_prefix('+').unwrap_or(&bare);
+    let is_number = !digits.is_empty() && digits.len() <= 32 && digits.chars().all(|c| c.is_ascii_digit());
+    is_number.then_some(bare)
 }
 
 /// What a message's User-Agent says, cut to a length that is worth keeping, without control characters.

@@ -7,6 +7,7 @@ use std::fmt::{self, Write as _};
 
 use md5::Md5;
 use sha2::{Sha256, Sha512_256};
+use subtle::ConstantTimeEq as _;
 
 use super::wire::scan;
 
@@ -105,20 +106,7 @@ impl<'a> Challenge<'a> {
     /// protection that is not known, or without a nonce.
     #[must_use]
     pub fn parse(value: &'a [u8]) -> Option<Self> {
-        let value = scan::trim(value);
-        let (scheme, rest) = value.split_at_checked(value.iter().position(|byte| scan::is_space(*byte))?)?;
-        if !scheme.eq_ignore_ascii_case(b"Digest") {
-            return None;
-        }
-        let parameter = |name: &str| {
-            scan::split_commas(rest).find_map(|part| {
-                let (key, value) = part.split_at_checked(part.iter().position(|byte| *byte == b'=')?)?;
-                scan::trim(key)
-                    .eq_ignore_ascii_case(name.as_bytes())
-                    .then(|| scan::unquote(scan::trim(value.get(1..).unwrap_or_default())))
-                    .filter(|value| value.len() <= LONGEST_VALUE)
-            })
-        };
+        let parameter = parameters(value)?;
         let named = parameter("algorithm");
         let algorithm = match named {
             Some(name) => Algorithm::parse(name)?,
@@ -207,6 +195,79 @@ impl<'a> Challenge<'a> {
     }
 }
 
+/// The answer to a challenge, as it stands in Authorization or Proxy-Authorization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Given<'a> {
+    /// Who answers.
+    pub user: &'a [u8],
+    /// The realm that was asked for.
+    pub realm: &'a [u8],
+    /// The nonce that was given.
+    pub nonce: &'a [u8],
+    uri: &'a [u8],
+    response: &'a [u8],
+    algorithm: Algorithm,
+    count: Option<&'a [u8]>,
+    cnonce: Option<&'a [u8]>,
+    qop: Option<&'a [u8]>,
+}
+
+impl<'a> Given<'a> {
+    /// Reads the header's value; `None` for another scheme, an unknown algorithm or protection, or a missing part.
+    #[must_use]
+    pub fn parse(value: &'a [u8]) -> Option<Self> {
+        let parameter = parameters(value)?;
+        let algorithm = match parameter("algorithm") {
+            Some(name) => Algorithm::parse(name)?,
+            None => Algorithm { hash: Hash::Md5, session: false },
+        };
+        Some(Self {
+            user: parameter("username")?,
+            realm: parameter("realm")?,
+            nonce: parameter("nonce")?,
+            uri: parameter("uri")?,
+            response: parameter("response")?,
+            algorithm,
+            count: parameter("nc"),
+            cnonce: parameter("cnonce"),
+            qop: parameter("qop"),
+        })
+    }
+
+    /// The name of the algorithm, as a challenge names it.
+    #[must_use]
+    pub fn algorithm(&self) -> String {
+        self.algorithm.to_string()
+    }
+
+    /// Whether it is what somebody with this password answers. The URI is taken as it is given: phones differ in what they
+    /// write there, and a proxy on the way may have changed the request's own (RFC 3261 section 22.4 item 5).
+    #[must_use]
+    pub fn is_right(&self, method: &[u8], body: &[u8], password: &str) -> bool {
+        let hash = |parts: &[&[u8]]| self.algorithm.hash(parts);
+        let mut secret = hash(&[self.user, self.realm, password.as_bytes()]);
+        if self.algorithm.session {
+            let Some(cnonce) = self.cnonce else { return false };
+            secret = hash(&[secret.as_bytes(), self.nonce, cnonce]);
+        }
+        let is = |name: &[u8]| self.qop.is_some_and(|qop| qop.eq_ignore_ascii_case(name));
+        let what = if is(b"auth-int") {
+            hash(&[method, self.uri, hash(&[body]).as_bytes()])
+        } else {
+            hash(&[method, self.uri])
+        };
+        let expected = match (self.qop, self.count, self.cnonce) {
+            (None, ..) => hash(&[secret.as_bytes(), self.nonce, what.as_bytes()]),
+            (Some(qop), Some(count), Some(cnonce)) => {
+                hash(&[secret.as_bytes(), self.nonce, count, cnonce, qop, what.as_bytes()])
+            }
+            _ => return false,
+        };
+        // In constant time: the answer of a guess must not tell how much of it was right.
+        expected.as_bytes().ct_eq(&self.response.to_ascii_lowercase()).into()
+    }
+}
+
 /// What is authenticated.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -216,6 +277,21 @@ pub struct Request<'a> {
     pub uri: &'a [u8],
     /// The body as it is sent.
     pub body: &'a [u8],
+}
+
+/// Finds the parameters of a header's value by name; `None` for another scheme than Digest.
+fn parameters<'a>(value: &'a [u8]) -> Option<impl Fn(&'static str) -> Option<&'a [u8]>> {
+    let value = scan::trim(value);
+    let (scheme, rest) = value.split_at_checked(value.iter().position(|byte| scan::is_space(*byte))?)?;
+    scheme.eq_ignore_ascii_case(b"Digest").then_some(move |name: &'static str| {
+        scan::split_commas(rest).find_map(|part| {
+            let (key, value) = part.split_at_checked(part.iter().position(|byte| *byte == b'=')?)?;
+            scan::trim(key)
+                .eq_ignore_ascii_case(name.as_bytes())
+                .then(|| scan::unquote(scan::trim(value.get(1..).unwrap_or_default())))
+                .filter(|value| value.len() <= LONGEST_VALUE)
+        })
+    })
 }
 
 /// A user name as it stands in a quoted string, without what would end it or the header.
@@ -233,6 +309,31 @@ mod tests {
     fn answer(challenge: &str, request: Request<'_>, user: &str, password: &str, cnonce: &str) -> String {
         let challenge = Challenge::parse(challenge.as_bytes()).unwrap();
         String::from_utf8(challenge.answer(&request, user, password, cnonce)).unwrap()
+    }
+
+    #[test]
+    fn what_is_answered_to_a_challenge_is_right_and_nothing_else_is() {
+        let request = Request { method: b"REGISTER", uri: b"sip:example.com", body: b"v=0" };
+        for (algorithm, qop) in [
+            ("MD5", ""),
+            ("MD5", "auth"),
+            ("MD5-sess", "auth"),
+            ("SHA-256", "auth-int"),
+            ("SHA-512-256", "auth"),
+        ] {
+            let qop = if qop.is_empty() { String::new() } else { format!(", qop=\"{qop}\"") };
+            let challenge = format!("Digest realm=\"r\", nonce=\"n\", algorithm={algorithm}{qop}");
+            let value = answer(&challenge, request, "bo\"b", "secret", "c");
+            let given = Given::parse(value.as_bytes()).unwrap();
+            let is_right = |method: &[u8], body: &[u8], password| given.is_right(method, body, password);
+            assert!(is_right(b"REGISTER", b"v=0", "secret"), "{algorithm}{qop}");
+            assert!(!is_right(b"REGISTER", b"v=0", "Secret"), "{algorithm}{qop}");
+            assert!(!is_right(b"INVITE", b"v=0", "secret"), "{algorithm}{qop}");
+            assert_eq!(is_right(b"REGISTER", b"v=1", "secret"), !qop.contains("int"), "{algorithm}{qop}");
+        }
+        for value in ["Basic dXNlcg==", "Digest username=\"a\"", "Digest", ""] {
+            assert_eq!(Given::parse(value.as_bytes()), None, "{value}");
+        }
     }
 
     /// RFC 7616 section 3.9.1.

@@ -36,6 +36,10 @@ pub enum Severity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
+    /// No server can be reached: the office is on its own.
+    Survival,
+    /// A trunk is out of service.
+    TrunkOutOfService,
     /// A server cannot be reached.
     ServerUnreachable,
     /// A server's certificate is not believed.
@@ -64,7 +68,9 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
+        Self::Survival,
+        Self::TrunkOutOfService,
         Self::ServerUnreachable,
         Self::CertificateNotTrusted,
         Self::OverlappingSubnets,
@@ -83,6 +89,8 @@ impl Kind {
     #[must_use]
     pub fn as_label(self) -> &'static str {
         match self {
+            Self::Survival => "survival",
+            Self::TrunkOutOfService => "trunk_out_of_service",
             Self::ServerUnreachable => "server_unreachable",
             Self::CertificateNotTrusted => "certificate_not_trusted",
             Self::OverlappingSubnets => "overlapping_subnets",
@@ -163,6 +171,10 @@ pub struct Stranded {
 pub struct Observations {
     /// The servers.
     pub servers: Vec<ServerState>,
+    /// The trunks, by name, each at each of its addresses.
+    pub trunks: Vec<(String, Vec<ServerState>)>,
+    /// For how long the office has been on its own; `None` while a server serves.
+    pub alone: Option<Duration>,
     /// Pairs of routes that overlap, in words.
     pub overlaps: Vec<String>,
     /// Whether somebody sets the host's clock; `None` where that is not known.

@@ -24,6 +24,19 @@ const NAMED: usize = 20;
 #[must_use]
 pub fn find(seen: &Observations) -> Vec<Symptom> {
     let mut found = Vec::new();
+    if let Some(length) = seen.alone {
+        found.push(Symptom {
+            kind: Kind::Survival,
+            severity: Severity::Critical,
+            subject: "servers".to_owned(),
+            what: format!(
+                "no server can be reached for {} s: the office is on its own; calls within it and by its trunks work",
+                length.as_secs()
+            ),
+            advice: "see why each server fails; phones return by themselves when one is back".to_owned(),
+        });
+    }
+    trunks(&seen.trunks, &mut found);
     servers(&seen.servers, &mut found);
     for pair in &seen.overlaps {
         found.push(Symptom {
@@ -73,6 +86,27 @@ pub fn find(seen: &Observations) -> Vec<Symptom> {
     }
     found.sort_by_key(|symptom| std::cmp::Reverse(symptom.severity));
     found
+}
+
+fn trunks(trunks: &[(String, Vec<ServerState>)], found: &mut Vec<Symptom>) {
+    for (name, servers) in trunks {
+        let why = |server: &ServerState| match (&server.health, &server.unresolved) {
+            (_, Some(why)) if server.address.is_none() => Some(format!("its name does not resolve: {why}")),
+            (Health::Down(failure), _) => Some(failure.to_string()),
+            (Health::Up | Health::Unknown, _) => None,
+        };
+        let reasons: Vec<String> = servers.iter().filter_map(why).collect();
+        if reasons.len() == servers.len() && !reasons.is_empty() {
+            found.push(Symptom {
+                kind: Kind::TrunkOutOfService,
+                severity: Severity::Warning,
+                subject: name.clone(),
+                what: format!("the trunk is out of service: {}", reasons.join("; ")),
+                advice: "calls and emergency calls do not leave by it; look at the gateway and its network"
+                    .to_owned(),
+            });
+        }
+    }
 }
 
 fn servers(servers: &[ServerState], found: &mut Vec<Symptom>) {

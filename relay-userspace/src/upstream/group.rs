@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     config::{Host, ServerUri},
-    net::Transport,
+    net::{NetworkId, Transport},
     sip::{Hop, transport::Step},
 };
 
@@ -18,23 +18,58 @@ const RESOLVE_AGAIN: Duration = Duration::from_secs(15);
 /// A server of DNS that says less is asked this often all the same, and one that says more this rarely.
 const SHORTEST_TTL: Duration = Duration::from_secs(5);
 const LONGEST_TTL: Duration = Duration::from_secs(3600);
+/// One that is down is asked no more often than this.
+const SHORTEST_PROBE: Duration = Duration::from_secs(5);
 /// Addresses that one name may have.
 const MOST_ADDRESSES: usize = 16;
 
 /// What the group is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// The network that they are on.
+    pub network: NetworkId,
     /// The servers, in order of preference.
     pub servers: Vec<ServerUri>,
     /// How often each is asked by OPTIONS how it is; `None`: never.
     pub probe: Option<Duration>,
+    /// Whether one that is down is asked although none is asked otherwise.
+    pub when_down: WhenDown,
+    /// How long one has to fail before it is out of service; zero: it is with its first failure.
+    pub patience: Duration,
     /// How long one that failed is left alone.
     pub recovery: Duration,
+}
+
+/// What becomes of a server that is down, where none is asked how it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenDown {
+    /// It is asked: nobody else would find out that it is back.
+    Asked,
+    /// It is not: the next request that is sent to it finds out.
+    Left,
+}
+
+impl Settings {
+    /// Servers of a network that are never asked, are out of service with their first failure, and are then left alone for
+    /// a minute.
+    #[must_use]
+    pub fn new(network: NetworkId, servers: Vec<ServerUri>) -> Self {
+        Self {
+            network,
+            servers,
+            probe: None,
+            when_down: WhenDown::Left,
+            patience: Duration::ZERO,
+            recovery: Duration::from_secs(60),
+        }
+    }
 }
 
 /// One server at one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
+    /// The network that it is on.
+    pub network: NetworkId,
     /// The configured server that it belongs to.
     pub server: ServerUri,
     /// By what it is reached.
@@ -46,6 +81,12 @@ pub struct Target {
 impl Target {
     fn key(&self) -> Key {
         (self.transport, self.address)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn hop(&self) -> Hop {
+        Hop { network: self.network, transport: self.transport, address: self.address }
     }
 }
 
@@ -159,6 +200,8 @@ struct Peer {
     health: Health,
     since: Instant,
     updated: Option<Instant>,
+    /// When it began to fail, and how, while it is not out of service yet.
+    failing: Option<(Instant, Failure)>,
     /// Until when it is left alone.
     alone: Option<Instant>,
     probe: Option<Instant>,
@@ -227,9 +270,29 @@ impl Group {
         targets
     }
 
+    /// Whether none of them can serve: each is down, and no name has an address that may be tried.
+    #[must_use]
+    pub fn is_out_of_service(&self) -> bool {
+        let is_down =
+            |key: &Key| self.peers.get(key).is_some_and(|peer| matches!(peer.health, Health::Down(_)));
+        self.servers.iter().all(|server| {
+            let transport = server.uri.transport;
+            let nowhere = server.addresses.is_empty() && server.error.is_some();
+            nowhere
+                || (!server.addresses.is_empty()
+                    && server.addresses.iter().all(|address| is_down(&(transport, *address))))
+        })
+    }
+
+    /// The name in the tables of the peer at a hop, if it is on the group's network.
+    fn key_of(&self, hop: Hop) -> Option<Key> {
+        (hop.network == self.settings.network).then_some((hop.transport, hop.address))
+    }
+
     fn targets(&self) -> impl Iterator<Item = Target> {
         self.servers.iter().flat_map(|server| {
             server.addresses.iter().map(|address| Target {
+                network: self.settings.network,
                 server: server.uri.clone(),
                 transport: server.uri.transport,
                 address: *address,
@@ -256,12 +319,16 @@ impl Group {
 
     /// A server has answered a request.
     pub fn succeeded(&mut self, now: Instant, hop: Hop) {
-        let key = (hop.transport, hop.address);
+        let Some(key) = self.key_of(hop) else { return };
         let Some(peer) = self.peers.get_mut(&key) else { return };
         if let Some(asked) = peer.probed.take() {
             peer.round_trip = Some(now.saturating_duration_since(asked));
         }
         peer.alone = None;
+        peer.failing = None;
+        if self.settings.probe.is_none() {
+            peer.probe = None;
+        }
         self.change(now, key, Health::Up);
         let is_up = |key: &Key| self.peers.get(key).is_some_and(|peer| peer.health == Health::Up);
         if !self.settled || self.preferred.is_none_or(|preferred| !is_up(&preferred)) {
@@ -273,8 +340,7 @@ impl Group {
     /// A request was answered by this server: it is the one to try first from now on.
     pub fn chosen(&mut self, now: Instant, hop: Hop) {
         self.succeeded(now, hop);
-        let key = (hop.transport, hop.address);
-        if self.peers.contains_key(&key) {
+        if let Some(key) = self.key_of(hop).filter(|key| self.peers.contains_key(key)) {
             self.settled = true;
             self.prefer(key);
         }
@@ -282,11 +348,28 @@ impl Group {
 
     /// A server could not be reached, did not answer, or says that it cannot serve.
     pub fn failed(&mut self, now: Instant, hop: Hop, failure: Failure) {
-        let key = (hop.transport, hop.address);
-        let recovery = self.settings.recovery;
+        let Some(key) = self.key_of(hop) else { return };
+        let patience = self.settings.patience;
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.probed = None;
+        if !matches!(peer.health, Health::Down(_)) && !patience.is_zero() {
+            let (since, last) = peer.failing.get_or_insert_with(|| (now, failure.clone()));
+            *last = failure.clone();
+            if now.saturating_duration_since(*since) < patience {
+                return;
+            }
+        }
+        self.take_out_of_service(now, key, failure);
+    }
+
+    fn take_out_of_service(&mut self, now: Instant, key: Key, failure: Failure) {
+        let Settings { probe, when_down, recovery, .. } = self.settings;
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.failing = None;
         peer.alone = Some(now + recovery);
+        if probe.is_none() && when_down == WhenDown::Asked {
+            peer.probe = Some(now + recovery.max(SHORTEST_PROBE));
+        }
         self.change(now, key, Health::Down(failure));
         if self.preferred == Some(key) {
             let next = self.candidates(now).into_iter().find(|target| {
@@ -327,7 +410,8 @@ impl Group {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let names = self.servers.iter().filter_map(|server| server.resolve);
         let probes = self.peers.values().filter_map(|peer| peer.probe);
-        names.chain(probes).min()
+        let failing = self.peers.values().filter_map(|peer| peer.failing.as_ref());
+        names.chain(probes).chain(failing.map(|(since, _)| *since + self.settings.patience)).min()
     }
 
     /// Does what is due at `now`.
@@ -343,6 +427,13 @@ impl Group {
             }
         }
         let targets: Vec<Target> = self.targets().collect();
+        for target in &targets {
+            let Some(peer) = self.peers.get(&target.key()) else { continue };
+            let failing = peer.failing.as_ref().filter(|(since, _)| *since + self.settings.patience <= now);
+            if let Some((_, failure)) = failing.cloned() {
+                self.take_out_of_service(now, target.key(), failure);
+            }
+        }
         for target in targets {
             let Some(peer) = self.peers.get_mut(&target.key()) else { continue };
             if peer.probe.is_some_and(|at| at <= now) {
@@ -412,12 +503,14 @@ impl Group {
                 health: Health::Unknown,
                 since: now,
                 updated: None,
+                failing: None,
                 alone: None,
                 probe: Some(now),
                 probed: None,
                 round_trip: None,
             });
             match every {
+                None if matches!(peer.health, Health::Down(_)) => {}
                 None => peer.probe = None,
                 // A shorter period holds at once.
                 Some(every) => peer.probe = Some(peer.probe.map_or(now, |at| at.min(now + every))),

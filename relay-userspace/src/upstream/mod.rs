@@ -1,4 +1,5 @@
-//! The central servers as a group of equals: which is tried first, which is left alone, and why.
+//! The central servers as a group of equals: which is tried first, which is left alone, and why; and what there is beside
+//! them: trunks to the telephone network, and the word that the office is on its own.
 //!
 //! [`Group`] is a machine without sockets: it is told what names resolve to and how servers answered, and says whom to
 //! try, which names to resolve and whom to probe. The last server known to be good is tried first, whatever its place in
@@ -9,9 +10,15 @@
 //! but not take the last one away. RFC 3263 (locating servers), RFC 2782 (SRV).
 
 mod group;
+mod number;
 mod srv;
+mod survival;
 #[cfg(test)]
 mod tests;
+mod trunks;
 
-pub use group::{Failure, Group, Health, Output, Resolution, ServerState, Settings, Target};
+pub use group::{Failure, Group, Health, Output, Resolution, ServerState, Settings, Target, WhenDown};
+pub use number::Number;
 pub use srv::{SrvRecord, order};
+pub use survival::{Service, Survival, SurvivalChange, SurvivalSettings};
+pub use trunks::{Emergency, TrunkChoice, TrunkSettings, TrunkState, Trunks};

@@ -21,7 +21,10 @@ fn uri(text: &str) -> ServerUri {
 
 fn group(servers: &[&str], now: Instant) -> Group {
     let servers = servers.iter().map(|server| uri(server)).collect();
-    Group::new(Settings { servers, probe: Some(PROBE), recovery: RECOVERY }, now)
+    Group::new(
+        Settings { probe: Some(PROBE), recovery: RECOVERY, ..Settings::new(NetworkId(1), servers) },
+        now,
+    )
 }
 
 fn hop(address: &str) -> Hop {
@@ -145,7 +148,7 @@ fn other_settings_keep_what_is_known_of_the_servers_that_stay() {
     let mut group = group(&[A, B], now);
     group.chosen(now, hop(B));
     let servers = vec![uri("10.0.0.3"), uri(B)];
-    group.set(Settings { servers, probe: None, recovery: RECOVERY }, now);
+    group.set(Settings { recovery: RECOVERY, ..Settings::new(NetworkId(1), servers) }, now);
     assert_eq!(order_of(&group, now), [B, "10.0.0.3:5060"]);
     assert_eq!(group.poll_timeout(), None, "nothing to probe and nothing to resolve");
 }

@@ -35,7 +35,7 @@ await step("the link sets an administrator, and the status page leads to the fir
 
 await step("every page can be looked at before there is a configuration", async () => {
   const paths = ["/", "/sessions", "/phones", "/configuration/servers", "/certificates", "/authentication",
-    "/configuration/protocols", "/configuration/media", "/configuration/services", "/diagnostics", "/administration", "/configuration/history", "/about"];
+    "/configuration/protocols", "/configuration/survival", "/configuration/media", "/configuration/services", "/diagnostics", "/administration", "/configuration/history", "/about"];
   for (const path of paths) {
     const response = await go(path);
     assert.equal(response.status(), 200, path);

@@ -237,7 +237,7 @@ await refused("a wrong password changes nothing, the right one ends other sessio
 // Pictures for people: each page at both widths, light and dark; nothing is wider than the window.
 const state = await page.context().storageState();
 const PAGES = ["/", "/sessions", "/phones", "/configuration/networks", "/configuration/servers", "/certificates", "/authentication",
-  "/configuration/protocols", "/configuration/media", "/configuration/services", "/diagnostics", "/administration", "/configuration/history", "/about"];
+  "/configuration/protocols", "/configuration/survival", "/configuration/media", "/configuration/services", "/diagnostics", "/administration", "/configuration/history", "/about"];
 for (const [width, height] of [[360, 740], [1920, 1080]]) {
   for (const colorScheme of ["light", "dark"]) {
     await step(`every page fits ${width} pixels, ${colorScheme}`, async () => {

@@ -95,6 +95,12 @@ static SERVERS: Section = Section {
             Number { least: 0, most: 86_400 },
         ),
         field(
+            "upstream.oos_force_seconds",
+            "Out of service after failing for (s)",
+            "0: with the first failure.",
+            Number { least: 0, most: 30 },
+        ),
+        field(
             "upstream.recovery_seconds",
             "Leave a failed server alone for (s)",
             "Unless a probe finds it well before.",
@@ -437,6 +443,76 @@ pub(super) static DIAGNOSTICS: Section = Section {
     ],
 };
 
+/// What the office does on its own.
+static SURVIVAL: Section = Section {
+    name: "survival",
+    title: "Survival",
+    page: "/configuration/survival",
+    intro: "What the office does while no server can be reached, and emergency calls. Trunks ([[trunk]]) and rules ([[route]]) are set in the file.",
+    fields: &[
+        field(
+            "survival.enabled",
+            "Go on without servers",
+            "Phones are registered here, call each other, and call out by trunks.",
+            SWITCH,
+        ),
+        field(
+            "survival.enter_after_seconds",
+            "Begin after (s)",
+            "For so long no server can serve.",
+            Number { least: 0, most: 3600 },
+        ),
+        field(
+            "survival.leave_after_seconds",
+            "End after (s)",
+            "For so long one serves again.",
+            Number { least: 0, most: 3600 },
+        ),
+        field(
+            "survival.registration_seconds",
+            "Register phones for (s)",
+            "At most; each for another time, so that they do not all return at once.",
+            Number { least: 10, most: 3600 },
+        ),
+        field(
+            "survival.unproven_phones",
+            "Phones without an entry",
+            "Those that cannot be asked for credentials.",
+            Choice(&[
+                ("known-address", "registered, if a server has registered them before from the same address"),
+                ("refuse", "refused"),
+            ]),
+        ),
+        field(
+            "survival.remember_days",
+            "Remember phones for (days)",
+            "Since a server last registered them.",
+            Number { least: 1, most: 365 },
+        ),
+        field("survival.tell_phones", "Tell the phones", "By SIP MESSAGE, when it begins and ends.", SWITCH),
+        field(
+            "survival.message_begin",
+            "What they are told when it begins",
+            "",
+            Text("The servers are out of reach."),
+        ),
+        field("survival.message_end", "What they are told when it ends", "", Text("The servers are back.")),
+        field(
+            "emergency.numbers",
+            "Emergency numbers",
+            "As phones dial them, one in a line. They leave by a trunk first, always.",
+            Lines("112"),
+        ),
+        field("emergency.dial", "Number for urn:service:sos", "What a trunk is sent.", Text("112")),
+        field(
+            "routing.registration_has_priority",
+            "Registered phones first",
+            "A number of a phone that is registered here is called directly, whatever the servers would do.",
+            SWITCH,
+        ),
+    ],
+};
+
 pub(super) static ADMINISTRATION: Section = Section {
     name: "administration",
     title: "Addresses and places",
@@ -472,8 +548,8 @@ pub(super) static ADMINISTRATION: Section = Section {
 };
 
 /// All sections but the networks.
-pub(super) static ALL: [&Section; 6] =
-    [&SERVERS, &PROTOCOLS, &MEDIA, &SERVICES, &DIAGNOSTICS, &ADMINISTRATION];
+pub(super) static ALL: [&Section; 7] =
+    [&SERVERS, &PROTOCOLS, &SURVIVAL, &MEDIA, &SERVICES, &DIAGNOSTICS, &ADMINISTRATION];
 
 /// What a key is about, as a title of those that stand together; empty where its page is about nothing else.
 pub(super) fn group(key: &str) -> &'static str {

@@ -125,6 +125,7 @@ pub(super) struct World {
     pub(super) now: Instant,
     pub(super) measures: Vec<Measure>,
     pub(super) news: Vec<upstream::Output>,
+    pub(super) survival: Vec<upstream::SurvivalChange>,
 }
 
 pub(super) fn settings() -> Settings {
@@ -163,6 +164,7 @@ impl World {
             now,
             measures: Vec::new(),
             news: Vec::new(),
+            survival: Vec::new(),
         }
     }
 
@@ -191,7 +193,8 @@ impl World {
                     sent.push(Sent { network: hop.network, to: hop.address.to_string(), payload });
                 }
                 Output::Measure(measure) => self.measures.push(measure),
-                Output::Upstream(news) => self.news.push(news),
+                Output::Upstream(news) | Output::Trunk(_, news) => self.news.push(news),
+                Output::Survival(change) => self.survival.push(change),
             }
         }
         sent
@@ -230,9 +233,14 @@ impl World {
     /// Nothing is left of any call.
     pub(super) fn assert_empty(&self) {
         assert_eq!(self.proxy.transaction_count(), 0);
+        self.assert_no_call();
+    }
+
+    /// The same where servers are probed.
+    pub(super) fn assert_no_call(&self) {
         assert_eq!(self.proxy.active_calls(), 0);
         assert!(self.proxy.calls.is_empty() && self.proxy.by_call_id.is_empty());
-        assert!(self.proxy.relays.is_empty() && self.proxy.invites.is_empty());
+        assert!(self.proxy.relays.is_empty() && self.proxy.forks.is_empty());
         assert!(self.proxy.timer_c.is_empty() && self.proxy.forget.is_empty());
         assert!(self.media.live.is_empty());
     }

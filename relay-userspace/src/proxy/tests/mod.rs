@@ -13,4 +13,5 @@ mod reconfigure;
 mod registration;
 mod routing;
 mod standing;
+mod survival;
 mod transports;

@@ -16,6 +16,8 @@ fn changes() -> Changes {
         retry: settings.upstream.retry,
         servers: settings.upstream.servers,
         probe: None,
+        patience: Duration::ZERO,
+        routing: settings.routing,
         recovery: Duration::from_secs(60),
     }
 }

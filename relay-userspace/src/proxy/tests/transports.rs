@@ -39,7 +39,8 @@ impl World {
                     sent.push((hop, text));
                 }
                 Output::Measure(measure) => self.measures.push(measure),
-                Output::Upstream(news) => self.news.push(news),
+                Output::Upstream(news) | Output::Trunk(_, news) => self.news.push(news),
+                Output::Survival(change) => self.survival.push(change),
             }
         }
         sent

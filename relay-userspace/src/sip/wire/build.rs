@@ -45,6 +45,7 @@ pub fn default_reason(status: u16) -> &'static str {
         100 => "Trying",
         200 => "OK",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",

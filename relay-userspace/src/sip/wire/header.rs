@@ -59,12 +59,14 @@ pub enum HeaderName {
     Authorization,
     /// `Proxy-Authorization`.
     ProxyAuthorization,
+    /// `P-Associated-URI` (RFC 7315).
+    PAssociatedUri,
     /// Any other name.
     Other,
 }
 
 /// Name, long form, compact form (RFC 3261 7.3.3 and the IANA registry).
-const NAMES: [(HeaderName, &str, Option<u8>); 28] = [
+const NAMES: [(HeaderName, &str, Option<u8>); 29] = [
     (HeaderName::Via, "Via", Some(b'v')),
     (HeaderName::From, "From", Some(b'f')),
     (HeaderName::To, "To", Some(b't')),
@@ -93,6 +95,7 @@ const NAMES: [(HeaderName, &str, Option<u8>); 28] = [
     (HeaderName::ProxyAuthenticate, "Proxy-Authenticate", None),
     (HeaderName::Authorization, "Authorization", None),
     (HeaderName::ProxyAuthorization, "Proxy-Authorization", None),
+    (HeaderName::PAssociatedUri, "P-Associated-URI", None),
 ];
 
 impl HeaderName {
