@@ -1,4 +1,4 @@
-//! Bindings into the store and back.
+//! Bindings, and the phones that servers have registered, into the store and back.
 
 use std::{
     sync::Arc,
@@ -11,9 +11,9 @@ use tracing::{error, info};
 use super::{certificates::now_unix, core::Core};
 use crate::{
     net::{NetworkId, Transport},
-    registrar::Binding,
+    registrar::{Binding, KnownPhone},
     sip::Hop,
-    store::{Store, StoredBinding, text},
+    store::{Store, StoreError, StoredBinding, StoredPhone, text},
 };
 
 /// How often changes are written.
@@ -61,6 +61,50 @@ fn binding(stored: &StoredBinding, networks: &[String], now: Instant, unix: i64)
     })
 }
 
+/// The phones that servers had registered, as the registrar has them.
+pub(super) fn restore_known(store: &Store, networks: &[String], remember: Duration) -> Vec<KnownPhone> {
+    let (now, unix) = (Instant::now(), now_unix());
+    let since = unix - i64::try_from(remember.as_secs()).unwrap_or(i64::MAX / 2);
+    match store.known_phones(since) {
+        Ok(stored) => stored.into_iter().map(|stored| known(stored, networks, now, unix)).collect(),
+        Err(error) => {
+            error!(%error, "the phones that servers have registered cannot be read; without a server nobody is known");
+            Vec::new()
+        }
+    }
+}
+
+fn known(stored: StoredPhone, networks: &[String], now: Instant, unix: i64) -> KnownPhone {
+    let place = |(network, address): (String, String)| {
+        let network = networks.iter().position(|name| *name == network)?;
+        Some((NetworkId(u16::try_from(network).ok()?), address.parse().ok()?))
+    };
+    let ago = Duration::from_secs(u64::try_from(unix - stored.seen_unix).unwrap_or(0));
+    KnownPhone {
+        aor: stored.aor.into(),
+        user: stored.user.into(),
+        addresses: stored.addresses.into_iter().filter_map(place).collect(),
+        numbers: stored.numbers,
+        digest: stored.digest,
+        seen: now.checked_sub(ago).unwrap_or(now),
+    }
+}
+
+fn stored_phone(phone: &KnownPhone, networks: &[String], now: Instant, unix: i64) -> Option<StoredPhone> {
+    let place = |(network, address): &(NetworkId, std::net::IpAddr)| {
+        Some((networks.get(network.index())?.clone(), address.to_string()))
+    };
+    let ago = now.saturating_duration_since(phone.seen).as_secs();
+    Some(StoredPhone {
+        aor: text(&phone.aor)?,
+        user: text(&phone.user)?,
+        addresses: phone.addresses.iter().filter_map(place).collect(),
+        numbers: phone.numbers.clone(),
+        digest: phone.digest.clone(),
+        seen_unix: unix - i64::try_from(ago).unwrap_or(0),
+    })
+}
+
 /// As it is kept; `None` for one with bytes that are no text, whose phone has to register anew.
 fn stored(binding: &Binding, networks: &[String], now: Instant, unix: i64) -> Option<StoredBinding> {
     let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
@@ -81,10 +125,24 @@ fn stored(binding: &Binding, networks: &[String], now: Instant, unix: i64) -> Op
 }
 
 /// What is there now.
-fn snapshot(core: &Core, networks: &[String]) -> Vec<StoredBinding> {
-    let (now, unix) = (Instant::now(), now_unix());
-    let state = core.state();
-    state.proxy.bindings().filter_map(|binding| stored(binding, networks, now, unix)).collect()
+struct Snapshot {
+    bindings: Vec<StoredBinding>,
+    known: Vec<StoredPhone>,
+}
+
+impl Snapshot {
+    fn take(core: &Core, networks: &[String]) -> Self {
+        let (now, unix) = (Instant::now(), now_unix());
+        let state = core.state();
+        let bindings = state.proxy.bindings().filter_map(|binding| stored(binding, networks, now, unix));
+        let known = state.proxy.known_phones().filter_map(|phone| stored_phone(phone, networks, now, unix));
+        Self { bindings: bindings.collect(), known: known.collect() }
+    }
+
+    fn write(&self, store: &Store) -> Result<(), StoreError> {
+        store.put_bindings(&self.bindings)?;
+        store.put_known_phones(&self.known)
+    }
 }
 
 /// Writes the bindings when they have changed, off the paths of messages, until it is told to stop; what it has begun is
@@ -101,8 +159,8 @@ pub(super) async fn keep(core: Arc<Core>, networks: Vec<String>, mut stop: watch
         if written == Some(changes) {
             continue;
         }
-        let (store, bindings) = (Arc::clone(&core.store), snapshot(&core, &networks));
-        let done = tokio::task::spawn_blocking(move || store.put_bindings(&bindings)).await;
+        let (store, snapshot) = (Arc::clone(&core.store), Snapshot::take(&core, &networks));
+        let done = tokio::task::spawn_blocking(move || snapshot.write(&store)).await;
         match done.map_err(|error| error.to_string()).and_then(|done| done.map_err(|error| error.to_string()))
         {
             Ok(()) => {
@@ -125,7 +183,7 @@ pub(super) async fn keep(core: Arc<Core>, networks: Vec<String>, mut stop: watch
 
 /// Writes them once more, on the way out.
 pub(super) fn keep_last(core: &Core, networks: &[String]) {
-    if let Err(error) = core.store.put_bindings(&snapshot(core, networks)) {
+    if let Err(error) = Snapshot::take(core, networks).write(&core.store) {
         error!(%error, "the phones' bindings cannot be written");
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     media::PortUse,
     metrics::{Metrics, names, raise},
     net::{NetworkId, Role, Transport, descriptors::Descriptors},
-    proxy::{DropReason, Measure, Outcome},
+    proxy::{DropReason, EmergencyWay, Measure, Outcome, SurvivalCall},
     quality::{StreamQuality, Verdict},
     sip::{
         Hop,
@@ -57,6 +57,12 @@ impl Measures {
         // Series that begin at zero can be seen to rise; those that begin with their first event cannot.
         for outcome in Outcome::ALL {
             metrics.calls_ended.with_label_values(&[outcome.as_label()]);
+        }
+        for way in EmergencyWay::ALL {
+            metrics.emergency_calls.with_label_values(&[way.as_label()]);
+        }
+        for way in SurvivalCall::ALL {
+            metrics.survival_calls.with_label_values(&[way.as_label()]);
         }
         for reason in DropReason::ALL {
             metrics.sip_dropped.with_label_values(&[reason.as_label()]);

@@ -176,6 +176,8 @@ pub async fn run(
     settings.lasting_secret = store.lasting_secret("registrar")?;
     let mut proxy = Proxy::new(settings, Instant::now());
     proxy.restore_bindings(bindings::restore(&store, &names));
+    let remember = Duration::from_secs(config.survival.remember_days * 24 * 3600);
+    proxy.restore_known(bindings::restore_known(&store, &names, remember));
     proxy.set_credentials(credentials(&store)?);
     let mut standing = standing::take_up(&store, &names, &mut proxy, &mut sessions);
     let descriptors = descriptors::raise_limit();

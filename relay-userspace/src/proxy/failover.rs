@@ -110,6 +110,7 @@ impl Proxy {
             Some((WayKind::Trunk, _)) => self.trunks.failed(now, relay.egress, &Failure::Silent),
             Some((WayKind::Phone, _)) | None => {}
         }
+        self.mind_survival(now);
     }
 
     /// Sends a request the next way. Says whether there was one to try.

@@ -121,7 +121,9 @@ impl Proxy {
         if let (Some((number, ..)), Method::Notify) = (&call, method) {
             self.notified(now, *number, message);
         }
-        if let (Some((_, Party::Caller, None)), Some((kind, _))) = (&call, &plan.others) {
+        if let (Some((_, Party::Caller, None)), Some((kind, _))) = (&call, &plan.others)
+            && self.survival.since().is_some()
+        {
             match kind {
                 WayKind::Server => {}
                 WayKind::Phone => self.measure(Measure::SurvivalCall(SurvivalCall::Phone)),

@@ -333,7 +333,6 @@ impl Proxy {
                 self.relays.insert(client, relay);
                 return;
             }
-            self.mind_survival(now);
             if let Some(request) = self.transactions.request(relay.server).cloned()
                 && self.registers_here(now, relay.server, relay.ingress, &request)
             {

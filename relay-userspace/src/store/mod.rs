@@ -12,6 +12,7 @@ mod certificates;
 mod database;
 mod entries;
 mod epoch;
+mod known;
 mod secrets;
 #[cfg(test)]
 pub(crate) mod tests_support;
@@ -25,6 +26,7 @@ pub use certificates::SeenCertificate;
 pub use database::{Store, StoreError};
 pub use entries::Entry;
 pub use epoch::Epoch;
+pub use known::StoredPhone;
 pub use secrets::{SealError, Secrets};
 pub use versions::ConfigurationVersion;
 

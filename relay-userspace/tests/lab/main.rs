@@ -44,6 +44,7 @@ mod site;
 mod srtp;
 mod stops_cleanly;
 mod streams;
+mod survival;
 mod survives;
 mod syslog;
 mod transports;
