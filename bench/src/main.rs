@@ -11,7 +11,7 @@
 //! | `contender` | who stands between them |
 //! | `appliance` | the appliance as a process of its own, with calls |
 //! | `session` | which parts are measured, and what is written of them |
-//! | `throughput`, `latency`, `streams`, `memory`, `flood` | the parts |
+//! | `throughput`, `latency`, `streams`, `memory`, `flood`, `sip` | the parts |
 //! | `record`, `report`, `plots`, `machine` | the raw data, what is made of it, and where it was measured |
 //! | `cores`, `progress`, `sdp` | scheduling, lines on the terminal, session descriptions |
 
@@ -28,6 +28,7 @@ mod record;
 mod report;
 mod sdp;
 mod session;
+mod sip;
 mod streams;
 mod testbed;
 mod throughput;
@@ -61,6 +62,8 @@ enum Command {
     Memory(session::Options),
     /// Calls under a flood of the SIP port.
     Flood(session::Options),
+    /// Calls and registrations a second, and CPU for each.
+    Sip(session::Options),
     /// A contender's process; the bench starts it.
     #[command(hide = true)]
     Appliance(appliance::Arguments),
@@ -93,5 +96,6 @@ fn run(command: Command) -> Result<()> {
         Command::Streams(options) => session::run(&options, &[Part::Streams]),
         Command::Memory(options) => session::run(&options, &[Part::Memory]),
         Command::Flood(options) => session::run(&options, &[Part::Flood]),
+        Command::Sip(options) => session::run(&options, &[Part::Sip]),
     }
 }

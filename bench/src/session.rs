@@ -16,7 +16,7 @@ use crate::progress::Progress;
 use crate::record::{Measure, Record};
 use crate::testbed::{Gathering, Testbed};
 use crate::throughput::Plan;
-use crate::{flood, latency, machine, memory, plots, report, streams, throughput};
+use crate::{flood, latency, machine, memory, plots, report, sip, streams, throughput};
 
 /// A part of the bench.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,12 +33,14 @@ pub(crate) enum Part {
     Memory,
     /// A flood.
     Flood,
+    /// Calls and registrations.
+    Sip,
 }
 
 impl Part {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Throughput, Self::Latency, Self::Streams, Self::Memory, Self::Flood, Self::Frames];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Throughput, Self::Latency, Self::Streams, Self::Memory, Self::Sip, Self::Flood, Self::Frames];
 }
 
 /// How much.
@@ -61,6 +63,9 @@ const G711: usize = 214;
 const QUIET: f64 = 0.5;
 /// Lengths of frames besides.
 const OTHER_FRAMES: [usize; 3] = [64, 512, 1400];
+/// How long calls are made at one rate.
+const SIP_TIME: Duration = Duration::from_secs(8);
+const SIP_TIME_QUICK: Duration = Duration::from_secs(3);
 /// Calls, each of which has a stream.
 const CALLS: usize = 1000;
 
@@ -69,6 +74,7 @@ struct Session {
     bed: Testbed,
     record: Record,
     floods: Vec<flood::Outcome>,
+    signalling: Vec<sip::Run>,
     held: Vec<memory::Held>,
     /// Parts that are not reported, and why.
     refused: Vec<String>,
@@ -87,6 +93,7 @@ pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
         bed: Testbed::create()?,
         record: Record::default(),
         floods: Vec::new(),
+        signalling: Vec::new(),
         held: Vec::new(),
         refused: Vec::new(),
     };
@@ -172,6 +179,13 @@ impl Session {
                 progress.end();
                 Ok(())
             }
+            Part::Sip => {
+                let mut progress = Progress::begin("sip", sip::steps(rounds));
+                let time = if self.options.quick { SIP_TIME_QUICK } else { SIP_TIME };
+                self.signalling = sip::run(&self.bed, rounds, time, |what| progress.step(what))?;
+                progress.end();
+                Ok(())
+            }
             Part::Flood => {
                 let mut progress = Progress::begin("flood", flood::FLOODS.len());
                 self.floods = flood::run(&self.bed, |flood| progress.step(flood))?;
@@ -245,6 +259,15 @@ impl Session {
         if !self.held.is_empty() {
             let _ =
                 writeln!(text, "## Memory\n\n`cargo xtask bench memory`\n\n{}", memory::table(&self.held));
+        }
+        if !self.signalling.is_empty() {
+            sip::write(&self.signalling, &directory.join("sip.csv"))?;
+            let _ = writeln!(
+                text,
+                "## Calls and registrations\n\n`cargo xtask bench sip`, each edge on one core, no media sent; `sip.csv` has \
+                 every run\n\n{}",
+                sip::table(&self.signalling)
+            );
         }
         if !self.floods.is_empty() {
             let _ = writeln!(

@@ -27,6 +27,8 @@ pub enum What {
     Memory,
     /// Calls under a flood of the SIP port.
     Flood,
+    /// Calls and registrations a second, and CPU for each, beside Kamailio with rtpengine.
+    Sip,
     /// Nanoseconds per packet of the XDP program, by `BPF_PROG_TEST_RUN`.
     Program,
 }

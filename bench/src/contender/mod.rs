@@ -13,7 +13,7 @@
 
 mod nftables;
 mod ours;
-mod rtpengine;
+pub(crate) mod rtpengine;
 pub(crate) mod socket;
 
 use std::net::SocketAddrV4;

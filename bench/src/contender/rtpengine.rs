@@ -11,9 +11,9 @@ use crate::sdp;
 use crate::testbed::{Testbed, ends};
 
 /// Where it takes commands.
-const NG: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 2223);
+pub(crate) const NG: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 2223);
 
-pub(super) fn start(bed: &Testbed, calls: usize) -> Result<(Running, Vec<SocketAddrV4>)> {
+pub(crate) fn start(bed: &Testbed, calls: usize) -> Result<(Running, Vec<SocketAddrV4>)> {
     let branch = &bed.lab.branch;
     // No table: it does not look for its kernel module. One worker, for it has one core.
     let mut command = branch.command("rtpengine");

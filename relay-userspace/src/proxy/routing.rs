@@ -141,7 +141,8 @@ mod tests {
             ],
             ..Routing::default()
         };
-        let rows: [(&str, &[u8], &[u8], &str, Option<&[u8]>); 4] = [
+        type Row = (&'static str, &'static [u8], &'static [u8], &'static str, Option<&'static [u8]>);
+        let rows: [Row; 4] = [
             ("both fit", b"<sip:100@a>;tag=1", b"<sip:9123@a>", "boss", Some(b"0123")),
             ("the caller does not", b"<sip:200@a>", b"<sip:9123@a>", "nine", Some(b"123")),
             (

@@ -264,7 +264,8 @@ mod tests {
         local.replace_prefix = Some(String::new());
         let all = vec![trunk("a", "", 1, 9), trunk("bb", "", 1, 2), trunk("ccc", "", 0, 50), abroad, local];
         let trunks = Trunks::new(all, now);
-        let rows: [(&str, &str, &[(&str, &str)]); 4] = [
+        type Row = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+        let rows: [Row; 4] = [
             ("no prefix: priority, then cost", "77", &[("ccc", "77"), ("bb", "77"), ("a", "77")]),
             ("the longest only", "0044", &[("abroad", "+44")]),
             ("a prefix that is taken off", "0711", &[("local-line", "711")]),

@@ -190,6 +190,12 @@ impl Sipp {
         self.job.media_base
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
     /// Fails when it has ended.
     ///
     /// # Errors
