@@ -181,6 +181,18 @@ impl Config {
                 let message = format!("SIP port {} is among the media ports", network.sip_port);
                 return Err(wrong(span, "network.media_ports", message));
             }
+            for (key, value, most) in [
+                ("network.timer_t1_ms", network.timer_t1_ms, MOST_TIMER_MS),
+                ("network.timer_t2_ms", network.timer_t2_ms, MOST_TIMER_MS),
+                ("network.timer_t4_ms", network.timer_t4_ms, MOST_TIMER_MS),
+                ("network.invite_retries", network.invite_retries.map(u64::from), MOST_RETRIES),
+                ("network.other_retries", network.other_retries.map(u64::from), MOST_RETRIES),
+            ] {
+                if value.is_some_and(|value| !(1..=most).contains(&value)) {
+                    let message = format!("{} is out of range: 1 to {most}", value.unwrap_or_default());
+                    return Err(wrong(span, key, message));
+                }
+            }
             for other in self.networks.iter().take(position).map(Spanned::as_ref) {
                 if network.interface == other.interface && network.attach != other.attach {
                     let message = format!(
@@ -259,6 +271,7 @@ impl Config {
         for (key, value, most) in [
             ("sip.timer_t1_ms", self.sip.timer_t1_ms, MOST_TIMER_MS),
             ("sip.timer_t2_ms", self.sip.timer_t2_ms, MOST_TIMER_MS),
+            ("sip.timer_t4_ms", self.sip.timer_t4_ms, MOST_TIMER_MS),
             ("sip.tcp_connect_timeout_ms", self.sip.tcp_connect_timeout_ms, MOST_TIMER_MS),
             ("sip.invite_retries", self.sip.invite_retries.into(), MOST_RETRIES),
             ("sip.other_retries", self.sip.other_retries.into(), MOST_RETRIES),

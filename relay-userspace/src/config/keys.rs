@@ -167,6 +167,11 @@ pub const NETWORK_KEYS: &[Key<Network>] = &[
     // Absent, they follow sip_port; so they are text here: empty is another thing than 0.
     key("sip_tcp_port", Restart, Text, |network| maybe(network.sip_tcp_port.as_ref())),
     key("sip_tls_port", Restart, Text, |network| maybe(network.sip_tls_port.as_ref())),
+    key("timer_t1_ms", Running, Text, |network| maybe(network.timer_t1_ms.as_ref())),
+    key("timer_t2_ms", Running, Text, |network| maybe(network.timer_t2_ms.as_ref())),
+    key("timer_t4_ms", Running, Text, |network| maybe(network.timer_t4_ms.as_ref())),
+    key("invite_retries", Running, Text, |network| maybe(network.invite_retries.as_ref())),
+    key("other_retries", Running, Text, |network| maybe(network.other_retries.as_ref())),
     key("media_ports", Restart, Text, |network| text(&network.media_ports)),
     key("latching", Restart, Text, |network| text(&word(network.latching))),
     key("srtp", Restart, Text, |network| text(&word(network.srtp))),
@@ -200,7 +205,15 @@ pub const ROUTE_KEYS: &[Key<Route>] = &[
 ];
 
 /// Keys whose text is written into the file as a number.
-pub(super) const NUMBERS_OR_NOTHING: &[&str] = &["sip_tcp_port", "sip_tls_port"];
+pub(super) const NUMBERS_OR_NOTHING: &[&str] = &[
+    "sip_tcp_port",
+    "sip_tls_port",
+    "timer_t1_ms",
+    "timer_t2_ms",
+    "timer_t4_ms",
+    "invite_retries",
+    "other_retries",
+];
 
 /// All other keys.
 pub const KEYS: &[Key<Config>] = &[
@@ -213,6 +226,8 @@ pub const KEYS: &[Key<Config>] = &[
     key("upstream.recovery_seconds", Running, Number, |config| {
         Value::Number(config.upstream.recovery_seconds)
     }),
+    key("upstream.redirects", Running, Text, |config| text(&word(config.upstream.redirects))),
+    key("upstream.silence", Running, Text, |config| text(&word(config.upstream.silence))),
     key("upstream.dns", Running, List, |config| list(&config.upstream.dns)),
     key("upstream.retry_statuses", Running, List, |config| list(&config.upstream.retry_statuses)),
     key("routing.registration_has_priority", Running, Flag, |config| {
@@ -252,6 +267,7 @@ pub const KEYS: &[Key<Config>] = &[
     }),
     key("sip.timer_t1_ms", Running, Number, |config| Value::Number(config.sip.timer_t1_ms)),
     key("sip.timer_t2_ms", Running, Number, |config| Value::Number(config.sip.timer_t2_ms)),
+    key("sip.timer_t4_ms", Running, Number, |config| Value::Number(config.sip.timer_t4_ms)),
     key("sip.invite_retries", Running, Number, |config| Value::Number(config.sip.invite_retries.into())),
     key("sip.other_retries", Running, Number, |config| Value::Number(config.sip.other_retries.into())),
     key("sip.tcp_connect_timeout_ms", Restart, Number, |config| {

@@ -27,7 +27,9 @@ pub use log::{DayTime, Log, LogWord, Topics};
 pub use protection::Protection;
 pub use routing::{Destination, Emergency, Pattern, Route, Routing, SurvivalTable, Trunk, Unproven};
 pub use services::{Clock, Dhcp, Provisioning, Syslog, Unsynchronised};
-pub use tables::{Admin, Control, Datapath, DscpMarks, Media, Network, Sip, State, Upstream};
+pub use tables::{
+    Admin, Control, Datapath, DscpMarks, Media, Network, Redirects, Silence, Sip, State, Upstream,
+};
 pub use tls::{ClientCertificates, Suite, Tls};
 pub use types::{Host, HttpServer, PortRange, Scheme, ServerUri, StatusRange};
 pub use web::Web;

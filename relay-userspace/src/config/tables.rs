@@ -36,6 +36,16 @@ pub struct Network {
     pub sip_tcp_port: Option<u16>,
     /// The SIP port for TLS; 0: none. The one after that for UDP unless it is given.
     pub sip_tls_port: Option<u16>,
+    /// Timer T1 on this network in milliseconds, and so on; those of `sip` unless they are given.
+    pub timer_t1_ms: Option<u64>,
+    /// See [`Sip::timer_t2_ms`].
+    pub timer_t2_ms: Option<u64>,
+    /// See [`Sip::timer_t4_ms`].
+    pub timer_t4_ms: Option<u64>,
+    /// See [`Sip::invite_retries`].
+    pub invite_retries: Option<u32>,
+    /// See [`Sip::other_retries`].
+    pub other_retries: Option<u32>,
     /// The media ports.
     #[serde(default)]
     pub media_ports: PortRange,
@@ -77,6 +87,10 @@ pub struct Upstream {
     pub oos_force_seconds: u64,
     /// Seconds that a server that failed is left alone, unless a probe finds it well before.
     pub recovery_seconds: u64,
+    /// What becomes of a server's redirection (3xx).
+    pub redirects: Redirects,
+    /// What silence to a probe means where another server answers.
+    pub silence: Silence,
     /// The servers of DNS to ask for the servers' names; none: the system's.
     pub dns: Vec<IpAddr>,
     /// Final answers that make the next server be tried: `"480"` or `"500-599"`.
@@ -91,10 +105,32 @@ impl Default for Upstream {
             probe_seconds: 30,
             oos_force_seconds: 0,
             recovery_seconds: 60,
+            redirects: Redirects::Follow,
+            silence: Silence::Failure,
             dns: Vec::new(),
             retry_statuses: StatusRange::reference(),
         }
     }
+}
+
+/// What becomes of a server's redirection (RFC 3261 section 8.1.3.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Redirects {
+    /// The request goes to where the server says, if that is a server or a trusted address.
+    Follow,
+    /// The phone gets it as it came.
+    Pass,
+}
+
+/// What silence to a probe means where another server answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Silence {
+    /// That the server has failed, which is told as a symptom.
+    Failure,
+    /// That it stands by, as one of a pair behind one address does, which is no trouble.
+    Standby,
 }
 
 /// What survives a restart.
@@ -155,6 +191,8 @@ pub struct Sip {
     pub timer_t1_ms: u64,
     /// Timer T2 in milliseconds: the longest interval between retransmissions.
     pub timer_t2_ms: u64,
+    /// Timer T4 in milliseconds: how long a message stays in the network.
+    pub timer_t4_ms: u64,
     /// Retransmissions of an INVITE over UDP before its server is given up.
     pub invite_retries: u32,
     /// Retransmissions of other requests over UDP.
@@ -172,6 +210,7 @@ impl Default for Sip {
         Self {
             timer_t1_ms: 500,
             timer_t2_ms: 1000,
+            timer_t4_ms: 5000,
             invite_retries: 3,
             other_retries: 4,
             tcp_connect_timeout_ms: 2000,

@@ -344,7 +344,7 @@ pub struct ServerView {
     pub server: String,
     /// Its address; none while its name does not resolve.
     pub address: Option<String>,
-    /// `up`, `down` or `unknown`.
+    /// `up`, `down`, `standby` or `unknown`.
     pub state: String,
     /// At which step it fails: `name`, `route`, `tcp`, `tls` or `sip`.
     pub step: Option<String>,

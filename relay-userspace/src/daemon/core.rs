@@ -172,6 +172,9 @@ impl Core {
                 Output::Measure(Measure::Offence(source)) => {
                     self.protection().offended(Instant::now(), source);
                 }
+                Output::Measure(Measure::Scanner(source)) => {
+                    self.protection().scanned(Instant::now(), source);
+                }
                 Output::Measure(measure) => self.measures.enter(measure),
                 Output::Upstream(upstream::Output::Resolve(server)) => tasks.push(Task::Resolve(server)),
                 Output::Upstream(news) => self.server_news(None, &news),

@@ -128,7 +128,7 @@ impl Measures {
             }
             Measure::Dropped(reason) => metrics.sip_dropped.with_label_values(&[reason.as_label()]).inc(),
             // The protection's business.
-            Measure::Offence(_) => {}
+            Measure::Offence(_) | Measure::Scanner(_) => {}
             Measure::RegistrationDelay(delay) => {
                 metrics.registration_request_delay.observe(delay.as_secs_f64());
             }

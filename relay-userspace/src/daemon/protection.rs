@@ -107,10 +107,29 @@ impl Protection {
         })
     }
 
+    /// Whether nobody shuts a source out for what may have been sent in its name.
+    fn is_respected(&self, source: IpAddr) -> bool {
+        let trusted = |peers: &[IpNet]| peers.iter().any(|peer| peer.contains(&source));
+        self.known.contains(&source) || trusted(&self.peers) || trusted(&self.settings.trusted)
+    }
+
+    /// A source looks for open servers: it is shut out at once.
+    pub(super) fn scanned(&mut self, now: Instant, source: IpAddr) {
+        if !self.is_respected(source) {
+            self.shut_out(now, source, "it calls itself by the name of a scanner".to_owned());
+        }
+    }
+
+    fn shut_out(&mut self, now: Instant, source: IpAddr, why: String) {
+        warn!(%source, "denied for {} minutes: {why}", SENTENCE.as_secs() / 60);
+        if let Err(error) = self.deny(now, source.into(), Some(SENTENCE), why) {
+            warn!(%source, error, "not denied");
+        }
+    }
+
     /// A source has sent what had to be refused.
     pub(super) fn offended(&mut self, now: Instant, source: IpAddr) {
-        let trusted = |peers: &[IpNet]| peers.iter().any(|peer| peer.contains(&source));
-        if self.known.contains(&source) || trusted(&self.peers) || trusted(&self.settings.trusted) {
+        if self.is_respected(source) {
             return;
         }
         if self.offences.len() >= MOST_WATCHED && !self.offences.contains_key(&source) {
@@ -125,10 +144,7 @@ impl Protection {
         if *count >= OFFENCES {
             self.offences.remove(&source);
             let why = format!("{OFFENCES} messages within {} s that had to be refused", WINDOW.as_secs());
-            warn!(%source, "denied for {} minutes: {why}", SENTENCE.as_secs() / 60);
-            if let Err(error) = self.deny(now, source.into(), Some(SENTENCE), why) {
-                warn!(%source, error, "not denied");
-            }
+            self.shut_out(now, source, why);
         }
     }
 

@@ -15,7 +15,10 @@ use crate::{
     media::{Marks, MediaNetwork, Settings as MediaSettings},
     net::{Dscp, NetworkId, Role, Transport},
     proxy,
-    sip::{transaction::Timers, transport},
+    sip::{
+        transaction::{NetworkTimers, Timers},
+        transport,
+    },
     srtp::system_random,
     tls::{self, Authorities, Identity, TlsError, Trust},
     upstream::{self, Emergency, SurvivalSettings, WhenDown},
@@ -142,6 +145,8 @@ pub(super) fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::
         patience: changes.patience,
         recovery: changes.recovery,
         retry: changes.retry,
+        redirects: changes.redirects,
+        silence: changes.silence,
         ..proxy::Upstream::new(upstream, changes.servers)
     };
     let mut settings = proxy::Settings::new(sides, upstream, rand::random());
@@ -157,13 +162,7 @@ pub(super) fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::
 pub(super) fn proxy_changes(config: &Config) -> proxy::Changes {
     proxy::Changes {
         trusted: config.upstream.trusted.clone(),
-        timers: Timers {
-            t1: Duration::from_millis(config.sip.timer_t1_ms),
-            t2: Duration::from_millis(config.sip.timer_t2_ms),
-            invite_retries: config.sip.invite_retries,
-            other_retries: config.sip.other_retries,
-            ..Timers::default()
-        },
+        timers: timers(config),
         timer_c: config.ring_timeout(),
         calls: config.sip.max_calls,
         servers: config.upstream.servers.as_ref().clone(),
@@ -172,8 +171,35 @@ pub(super) fn proxy_changes(config: &Config) -> proxy::Changes {
         patience: Duration::from_secs(config.upstream.oos_force_seconds),
         recovery: Duration::from_secs(config.upstream.recovery_seconds),
         retry: config.upstream.retry_statuses.clone(),
+        redirects: config.upstream.redirects,
+        silence: config.upstream.silence,
         routing: routing(config),
     }
+}
+
+/// The timers, those of networks that have some of their own beside the others.
+fn timers(config: &Config) -> NetworkTimers {
+    let sip = &config.sip;
+    let timers = |t1, t2, t4, invite_retries, other_retries| Timers {
+        t1: Duration::from_millis(t1),
+        t2: Duration::from_millis(t2),
+        t4: Duration::from_millis(t4),
+        invite_retries,
+        other_retries,
+    };
+    let own = config.networks().map(|(id, network)| {
+        let own = timers(
+            network.timer_t1_ms.unwrap_or(sip.timer_t1_ms),
+            network.timer_t2_ms.unwrap_or(sip.timer_t2_ms),
+            network.timer_t4_ms.unwrap_or(sip.timer_t4_ms),
+            network.invite_retries.unwrap_or(sip.invite_retries),
+            network.other_retries.unwrap_or(sip.other_retries),
+        );
+        (id, own)
+    });
+    let all =
+        timers(sip.timer_t1_ms, sip.timer_t2_ms, sip.timer_t4_ms, sip.invite_retries, sip.other_retries);
+    NetworkTimers { all, own: own.filter(|(_, own)| *own != all).collect() }
 }
 
 /// The ways of calls.

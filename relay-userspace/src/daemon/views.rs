@@ -684,6 +684,7 @@ fn server_view(server: &ServerState) -> ServerView {
         address: server.address.map(|address| address.to_string()),
         state: match &server.health {
             _ if unresolved.is_some() => "down",
+            Health::Down(_) if server.standby => "standby",
             Health::Up => "up",
             Health::Down(_) => "down",
             Health::Unknown => "unknown",

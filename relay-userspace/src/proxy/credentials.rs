@@ -220,6 +220,7 @@ impl Proxy {
         let plan = Plan {
             uri: relay.uri.clone(),
             others: relay.others.clone(),
+            redirected: relay.redirected,
             answer: Some(Box::new(Answering {
                 header,
                 challenge: Bytes::copy_from_slice(challenge),

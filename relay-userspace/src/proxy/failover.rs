@@ -23,22 +23,22 @@ use crate::{
     sip::{
         Hop,
         transaction::{ClientId, keyed_hash},
-        wire::{Method, Uri},
+        wire::{Message, Method, Uri},
     },
-    upstream::{self, Failure, Group, Target},
+    upstream::{self, Failure, Target},
 };
 
 impl Proxy {
-    /// A group as the settings have it.
-    pub(super) fn group(upstream: &Upstream, routing: &Routing, now: Instant) -> Group {
-        let settings = upstream::Settings {
+    /// What the settings tell the group.
+    pub(super) fn group_settings(upstream: &Upstream, routing: &Routing) -> upstream::Settings {
+        upstream::Settings {
             probe: upstream.probe,
             when_down: routing.when_down(),
             patience: upstream.patience,
             recovery: upstream.recovery,
+            silence: upstream.silence,
             ..upstream::Settings::new(upstream.network, upstream.servers.clone())
-        };
-        Group::new(settings, now)
+        }
     }
 
     /// How the servers are.
@@ -88,7 +88,7 @@ impl Proxy {
         let Some((kind, _)) = relay.others else { return Instead::Nothing };
         let retry = self.settings.upstream.retry.iter().any(|range| range.contains(status));
         match (kind, status) {
-            (WayKind::Phone, _) => return Instead::Nothing,
+            (WayKind::Phone | WayKind::Elsewhere, _) => return Instead::Nothing,
             (WayKind::Server, 503) => self.upstream.failed(now, relay.egress, Failure::Status(status)),
             (WayKind::Server, 200..500) if !retry => self.upstream.chosen(now, relay.egress),
             (WayKind::Server, _) => self.upstream.succeeded(now, relay.egress),
@@ -108,9 +108,27 @@ impl Proxy {
         match relay.others {
             Some((WayKind::Server, _)) => self.upstream.failed(now, relay.egress, Failure::Silent),
             Some((WayKind::Trunk, _)) => self.trunks.failed(now, relay.egress, &Failure::Silent),
-            Some((WayKind::Phone, _)) | None => {}
+            Some((WayKind::Phone | WayKind::Elsewhere, _)) | None => {}
         }
         self.mind_survival(now);
+    }
+
+    /// Sends a request to where a server has redirected it. Says whether there was such a place.
+    pub(super) fn follow(
+        &mut self,
+        now: Instant,
+        media: &mut dyn MediaRelay,
+        client: ClientId,
+        relay: &mut Relay,
+        response: &Message,
+    ) -> bool {
+        let places = self.redirections(relay, response);
+        if places.is_empty() {
+            return false;
+        }
+        relay.others = Some((WayKind::Elsewhere, places));
+        relay.redirected += 1;
+        self.try_next(now, media, client, relay, Instead::Anything)
     }
 
     /// Sends a request the next way. Says whether there was one to try.
@@ -134,7 +152,8 @@ impl Proxy {
             return false;
         }
         let Some(message) = self.transactions.request(relay.server).cloned() else { return false };
-        let Some(plan) = self.plan_next(&message, relay.routes, others) else { return false };
+        let Some(mut plan) = self.plan_next(&message, relay.routes, others) else { return false };
+        plan.redirected = relay.redirected;
         self.supersede(now, media, client, relay);
         if let Err(refuse) = self.forward(now, media, relay.server, relay.ingress, &message, &plan) {
             self.refuse(now, relay.server, &message, refuse);

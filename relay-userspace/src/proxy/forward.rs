@@ -125,7 +125,7 @@ impl Proxy {
             && self.survival.since().is_some()
         {
             match kind {
-                WayKind::Server => {}
+                WayKind::Server | WayKind::Elsewhere => {}
                 WayKind::Phone => self.measure(Measure::SurvivalCall(SurvivalCall::Phone)),
                 WayKind::Trunk => self.measure(Measure::SurvivalCall(SurvivalCall::Trunk)),
             }
@@ -148,6 +148,7 @@ impl Proxy {
             uri: plan.uri.clone(),
             routes: plan.routes,
             answered: plan.answer.as_ref().map_or(0, |answer| answer.times),
+            redirected: plan.redirected,
             superseded: false,
             timer_c: None,
         };
@@ -193,6 +194,7 @@ impl Proxy {
                 uri: plan.uri,
                 routes: first.routes,
                 answered: 0,
+                redirected: 0,
                 superseded: false,
                 timer_c: None,
             };

@@ -81,6 +81,8 @@ pub(super) struct Relay {
     pub(super) routes: usize,
     /// How often challenges to it were answered.
     pub(super) answered: u8,
+    /// How often a server has redirected it.
+    pub(super) redirected: u8,
     /// It was sent again in another form, which counts instead.
     pub(super) superseded: bool,
     pub(super) timer_c: Option<Instant>,
@@ -120,10 +122,14 @@ impl Proxy {
     /// A proxy without calls and bindings.
     #[must_use]
     pub fn new(mut settings: Settings, now: Instant) -> Self {
-        let upstream = Self::group(&settings.upstream, &settings.routing, now);
+        let upstream = Group::new(Self::group_settings(&settings.upstream, &settings.routing), now);
         settings.upstream.addresses = upstream.addresses().collect();
         Self {
-            transactions: Transactions::new(settings.timers, settings.limits.transactions, settings.secret),
+            transactions: Transactions::new(
+                settings.timers.clone(),
+                settings.limits.transactions,
+                settings.secret,
+            ),
             registrar: Registrar::new(settings.limits.bindings, settings.lasting_secret),
             upstream,
             trunks: Trunks::new(settings.routing.trunks.clone(), now),
@@ -331,6 +337,11 @@ impl Proxy {
             Role::Gateway => self.settings.trusts_peer(hop.address.ip()) || self.trunks.at(hop).is_some(),
             Role::Phones => true,
         };
+        if role == Role::Phones && is_scanner(message) {
+            // No answer: it would tell that somebody is here.
+            self.drop(DropReason::Scanner);
+            return self.measure(Measure::Scanner(hop.address.ip()));
+        }
         if !trusted {
             self.drop(DropReason::Untrusted);
             self.measure(Measure::Offence(hop.address.ip()));
@@ -536,4 +547,24 @@ impl Proxy {
         // The numbering goes on.
         self.take_call(number);
     }
+}
+
+/// Whether a request comes from a program that looks for open servers, by the name that it gives itself. Those that lie
+/// are caught by what they send.
+fn is_scanner(message: &Message) -> bool {
+    const NAMES: [&[u8]; 7] = [
+        b"friendly-scanner",
+        b"sipvicious",
+        b"sundayddr",
+        b"sip-scan",
+        b"sipcli",
+        b"iwar",
+        b"vaxsipuseragent",
+    ];
+    let header = |name| message.header(name).map(|header| header.value).unwrap_or_default();
+    let names_one = |value: &[u8]| {
+        let value = value.to_ascii_lowercase();
+        NAMES.iter().any(|name| memchr::memmem::find(&value, name).is_some())
+    };
+    names_one(header(wire::HeaderName::UserAgent)) || names_one(message.from_value())
 }

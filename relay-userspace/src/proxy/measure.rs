@@ -29,6 +29,8 @@ pub enum Measure {
     Dropped(DropReason),
     /// A source has sent what is no SIP, or what it has no right to send.
     Offence(std::net::IpAddr),
+    /// A source calls itself by the name of a program that looks for open servers.
+    Scanner(std::net::IpAddr),
     /// Registration request delay (RFC 6076 4.1): REGISTER to its 2xx.
     RegistrationDelay(Duration),
     /// Session request delay (RFC 6076 4.3): INVITE to the first response that says more than 100 and is no challenge.
@@ -88,6 +90,8 @@ labelled! {
         Malformed = "malformed",
         /// STUN on the SIP port: not served.
         Stun = "stun",
+        /// A program that looks for open servers; not answered.
+        Scanner = "scanner",
         /// It came on a network that is not configured.
         UnknownNetwork = "unknown_network",
         /// A request on the servers' network from an address that is not trusted; answered 403.

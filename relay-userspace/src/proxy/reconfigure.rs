@@ -4,12 +4,11 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use super::{Proxy, routing::Routing};
+use super::{Proxy, Upstream, routing::Routing};
 use crate::{
-    config::{ServerUri, StatusRange},
+    config::{Redirects, ServerUri, Silence, StatusRange},
     media::MediaRelay,
-    sip::transaction::Timers,
-    upstream,
+    sip::transaction::NetworkTimers,
 };
 
 /// What can change without touching a call. It holds for what begins from now on.
@@ -18,7 +17,7 @@ pub struct Changes {
     /// Who on a servers' network may send requests, besides the servers' own addresses.
     pub trusted: Vec<IpNet>,
     /// Timers and retransmissions.
-    pub timers: Timers,
+    pub timers: NetworkTimers,
     /// How long an INVITE may ring.
     pub timer_c: Duration,
     /// Calls that there can be at a time. Those above a lower limit stand until they end.
@@ -33,6 +32,10 @@ pub struct Changes {
     pub recovery: Duration,
     /// Final answers that make the next server be tried.
     pub retry: Vec<StatusRange>,
+    /// What becomes of redirections.
+    pub redirects: Redirects,
+    /// What silence means where another server answers.
+    pub silence: Silence,
     /// Rules, trunks, emergency numbers, and what the office does on its own.
     pub routing: Routing,
 }
@@ -40,26 +43,30 @@ pub struct Changes {
 impl Proxy {
     /// Takes changes.
     pub fn reconfigure(&mut self, now: Instant, media: &mut dyn MediaRelay, changes: Changes) {
-        let Changes { trusted, timers, timer_c, calls, servers, probe, patience, recovery, retry, routing } =
-            changes;
+        let Changes {
+            trusted,
+            timers,
+            timer_c,
+            calls,
+            servers,
+            probe,
+            patience,
+            recovery,
+            retry,
+            redirects,
+            silence,
+            routing,
+        } = changes;
+        self.settings.timers = timers.clone();
         self.transactions.set_timers(timers);
-        self.settings.timers = timers;
         self.settings.trusted = trusted;
         self.settings.timer_c = timer_c;
         self.settings.limits.calls = calls;
         self.settings.upstream.retry = retry;
-        let network = self.settings.upstream.network;
-        self.upstream.set(
-            upstream::Settings {
-                network,
-                servers,
-                probe,
-                when_down: routing.when_down(),
-                patience,
-                recovery,
-            },
-            now,
-        );
+        self.settings.upstream.redirects = redirects;
+        self.settings.upstream =
+            Upstream { servers, probe, patience, recovery, silence, ..self.settings.upstream.clone() };
+        self.upstream.set(Self::group_settings(&self.settings.upstream, &routing), now);
         self.trunks.set(routing.trunks.clone(), now);
         if let Some(change) = self.survival.set(routing.alone.as_ref().map(|alone| alone.when), now) {
             self.survival_changed(now, change);

@@ -39,6 +39,8 @@ pub(super) struct Plan {
     pub(super) others: Option<(WayKind, VecDeque<Way>)>,
     /// Where else it goes at the same time, with the Request-URI there.
     pub(super) forks: Vec<(Hop, Vec<u8>)>,
+    /// How often a server has redirected it.
+    pub(super) redirected: u8,
     /// The challenge that it answers.
     pub(super) answer: Option<Box<Answering>>,
 }
@@ -46,7 +48,16 @@ pub(super) struct Plan {
 impl Plan {
     /// To one place, without a choice.
     pub(super) fn to(egress: Hop, routes: usize) -> Self {
-        Self { egress, uri: None, routes, dialog: None, others: None, forks: Vec::new(), answer: None }
+        Self {
+            egress,
+            uri: None,
+            routes,
+            dialog: None,
+            others: None,
+            forks: Vec::new(),
+            redirected: 0,
+            answer: None,
+        }
     }
 }
 

@@ -82,6 +82,9 @@ impl Proxy {
             if matches!(status, 401 | 407) && self.answer_challenge(now, media, client, relay, message) {
                 return;
             }
+            if (300..400).contains(&status) && self.follow(now, media, client, relay, message) {
+                return;
+            }
             let instead = self.note_way(now, relay, status);
             if self.try_next(now, media, client, relay, instead) {
                 self.measure(Measure::FailedOver);

@@ -9,11 +9,11 @@ use ipnet::IpNet;
 
 use super::routing::Routing;
 use crate::{
-    config::{ServerUri, StatusRange},
+    config::{Redirects, ServerUri, Silence, StatusRange},
     net::{NetworkId, Role, Transport},
     registrar,
     sip::{
-        transaction::{self, Timers},
+        transaction::{self, NetworkTimers},
         wire::{DEFAULT_PORT, Uri},
     },
 };
@@ -83,6 +83,10 @@ pub struct Upstream {
     pub recovery: Duration,
     /// Final answers that make the next one be tried.
     pub retry: Vec<StatusRange>,
+    /// What becomes of redirections.
+    pub redirects: Redirects,
+    /// What silence means where another server answers.
+    pub silence: Silence,
     /// Their addresses as last resolved: who on the servers' network is one of them.
     pub addresses: Vec<IpAddr>,
 }
@@ -99,6 +103,8 @@ impl Upstream {
             patience: Duration::ZERO,
             recovery: Duration::from_secs(60),
             retry,
+            redirects: Redirects::Follow,
+            silence: Silence::Failure,
             addresses: Vec::new(),
         }
     }
@@ -137,8 +143,8 @@ pub struct Settings {
     pub routing: Routing,
     /// Who on a servers' network may send requests, besides the servers' own addresses.
     pub trusted: Vec<IpNet>,
-    /// T1, T2, T4.
-    pub timers: Timers,
+    /// T1, T2, T4 and retransmissions, by network.
+    pub timers: NetworkTimers,
     /// How long an INVITE may ring (RFC 3261 16.6 step 11: more than 3 minutes).
     pub timer_c: Duration,
     /// Limits.
@@ -158,7 +164,7 @@ impl Settings {
             upstream,
             routing: Routing::default(),
             trusted: Vec::new(),
-            timers: Timers::default(),
+            timers: NetworkTimers::default(),
             timer_c: Duration::from_secs(180),
             limits: Limits::default(),
             secret,

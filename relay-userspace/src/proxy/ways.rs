@@ -12,18 +12,18 @@ use std::{collections::VecDeque, time::Instant};
 
 use super::{
     failover::toward,
-    machine::Proxy,
+    machine::{Proxy, Relay},
     measure::{DropReason, EmergencyWay, Measure},
     request::{Plan, Refuse},
     routing::Precedence,
 };
 use crate::{
-    config::Destination,
+    config::{Destination, Redirects},
     net::Role,
-    registrar::Token,
+    registrar::{self, Token},
     sip::{
         Hop,
-        wire::{Message, Method, NameAddr},
+        wire::{HeaderName, Message, Method, NameAddr},
     },
     upstream::{Number, Target, TrunkChoice},
 };
@@ -37,12 +37,15 @@ pub(super) enum Way {
     Phones(Vec<Token>),
     /// By a trunk.
     Trunk(TrunkChoice),
+    /// To where a server has redirected it: the Request-URI there.
+    Elsewhere(Hop, Vec<u8>),
 }
 
 impl Way {
     pub(super) fn kind(&self) -> WayKind {
         match self {
             Self::Server(..) => WayKind::Server,
+            Self::Elsewhere(..) => WayKind::Elsewhere,
             Self::Phones(_) => WayKind::Phone,
             Self::Trunk(_) => WayKind::Trunk,
         }
@@ -58,6 +61,8 @@ pub(super) enum WayKind {
     Phone,
     /// By a trunk.
     Trunk,
+    /// To where a server has redirected it.
+    Elsewhere,
 }
 
 /// Ways of one request that are kept.
@@ -205,6 +210,13 @@ impl Proxy {
                         ..Plan::to(target.hop(), routes)
                     });
                 }
+                Way::Elsewhere(egress, uri) => {
+                    return Some(Plan {
+                        uri: Some(uri),
+                        others: Some((WayKind::Elsewhere, ways)),
+                        ..Plan::to(egress, routes)
+                    });
+                }
                 Way::Trunk(choice) => {
                     let target = choice.target;
                     return Some(Plan {
@@ -233,6 +245,32 @@ impl Proxy {
             }
         }
         None
+    }
+}
+
+impl Proxy {
+    /// Where a server sends a request elsewhere (RFC 3261 section 8.1.3.4), the best first: only servers and trusted
+    /// addresses, so that no answer turns the appliance into a relay to anywhere. A request that was redirected once is
+    /// redirected again only from there on, and never more than a few times.
+    pub(super) fn redirections(&self, relay: &Relay, message: &Message) -> VecDeque<Way> {
+        const MOST_REDIRECTIONS: u8 = 5;
+        let followed = self.settings.upstream.redirects == Redirects::Follow
+            && relay.redirected < MOST_REDIRECTIONS
+            && matches!(relay.others, Some((WayKind::Server | WayKind::Elsewhere, _)))
+            && !relay.cancelled;
+        if !followed {
+            return VecDeque::new();
+        }
+        let mut found: Vec<(u32, Way)> = Vec::new();
+        for contact in message.addresses(HeaderName::Contact).take(MOST_WAYS) {
+            let Some(uri) = contact.parsed_uri().filter(|uri| uri.is_sip()) else { continue };
+            let Some(hop) = registrar::hop(&uri, relay.egress) else { continue };
+            if self.settings.trusts(hop.address.ip()) && !self.settings.is_ours(&uri) {
+                found.push((contact.preference(), Way::Elsewhere(hop, contact.uri.to_vec())));
+            }
+        }
+        found.sort_by_key(|(preference, _)| std::cmp::Reverse(*preference));
+        found.into_iter().map(|(_, way)| way).collect()
     }
 }
 

@@ -114,7 +114,7 @@ fn servers(servers: &[ServerState], found: &mut Vec<Symptom>) {
         (_, Some(why)) if server.address.is_none() => {
             Some(("name", format!("its name does not resolve: {why}")))
         }
-        (Health::Down(failure), _) => Some((failure.step(), failure.to_string())),
+        (Health::Down(failure), _) if !server.standby => Some((failure.step(), failure.to_string())),
         _ => None,
     };
     let all = servers.iter().all(|server| failure(server).is_some());

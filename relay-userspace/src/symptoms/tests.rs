@@ -19,6 +19,7 @@ fn server(address: &str, health: Health) -> ServerState {
         updated: None,
         round_trip: None,
         preferred: false,
+        standby: false,
         unresolved: None,
     }
 }

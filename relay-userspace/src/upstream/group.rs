@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    config::{Host, ServerUri},
+    config::{Host, ServerUri, Silence},
     net::{NetworkId, Transport},
     sip::{Hop, transport::Step},
 };
@@ -38,6 +38,8 @@ pub struct Settings {
     pub patience: Duration,
     /// How long one that failed is left alone.
     pub recovery: Duration,
+    /// What silence means where another one answers.
+    pub silence: Silence,
 }
 
 /// What becomes of a server that is down, where none is asked how it is.
@@ -61,6 +63,7 @@ impl Settings {
             when_down: WhenDown::Left,
             patience: Duration::ZERO,
             recovery: Duration::from_secs(60),
+            silence: Silence::Failure,
         }
     }
 }
@@ -180,6 +183,8 @@ pub struct ServerState {
     pub round_trip: Option<Duration>,
     /// Whether it is the one that is tried first.
     pub preferred: bool,
+    /// Whether its silence means no more than that it stands by.
+    pub standby: bool,
     /// Why its name does not resolve.
     pub unresolved: Option<String>,
 }
@@ -460,6 +465,8 @@ impl Group {
     #[must_use]
     pub fn states(&self) -> Vec<ServerState> {
         let mut states = Vec::new();
+        let may_stand_by = self.settings.silence == Silence::Standby
+            && self.peers.values().any(|peer| peer.health == Health::Up);
         for server in &self.servers {
             let unresolved = server.error.clone();
             if server.addresses.is_empty() {
@@ -471,6 +478,7 @@ impl Group {
                     updated: None,
                     round_trip: None,
                     preferred: false,
+                    standby: false,
                     unresolved,
                 });
                 continue;
@@ -486,6 +494,8 @@ impl Group {
                     updated: peer.and_then(|peer| peer.updated),
                     round_trip: peer.and_then(|peer| peer.round_trip),
                     preferred: self.preferred == Some(key),
+                    standby: may_stand_by
+                        && peer.is_some_and(|peer| peer.health == Health::Down(Failure::Silent)),
                     unresolved: unresolved.clone(),
                 });
             }

@@ -15,6 +15,7 @@ use super::checks::{self, Check, Depth, LOADS, Programs};
 use super::debian::Kernel;
 use super::initramfs;
 use super::table::Cell;
+use crate::lab::interrupt::PATIENCE;
 use crate::ui::Step;
 use crate::workspace;
 
@@ -24,9 +25,9 @@ const QEMU: &str = "qemu-system-x86_64";
 const PROCESSORS: &str = "2";
 const MEMORY_MIB: &str = "2048";
 /// One check takes up to a minute where it is emulated; a busy machine takes longer. In seconds.
-const CHECK_LIMIT: u64 = 300;
+const CHECK_LIMIT: u64 = 600;
 /// All of them together take two to six minutes.
-const GUEST_LIMIT: Duration = Duration::from_secs(1800);
+const GUEST_LIMIT: Duration = Duration::from_secs(2700);
 /// How often a running guest is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 /// How much of what a check says comes out of the guest, in bytes: a verifier's tale has megabytes.
@@ -113,7 +114,7 @@ fn qemu(kernel: &Kernel, archive: &Path, [console, report]: [&Path; 2]) -> Comma
 fn guest_script(programs: &Programs, depth: Depth) -> String {
     let root: PathBuf = workspace::root().join("relay-userspace");
     let mut script = format!(
-        "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C\n\
+        "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C {PATIENCE}=4\n\
          ip link set lo up\ncd '{}'\n\
          check() {{\n  echo; echo \"{BEGIN}$1\"; shift\n  timeout {CHECK_LIMIT} \"$@\" >/run/said 2>&1; status=$?\n  \
          tail -c {SAID} /run/said; echo; echo \"{END}$status\"\n}}\n",

@@ -1,5 +1,6 @@
 //! Ctrl-C and SIGTERM end every wait with an error, so that destructors undo what was made.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,11 +39,22 @@ pub fn sleep(time: Duration) -> Result<()> {
     wait_until(time + POLL, "", || Ok((Instant::now() >= deadline).then_some(())))
 }
 
-/// Waits until `ready` returns something, and returns that.
+/// By this the limits of waits are multiplied: an emulated machine is slow, and one that others use is slower still.
+pub const PATIENCE: &str = "BRANCHLINE_LAB_PATIENCE";
+
+/// The factor that [`PATIENCE`] asks for; 1 without one.
+fn patience() -> u32 {
+    static FACTOR: OnceLock<u32> = OnceLock::new();
+    let read = || std::env::var(PATIENCE).ok().and_then(|factor| factor.parse().ok());
+    *FACTOR.get_or_init(|| read().unwrap_or(1).clamp(1, 100))
+}
+
+/// Waits until `ready` returns something, and returns that. The limit is multiplied by what [`PATIENCE`] says.
 ///
 /// # Errors
 /// `ready` failed, the run was interrupted, or the time is up; then the message says that there was no `what`.
 pub fn wait_until<T>(limit: Duration, what: &str, mut ready: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let limit = limit * patience();
     let deadline = Instant::now() + limit;
     loop {
         if happened() {

@@ -107,6 +107,18 @@ static SERVERS: Section = Section {
             MONTH,
         ),
         field(
+            "upstream.redirects",
+            "Redirections (3xx)",
+            "Followed only to servers and trusted addresses.",
+            Choice(&[("follow", "followed here"), ("pass", "passed to the phone")]),
+        ),
+        field(
+            "upstream.silence",
+            "A server that is silent while another answers",
+            "",
+            Choice(&[("failure", "has failed"), ("standby", "stands by")]),
+        ),
+        field(
             "upstream.dns",
             "DNS servers",
             "Asked for the servers' names; one in a line. Empty: the system's.",
@@ -128,6 +140,7 @@ static PROTOCOLS: Section = Section {
     intro: "SIP timers and limits, TLS, and the marking of signalling. Ports are set with each network.",
     fields: &[
         field("sip.timer_t1_ms", "Timer T1 (ms)", "Estimate of the round-trip time (RFC 3261).", MINUTE_MS),
+        field("sip.timer_t4_ms", "Timer T4 (ms)", "How long a message stays in the network.", MINUTE_MS),
         field("sip.timer_t2_ms", "Timer T2 (ms)", "Longest interval between retransmissions.", MINUTE_MS),
         field("sip.invite_retries", "INVITE retries", "Over UDP, before the next server is tried.", RETRIES),
         field("sip.other_retries", "Other retries", "Of all other requests over UDP.", RETRIES),
@@ -600,6 +613,11 @@ pub(super) static NETWORK: &[Described] = &[
     field("sip_port", "SIP port, UDP", "", Number { least: 1, most: 65_535 }),
     field("sip_tcp_port", "SIP port, TCP", "Empty: as UDP. 0: off.", Text("as UDP")),
     field("sip_tls_port", "SIP port, TLS", "Empty: the one after UDP. 0: off.", Text("the one after UDP")),
+    field("timer_t1_ms", "Timer T1 (ms)", "Empty: that of Protocols.", Text("500")),
+    field("timer_t2_ms", "Timer T2 (ms)", "Empty: that of Protocols.", Text("4000")),
+    field("timer_t4_ms", "Timer T4 (ms)", "Empty: that of Protocols.", Text("5000")),
+    field("invite_retries", "INVITE retransmissions", "Empty: those of Protocols.", Text("6")),
+    field("other_retries", "Other retransmissions", "Empty: those of Protocols.", Text("10")),
     field("media_ports", "Media ports", "First and last.", Text("16384-32767")),
     field(
         "latching",

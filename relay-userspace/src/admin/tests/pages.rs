@@ -188,6 +188,7 @@ async fn what_does_not_validate_is_told_at_its_field_and_never_written() {
     ];
     let others = [
         ("sip.timer_t2_ms", "1000"),
+        ("sip.timer_t4_ms", "5000"),
         ("sip.invite_retries", "3"),
         ("sip.other_retries", "4"),
         ("sip.tcp_connect_timeout_ms", "2000"),

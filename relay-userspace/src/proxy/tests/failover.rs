@@ -15,7 +15,11 @@ const SECOND: &str = "198.51.100.10:5060";
 fn world() -> World {
     let servers = [SERVER, SECOND].map(|server| server.to_owned().try_into().unwrap());
     let timers = Timers { invite_retries: 3, other_retries: 4, ..Timers::default() };
-    World::with(Settings { upstream: Upstream::new(SERVERS, servers.into()), timers, ..settings() })
+    World::with(Settings {
+        upstream: Upstream::new(SERVERS, servers.into()),
+        timers: timers.into(),
+        ..settings()
+    })
 }
 
 fn register(branch: &str, cseq: u32) -> String {

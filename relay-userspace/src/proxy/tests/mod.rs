@@ -10,6 +10,7 @@ mod harness;
 mod hostile_descriptions;
 mod negotiation;
 mod reconfigure;
+mod redirects;
 mod registration;
 mod routing;
 mod standing;

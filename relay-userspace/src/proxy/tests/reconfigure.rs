@@ -14,6 +14,8 @@ fn changes() -> Changes {
         timer_c: settings.timer_c,
         calls: settings.limits.calls,
         retry: settings.upstream.retry,
+        redirects: settings.upstream.redirects,
+        silence: settings.upstream.silence,
         servers: settings.upstream.servers,
         probe: None,
         patience: Duration::ZERO,
@@ -60,7 +62,7 @@ fn timers_and_trust_hold_from_the_change_on() {
     let refused = world.receive(SERVERS, STRANGER, strange.as_bytes());
     assert_eq!(first_line(&refused[0]), "SIP/2.0 403 Forbidden");
 
-    let timers = Timers { t1: Duration::from_millis(100), ..Timers::default() };
+    let timers = Timers { t1: Duration::from_millis(100), ..Timers::default() }.into();
     let trusted = vec!["198.51.100.64/26".parse().unwrap()];
     world.wait(Duration::from_secs(40));
     world.proxy.reconfigure(world.now, &mut world.media, Changes { timers, trusted, ..changes() });

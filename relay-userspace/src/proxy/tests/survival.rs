@@ -58,7 +58,7 @@ fn settings_with(trunks: Vec<TrunkSettings>, alone: Option<Alone>) -> Settings {
         emergency: EmergencyCalls { numbers: vec!["112".into()], dial: "112".into() },
         ..Routing::default()
     };
-    settings.timers = Timers { invite_retries: 3, other_retries: 4, ..Timers::default() };
+    settings.timers = Timers { invite_retries: 3, other_retries: 4, ..Timers::default() }.into();
     settings
 }
 

@@ -89,13 +89,13 @@ impl Transactions {
     }
 
     fn start(&mut self, now: Instant, id: u64, kind: Kind, mut client: Client) {
-        client.interval = self.timers.t1;
-        let transport = client.hop.transport;
+        let (timers, transport) = (self.timers.of(client.hop), client.hop.transport);
+        client.interval = timers.t1;
         if !transport.is_reliable() {
             let repeat = Some(now + client.interval);
             self.deadlines.set(Timer::ClientRepeat(id, kind), &mut client.repeat, repeat);
         }
-        let end = Some(now + self.timers.patience(client.invite, transport));
+        let end = Some(now + timers.patience(client.invite, transport));
         self.deadlines.set(Timer::ClientEnd(id, kind), &mut client.end, end);
         self.out.push_back(client.transmit(client.payload.clone()));
         self.bytes += client.held_bytes();
@@ -120,8 +120,8 @@ impl Transactions {
     }
 
     fn send_cancel(&mut self, now: Instant, id: u64, headers: &[u8]) {
-        let end = Some(now + self.timers.timeout());
         let Some(client) = self.clients.get_mut(&(id, Kind::Request)) else { return };
+        let end = Some(now + self.timers.of(client.hop).timeout());
         client.cancel = Cancel::Sent;
         self.deadlines.set(Timer::ClientEnd(id, Kind::Request), &mut client.end, end);
         let Ok(sent) = Message::parse(&client.payload) else { return };
@@ -168,7 +168,7 @@ impl Transactions {
         if !client.invite {
             if first {
                 // The peer lives: it has the full time of timer F, however few retransmissions are allowed.
-                let end = Some(now + self.timers.timeout());
+                let end = Some(now + self.timers.of(client.hop).timeout());
                 self.deadlines.set(Timer::ClientEnd(id, kind), &mut client.end, end);
             }
             return;
@@ -188,14 +188,15 @@ impl Transactions {
 
     fn last_response(&mut self, now: Instant, id: u64, kind: Kind, status: u16, message: &Message) {
         let Some(client) = self.clients.get_mut(&(id, kind)) else { return };
+        let timers = self.timers.of(client.hop);
         self.bytes -= client.held_bytes();
         self.deadlines.set(Timer::ClientRepeat(id, kind), &mut client.repeat, None);
         let wait = if !client.invite {
             client.state = State::Completed;
-            Timers::absorbing(self.timers.t4, client.hop.transport) // K
+            Timers::absorbing(timers.t4, client.hop.transport) // K
         } else if status < 300 {
             client.state = State::Accepted;
-            self.timers.timeout() // M
+            timers.timeout() // M
         } else {
             client.state = State::Completed;
             if let Ok(sent) = Message::parse(&client.payload) {
@@ -204,7 +205,7 @@ impl Transactions {
                 let transmit = Transmit { method: Method::Ack.as_label(), ..client.transmit(ack) };
                 self.out.push_back(transmit);
             }
-            Timers::absorbing(self.timers.timeout(), client.hop.transport) // D
+            Timers::absorbing(timers.timeout(), client.hop.transport) // D
         };
         client.payload = Bytes::new();
         self.bytes += client.held_bytes();
@@ -214,11 +215,12 @@ impl Transactions {
     /// Timers A and E.
     pub(super) fn client_repeat(&mut self, now: Instant, id: u64, kind: Kind) {
         let Some(client) = self.clients.get_mut(&(id, kind)) else { return };
+        let timers = self.timers.of(client.hop);
         client.repeat = None;
         client.interval = match (client.invite, client.state) {
             (true, _) => client.interval.saturating_mul(2),
-            (false, State::Proceeding) => self.timers.t2,
-            (false, _) => (client.interval * 2).min(self.timers.t2),
+            (false, State::Proceeding) => timers.t2,
+            (false, _) => (client.interval * 2).min(timers.t2),
         };
         // A repetition at the very end would wait for no answer.
         let at = Some(now + client.interval).filter(|at| client.end.is_none_or(|end| *at < end));

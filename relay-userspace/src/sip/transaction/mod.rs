@@ -28,7 +28,7 @@ use super::{
     deadlines::Deadlines,
     wire::{self, Message, Method, Reply},
 };
-use crate::net::Transport;
+use crate::net::{NetworkId, Transport};
 
 /// A server transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,6 +103,34 @@ impl Timers {
     /// A wait that only absorbs what a network may repeat: none over a transport that repeats nothing.
     fn absorbing(wait: Duration, transport: Transport) -> Duration {
         if transport.is_reliable() { Duration::ZERO } else { wait }
+    }
+}
+
+/// The timers of each network: a slow line to the servers needs others than the office.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkTimers {
+    /// Of all networks that have none of their own.
+    pub all: Timers,
+    /// Of those that have.
+    pub own: HashMap<NetworkId, Timers>,
+}
+
+impl NetworkTimers {
+    /// Those of the network that a hop is on.
+    fn of(&self, hop: Hop) -> Timers {
+        self.own.get(&hop.network).copied().unwrap_or(self.all)
+    }
+
+    /// The longest 64*T1 of all: what still crosses has come by then.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.own.values().chain([&self.all]).map(Timers::timeout).max().unwrap_or_default()
+    }
+}
+
+impl From<Timers> for NetworkTimers {
+    fn from(all: Timers) -> Self {
+        Self { all, own: HashMap::new() }
     }
 }
 
@@ -203,7 +231,7 @@ struct Held {
 /// All transactions of the appliance.
 #[derive(Debug)]
 pub struct Transactions {
-    timers: Timers,
+    timers: NetworkTimers,
     limits: Limits,
     /// Bytes that all transactions keep.
     bytes: usize,
@@ -223,9 +251,9 @@ pub struct Transactions {
 impl Transactions {
     /// None yet. `secret` makes branches unguessable and differs with each run.
     #[must_use]
-    pub fn new(timers: Timers, limits: Limits, secret: [u64; 2]) -> Self {
+    pub fn new(timers: impl Into<NetworkTimers>, limits: Limits, secret: [u64; 2]) -> Self {
         Self {
-            timers,
+            timers: timers.into(),
             limits,
             bytes: 0,
             by_source: HashMap::new(),
@@ -242,14 +270,8 @@ impl Transactions {
     }
 
     /// Takes other timers, for what begins from now on.
-    pub fn set_timers(&mut self, timers: Timers) {
+    pub fn set_timers(&mut self, timers: NetworkTimers) {
         self.timers = timers;
-    }
-
-    /// The timers in use.
-    #[must_use]
-    pub fn timers(&self) -> &Timers {
-        &self.timers
     }
 
     /// How many transactions are alive.

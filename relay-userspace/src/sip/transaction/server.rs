@@ -77,7 +77,7 @@ impl Transactions {
                     last: None,
                     repeat: None,
                     end: None,
-                    interval: self.timers.t1,
+                    interval: self.timers.of(source).t1,
                 };
                 self.hold(&server);
                 self.servers.insert(id, server);
@@ -167,7 +167,7 @@ impl Transactions {
             return;
         }
         server.request = None;
-        let timeout = self.timers.timeout();
+        let timeout = self.timers.of(server.source).timeout();
         let end = Some(now + timeout);
         if success {
             // RFC 6026 7.1: the transaction only absorbs retransmissions of the INVITE from here on.
@@ -194,7 +194,8 @@ impl Transactions {
             State::Completed => {
                 server.state = State::Confirmed;
                 self.deadlines.set(Timer::ServerRepeat(id), &mut server.repeat, None);
-                let end = Some(now + Timers::absorbing(self.timers.t4, server.source.transport));
+                let end =
+                    Some(now + Timers::absorbing(self.timers.of(server.source).t4, server.source.transport));
                 self.deadlines.set(Timer::ServerEnd(id), &mut server.end, end);
             }
             State::Proceeding | State::Confirmed => {}
@@ -217,7 +218,7 @@ impl Transactions {
     pub(super) fn server_repeat(&mut self, now: Instant, id: u64) {
         let Some(server) = self.servers.get_mut(&id) else { return };
         server.repeat = None;
-        server.interval = (server.interval * 2).min(self.timers.t2);
+        server.interval = (server.interval * 2).min(self.timers.of(server.source).t2);
         let at = Some(now + server.interval);
         self.deadlines.set(Timer::ServerRepeat(id), &mut server.repeat, at);
         self.repeat_last(id);

@@ -58,6 +58,17 @@ impl<'a> NameAddr<'a> {
         self.params.value("tag").filter(|tag| !tag.is_empty())
     }
 
+    /// The `q` parameter in thousandths, from 0 to 1000; 1000 without one (RFC 3261 section 20.10).
+    #[must_use]
+    pub fn preference(&self) -> u32 {
+        let Some(value) = self.params.value("q") else { return 1000 };
+        let text = std::str::from_utf8(value).unwrap_or_default();
+        let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+        let thousandths = format!("{part:0<3}").get(..3).and_then(|digits| digits.parse::<u32>().ok());
+        let whole = whole.parse::<u32>().unwrap_or(0).min(1);
+        (whole * 1000 + thousandths.unwrap_or(0)).min(1000)
+    }
+
     /// The `expires` parameter of a Contact.
     #[must_use]
     pub fn expires(&self) -> Option<u32> {
