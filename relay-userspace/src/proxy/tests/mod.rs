@@ -4,6 +4,7 @@
 mod bounds;
 mod calls;
 mod credentials;
+mod dialects;
 mod failover;
 mod failures;
 mod harness;
