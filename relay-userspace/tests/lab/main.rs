@@ -6,6 +6,7 @@
 
 mod attachment;
 mod browser;
+mod busy_hour;
 mod by_hand;
 mod bystanders;
 mod call_on_the_wire;

@@ -31,6 +31,12 @@ pub enum Scenario {
     Server,
     /// The server calls a phone.
     ServerCall,
+    /// A phone calls, transfers the other party, and hangs up.
+    PhoneTransfer,
+    /// The server tells phones that messages wait.
+    ServerNotify,
+    /// A phone is told that messages wait.
+    PhoneNotified,
 }
 
 impl Scenario {
@@ -42,6 +48,9 @@ impl Scenario {
             Self::PhoneAnswer => "phone_answer.xml",
             Self::Server => "server.xml",
             Self::ServerCall => "server_call.xml",
+            Self::PhoneTransfer => "phone_transfer.xml",
+            Self::ServerNotify => "server_notify.xml",
+            Self::PhoneNotified => "phone_notified.xml",
         };
         workspace::root().join("xtask/scenarios").join(name)
     }
