@@ -167,6 +167,8 @@ pub const NETWORK_KEYS: &[Key<Network>] = &[
     // Absent, they follow sip_port; so they are text here: empty is another thing than 0.
     key("sip_tcp_port", Restart, Text, |network| maybe(network.sip_tcp_port.as_ref())),
     key("sip_tls_port", Restart, Text, |network| maybe(network.sip_tls_port.as_ref())),
+    key("max_calls", Running, Number, |network| Value::Number(network.max_calls.into())),
+    key("max_kbps", Running, Number, |network| Value::Number(network.max_kbps.into())),
     key("timer_t1_ms", Running, Text, |network| maybe(network.timer_t1_ms.as_ref())),
     key("timer_t2_ms", Running, Text, |network| maybe(network.timer_t2_ms.as_ref())),
     key("timer_t4_ms", Running, Text, |network| maybe(network.timer_t4_ms.as_ref())),

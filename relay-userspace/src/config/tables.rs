@@ -36,6 +36,12 @@ pub struct Network {
     pub sip_tcp_port: Option<u16>,
     /// The SIP port for TLS; 0: none. The one after that for UDP unless it is given.
     pub sip_tls_port: Option<u16>,
+    /// Calls that this network takes at a time; 0: no limit.
+    #[serde(default)]
+    pub max_calls: u32,
+    /// kbit/s of media that it takes in each direction; 0: no limit.
+    #[serde(default)]
+    pub max_kbps: u32,
     /// Timer T1 on this network in milliseconds, and so on; those of `sip` unless they are given.
     pub timer_t1_ms: Option<u64>,
     /// See [`Sip::timer_t2_ms`].

@@ -15,7 +15,7 @@ use crate::{
     media::PortUse,
     metrics::{Metrics, names, raise},
     net::{NetworkId, Role, Transport, descriptors::Descriptors},
-    proxy::{DropReason, EmergencyWay, Measure, Outcome, SurvivalCall},
+    proxy::{DropReason, EmergencyWay, Load, Measure, Outcome, SurvivalCall},
     quality::{StreamQuality, Verdict},
     sip::{
         Hop,
@@ -187,6 +187,14 @@ impl Measures {
                 let count = connections.iter().filter(here).count() as i64;
                 metrics.sip_connections.with_label_values(&[&network.name, transport.as_label()]).set(count);
             }
+        }
+    }
+
+    /// What calls take of each network, in the networks' order.
+    pub(super) fn loads(&self, loads: &[Load]) {
+        for (network, load) in self.networks.iter().zip(loads) {
+            self.metrics.network_calls.with_label_values(&[&network.name]).set(load.calls.into());
+            self.metrics.network_kbps.with_label_values(&[&network.name]).set(load.kbps.into());
         }
     }
 

@@ -1,6 +1,7 @@
 //! From the configuration to what each room is told: values only, nothing is opened here.
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -154,6 +155,7 @@ pub(super) fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::
     settings.timers = changes.timers;
     settings.timer_c = changes.timer_c;
     settings.limits.calls = changes.calls;
+    settings.capacities = changes.capacities;
     settings.routing = changes.routing;
     settings
 }
@@ -165,6 +167,7 @@ pub(super) fn proxy_changes(config: &Config) -> proxy::Changes {
         timers: timers(config),
         timer_c: config.ring_timeout(),
         calls: config.sip.max_calls,
+        capacities: capacities(config),
         servers: config.upstream.servers.as_ref().clone(),
         probe: (config.upstream.probe_seconds > 0)
             .then(|| Duration::from_secs(config.upstream.probe_seconds)),
@@ -175,6 +178,16 @@ pub(super) fn proxy_changes(config: &Config) -> proxy::Changes {
         silence: config.upstream.silence,
         routing: routing(config),
     }
+}
+
+/// What networks take of calls.
+fn capacities(config: &Config) -> HashMap<NetworkId, proxy::Capacity> {
+    let limit = |number: u32| (number > 0).then_some(number);
+    let of = |network: &Network| proxy::Capacity {
+        calls: limit(network.max_calls),
+        kbps: limit(network.max_kbps),
+    };
+    config.networks().map(|(id, network)| (id, of(network))).collect()
 }
 
 /// The timers, those of networks that have some of their own beside the others.

@@ -724,10 +724,13 @@ impl Observed for Views {
         raise(&measures.metrics.services.log_lines_lost, log.lines_lost);
         raise(&measures.metrics.services.log_write_failures, log.write_failures);
         measures.servers(&servers, &self.core.streams.hops());
-        let (trunks, alone) = {
+        let (trunks, alone, loads) = {
             let state = self.core.state();
-            (state.proxy.trunks(), state.proxy.alone_since())
+            let networks = (0..).map(NetworkId).take(self.networks.len());
+            let loads: Vec<_> = networks.map(|network| state.proxy.load(network)).collect();
+            (state.proxy.trunks(), state.proxy.alone_since(), loads)
         };
+        measures.loads(&loads);
         measures.trunks(&trunks);
         measures.metrics.survival.set(i64::from(alone.is_some()));
         measures.metrics.text().map_err(|error| error.to_string())

@@ -38,6 +38,10 @@ pub const SURVIVAL_ENTRIES: &str = "branchline_survival_entries_total";
 pub const SURVIVAL_SECONDS: &str = "branchline_survival_seconds_total";
 /// Calls without a server, by `way`.
 pub const SURVIVAL_CALLS: &str = "branchline_survival_calls_total";
+/// Calls that have an end on a network.
+pub const NETWORK_CALLS: &str = "branchline_network_calls";
+/// kbit/s that their media takes there in each direction, as estimated for admission.
+pub const NETWORK_KBPS: &str = "branchline_network_admitted_kilobits_per_second";
 /// Phones that were registered by the appliance itself.
 pub const SURVIVAL_REGISTRATIONS: &str = "branchline_survival_registrations_total";
 /// Emergency calls, by the `way` that was tried first.

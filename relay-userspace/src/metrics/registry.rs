@@ -69,6 +69,10 @@ pub struct Metrics {
     pub survival_registrations: IntCounter,
     /// Emergency calls: way.
     pub emergency_calls: IntCounterVec,
+    /// Calls: network.
+    pub network_calls: IntGaugeVec,
+    /// Their estimated media: network.
+    pub network_kbps: IntGaugeVec,
     /// Trunks that are in service: trunk, address.
     pub trunk_up: IntGaugeVec,
     /// Servers that answer: server, address.
@@ -266,6 +270,16 @@ impl Metrics {
                 names::EMERGENCY_CALLS,
                 "Emergency calls, by the way that was tried first.",
                 &["way"],
+            )?,
+            network_calls: gauges(
+                names::NETWORK_CALLS,
+                "Calls that have an end on a network.",
+                &["network"],
+            )?,
+            network_kbps: gauges(
+                names::NETWORK_KBPS,
+                "What their media takes in each direction, as estimated for admission.",
+                &["network"],
             )?,
             trunk_up: gauges(names::TRUNK_UP, "1 for a trunk that is in service.", &["trunk", "address"])?,
             server_up: gauges(names::SERVER_UP, "1 for a server that answers.", &["server", "address"])?,

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Instant};
 
 use bytes::Bytes;
 
-use super::{measure::Outcome, settings::Settings};
+use super::{admission::Share, measure::Outcome, settings::Settings};
 use crate::{
     log::escaped,
     net::NetworkId,
@@ -196,6 +196,8 @@ pub(super) struct Call {
     /// Whether the media room has heard of it.
     pub(super) media: bool,
     pub(super) attempt_counted: bool,
+    /// What it takes of its networks, while it lives.
+    pub(super) share: Option<Share>,
     /// When it is forgotten: set when it ends, and for subscriptions from the start.
     pub(super) forget: Option<Instant>,
 }

@@ -19,9 +19,10 @@ use super::{
 use crate::{
     media::MediaRelay,
     registrar::{Own, Refusal, replace_uri, rewritten_contact, user_agent},
+    sdp,
     sip::{
         transaction::{ClientId, Hop, ServerId},
-        wire::{self, Editor, HeaderName, Message, Method, Uri},
+        wire::{self, Editor, HeaderName, Message, Method, Uri, multipart},
     },
 };
 
@@ -228,6 +229,9 @@ impl Proxy {
         if !self.has_room(kind) {
             return Err(Refuse::because(503, DropReason::Overload, "Too Many Calls"));
         }
+        if kind == Kind::Call {
+            self.admit_call(hop, egress, message)?;
+        }
         let call_id = message.call_id_bytes();
         // The same call may pass twice, when a server sends a phone's call to another phone of the same office.
         let again = self.by_call_id.get(&call_id).is_some_and(|numbers| {
@@ -263,12 +267,39 @@ impl Proxy {
             dialogs: Vec::new(),
             media: false,
             attempt_counted: false,
+            share: None,
             forget: None,
         });
         if kind == Kind::Subscription {
             self.keep_subscription(now, number, REFER_SECONDS);
         }
         Ok(Some(number))
+    }
+
+    /// Whether both networks have room for a call.
+    fn admit_call(&self, hop: Hop, egress: Hop, message: &Message) -> Result<(), Refuse> {
+        if self.is_emergency(message) {
+            return Ok(());
+        }
+        let kbps = multipart::sdp_range(message)
+            .and_then(|range| message.body().get(range))
+            .and_then(|sdp| sdp::Session::parse(sdp).ok())
+            .map_or(0, |session| session.bandwidth_kbps(sdp::Of::Offer));
+        self.admission.admits([hop.network, egress.network], kbps).map_err(|full| {
+            let network = self.settings.network(full.network);
+            let name = network.map_or_else(|| full.network.to_string(), |network| network.name.clone());
+            let of = |most: Option<u32>| most.map_or_else(String::new, |most| format!(" of {most}"));
+            let mut refuse = Refuse::because(503, DropReason::NetworkFull, "Network Full");
+            let text = format!(
+                "network {name} has {}{} calls with {}{} kbit/s, and no room for {kbps} more",
+                full.load.calls,
+                of(full.capacity.calls),
+                full.load.kbps,
+                of(full.capacity.kbps),
+            );
+            refuse.warn(&self.own(hop).address.to_string(), &text);
+            refuse
+        })
     }
 
     /// Keeps a subscription for its time and the time that its last messages need.

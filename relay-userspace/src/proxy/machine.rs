@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
+    admission::{Admission, Load},
     alone::Announcement,
     call::{Call, CallInfo, CallState, Kind, Negotiated, Party},
     credentials::{Credentials, Offsets},
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     media::MediaRelay,
-    net::Role,
+    net::{NetworkId, Role},
     registrar::{Binding, KnownPhone, Pending, Registrar},
     sip::{
         deadlines::Deadlines,
@@ -97,6 +98,7 @@ pub struct Proxy {
     pub(super) upstream: Group,
     pub(super) trunks: Trunks,
     pub(super) survival: Survival,
+    pub(super) admission: Admission,
     /// Requests of the appliance's own: probes, and what phones are told.
     pub(super) own_requests: HashMap<ClientId, Hop>,
     pub(super) announcement: Announcement,
@@ -134,6 +136,7 @@ impl Proxy {
             upstream,
             trunks: Trunks::new(settings.routing.trunks.clone(), now),
             survival: Survival::new(settings.routing.alone.as_ref().map(|alone| alone.when)),
+            admission: Admission::new(settings.capacities.clone()),
             own_requests: HashMap::new(),
             announcement: Announcement::default(),
             started: now,
@@ -265,6 +268,12 @@ impl Proxy {
     #[must_use]
     pub fn active_calls(&self) -> usize {
         self.live_calls
+    }
+
+    /// What calls take of a network.
+    #[must_use]
+    pub fn load(&self, network: NetworkId) -> Load {
+        self.admission.load(network)
     }
 
     /// The bindings.
@@ -458,11 +467,13 @@ impl Proxy {
         all && (kind != Kind::Call || self.live_calls < limit)
     }
 
-    pub(super) fn add_call(&mut self, call: Call) -> u64 {
+    pub(super) fn add_call(&mut self, mut call: Call) -> u64 {
         self.next_call += 1;
         let number = self.next_call;
         if call.kind == Kind::Call {
             self.live_calls += 1;
+            let networks = [call.info.from_network, call.info.to_network];
+            call.share = Some(self.admission.enter(networks, 0));
         }
         self.by_call_id.entry(call.info.call_id.clone()).or_default().push(number);
         self.calls.insert(number, call);
@@ -489,6 +500,9 @@ impl Proxy {
         self.forget.set(number, &mut call.forget, None);
         if call.kind == Kind::Call && call.is_live() {
             self.live_calls -= 1;
+        }
+        if let Some(share) = call.share.take() {
+            self.admission.leave(share);
         }
         if let Some(numbers) = self.by_call_id.get_mut(&call.info.call_id) {
             numbers.retain(|other| *other != number);
@@ -523,6 +537,9 @@ impl Proxy {
         let first = !std::mem::replace(&mut call.attempt_counted, true);
         let info = call.info.clone();
         self.live_calls -= 1;
+        if let Some(share) = call.share.take() {
+            self.admission.leave(share);
+        }
         self.touch(number);
         if first {
             self.measure(Measure::CallAttempt);

@@ -120,6 +120,8 @@ labelled! {
         StrangePhone = "strange_phone",
         /// There is no server to send it to; answered 503.
         NoDestination = "no_destination",
+        /// A network takes no more calls, or its line no more media; answered 503.
+        NetworkFull = "network_full",
         /// There are as many calls or transactions as allowed; answered 503.
         Overload = "overload",
         /// The registrar has no room or cannot read a Contact; answered 503 or 400.

@@ -10,6 +10,7 @@
 //! rewritten it. Every piece of state has an end: transactions by their timers, calls by BYE or by the media room's
 //! word, subscriptions by their expiry. RFC 3261 section 16, RFC 3264, 3581, 5393, 5658, 6026, 6076.
 
+mod admission;
 mod alone;
 mod call;
 mod credentials;
@@ -29,6 +30,7 @@ mod standing;
 mod tests;
 mod ways;
 
+pub use admission::{Capacity, Load};
 pub use call::{CallInfo, CallState};
 pub use credentials::{Credential, Credentials};
 pub use machine::{Output, Proxy};

@@ -13,6 +13,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
+    admission::Admission,
     call::{Call, CallState, Kind, Negotiated, Party},
     machine::{Proxy, Relay},
     measure::Measure,
@@ -96,6 +97,7 @@ impl Proxy {
         let rewritten = media.offer(now, &offer)?;
         call.media = true;
         note_hold(call, sdp);
+        note_bandwidth(&mut self.admission, call, sdp, sdp::Of::Offer);
         Ok((true, body(&rewritten)))
     }
 
@@ -159,6 +161,8 @@ impl Proxy {
                 return Some(multipart::replace(message.body(), range, &without_streams(sdp)));
             }
         };
+        let of = if delayed { sdp::Of::Offer } else { sdp::Of::Answer };
+        note_bandwidth(&mut self.admission, call, sdp, of);
         if delayed {
             call.media = true;
             note_hold(call, sdp);
@@ -204,5 +208,14 @@ fn note_hold(call: &mut Call, sdp: &[u8]) {
     if matches!(call.info.state, CallState::Established | CallState::Held) {
         let held = sdp::Session::parse(sdp).is_ok_and(|session| session.all_held());
         call.info.state = if held { CallState::Held } else { CallState::Established };
+    }
+}
+
+/// A description says what the call takes of its networks' lines from now on.
+fn note_bandwidth(admission: &mut Admission, call: &mut Call, sdp: &[u8], of: sdp::Of) {
+    if let Some(share) = &mut call.share
+        && let Ok(session) = sdp::Session::parse(sdp)
+    {
+        admission.change(share, session.bandwidth_kbps(of));
     }
 }

@@ -1,13 +1,17 @@
 //! What the proxy takes anew while it runs.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use ipnet::IpNet;
 
-use super::{Proxy, Upstream, routing::Routing};
+use super::{Capacity, Proxy, Upstream, routing::Routing};
 use crate::{
     config::{Redirects, ServerUri, Silence, StatusRange},
     media::MediaRelay,
+    net::NetworkId,
     sip::transaction::NetworkTimers,
 };
 
@@ -22,6 +26,8 @@ pub struct Changes {
     pub timer_c: Duration,
     /// Calls that there can be at a time. Those above a lower limit stand until they end.
     pub calls: usize,
+    /// What networks take of calls.
+    pub capacities: HashMap<NetworkId, Capacity>,
     /// The servers. What is known of those that stay is kept; dialogs with those that go stay with them.
     pub servers: Vec<ServerUri>,
     /// How often each is asked how it is; `None`: never.
@@ -48,6 +54,7 @@ impl Proxy {
             timers,
             timer_c,
             calls,
+            capacities,
             servers,
             probe,
             patience,
@@ -62,6 +69,7 @@ impl Proxy {
         self.settings.trusted = trusted;
         self.settings.timer_c = timer_c;
         self.settings.limits.calls = calls;
+        self.admission.set(capacities);
         self.settings.upstream.retry = retry;
         self.settings.upstream.redirects = redirects;
         self.settings.upstream =

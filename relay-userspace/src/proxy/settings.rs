@@ -1,13 +1,14 @@
 //! What the proxy is told: networks, servers, whom to trust, timers and limits.
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
 use ipnet::IpNet;
 
-use super::routing::Routing;
+use super::{admission::Capacity, routing::Routing};
 use crate::{
     config::{Redirects, ServerUri, Silence, StatusRange},
     net::{NetworkId, Role, Transport},
@@ -139,6 +140,8 @@ pub struct Settings {
     pub networks: Vec<Network>,
     /// The servers.
     pub upstream: Upstream,
+    /// What networks take of calls, those that have a limit.
+    pub capacities: HashMap<NetworkId, Capacity>,
     /// Rules, trunks, emergency numbers, and what the office does on its own.
     pub routing: Routing,
     /// Who on a servers' network may send requests, besides the servers' own addresses.
@@ -162,6 +165,7 @@ impl Settings {
         Self {
             networks,
             upstream,
+            capacities: HashMap::new(),
             routing: Routing::default(),
             trusted: Vec::new(),
             timers: NetworkTimers::default(),

@@ -217,6 +217,7 @@ impl Proxy {
             dialogs: callees.into_iter().map(confirmed).collect(),
             media: record.media,
             attempt_counted: true,
+            share: None,
             forget: None,
         });
         if let Some(at) = forget {

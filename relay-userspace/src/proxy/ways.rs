@@ -170,6 +170,12 @@ impl Proxy {
         ways
     }
 
+    /// Whether a request is an emergency call.
+    pub(super) fn is_emergency(&self, message: &Message) -> bool {
+        let number = dialled(message);
+        self.settings.routing.emergency(message.request_uri(), number.as_ref()).is_some()
+    }
+
     /// Whether who sends from there may use what is here without a server's word: a phone that is registered.
     fn may_go_alone(&self, hop: Hop) -> bool {
         self.registrar.is_registered_at(hop.network, hop.address.ip())

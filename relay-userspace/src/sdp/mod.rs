@@ -8,6 +8,7 @@
 //! RFC 8866 (syntax), RFC 3605 (`a=rtcp`), RFC 5761 (`a=rtcp-mux`), RFC 3264 (offer/answer), RFC 8839 (ICE lines),
 //! RFC 3551 (static payload types).
 
+mod bandwidth;
 mod crypto;
 mod media;
 mod parse;
@@ -15,6 +16,7 @@ mod rewrite;
 #[cfg(test)]
 mod tests;
 
+pub use bandwidth::Of;
 pub use crypto::{Crypto, Unusable};
 pub use media::{Direction, Media, Protocol, Rtcp, RtpMap, static_clock_rate};
 pub use parse::{Address, Attribute, Connection, Error, Problem, Session};

@@ -613,6 +613,13 @@ pub(super) static NETWORK: &[Described] = &[
     field("sip_port", "SIP port, UDP", "", Number { least: 1, most: 65_535 }),
     field("sip_tcp_port", "SIP port, TCP", "Empty: as UDP. 0: off.", Text("as UDP")),
     field("sip_tls_port", "SIP port, TLS", "Empty: the one after UDP. 0: off.", Text("the one after UDP")),
+    field("max_calls", "Calls at a time", "0: no limit.", Number { least: 0, most: 4_294_967_295 }),
+    field(
+        "max_kbps",
+        "Media in each direction (kbit/s)",
+        "As estimated: 80 for a call with G.711. 0: no limit.",
+        Number { least: 0, most: 4_294_967_295 },
+    ),
     field("timer_t1_ms", "Timer T1 (ms)", "Empty: that of Protocols.", Text("500")),
     field("timer_t2_ms", "Timer T2 (ms)", "Empty: that of Protocols.", Text("4000")),
     field("timer_t4_ms", "Timer T4 (ms)", "Empty: that of Protocols.", Text("5000")),

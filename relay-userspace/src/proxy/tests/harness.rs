@@ -239,6 +239,9 @@ impl World {
     /// The same where servers are probed.
     pub(super) fn assert_no_call(&self) {
         assert_eq!(self.proxy.active_calls(), 0);
+        for network in [PHONES, SERVERS] {
+            assert_eq!(self.proxy.load(network), crate::proxy::Load::default());
+        }
         assert!(self.proxy.calls.is_empty() && self.proxy.by_call_id.is_empty());
         assert!(self.proxy.relays.is_empty() && self.proxy.forks.is_empty());
         assert!(self.proxy.timer_c.is_empty() && self.proxy.forget.is_empty());

@@ -1,6 +1,7 @@
 //! The proxy between a phone and a server that the tests play. Whole messages are compared; what is random in them
 //! is masked.
 
+mod admission;
 mod bounds;
 mod calls;
 mod credentials;

@@ -13,6 +13,7 @@ fn changes() -> Changes {
         timers: settings.timers,
         timer_c: settings.timer_c,
         calls: settings.limits.calls,
+        capacities: settings.capacities,
         retry: settings.upstream.retry,
         redirects: settings.upstream.redirects,
         silence: settings.upstream.silence,
