@@ -167,6 +167,9 @@ pub const NETWORK_KEYS: &[Key<Network>] = &[
     // Absent, they follow sip_port; so they are text here: empty is another thing than 0.
     key("sip_tcp_port", Restart, Text, |network| maybe(network.sip_tcp_port.as_ref())),
     key("sip_tls_port", Restart, Text, |network| maybe(network.sip_tls_port.as_ref())),
+    key("sip_legacy_tls_port", Restart, Number, |network| Value::Number(network.sip_legacy_tls_port.into())),
+    key("sip_ws_port", Restart, Number, |network| Value::Number(network.sip_ws_port.into())),
+    key("sip_wss_port", Restart, Number, |network| Value::Number(network.sip_wss_port.into())),
     key("media_ports", Restart, Text, |network| text(&network.media_ports)),
     key("latching", Restart, Text, |network| text(&word(network.latching))),
     key("srtp", Restart, Text, |network| text(&word(network.srtp))),
@@ -208,6 +211,8 @@ pub const KEYS: &[Key<Config>] = &[
     key("sip.tcp_connect_timeout_ms", Restart, Number, |config| {
         Value::Number(config.sip.tcp_connect_timeout_ms)
     }),
+    key("sip.tcp_above_bytes", Running, Number, |config| Value::Number(config.sip.tcp_above_bytes as u64)),
+    key("sip.websocket_origins", Restart, List, |config| list(&config.sip.websocket_origins)),
     key("sip.max_calls", Running, Number, |config| Value::Number(config.sip.max_calls as u64)),
     key("sip.ring_timeout_seconds", Running, Number, |config| Value::Number(config.sip.ring_timeout_seconds)),
     key("media.timeout_seconds", Running, Number, |config| Value::Number(config.media.timeout_seconds)),

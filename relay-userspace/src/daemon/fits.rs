@@ -19,7 +19,7 @@ use ipnet::IpNet;
 
 use super::settings::Ready;
 use crate::{
-    config::{Config, ConfigError, Host as ServerHost, changes},
+    config::{Config, ConfigError, Host as ServerHost, STREAM_KEYS, changes},
     net::{
         NetworkId, Role, Transport,
         netlink::{self, InterfaceAddress, Link},
@@ -127,7 +127,8 @@ pub(super) fn find_addresses<'a>(config: &'a Config, host: &Host) -> Result<Vec<
                     return Err(wrong("network.address", message));
                 }
             };
-            Ok(Ready { id, network, address })
+            let mtu = usize::try_from(link.mtu).ok().filter(|mtu| *mtu > 0);
+            Ok(Ready { id, network, address, mtu })
         })
         .collect()
 }
@@ -245,11 +246,7 @@ fn ports(
     ];
     ports.extend(config.web.rest().map(|rest| (None, "web.rest_port", Transport::Tcp, rest)));
     for ready in networks {
-        for (key, transport) in [
-            ("network.sip_port", Transport::Udp),
-            ("network.sip_tcp_port", Transport::Tcp),
-            ("network.sip_tls_port", Transport::Tls),
-        ] {
+        for (transport, key) in [(Transport::Udp, "network.sip_port")].into_iter().chain(STREAM_KEYS) {
             let port = ready.network.port(transport);
             ports.extend(port.map(|port| (Some(ready.id), key, transport, (ready.address, port).into())));
         }
@@ -280,7 +277,7 @@ fn check_ports(config: &Config, networks: &[Ready<'_>], own: &[(Transport, u16)]
         let address = if is_own { SocketAddr::new(address.ip(), 0) } else { address };
         let bound = match transport {
             Transport::Udp => UdpSocket::bind(address).map(drop),
-            Transport::Tcp | Transport::Tls => TcpListener::bind(address).map(drop),
+            _ => TcpListener::bind(address).map(drop),
         };
         bound.map_err(|error| {
             let hint = match error.kind() {
@@ -351,7 +348,7 @@ pub(super) fn check(config: &Config, running: &Config, host: &Host, examine: Exa
         // Where a running network's address went is not asked: its ports alone tell.
         let networks: Vec<Ready<'_>> = running
             .networks()
-            .map(|(id, network)| Ready { id, network, address: Ipv4Addr::UNSPECIFIED.into() })
+            .map(|(id, network)| Ready { id, network, address: Ipv4Addr::UNSPECIFIED.into(), mtu: None })
             .collect();
         ports(running, &networks).into_iter().map(|(_, _, by, address)| (by, address.port())).collect()
     };

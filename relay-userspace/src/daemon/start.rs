@@ -38,7 +38,7 @@ use super::{
 use crate::{
     admin::{self, Appliance, Setup, TlsFacts, Web},
     capture::{self, CaptureError, Captures},
-    config::{ClientCertificates, Config, Tls},
+    config::{ClientCertificates, Config, STREAM_KEYS, Tls},
     control,
     datapath::{Engine, EngineError},
     log::LogControl,
@@ -451,7 +451,7 @@ fn captures(
         capture::Network {
             name: ready.network.name.clone(),
             address: ready.address,
-            ports: [udp, port(Transport::Tcp), port(Transport::Tls)],
+            ports: Transport::ALL.map(port),
         }
     });
     let configured = config.capture.directory.clone();
@@ -492,10 +492,11 @@ fn pages_tls(
 
 fn cannot_bind(networks: &[Ready<'_>], error: &transport::BindError) -> StartError {
     let network = networks.iter().find(|ready| ready.id == error.network);
-    let key = if error.transport == Transport::Tls { "sip_tls_port" } else { "sip_tcp_port" };
+    let key = STREAM_KEYS.iter().find(|(transport, _)| *transport == error.transport);
+    let key = key.map_or("network.sip_tcp_port", |(_, key)| *key);
     StartError::Network {
         network: network.map_or_else(String::new, |ready| ready.network.name.clone()),
-        message: format!("{error}; `ss -ltnp` names who has it, or change network.{key} (0: none)"),
+        message: format!("{error}; `ss -ltnp` names who has it, or change {key} (0: none)"),
     }
 }
 

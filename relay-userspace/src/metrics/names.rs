@@ -30,6 +30,11 @@ pub const CHALLENGES_ANSWERED: &str = "branchline_challenges_answered_total";
 pub const CREDENTIALS_REFUSED: &str = "branchline_credentials_refused_total";
 /// Requests that went to another server because the one before failed.
 pub const FAILOVERS: &str = "branchline_failovers_total";
+/// Requests that were too large for UDP, by the transport that took them: `tcp`, or `udp` in fragments after no connection
+/// had come about.
+pub const LARGE_REQUESTS: &str = "branchline_sip_large_requests_total";
+/// STUN binding requests answered on the SIP ports.
+pub const STUN_ANSWERED: &str = "branchline_sip_stun_answered_total";
 /// 1 for a server that answers, by server as configured and by address.
 pub const SERVER_UP: &str = "branchline_server_up";
 /// How long a server took to answer the last probe.

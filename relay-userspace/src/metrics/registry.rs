@@ -57,6 +57,10 @@ pub struct Metrics {
     pub credentials_refused: IntCounter,
     /// Requests sent to another server.
     pub failovers: IntCounter,
+    /// Requests that were too large for UDP: transport.
+    pub large_requests: IntCounterVec,
+    /// STUN binding requests that were answered.
+    pub stun_answered: IntCounter,
     /// Servers that answer: server, address.
     pub server_up: IntGaugeVec,
     /// Their answers to probes: server, address.
@@ -229,6 +233,15 @@ impl Metrics {
             failovers: counter(
                 names::FAILOVERS,
                 "Requests that went to another server because the one before failed.",
+            )?,
+            large_requests: counters(
+                names::LARGE_REQUESTS,
+                "Requests that were too large for UDP, by the transport that took them.",
+                &["transport"],
+            )?,
+            stun_answered: counter(
+                names::STUN_ANSWERED,
+                "STUN binding requests answered on the SIP ports.",
             )?,
             server_up: gauges(names::SERVER_UP, "1 for a server that answers.", &["server", "address"])?,
             server_round_trip: {

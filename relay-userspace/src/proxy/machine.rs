@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::{
     call::{Call, CallInfo, CallState, Kind, Negotiated, Party},
     credentials::{Credentials, Offsets},
+    large::ByTcp,
     measure::{DropReason, Measure, Outcome},
     response::Silence,
     settings::Settings,
@@ -17,10 +18,11 @@ use super::{
 };
 use crate::{
     media::MediaRelay,
-    net::Role,
+    net::{Role, Transport},
     registrar::{Binding, Pending, Registrar},
     sip::{
         deadlines::Deadlines,
+        stun,
         transaction::{ClientId, Event, Hop, Incoming, Response, ServerId, Share, Transactions, keyed_hash},
         transport::Step,
         wire::{self, Datagram, Message, Method, Rejected, Reply},
@@ -56,6 +58,8 @@ pub(super) struct Relay {
     pub(super) method: Method,
     pub(super) ingress: Hop,
     pub(super) egress: Hop,
+    /// It went by TCP to the same address, being too large for UDP.
+    pub(super) large: bool,
     pub(super) from_tag: Bytes,
     /// The call, who in it sends, and the other side's tag when it is known.
     pub(super) call: Option<(u64, Party, Option<Bytes>)>,
@@ -89,6 +93,7 @@ pub struct Proxy {
     pub(super) probes: HashMap<ClientId, Hop>,
     pub(super) credentials: Credentials,
     pub(super) offsets: Offsets,
+    pub(super) by_tcp: ByTcp,
     pub(super) relays: HashMap<ClientId, Relay>,
     /// INVITEs that may still be cancelled.
     pub(super) invites: HashMap<ServerId, ClientId>,
@@ -116,6 +121,7 @@ impl Proxy {
             probes: HashMap::new(),
             credentials: Credentials::default(),
             offsets: Offsets::default(),
+            by_tcp: ByTcp::default(),
             settings,
             relays: HashMap::new(),
             invites: HashMap::new(),
@@ -136,7 +142,7 @@ impl Proxy {
         match wire::classify(datagram) {
             Datagram::KeepAlive => {}
             Datagram::Ping => self.transmit(hop, Bytes::from_static(b"\r\n")),
-            Datagram::Stun => self.drop(DropReason::Stun),
+            Datagram::Stun => self.stun(hop, datagram),
             Datagram::Sip => match Message::parse(datagram) {
                 Ok(message) => self.message(now, media, hop, &message),
                 Err(rejected) => self.reject(hop, &rejected),
@@ -157,7 +163,7 @@ impl Proxy {
         if hop.network == self.settings.upstream.network {
             self.upstream.failed(now, hop, Failure::Connection(step, error));
         }
-        self.transactions.unreachable(hop);
+        self.transactions.unreachable(now, hop);
         self.flush(now, media);
     }
 
@@ -171,7 +177,7 @@ impl Proxy {
                 side.disconnected = true;
             }
         }
-        self.transactions.unreachable(hop);
+        self.transactions.unreachable(now, hop);
         self.flush(now, media);
     }
 
@@ -329,6 +335,23 @@ impl Proxy {
         }
     }
 
+    /// STUN keeps the way through an address translator open, and tells a phone when that has changed (RFC 5626 3.5.2).
+    /// It is for datagrams alone, and like SIP for nobody on the servers' side who is not one of them.
+    fn stun(&mut self, hop: Hop, datagram: &[u8]) {
+        let served = hop.transport == Transport::Udp
+            && self
+                .settings
+                .network(hop.network)
+                .is_some_and(|own| own.role != Role::Servers || self.settings.trusts(hop.address.ip()));
+        match stun::answer(datagram, hop.address).filter(|_| served) {
+            Some(answer) => {
+                self.measure(Measure::StunAnswered);
+                self.transmit(hop, answer);
+            }
+            None => self.drop(DropReason::Stun),
+        }
+    }
+
     fn refuse_stateless(&mut self, hop: Hop, message: &Message, status: u16, reason: &str) {
         let tag = self.local_tag(message);
         let headers: &[u8] = if status == 503 { b"Retry-After: 5\r\n" } else { b"" };
@@ -368,6 +391,13 @@ impl Proxy {
                 Some(Event::Timeout(client)) => self.unanswered(now, media, client, Silence::Timeout),
                 Some(Event::Unreachable(client)) => {
                     self.unanswered(now, media, client, Silence::Unreachable);
+                }
+                Some(Event::FellBack(client, hop)) => {
+                    self.tcp_fails(now, hop.address);
+                    self.measure(Measure::Large(Transport::Udp));
+                    if let Some(relay) = self.relays.get_mut(&client) {
+                        relay.large = false;
+                    }
                 }
                 Some(Event::ClientGone(client)) => self.relay_gone(now, media, client),
                 Some(Event::ServerGone(server)) => {

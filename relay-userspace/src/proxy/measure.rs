@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::net::NetworkId;
+use crate::net::{NetworkId, Transport};
 
 /// One observation, to be counted by whoever keeps the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,10 @@ pub enum Measure {
     CredentialsRefused,
     /// A request went to another server because the one before failed.
     FailedOver,
+    /// A request that is too large for UDP went by TCP; or by UDP all the same, since there was no connection.
+    Large(Transport),
+    /// A STUN binding request was answered.
+    StunAnswered,
 }
 
 macro_rules! labelled {
@@ -78,7 +82,7 @@ labelled! {
         Unreadable = "unreadable",
         /// It cannot be read; it was answered 400, 505 or 513.
         Malformed = "malformed",
-        /// STUN on the SIP port: not served.
+        /// STUN that is no binding request, or comes from one who is not served.
         Stun = "stun",
         /// It came on a network that is not configured.
         UnknownNetwork = "unknown_network",

@@ -14,6 +14,7 @@ mod call;
 mod credentials;
 mod failover;
 mod forward;
+mod large;
 mod machine;
 mod measure;
 mod negotiate;

@@ -21,6 +21,8 @@ pub struct Changes {
     pub timers: Timers,
     /// How long an INVITE may ring.
     pub timer_c: Duration,
+    /// Requests to servers above so many bytes go by TCP instead of UDP; `None`: never.
+    pub tcp_above: Option<usize>,
     /// Calls that there can be at a time. Those above a lower limit stand until they end.
     pub calls: usize,
     /// The servers. What is known of those that stay is kept; dialogs with those that go stay with them.
@@ -36,11 +38,12 @@ pub struct Changes {
 impl Proxy {
     /// Takes changes.
     pub fn reconfigure(&mut self, now: Instant, media: &mut dyn MediaRelay, changes: Changes) {
-        let Changes { trusted, timers, timer_c, calls, servers, probe, recovery, retry } = changes;
+        let Changes { trusted, timers, timer_c, tcp_above, calls, servers, probe, recovery, retry } = changes;
         self.transactions.set_timers(timers);
         self.settings.timers = timers;
         self.settings.trusted = trusted;
         self.settings.timer_c = timer_c;
+        self.settings.tcp_above = tcp_above;
         self.settings.limits.calls = calls;
         self.settings.upstream.retry = retry;
         self.upstream.set(upstream::Settings { servers, probe, recovery }, now);

@@ -9,6 +9,8 @@ mod client;
 mod describe;
 mod error;
 mod identity;
+mod legacy;
+mod own;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -19,5 +21,6 @@ pub use client::client_config;
 pub use describe::{Described, Party, describe};
 pub use error::TlsError;
 pub use identity::Identity;
+pub use legacy::LegacyAcceptor;
 pub use server::server_config;
 pub use trust::{Fingerprint, Seen, Trust};

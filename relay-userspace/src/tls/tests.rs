@@ -68,7 +68,7 @@ fn an_unknown_certificate_is_refused_shown_and_believed_only_after_it_was_truste
     assert!(error.contains("invalid peer certificate"), "{error}");
     let seen = trust.take_seen();
     assert_eq!(seen.len(), 1);
-    assert_eq!((seen[0].server.as_str(), seen[0].chain.len()), ("branch.example.com", 1));
+    assert_eq!((seen[0].server.as_str(), seen[0].chain.len()), ("branch.example.com", 2));
     assert_eq!(seen[0].why, "no trusted authority vouches for it");
     trust.set([seen[0].fingerprint]);
     handshake(client, server, "branch.example.com").unwrap();
@@ -79,7 +79,7 @@ fn an_unknown_certificate_is_refused_shown_and_believed_only_after_it_was_truste
 fn an_authority_vouches_for_the_right_name_only() {
     let directory = Directory::new("authority");
     let identity = identity(&directory);
-    let file = directory.path().join("tls/own.pem");
+    let file = directory.path().join("tls/authority.pem");
     let authorities = Authorities::open(Some(&file)).unwrap();
     let trust = Arc::new(Trust::default());
     let settings = Tls::default();
@@ -95,13 +95,13 @@ fn an_authority_vouches_for_the_right_name_only() {
 fn phones_certificates_are_asked_for_as_the_configuration_says() {
     let directory = Directory::new("mutual");
     let identity = identity(&directory);
-    let file = directory.path().join("tls/own.pem");
+    let file = directory.path().join("tls/authority.pem");
     let authorities = Authorities::open(Some(&file)).unwrap();
     let provider = rustls::crypto::ring::default_provider();
     let bare = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(Arc::clone(&authorities.servers))
+        .with_root_certificates(authorities.servers())
         .with_no_client_auth();
     let bare = Arc::new(bare);
     let mutual = client_config(&identity, &authorities, &Arc::default(), &Tls::default()).unwrap();
@@ -128,7 +128,7 @@ fn phones_certificates_are_asked_for_as_the_configuration_says() {
 fn ends_without_a_common_suite_do_not_come_together() {
     let directory = Directory::new("suites");
     let identity = identity(&directory);
-    let file = directory.path().join("tls/own.pem");
+    let file = directory.path().join("tls/authority.pem");
     let authorities = Authorities::open(Some(&file)).unwrap();
     let with = |suite: Suite| Tls { suites: vec![suite], ..Tls::default() };
     let server = server_config(&identity, &authorities, &with(Suite::TLS_AES_256_GCM_SHA384)).unwrap();

@@ -386,7 +386,7 @@ impl House {
         let network = capture::Network {
             name: "office".to_owned(),
             address: "10.61.0.1".parse().unwrap(),
-            ports: [8060, 8060, 8061],
+            ports: [8060, 8060, 8061, 8060, 8060, 8060],
         };
         let captures = Captures::open(
             &directory.path().join("captures"),

@@ -134,7 +134,8 @@ pub(super) fn settings() -> Settings {
         role,
         bound: own.parse().unwrap(),
         advertised: own.parse().unwrap(),
-        ports: Ports { udp: 8060, tcp: Some(8060), tls: Some(8061) },
+        ports: Ports { udp: 8060, tcp: Some(8060), tls: Some(8061), ..Ports::default() },
+        mtu: None,
     };
     Settings::new(
         vec![

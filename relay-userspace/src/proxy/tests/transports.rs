@@ -13,7 +13,7 @@ use crate::{
 const PHONE_TCP: &str = "192.0.2.11:49152";
 const SERVER_TLS: &str = "198.51.100.9:5061";
 
-fn hop(network: crate::net::NetworkId, transport: Transport, address: &str) -> Hop {
+pub(super) fn hop(network: crate::net::NetworkId, transport: Transport, address: &str) -> Hop {
     Hop { network, transport, address: address.parse().unwrap() }
 }
 
@@ -24,13 +24,13 @@ fn world() -> World {
 }
 
 impl World {
-    fn by(&mut self, hop: Hop, text: &str) -> Vec<(Hop, String)> {
+    pub(super) fn by(&mut self, hop: Hop, text: &str) -> Vec<(Hop, String)> {
         let payload = Bytes::from(text.replace('\n', "\r\n"));
         self.proxy.receive(self.now, &mut self.media, hop, &payload);
         self.hops()
     }
 
-    fn hops(&mut self) -> Vec<(Hop, String)> {
+    pub(super) fn hops(&mut self) -> Vec<(Hop, String)> {
         let mut sent = Vec::new();
         while let Some(output) = self.proxy.poll_output() {
             match output {

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     net::{Marking, NetworkId, Transport},
     sip::Hop,
+    tls::LegacyAcceptor,
 };
 
 /// Messages that may wait for the room above: readers wait with them, and the peers behind TCP's window.
@@ -37,10 +38,8 @@ pub struct Listen {
     pub network: NetworkId,
     /// The appliance's address on it; connections are made from it too.
     pub address: IpAddr,
-    /// The port for TCP; `None`: no connections are taken.
-    pub tcp: Option<u16>,
-    /// The port for TLS.
-    pub tls: Option<u16>,
+    /// The ports on which connections are taken, and what is spoken there.
+    pub ports: Vec<(Transport, u16)>,
 }
 
 /// How many connections there may be. Those that peers make never take the place of those that the appliance makes:
@@ -72,8 +71,12 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// TLS where the appliance listens.
     pub server: Arc<ServerConfig>,
+    /// TLS as old phones speak it.
+    pub legacy: Arc<LegacyAcceptor>,
     /// TLS where it connects.
     pub client: Arc<ClientConfig>,
+    /// Origins whose pages may connect by WebSocket; none: any.
+    pub origins: Vec<String>,
     /// Limits.
     pub limits: Limits,
 }
@@ -101,13 +104,15 @@ pub enum Step {
     Tcp,
     /// The handshake failed: certificate, suites, or no TLS there at all.
     Tls,
+    /// The request of HTTP by which a WebSocket begins was none.
+    WebSocket,
     /// There are as many connections as may be.
     Limit,
 }
 
 impl Step {
     /// All of them, for metrics that begin at zero.
-    pub const ALL: [Self; 4] = [Self::Route, Self::Tcp, Self::Tls, Self::Limit];
+    pub const ALL: [Self; 5] = [Self::Route, Self::Tcp, Self::Tls, Self::WebSocket, Self::Limit];
 
     /// The name in metrics and pages.
     #[must_use]
@@ -116,6 +121,7 @@ impl Step {
             Self::Route => "route",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::WebSocket => "websocket",
             Self::Limit => "limit",
         }
     }
@@ -279,7 +285,6 @@ impl Table {
 /// What all connections share.
 pub(super) struct Shared {
     settings: Settings,
-    server: RwLock<Arc<ServerConfig>>,
     names: RwLock<HashMap<SocketAddr, String>>,
     table: Mutex<Table>,
     events: mpsc::Sender<Event>,
@@ -306,8 +311,7 @@ impl Streams {
         let (events, receiver) = mpsc::channel(EVENTS);
         let mut bound = Vec::new();
         for listen in &settings.networks {
-            for (transport, port) in [(Transport::Tcp, listen.tcp), (Transport::Tls, listen.tls)] {
-                let Some(port) = port else { continue };
+            for &(transport, port) in &listen.ports {
                 let address = SocketAddr::new(listen.address, port);
                 let listener = socket::listen(address, settings.marking).map_err(|error| BindError {
                     network: listen.network,
@@ -319,7 +323,6 @@ impl Streams {
             }
         }
         let shared = Arc::new(Shared {
-            server: RwLock::new(Arc::clone(&settings.server)),
             settings,
             names: RwLock::default(),
             table: Mutex::default(),
@@ -355,11 +358,6 @@ impl Streams {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.shared.settings
-    }
-
-    /// Another certificate, or other rules, for connections that are accepted from now on.
-    pub fn set_server(&self, config: Arc<ServerConfig>) {
-        *self.shared.server.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
     /// The name that the peer at an address has to prove.
@@ -405,7 +403,15 @@ impl Shared {
     }
 
     pub(super) fn server(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.server.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.settings.server)
+    }
+
+    pub(super) fn legacy(&self) -> &LegacyAcceptor {
+        &self.settings.legacy
+    }
+
+    pub(super) fn origins(&self) -> &[String] {
+        &self.settings.origins
     }
 
     /// The appliance's address on a network.
@@ -445,12 +451,16 @@ impl Shared {
 
     fn open(self: &Arc<Self>, hop: Hop, payload: Bytes) {
         let shared = Arc::clone(self);
-        let Some((id, queue, waiting)) = self.enter(hop, Direction::Connected) else {
+        let refuse = |shared: Arc<Self>, step, error: &'static str| {
             tokio::spawn(async move {
-                let error = "there are as many connections as may be".to_owned();
-                shared.tell(Event::Unreachable { hop, step: Step::Limit, error }).await;
+                shared.tell(Event::Unreachable { hop, step, error: error.to_owned() }).await;
             });
-            return;
+        };
+        if hop.transport.is_inward() {
+            return refuse(shared, Step::Route, "it is reached down its own connection only, and that has ended");
+        }
+        let Some((id, queue, waiting)) = self.enter(hop, Direction::Connected) else {
+            return refuse(shared, Step::Limit, "there are as many connections as may be");
         };
         // The queue is new and has room.
         let _ = queue.offer(payload);

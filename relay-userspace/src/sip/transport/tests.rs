@@ -7,12 +7,18 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
+use openssl::ssl::{Ssl, SslContextBuilder, SslMethod, SslVerifyMode, SslVersion};
 use proptest::prelude::*;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::mpsc,
     time::timeout,
+};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{self, Message, client::IntoClientRequest as _},
 };
 
 use super::*;
@@ -21,7 +27,7 @@ use crate::{
     net::{Dscp, Marking, NetworkId, Priority, Transport},
     sip::{Hop, wire::limits},
     store::tests_support::Directory,
-    tls::{self, Authorities, Identity, Trust},
+    tls::{self, Authorities, Identity, LegacyAcceptor, Trust},
 };
 
 const NETWORK: NetworkId = NetworkId(0);
@@ -131,6 +137,9 @@ struct Bed {
     events: mpsc::Receiver<Event>,
     tcp: SocketAddr,
     tls: SocketAddr,
+    legacy: SocketAddr,
+    ws: SocketAddr,
+    wss: SocketAddr,
     trust: Arc<Trust>,
     _directory: Directory,
 }
@@ -144,23 +153,32 @@ fn bed(limits: Limits) -> Bed {
     let identity = Identity::open(directory.path(), None, None, &["localhost".into()], &[]).unwrap();
     let authorities = Authorities::open(None).unwrap();
     let trust = Arc::new(Trust::default());
-    let (tcp, tls) = (free_port(), free_port());
+    let [tcp, tls, legacy, ws, wss] = std::array::from_fn(|_| free_port());
+    let rules = Tls::default();
     let settings = Settings {
         networks: vec![Listen {
             network: NETWORK,
             address: Ipv4Addr::LOCALHOST.into(),
-            tcp: Some(tcp),
-            tls: Some(tls),
+            ports: vec![
+                (Transport::Tcp, tcp),
+                (Transport::Tls, tls),
+                (Transport::LegacyTls, legacy),
+                (Transport::Ws, ws),
+                (Transport::Wss, wss),
+            ],
         }],
         marking: Marking { dscp: Dscp::CS3, priority: Priority::SIGNALLING },
         connect_timeout: Duration::from_secs(2),
-        server: tls::server_config(&identity, &authorities, &Tls::default()).unwrap(),
-        client: tls::client_config(&identity, &authorities, &trust, &Tls::default()).unwrap(),
+        server: tls::server_config(&identity, &authorities, &rules).unwrap(),
+        legacy: Arc::new(LegacyAcceptor::new(&identity, &authorities, &rules)),
+        client: tls::client_config(&identity, &authorities, &trust, &rules).unwrap(),
+        origins: vec!["https://phone.example.com".to_owned()],
         limits,
     };
     let (streams, events) = Streams::start(settings).unwrap();
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    Bed { streams, events, tcp: at(tcp), tls: at(tls), trust, _directory: directory }
+    let [tcp, tls, legacy, ws, wss] = [tcp, tls, legacy, ws, wss].map(at);
+    Bed { streams, events, tcp, tls, legacy, ws, wss, trust, _directory: directory }
 }
 
 impl Bed {
@@ -270,6 +288,149 @@ async fn tls_comes_about_only_after_the_certificate_was_trusted() {
     assert_eq!((from.transport, payload), (Transport::Tls, Bytes::from_static(OPTIONS.as_bytes())));
 }
 
+/// A WebSocket as a softphone opens it, on a connection that is there.
+async fn websocket<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    headers: &[(&'static str, &'static str)],
+) -> Result<WebSocketStream<S>, tungstenite::Error> {
+    let mut request = "ws://branch.example/sip".into_client_request().unwrap();
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    timeout(LIMIT, client_async(request, stream)).await.unwrap().map(|(socket, _)| socket)
+}
+
+const SIP: (&str, &str) = ("sec-websocket-protocol", "sip");
+
+#[tokio::test]
+async fn each_message_of_a_websocket_is_one_of_sip_and_the_answer_goes_down_it_as_text() {
+    let mut bed = bed(Limits::default());
+    let stream = TcpStream::connect(bed.ws).await.unwrap();
+    let hop = to(Transport::Ws, stream.local_addr().unwrap());
+    let mut phone = websocket(stream, &[SIP, ("origin", "https://phone.example.com")]).await.unwrap();
+    for message in [Message::text(OPTIONS), Message::binary(OPTIONS)] {
+        phone.send(message).await.unwrap();
+        assert_eq!(bed.message().await, (hop, Bytes::from_static(OPTIONS.as_bytes())));
+    }
+    // Two keep-alives of two RFCs, and neither is a message.
+    phone.send(Message::text("\r\n\r\n")).await.unwrap();
+    assert_eq!(timeout(LIMIT, phone.next()).await.unwrap().unwrap().unwrap(), Message::text("\r\n"));
+    phone.send(Message::Ping(Bytes::from_static(b"?"))).await.unwrap();
+    let pong = Message::Pong(Bytes::from_static(b"?"));
+    assert_eq!(timeout(LIMIT, phone.next()).await.unwrap().unwrap().unwrap(), pong);
+    bed.streams.send(hop, Bytes::from_static(b"answer"));
+    bed.streams.send(hop, Bytes::from_static(b"\xff\xfe"));
+    assert_eq!(phone.next().await.unwrap().unwrap(), Message::text("answer"));
+    assert_eq!(phone.next().await.unwrap().unwrap(), Message::binary(&b"\xff\xfe"[..]), "what is no text");
+    phone.close(None).await.unwrap();
+    match bed.next().await {
+        Event::Disconnected { hop: ended, why: Why::Peer, used: true } => assert_eq!(ended, hop),
+        other => panic!("{other:?}"),
+    }
+    // Nobody listens where a softphone was.
+    bed.streams.send(hop, Bytes::from_static(b"lost"));
+    match bed.next().await {
+        Event::Unreachable { hop: gone, step: Step::Route, error } => {
+            assert_eq!(gone, hop);
+            assert!(error.contains("its own connection only"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_in_tls_is_one_of_another_transport() {
+    let mut bed = bed(Limits::default());
+    let stream = TcpStream::connect(bed.wss).await.unwrap();
+    let hop = to(Transport::Wss, stream.local_addr().unwrap());
+    // The appliance's own way out, which sees the certificate first.
+    let name = || rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::clone(&bed.streams.settings().client));
+    assert!(connector.connect(name(), stream).await.is_err());
+    bed.trust.set([bed.trust.take_seen()[0].fingerprint]);
+    assert!(matches!(bed.next().await, Event::Refused { step: Step::Tls, .. }));
+    let stream = TcpStream::connect(bed.wss).await.unwrap();
+    let hop = Hop { address: stream.local_addr().unwrap(), ..hop };
+    let stream = connector.connect(name(), stream).await.unwrap();
+    let mut phone = websocket(stream, &[SIP]).await.unwrap();
+    phone.send(Message::text(OPTIONS)).await.unwrap();
+    assert_eq!(bed.message().await, (hop, Bytes::from_static(OPTIONS.as_bytes())));
+}
+
+#[tokio::test]
+async fn who_is_no_websocket_of_sip_is_told_so_in_http() {
+    let mut bed = bed(Limits::default());
+    let other = [("no subprotocol", vec![], 400), ("another origin", vec![SIP, ("origin", "https://evil.example")], 403)];
+    for (description, headers, status) in other {
+        let stream = TcpStream::connect(bed.ws).await.unwrap();
+        match websocket(stream, &headers).await {
+            Err(tungstenite::Error::Http(response)) => assert_eq!(response.status(), status, "{description}"),
+            other => panic!("{description}: {other:?}"),
+        }
+        assert!(matches!(bed.next().await, Event::Refused { step: Step::WebSocket, .. }), "{description}");
+    }
+    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+    let rows = [
+        ("a browser", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 426 "),
+        ("a form", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 405 "),
+        ("SIP over TCP", OPTIONS, "HTTP/1.1 400 "),
+        ("too long a head", &long, "HTTP/1.1 431 "),
+    ];
+    for (description, request, status) in rows {
+        let mut peer = TcpStream::connect(bed.ws).await.unwrap();
+        let _ = peer.write_all(request.as_bytes()).await;
+        let mut said = Vec::new();
+        let _ = timeout(LIMIT, peer.read_to_end(&mut said)).await.unwrap();
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.starts_with(status), "{description}: {said}");
+        assert!(matches!(bed.next().await, Event::Refused { step: Step::WebSocket, .. }), "{description}");
+    }
+    assert!(bed.streams.is_empty());
+}
+
+#[tokio::test]
+async fn a_websocket_with_too_long_a_message_is_closed() {
+    let mut bed = bed(Limits::default());
+    let stream = TcpStream::connect(bed.ws).await.unwrap();
+    let mut phone = websocket(stream, &[SIP]).await.unwrap();
+    assert!(matches!(bed.next().await, Event::Connected { .. }));
+    let _ = phone.send(Message::text("x".repeat(limits::MESSAGE + 1))).await;
+    match bed.next().await {
+        Event::Disconnected { why: Why::Framing(FramingError::TooLarge), used: false, .. } => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_old_phone_speaks_tls_1_0_with_rsa_key_exchange_on_its_port_and_nowhere_else() {
+    let mut bed = bed(Limits::default());
+    let old = || {
+        let mut builder = SslContextBuilder::new(SslMethod::tls_client()).unwrap();
+        builder.set_security_level(0);
+        builder.set_min_proto_version(Some(SslVersion::TLS1)).unwrap();
+        builder.set_max_proto_version(Some(SslVersion::TLS1)).unwrap();
+        builder.set_cipher_list("AES128-SHA:@SECLEVEL=0").unwrap();
+        builder.set_verify(SslVerifyMode::NONE);
+        Ssl::new(&builder.build()).unwrap()
+    };
+    let stream = TcpStream::connect(bed.legacy).await.unwrap();
+    let hop = to(Transport::LegacyTls, stream.local_addr().unwrap());
+    let mut phone = tokio_openssl::SslStream::new(old(), stream).unwrap();
+    std::pin::Pin::new(&mut phone).connect().await.unwrap();
+    assert_eq!(phone.ssl().version_str(), "TLSv1");
+    assert_eq!(phone.ssl().current_cipher().unwrap().name(), "AES128-SHA");
+    phone.write_all(OPTIONS.as_bytes()).await.unwrap();
+    assert_eq!(bed.message().await, (hop, Bytes::from_static(OPTIONS.as_bytes())));
+    bed.streams.send(hop, Bytes::from_static(b"answer"));
+    let mut answer = [0; 6];
+    phone.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"answer");
+    let stream = TcpStream::connect(bed.tls).await.unwrap();
+    let mut phone = tokio_openssl::SslStream::new(old(), stream).unwrap();
+    assert!(std::pin::Pin::new(&mut phone).connect().await.is_err());
+    assert!(matches!(bed.next().await, Event::Refused { step: Step::Tls, .. }));
+}
+
 #[tokio::test]
 async fn a_peer_that_sends_nonsense_or_too_many_connections_is_turned_away() {
     let mut bed = bed(Limits { accepted: 2, per_source: 2, connected: 1 });
@@ -326,8 +487,7 @@ async fn a_port_that_is_taken_is_named() {
         networks: vec![Listen {
             network: NETWORK,
             address: Ipv4Addr::LOCALHOST.into(),
-            tcp: Some(taken.local_addr().unwrap().port()),
-            tls: None,
+            ports: vec![(Transport::Tcp, taken.local_addr().unwrap().port())],
         }],
         ..other.streams.settings().clone()
     };
