@@ -560,7 +560,8 @@ impl Captures {
             Transport::Ws => Some("SIP over WebSocket, shown as UDP".to_owned()),
             Transport::Wss => Some("SIP over WebSocket in TLS, shown as UDP in clear".to_owned()),
         };
-        let port = Transport::ALL.iter().zip(network.ports).find(|(transport, _)| **transport == hop.transport);
+        let port =
+            Transport::ALL.iter().zip(network.ports).find(|(transport, _)| **transport == hop.transport);
         let own = SocketAddr::new(network.address, port.map_or(0, |(_, port)| port));
         let (source, destination) = if way == Way::In { (hop.address, own) } else { (own, hop.address) };
         Some(PacketCopy {

@@ -165,11 +165,14 @@ impl Config {
             for (transport, key) in STREAM_KEYS {
                 let Some(port) = network.port(transport) else { continue };
                 if transport.is_inward() && network.role != Role::Phones {
-                    let message = "old phones and softphones are on networks with role = \"phones\"; leave it 0 here";
+                    let message =
+                        "old phones and softphones are on networks with role = \"phones\"; leave it 0 here";
                     return Err(wrong(span, key, message.to_owned()));
                 }
                 let before = STREAM_KEYS.iter().take_while(|(other, _)| *other != transport);
-                if let Some((other, _)) = before.into_iter().find(|(other, _)| network.port(*other) == Some(port)) {
+                if let Some((other, _)) =
+                    before.into_iter().find(|(other, _)| network.port(*other) == Some(port))
+                {
                     let message = format!(
                         "port {port} is that of {} already; each of them needs a port of its own",
                         other.as_label()
@@ -256,7 +259,8 @@ impl Config {
             // As a browser writes it (RFC 6454 section 6.2): scheme, host, perhaps a port, and nothing behind it.
             let place = origin.split_once("://").map(|(_, place)| place);
             if !place.is_some_and(|place| !place.is_empty() && !place.contains(['/', '?', '#', ' '])) {
-                let message = format!("{origin:?} is no origin; write for example \"https://phone.example.com\"");
+                let message =
+                    format!("{origin:?} is no origin; write for example \"https://phone.example.com\"");
                 return Err(wrong(None, "sip.websocket_origins", message));
             }
         }

@@ -21,8 +21,8 @@ mod web;
 
 pub use capture::{Capture, MOST_RECIPIENTS, age_recipient};
 pub use error::ConfigError;
-pub(crate) use file::STREAM_KEYS;
 pub use file::Config;
+pub(crate) use file::STREAM_KEYS;
 pub use log::{DayTime, Log, LogWord, Topics};
 pub use protection::Protection;
 pub use services::{Clock, Dhcp, Provisioning, Syslog, Unsynchronised};

@@ -239,10 +239,7 @@ impl Metrics {
                 "Requests that were too large for UDP, by the transport that took them.",
                 &["transport"],
             )?,
-            stun_answered: counter(
-                names::STUN_ANSWERED,
-                "STUN binding requests answered on the SIP ports.",
-            )?,
+            stun_answered: counter(names::STUN_ANSWERED, "STUN binding requests answered on the SIP ports.")?,
             server_up: gauges(names::SERVER_UP, "1 for a server that answers.", &["server", "address"])?,
             server_round_trip: {
                 let opts =

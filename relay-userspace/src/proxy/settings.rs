@@ -199,9 +199,9 @@ impl Settings {
         let Some(ip) = uri.ip().filter(|_| uri.is_sip()) else { return false };
         self.networks.iter().any(|own| {
             let ports = || {
-                let told = Transport::ALL.into_iter().filter(|transport| {
-                    !transport.is_inward() || own.ports.open(*transport).is_some()
-                });
+                let told = Transport::ALL
+                    .into_iter()
+                    .filter(|transport| !transport.is_inward() || own.ports.open(*transport).is_some());
                 told.map(|transport| own.ports.of(transport))
             };
             (own.bound == ip || own.advertised == ip)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::{
-        WebPkiServerVerifier,
+        Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::CryptoProvider,
@@ -32,12 +32,15 @@ pub fn client_config(
         signatures: provider.signature_verification_algorithms,
         provider: Arc::clone(&provider),
     };
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::Settings { key: "tls.suites", why: error.to_string() })?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_cert_resolver(Arc::clone(identity.shown()) as _);
+    // A session that is taken up again is not checked again: a certificate that is trusted no more would do. Connections
+    // to servers are few and last.
+    config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 

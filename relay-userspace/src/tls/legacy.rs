@@ -13,7 +13,10 @@ use std::{
 use openssl::{
     error::ErrorStack,
     pkey::{Id, PKey},
-    ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslSessionCacheMode, SslVerifyMode, SslVersion},
+    ssl::{
+        Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslSessionCacheMode, SslVerifyMode,
+        SslVersion,
+    },
     x509::{X509, store::X509StoreBuilder},
 };
 use tokio::net::TcpStream;

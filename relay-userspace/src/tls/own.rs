@@ -129,8 +129,7 @@ impl Own {
             let path = path.to_owned();
             move |error: rcgen::Error| TlsError::Content { path, why: error.to_string() }
         };
-        let pair =
-            KeyPair::from_pem_and_sign_algo(&text, &PKCS_RSA_SHA256).map_err(unusable(&key_file))?;
+        let pair = KeyPair::from_pem_and_sign_algo(&text, &PKCS_RSA_SHA256).map_err(unusable(&key_file))?;
         let authority: CertificateDer<'static> =
             read_certificates(&self.authority())?.into_iter().next().unwrap_or_else(|| Vec::new().into());
         let issuer = Issuer::from_ca_cert_der(&authority, pair).map_err(unusable(&self.authority()))?;
@@ -147,8 +146,8 @@ impl Own {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let (pair, pem) = key_pair()?;
         let made = params.signed_by(&pair, &issuer).map_err(TlsError::library)?;
-        let authority = fs::read_to_string(self.authority())
-            .map_err(wrong(&self.authority(), "it cannot be read"))?;
+        let authority =
+            fs::read_to_string(self.authority()).map_err(wrong(&self.authority(), "it cannot be read"))?;
         write(&self.key(), 0o600, &pem)?;
         write(&self.certificate(), 0o644, &(made.pem() + &authority))?;
         info!(certificate = %self.certificate().display(), "the appliance has made a certificate of its own");
@@ -179,10 +178,8 @@ fn write(path: &Path, mode: u32, text: &str) -> Result<(), TlsError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(mode);
     let mut file = options.open(&new).map_err(wrong(path, "it cannot be made"))?;
-    let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&new, path));
+    let written =
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&new, path));
     written.map_err(|error| {
         // Half a file would be in the way of the next start, when the disk may have room.
         let _ = fs::remove_file(&new);

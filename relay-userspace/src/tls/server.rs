@@ -8,7 +8,7 @@ use rustls::{
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring},
     pki_types::{CertificateDer, UnixTime},
     server::{
-        WebPkiClientVerifier,
+        NoServerSessionStorage, WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
 };
@@ -49,7 +49,12 @@ pub fn server_config(
             }))
         }
     };
-    Ok(Arc::new(builder.with_cert_resolver(Arc::clone(identity.shown()) as _)))
+    let mut config = builder.with_cert_resolver(Arc::clone(identity.shown()) as _);
+    if settings.client_certificates != ClientCertificates::Off {
+        // A session that is taken up again is not checked again: who is believed no more would come in by it.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+    }
+    Ok(Arc::new(config))
 }
 
 /// Believes what the authorities of phones vouch for at the time.

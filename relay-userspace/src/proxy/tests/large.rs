@@ -38,7 +38,11 @@ fn what_is_above_the_limit_goes_by_tcp_and_says_so_in_what_it_tells_of_the_way()
     assert_eq!(sent[0].0, server(Transport::Udp), "a small one");
     let sent = phone(&mut world, &message(2, 1300));
     assert_eq!((sent.len(), sent[0].0), (1, server(Transport::Tcp)));
-    assert!(sent[0].1.contains("\nVia: SIP/2.0/TCP 198.51.100.1:8060;branch=z9hG4bKOURS;rport\n"), "{}", sent[0].1);
+    assert!(
+        sent[0].1.contains("\nVia: SIP/2.0/TCP 198.51.100.1:8060;branch=z9hG4bKOURS;rport\n"),
+        "{}",
+        sent[0].1
+    );
     let invite = from_phone(
         "INVITE",
         "sip:100@example.com",
@@ -93,7 +97,8 @@ fn the_next_request_of_a_dialog_is_weighed_anew() {
             &"x".repeat(bytes),
         )
     };
-    for (number, bytes, way) in [(2, 10, Transport::Udp), (3, 1300, Transport::Tcp), (4, 10, Transport::Udp)] {
+    for (number, bytes, way) in [(2, 10, Transport::Udp), (3, 1300, Transport::Tcp), (4, 10, Transport::Udp)]
+    {
         let sent = phone(&mut world, &info(number, bytes));
         assert_eq!(sent[0].0, gateway(way), "{number}");
     }

@@ -29,7 +29,8 @@ fn register(via: &str) -> String {
 fn registered(world: &mut World, phone: Hop, text: &str) -> String {
     world.proxy.receive(world.now, &mut world.media, phone, &text.replace('\n', "\r\n").into());
     let sent = world.drain().remove(0);
-    let contact = String::from_utf8(sent.message().header(HeaderName::Contact).unwrap().value.to_vec()).unwrap();
+    let contact =
+        String::from_utf8(sent.message().header(HeaderName::Contact).unwrap().value.to_vec()).unwrap();
     let ok = answer(&sent, 200, "OK", "rt", &format!("Contact: {contact}\n"), "");
     let sent = world.by(hop(SERVERS, Transport::Udp, SERVER), &ok);
     assert_eq!(sent[0].0, phone);
@@ -74,13 +75,17 @@ fn a_softphone_registers_calls_and_is_called_down_its_websocket() {
             &format!("Route: <sip:192.0.2.1:{port};transport=ws;lr>\n"),
             "",
         );
-        let text = text.replace("SIP/2.0/UDP 192.0.2.11:5060", &format!("SIP/2.0/{via} df7jal23ls0d.invalid"));
+        let text =
+            text.replace("SIP/2.0/UDP 192.0.2.11:5060", &format!("SIP/2.0/{via} df7jal23ls0d.invalid"));
         let sent = world.by(phone, &text);
         assert_eq!(sent[0].0, hop(SERVERS, Transport::Udp, SERVER));
         assert!(!sent[0].1.contains("Route:"), "{}", sent[0].1);
         assert!(
-            sent[0].1.contains(&format!("\nVia: SIP/2.0/{via} df7jal23ls0d.invalid;branch=z9hG4bKm1;rport=50123;received=192.0.2.11\n"))
-                || sent[0].1.contains(&format!("\nVia: SIP/2.0/{via} df7jal23ls0d.invalid;branch=z9hG4bKm1;received=192.0.2.11;rport=50123\n")),
+            sent[0].1.contains(&format!(
+                "\nVia: SIP/2.0/{via} df7jal23ls0d.invalid;branch=z9hG4bKm1;rport=50123;received=192.0.2.11\n"
+            )) || sent[0].1.contains(&format!(
+                "\nVia: SIP/2.0/{via} df7jal23ls0d.invalid;branch=z9hG4bKm1;received=192.0.2.11;rport=50123\n"
+            )),
             "{}",
             sent[0].1
         );
@@ -116,11 +121,14 @@ fn one_whose_connection_has_ended_is_not_looked_for_elsewhere() {
 fn an_old_phone_is_told_the_port_where_it_is_understood() {
     let mut world = world();
     let phone = hop(PHONES, Transport::LegacyTls, SOFTPHONE);
-    let text =
-        register("TLS").replace("df7jal23ls0d.invalid;transport=ws", "192.0.2.11:5061;transport=tls");
+    let text = register("TLS").replace("df7jal23ls0d.invalid;transport=ws", "192.0.2.11:5061;transport=tls");
     let uri = registered(&mut world, phone, &text);
     let server = hop(SERVERS, Transport::Udp, SERVER);
     let sent = world.by(server, &from_server("OPTIONS", &uri, "o1", 1, "", "", ""));
     assert_eq!(sent[0].0, phone);
-    assert!(sent[0].1.contains("\nVia: SIP/2.0/TLS 192.0.2.1:8062;branch=z9hG4bKOURS;rport\n"), "{}", sent[0].1);
+    assert!(
+        sent[0].1.contains("\nVia: SIP/2.0/TLS 192.0.2.1:8062;branch=z9hG4bKOURS;rport\n"),
+        "{}",
+        sent[0].1
+    );
 }

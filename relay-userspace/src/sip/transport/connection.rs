@@ -140,15 +140,11 @@ async fn accept(shared: &Shared, hop: Hop, stream: TcpStream) -> Result<Carrier,
         Transport::Udp | Transport::Tcp | Transport::Ws => Box::new(stream),
         Transport::Tls | Transport::Wss => {
             let stream = timeout(HANDSHAKE, TlsAcceptor::from(shared.server()).accept(stream)).await;
-            Box::new(
-                stream.map_err(|_| Failed::late(Step::Tls, HANDSHAKE))?.map_err(Failed::at(Step::Tls))?,
-            )
+            Box::new(stream.map_err(|_| Failed::late(Step::Tls, HANDSHAKE))?.map_err(Failed::at(Step::Tls))?)
         }
         Transport::LegacyTls => {
             let stream = timeout(HANDSHAKE, shared.legacy().accept(stream)).await;
-            Box::new(
-                stream.map_err(|_| Failed::late(Step::Tls, HANDSHAKE))?.map_err(Failed::at(Step::Tls))?,
-            )
+            Box::new(stream.map_err(|_| Failed::late(Step::Tls, HANDSHAKE))?.map_err(Failed::at(Step::Tls))?)
         }
     };
     if !matches!(hop.transport, Transport::Ws | Transport::Wss) {

@@ -322,12 +322,7 @@ impl Streams {
                 bound.push((listen.network, transport, listener));
             }
         }
-        let shared = Arc::new(Shared {
-            settings,
-            names: RwLock::default(),
-            table: Mutex::default(),
-            events,
-        });
+        let shared = Arc::new(Shared { settings, names: RwLock::default(), table: Mutex::default(), events });
         let mut listeners = JoinSet::new();
         for (network, transport, listener) in bound {
             listeners.spawn(Arc::clone(&shared).accept(network, transport, listener));
@@ -457,7 +452,11 @@ impl Shared {
             });
         };
         if hop.transport.is_inward() {
-            return refuse(shared, Step::Route, "it is reached down its own connection only, and that has ended");
+            return refuse(
+                shared,
+                Step::Route,
+                "it is reached down its own connection only, and that has ended",
+            );
         }
         let Some((id, queue, waiting)) = self.enter(hop, Direction::Connected) else {
             return refuse(shared, Step::Limit, "there are as many connections as may be");

@@ -360,7 +360,10 @@ async fn a_websocket_in_tls_is_one_of_another_transport() {
 #[tokio::test]
 async fn who_is_no_websocket_of_sip_is_told_so_in_http() {
     let mut bed = bed(Limits::default());
-    let other = [("no subprotocol", vec![], 400), ("another origin", vec![SIP, ("origin", "https://evil.example")], 403)];
+    let other = [
+        ("no subprotocol", vec![], 400),
+        ("another origin", vec![SIP, ("origin", "https://evil.example")], 403),
+    ];
     for (description, headers, status) in other {
         let stream = TcpStream::connect(bed.ws).await.unwrap();
         match websocket(stream, &headers).await {

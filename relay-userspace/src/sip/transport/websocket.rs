@@ -21,9 +21,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sha1::{Digest as _, Sha1};
-use tokio::{
-    time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -109,7 +107,10 @@ fn check(method: &Method, headers: &HeaderMap, origins: &[String]) -> Result<[u8
         return Err((StatusCode::UPGRADE_REQUIRED, "this port is for SIP over WebSocket (RFC 7118) only"));
     }
     if !has(header::SEC_WEBSOCKET_VERSION, VERSION) {
-        return Err((StatusCode::UPGRADE_REQUIRED, "version 13 of WebSocket (RFC 6455) is what is spoken here"));
+        return Err((
+            StatusCode::UPGRADE_REQUIRED,
+            "version 13 of WebSocket (RFC 6455) is what is spoken here",
+        ));
     }
     if let Some(origin) = headers.get(header::ORIGIN)
         && !origins.is_empty()
@@ -297,7 +298,10 @@ mod tests {
             assert_eq!(version, expected == 426, "{description}");
         }
         let response = answer(check(&Method::POST, &headers("", None), any));
-        assert_eq!((response.status().as_u16(), &response.headers()["allow"]), (405, &"GET".parse().unwrap()));
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["allow"]),
+            (405, &"GET".parse().unwrap())
+        );
     }
 
     #[test]
