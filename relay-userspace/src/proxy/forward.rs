@@ -35,7 +35,11 @@ impl Proxy {
         let message = editor.message();
         let own = self.own(way);
         let transport = way.transport;
-        editor.add_header("Via", format_args!("SIP/2.0/{transport} {};branch={branch};rport", own.address));
+        let alias = self.alias(way);
+        editor.add_header(
+            "Via",
+            format_args!("SIP/2.0/{transport} {};branch={branch};rport{alias}", own.address),
+        );
         let forms_dialog = matches!(message.method(), Method::Invite | Method::Subscribe | Method::Refer);
         if forms_dialog && message.to_tag().is_none() {
             // RFC 5658: one entry for each side, so that each finds an address it can reach on top.

@@ -40,6 +40,13 @@ pub enum Output {
         /// What.
         payload: Bytes,
     },
+    /// A server lets what goes to an address of its own go down the connection that it has made.
+    Reuse {
+        /// That connection.
+        connection: Hop,
+        /// The address.
+        target: Hop,
+    },
     /// Something to count.
     Measure(Measure),
     /// News of the servers, or a name to resolve: the answer is [`Proxy::resolved`].
@@ -305,6 +312,9 @@ impl Proxy {
             self.drop(DropReason::Untrusted);
             self.measure(Measure::Offence(hop.address.ip()));
             return self.refuse_stateless(hop, message, 403, wire::default_reason(403));
+        }
+        if role == Role::Servers {
+            self.note_alias(hop, message);
         }
         let share = if role == Role::Servers { Share::Whole } else { Share::Half };
         match self.transactions.receive_request(now, hop, message, share) {

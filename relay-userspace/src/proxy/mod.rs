@@ -21,6 +21,7 @@ mod negotiate;
 mod reconfigure;
 mod request;
 mod response;
+mod reuse;
 mod settings;
 mod standing;
 #[cfg(test)]

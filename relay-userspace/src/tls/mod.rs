@@ -18,7 +18,7 @@ mod trust;
 
 pub use authorities::Authorities;
 pub use client::client_config;
-pub use describe::{Described, Party, describe};
+pub use describe::{Described, Party, describe, names_of};
 pub use error::TlsError;
 pub use identity::Identity;
 pub use legacy::LegacyAcceptor;

@@ -50,9 +50,10 @@ impl Client {
             .spawn()
             .context("cannot start openssl")?;
         let (tell, said) = mpsc::channel();
-        let mut outputs: Vec<Box<dyn std::io::Read + Send>> = Vec::new();
-        outputs.push(Box::new(child.stdout.take().context("no output")?));
-        outputs.push(Box::new(child.stderr.take().context("no output")?));
+        let outputs: [Box<dyn std::io::Read + Send>; 2] = [
+            Box::new(child.stdout.take().context("no output")?),
+            Box::new(child.stderr.take().context("no output")?),
+        ];
         for mut output in outputs {
             let tell = tell.clone();
             std::thread::spawn(move || {

@@ -42,6 +42,7 @@ mod real_peers;
 mod refuses_to_start;
 mod remembers_phones;
 mod rest_port;
+mod reuse;
 mod site;
 mod softphones;
 mod srtp;

@@ -125,6 +125,7 @@ pub(super) struct World {
     pub(super) now: Instant,
     pub(super) measures: Vec<Measure>,
     pub(super) news: Vec<upstream::Output>,
+    pub(super) reused: Vec<(Hop, Hop)>,
 }
 
 pub(super) fn settings() -> Settings {
@@ -164,6 +165,7 @@ impl World {
             now,
             measures: Vec::new(),
             news: Vec::new(),
+            reused: Vec::new(),
         }
     }
 
@@ -192,6 +194,7 @@ impl World {
                     sent.push(Sent { network: hop.network, to: hop.address.to_string(), payload });
                 }
                 Output::Measure(measure) => self.measures.push(measure),
+                Output::Reuse { connection, target } => self.reused.push((connection, target)),
                 Output::Upstream(news) => self.news.push(news),
             }
         }

@@ -12,6 +12,7 @@ mod large;
 mod negotiation;
 mod reconfigure;
 mod registration;
+mod reuse;
 mod routing;
 mod softphones;
 mod standing;

@@ -39,6 +39,7 @@ impl World {
                     sent.push((hop, text));
                 }
                 Output::Measure(measure) => self.measures.push(measure),
+                Output::Reuse { connection, target } => self.reused.push((connection, target)),
                 Output::Upstream(news) => self.news.push(news),
             }
         }
@@ -64,7 +65,7 @@ fn a_register_by_tcp_goes_on_by_tls_with_each_sides_own_transport_in_it() {
     assert_eq!(sent[0].0, server);
     assert_eq!(
         sent[0].1,
-        "REGISTER sip:198.51.100.9:5061 SIP/2.0\nVia: SIP/2.0/TLS 198.51.100.1:8061;branch=z9hG4bKOURS;rport\n\
+        "REGISTER sip:198.51.100.9:5061 SIP/2.0\nVia: SIP/2.0/TLS 198.51.100.1:8061;branch=z9hG4bKOURS;rport;alias\n\
          Via: SIP/2.0/TCP 192.0.2.11:5060;branch=z9hG4bKr1\nFrom: <sip:200@example.com>;tag=r\n\
          To: <sip:200@example.com>\nCall-ID: reg\nCSeq: 1 REGISTER\nMax-Forwards: 69\n\
          Contact: <sip:200@198.51.100.1:8061;transport=tls;bl=TOKEN>\nExpires: 3600\nContent-Length: 0\n\n"

@@ -18,7 +18,7 @@ use super::{
     streams::{Direction, Event, Shared, Step, Why},
     websocket,
 };
-use crate::{net::Transport, sip::Hop};
+use crate::{net::Transport, sip::Hop, tls};
 
 /// How long a TLS handshake of a peer may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -78,7 +78,7 @@ pub(super) async fn run(
     };
     let carrier = match origin {
         Origin::Connect => connect(&shared, hop).await.map(Carrier::Stream),
-        Origin::Accept(stream) => accept(&shared, hop, stream).await,
+        Origin::Accept(stream) => accept(&shared, hop, id, stream).await,
     };
     let ended = match carrier {
         Ok(Carrier::Stream(stream)) => Ok(serve(&shared, hop, direction, stream, &replies, queue).await),
@@ -86,7 +86,7 @@ pub(super) async fn run(
         Err(failed) => Err(failed),
     };
     // Out of the table first: who hears of the end and sends again gets a new connection.
-    shared.leave(hop, id);
+    let targets = shared.leave(hop, id);
     let event = match ended {
         Ok((why, used)) => Event::Disconnected { hop, why, used },
         Err(Failed { step, error }) if direction == Direction::Connected => {
@@ -95,6 +95,9 @@ pub(super) async fn run(
         Err(Failed { step, error }) => Event::Refused { hop, step, error },
     };
     shared.tell(event).await;
+    for hop in targets {
+        shared.tell(Event::Released { hop }).await;
+    }
 }
 
 /// A stream, in TLS or not.
@@ -134,13 +137,20 @@ async fn connect(shared: &Shared, hop: Hop) -> Result<Box<dyn Stream>, Failed> {
     Ok(Box::new(stream))
 }
 
-async fn accept(shared: &Shared, hop: Hop, stream: TcpStream) -> Result<Carrier, Failed> {
+async fn accept(shared: &Shared, hop: Hop, id: u64, stream: TcpStream) -> Result<Carrier, Failed> {
     socket::prepare(&stream, shared.marking()).map_err(Failed::at(Step::Tcp))?;
     let stream: Box<dyn Stream> = match hop.transport {
         Transport::Udp | Transport::Tcp | Transport::Ws => Box::new(stream),
         Transport::Tls | Transport::Wss => {
-            let stream = timeout(HANDSHAKE, TlsAcceptor::from(shared.server()).accept(stream)).await;
-            Box::new(stream.map_err(|_| Failed::late(Step::Tls, HANDSHAKE))?.map_err(Failed::at(Step::Tls))?)
+            let stream = timeout(HANDSHAKE, TlsAcceptor::from(shared.server()).accept(stream))
+                .await
+                .map_err(|_| Failed::late(Step::Tls, HANDSHAKE))?
+                .map_err(Failed::at(Step::Tls))?;
+            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            if let Some(shown) = shown {
+                shared.prove(hop, id, tls::names_of(shown));
+            }
+            Box::new(stream)
         }
         Transport::LegacyTls => {
             let stream = timeout(HANDSHAKE, shared.legacy().accept(stream)).await;

@@ -28,6 +28,8 @@ use crate::{
 
 /// Messages that may wait for the room above: readers wait with them, and the peers behind TCP's window.
 const EVENTS: usize = 1024;
+/// Addresses that are reached by connections which their peers have made: some for each server.
+const MOST_REUSED: usize = 256;
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
@@ -218,6 +220,11 @@ pub enum Event {
         /// Whether a message came by it, or the appliance made it: otherwise nothing depends on it.
         used: bool,
     },
+    /// The connection has ended by which an address was reached that is not the connection's own.
+    Released {
+        /// With that address.
+        hop: Hop,
+    },
     /// A connection was refused or broken off before it was one.
     Refused {
         /// Whose.
@@ -233,11 +240,15 @@ struct Entry {
     id: u64,
     direction: Direction,
     queue: Queue,
+    /// Who its peer has proved to be by a certificate, where it has made the connection.
+    proved: Vec<String>,
 }
 
 #[derive(Default)]
 struct Table {
     entries: HashMap<Hop, Entry>,
+    /// Addresses whose peers have made the connection themselves by which they are reached.
+    reused: HashMap<Hop, Hop>,
     /// Those that peers made, by address, and in all.
     by_source: HashMap<IpAddr, usize>,
     accepted: usize,
@@ -259,7 +270,7 @@ impl Table {
         // A peer that uses its port again before the end of its last connection was noticed.
         self.remove(hop);
         self.next_id += 1;
-        self.entries.insert(hop, Entry { id: self.next_id, direction, queue });
+        self.entries.insert(hop, Entry { id: self.next_id, direction, queue, proved: Vec::new() });
         if direction == Direction::Accepted {
             self.accepted += 1;
             *self.by_source.entry(hop.address.ip()).or_default() += 1;
@@ -267,8 +278,11 @@ impl Table {
         self.next_id
     }
 
-    fn remove(&mut self, hop: Hop) {
-        let Some(entry) = self.entries.remove(&hop) else { return };
+    /// Takes a connection out; the addresses that were reached by it are reached anew from now on.
+    fn remove(&mut self, hop: Hop) -> Vec<Hop> {
+        let Some(entry) = self.entries.remove(&hop) else { return Vec::new() };
+        let targets: Vec<Hop> =
+            self.reused.extract_if(|_, by| *by == hop).map(|(target, _)| target).collect();
         if entry.direction == Direction::Accepted {
             self.accepted -= 1;
             let source = hop.address.ip();
@@ -279,6 +293,7 @@ impl Table {
                 }
             }
         }
+        targets
     }
 }
 
@@ -334,7 +349,12 @@ impl Streams {
     /// is told by events.
     pub fn send(&self, hop: Hop, payload: Bytes) {
         let table = self.shared.table();
-        if let Some(entry) = table.entries.get(&hop) {
+        let by = if table.entries.contains_key(&hop) {
+            hop
+        } else {
+            table.reused.get(&hop).copied().unwrap_or(hop)
+        };
+        if let Some(entry) = table.entries.get(&by) {
             if entry.queue.offer(payload).is_err() {
                 debug!(%hop, "a peer does not read; the message is lost");
             }
@@ -342,6 +362,20 @@ impl Streams {
         }
         drop(table);
         self.shared.open(hop, payload);
+    }
+
+    /// Has what goes to an address of a peer go down the connection that the peer has made (RFC 5923), as long as that
+    /// lives. Over TLS the peer must have shown a certificate for the name that this address has to prove.
+    pub fn reuse(&self, connection: Hop, target: Hop) {
+        let wanted = self.shared.name(target.address);
+        let mut table = self.shared.table();
+        let Some(entry) = table.entries.get(&connection) else { return };
+        let proved = connection.transport == Transport::Tcp
+            || entry.proved.iter().any(|name| name.trim_start_matches("sip:").eq_ignore_ascii_case(&wanted));
+        let alike = (connection.network, connection.transport) == (target.network, target.transport);
+        if proved && alike && entry.direction == Direction::Accepted && table.reused.len() < MOST_REUSED {
+            table.reused.insert(target, connection);
+        }
     }
 
     /// The names that the peers at these addresses have to prove by their certificates; others prove their address.
@@ -437,10 +471,19 @@ impl Shared {
     }
 
     /// Takes a connection out of the table, unless another has its name by now.
-    pub(super) fn leave(&self, hop: Hop, id: u64) {
+    /// Returns the addresses that were reached by it.
+    pub(super) fn leave(&self, hop: Hop, id: u64) -> Vec<Hop> {
         let mut table = self.table();
-        if table.entries.get(&hop).is_some_and(|entry| entry.id == id) {
-            table.remove(hop);
+        match table.entries.get(&hop) {
+            Some(entry) if entry.id == id => table.remove(hop),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Notes who a peer has proved to be.
+    pub(super) fn prove(&self, hop: Hop, id: u64, proved: Vec<String>) {
+        if let Some(entry) = self.table().entries.get_mut(&hop).filter(|entry| entry.id == id) {
+            entry.proved = proved;
         }
     }
 

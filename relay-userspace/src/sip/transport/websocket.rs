@@ -275,7 +275,8 @@ mod tests {
         let any: &[String] = &[];
         let office: &[String] = &["https://PHONE.example.com".to_owned()];
         let other: &[String] = &["https://other.example.com".to_owned()];
-        let rows: [(&str, &str, Option<&'static str>, &[String], u16); 14] = [
+        type Row<'a> = (&'a str, &'a str, Option<&'static str>, &'a [String], u16);
+        let rows: [Row<'_>; 14] = [
             ("all is well", "", None, any, 101),
             ("a page of the office", "", None, office, 101),
             ("a page of somebody else", "", None, other, 403),
