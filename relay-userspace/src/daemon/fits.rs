@@ -24,7 +24,7 @@ use crate::{
         NetworkId, Role, Transport,
         netlink::{self, InterfaceAddress, Link},
     },
-    tls::{Authorities, Identity},
+    tls::{Authorities, Identity, LegacyAcceptor, TlsError, own_files},
 };
 
 /// Never a network's interface.
@@ -293,14 +293,31 @@ fn check_ports(config: &Config, networks: &[Ready<'_>], own: &[(Transport, u16)]
     Ok(())
 }
 
-/// Whether the files of certificates are there and are what they should be.
+/// Whether the files of certificates are there and are what they should be, and serve old phones where these are wanted.
 fn check_certificates(config: &Config) -> Result<(), Misfit> {
     let wrong =
         |key, error: &dyn std::fmt::Display| Misfit { network: None, key, message: error.to_string() };
-    Authorities::open(config.tls.authorities.as_deref()).map_err(|error| wrong("tls.authorities", &error))?;
-    if let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.private_key) {
-        Identity::open(&config.state.directory, Some(certificate), Some(key), &[], &[])
-            .map_err(|error| wrong("tls.certificate", &error))?;
+    let authorities = Authorities::open(config.tls.authorities.as_deref())
+        .map_err(|error| wrong("tls.authorities", &error))?;
+    let state = &config.state.directory;
+    let [own, own_key] = own_files(state);
+    let (certificate, key) = match (&config.tls.certificate, &config.tls.private_key) {
+        (Some(certificate), Some(key)) => (certificate, key),
+        _ if own.exists() => (&own, &own_key),
+        // It will be made.
+        _ => return Ok(()),
+    };
+    let identity = Identity::open(state, Some(certificate), Some(key), &[], &[])
+        .map_err(|error| wrong("tls.certificate", &error))?;
+    let mut networks = config.networks();
+    if let Some((id, _)) = networks.find(|(_, network)| network.port(Transport::LegacyTls).is_some()) {
+        LegacyAcceptor::new(&identity, &authorities, &config.tls).check().map_err(|error| {
+            let message = match error {
+                TlsError::Settings { why, .. } => why,
+                other => other.to_string(),
+            };
+            Misfit { network: Some(id), key: "network.sip_legacy_tls_port", message }
+        })?;
     }
     Ok(())
 }
@@ -338,7 +355,7 @@ pub(super) fn check(config: &Config, running: &Config, host: &Host, examine: Exa
     let differs = |prefix: &str| {
         examine == Examine::Everything || changed.iter().any(|changed| changed.key.starts_with(prefix))
     };
-    if differs("tls.") {
+    if differs("tls.") || differs("network") {
         check_certificates(config)?;
     }
     if differs("provisioning.") {

@@ -166,7 +166,9 @@ impl Proxy {
         self.number_outward(now, hop.network, &mut editor);
         let mut register = None;
         if message.method() == &Method::Register {
-            let pending = self.registrar.rewrite_request(&mut editor, hop, self.own(way));
+            // Whatever the way: a refresh that is smaller must not look like the registration of another contact.
+            let own = self.own(plan.egress);
+            let pending = self.registrar.rewrite_request(&mut editor, hop, own);
             register = Some(Box::new(pending.map_err(|refusal| refused_registration(&refusal))?));
         }
         if let Some(answer) = &plan.answer {

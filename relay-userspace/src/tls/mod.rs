@@ -22,5 +22,6 @@ pub use describe::{Described, Party, describe, names_of};
 pub use error::TlsError;
 pub use identity::Identity;
 pub use legacy::LegacyAcceptor;
+pub use own::own_files;
 pub use server::server_config;
 pub use trust::{Fingerprint, Seen, Trust};

@@ -60,6 +60,12 @@ pub(super) struct Own {
     addresses: Vec<IpAddr>,
 }
 
+/// The files of the own certificate and its key.
+#[must_use]
+pub fn own_files(state: &Path) -> [PathBuf; 2] {
+    [CERTIFICATE, KEY].map(|name| state.join(DIRECTORY).join(name))
+}
+
 impl Own {
     pub(super) fn new(state: &Path, names: &[String], addresses: &[IpAddr]) -> Self {
         Self { directory: state.join(DIRECTORY), names: names.to_vec(), addresses: addresses.to_vec() }

@@ -36,11 +36,15 @@ pub(crate) fn account(lab: &Lab, transport: &'static str, index: u8) -> Account 
     Account { transport, authorities, ..Account::of(index) }
 }
 
-/// A certificate of the server's own: nobody vouches for it.
+/// A certificate of the server's own, for which nobody vouches.
 fn certificate(lab: &Lab) -> Result<Certificate> {
     let dir = lab.dir().join("server");
     Identity::open(&dir, None, None, &["server.lab.example".to_owned()], &[SERVER.into()])?;
-    Ok(Certificate { chain: dir.join("tls/own.pem"), key: dir.join("tls/own.key") })
+    // The appliance has to show one of its own authority's (mutual TLS): that is there before the appliance.
+    let state = lab.dir().join("state");
+    Identity::open(&state, None, None, &[], &[])?;
+    let authority = Some(state.join("tls/authority.pem"));
+    Ok(Certificate { chain: dir.join("tls/own.pem"), key: dir.join("tls/own.key"), authority })
 }
 
 fn talk(case: &Case) -> Result<()> {

@@ -66,6 +66,23 @@ fn what_is_above_the_limit_goes_by_tcp_and_says_so_in_what_it_tells_of_the_way()
 }
 
 #[test]
+fn a_registration_keeps_its_contact_whatever_the_way_of_its_refresh() {
+    let mut world = World::new();
+    let mut contacts = Vec::new();
+    for (number, bytes, way) in [(1, 10, Transport::Udp), (2, 1300, Transport::Tcp)] {
+        let more = format!("Contact: <sip:200@192.0.2.11:5060>\nX-Long: {}\n", "x".repeat(bytes));
+        let branch = format!("r{number}");
+        let register = from_phone("REGISTER", "sip:example.com", &branch, number, "", &more, "");
+        let sent = phone(&mut world, &register);
+        assert_eq!(sent[0].0, server(way));
+        let contact = sent[0].1.lines().find(|line| line.starts_with("Contact:")).unwrap().to_owned();
+        contacts.push(contact);
+    }
+    assert_eq!(contacts[0], "Contact: <sip:200@198.51.100.1:8060;bl=TOKEN>");
+    assert_eq!(contacts[0], contacts[1]);
+}
+
+#[test]
 fn the_next_request_of_a_dialog_is_weighed_anew() {
     let mut world = World::new();
     let invite = from_phone(

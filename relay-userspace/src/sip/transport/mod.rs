@@ -12,6 +12,7 @@ mod framing;
 mod queue;
 mod socket;
 mod streams;
+mod table;
 #[cfg(test)]
 mod tests;
 mod websocket;

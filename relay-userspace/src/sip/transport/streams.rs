@@ -19,6 +19,7 @@ use super::{
     framing::FramingError,
     queue::{self, Queue, Waiting},
     socket,
+    table::{MOST_REUSED, Table},
 };
 use crate::{
     net::{Marking, NetworkId, Transport},
@@ -28,8 +29,6 @@ use crate::{
 
 /// Messages that may wait for the room above: readers wait with them, and the peers behind TCP's window.
 const EVENTS: usize = 1024;
-/// Addresses that are reached by connections which their peers have made: some for each server.
-const MOST_REUSED: usize = 256;
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
@@ -234,67 +233,6 @@ pub enum Event {
         /// Why.
         error: String,
     },
-}
-
-struct Entry {
-    id: u64,
-    direction: Direction,
-    queue: Queue,
-    /// Who its peer has proved to be by a certificate, where it has made the connection.
-    proved: Vec<String>,
-}
-
-#[derive(Default)]
-struct Table {
-    entries: HashMap<Hop, Entry>,
-    /// Addresses whose peers have made the connection themselves by which they are reached.
-    reused: HashMap<Hop, Hop>,
-    /// Those that peers made, by address, and in all.
-    by_source: HashMap<IpAddr, usize>,
-    accepted: usize,
-    next_id: u64,
-}
-
-impl Table {
-    fn has_room(&self, hop: Hop, direction: Direction, limits: Limits) -> bool {
-        match direction {
-            Direction::Connected => self.entries.len() - self.accepted < limits.connected,
-            Direction::Accepted => {
-                let held = self.by_source.get(&hop.address.ip()).copied().unwrap_or(0);
-                self.accepted < limits.accepted && held < limits.per_source
-            }
-        }
-    }
-
-    fn insert(&mut self, hop: Hop, direction: Direction, queue: Queue) -> u64 {
-        // A peer that uses its port again before the end of its last connection was noticed.
-        self.remove(hop);
-        self.next_id += 1;
-        self.entries.insert(hop, Entry { id: self.next_id, direction, queue, proved: Vec::new() });
-        if direction == Direction::Accepted {
-            self.accepted += 1;
-            *self.by_source.entry(hop.address.ip()).or_default() += 1;
-        }
-        self.next_id
-    }
-
-    /// Takes a connection out; the addresses that were reached by it are reached anew from now on.
-    fn remove(&mut self, hop: Hop) -> Vec<Hop> {
-        let Some(entry) = self.entries.remove(&hop) else { return Vec::new() };
-        let targets: Vec<Hop> =
-            self.reused.extract_if(|_, by| *by == hop).map(|(target, _)| target).collect();
-        if entry.direction == Direction::Accepted {
-            self.accepted -= 1;
-            let source = hop.address.ip();
-            if let Some(held) = self.by_source.get_mut(&source) {
-                *held -= 1;
-                if *held == 0 {
-                    self.by_source.remove(&source);
-                }
-            }
-        }
-        targets
-    }
 }
 
 /// What all connections share.
