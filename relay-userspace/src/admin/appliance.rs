@@ -58,6 +58,10 @@ pub struct TlsFacts {
     pub certificate: Option<Described>,
     /// How many authorities may vouch for servers.
     pub authorities: usize,
+    /// The certificate of the appliance's own authority, PEM; none where the certificate is a configured one.
+    pub authority: Option<String>,
+    /// Whether it has signed the certificate: one that an earlier version made vouches for itself.
+    pub signed_by_authority: bool,
 }
 
 /// For people and their programs.

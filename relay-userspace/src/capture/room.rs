@@ -129,8 +129,8 @@ pub struct Network {
     pub name: String,
     /// The appliance's address on it.
     pub address: IpAddr,
-    /// The ports of SIP by UDP, TCP and TLS; UDP's where there is none.
-    pub ports: [u16; 3],
+    /// The ports of SIP by each transport, as [`Transport::ALL`] has them; UDP's where there is none.
+    pub ports: [u16; Transport::ALL.len()],
 }
 
 /// A capture, as it is shown.
@@ -553,12 +553,16 @@ impl Captures {
 
     fn message_copy(&self, way: Way, hop: Hop, payload: &Bytes, dscp: Dscp) -> Option<PacketCopy> {
         let network: &Network = self.networks.get(hop.network.index())?;
-        let (port, remark) = match hop.transport {
-            Transport::Udp => (network.ports[0], None),
-            Transport::Tcp => (network.ports[1], Some("SIP over TCP, shown as UDP".to_owned())),
-            Transport::Tls => (network.ports[2], Some("SIP over TLS, shown as UDP in clear".to_owned())),
+        let remark = match hop.transport {
+            Transport::Udp => None,
+            Transport::Tcp => Some("SIP over TCP, shown as UDP".to_owned()),
+            Transport::Tls | Transport::LegacyTls => Some("SIP over TLS, shown as UDP in clear".to_owned()),
+            Transport::Ws => Some("SIP over WebSocket, shown as UDP".to_owned()),
+            Transport::Wss => Some("SIP over WebSocket in TLS, shown as UDP in clear".to_owned()),
         };
-        let own = SocketAddr::new(network.address, port);
+        let port =
+            Transport::ALL.iter().zip(network.ports).find(|(transport, _)| **transport == hop.transport);
+        let own = SocketAddr::new(network.address, port.map_or(0, |(_, port)| port));
         let (source, destination) = if way == Way::In { (hop.address, own) } else { (own, hop.address) };
         Some(PacketCopy {
             unix_ns: unix_ns(),

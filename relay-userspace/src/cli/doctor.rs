@@ -14,6 +14,7 @@ use crate::{
         programs::{KernelLog, Options, Programs},
     },
     net::{
+        Transport,
         descriptors::{Descriptors, SOCKETS_OF_A_CALL},
         netlink::{self, Attached, Link},
         routes,
@@ -253,6 +254,14 @@ async fn network(
             });
         }
         for (_, network) in config.networks() {
+            if let Some(port) = network.port(Transport::LegacyTls) {
+                findings.push(finding(
+                    format!("legacy TLS of {}", network.name),
+                    Verdict::Warning,
+                    format!("TLS 1.0 to 1.2 with RSA key exchange on port {port}"),
+                    "for old phones alone; set network.sip_legacy_tls_port to 0 when they are gone",
+                ));
+            }
             let own: Vec<String> = links
                 .iter()
                 .filter(|link| link.name == network.interface)

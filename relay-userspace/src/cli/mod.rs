@@ -215,6 +215,11 @@ enum Log {
 
 #[derive(Debug, Subcommand)]
 enum Certificates {
+    /// Print the certificate of the appliance's own authority, PEM: what phones are to trust.
+    Authority {
+        #[command(flatten)]
+        daemon: Daemon,
+    },
     /// Trust a server's certificate from now on: look at it first.
     Trust {
         /// Its fingerprint, or at least 8 digits of its beginning.
@@ -371,6 +376,12 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
                 Response::Certificates(list) => {
                     print(daemon.format.output, &list, |list| show::certificates(list));
                 }
+                other => return unexpected(&other),
+            }
+        }
+        Command::Certificates { command: Some(Certificates::Authority { daemon }), .. } => {
+            match ask(&daemon, &Request::Authority).await? {
+                Response::Authority(pem) => print(daemon.format.output, &pem, |pem| pem.clone()),
                 other => return unexpected(&other),
             }
         }

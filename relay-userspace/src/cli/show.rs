@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use crate::{
     capture::CaptureView,
     control::{
-        CallView, CertificateView, DenialView, EntryView, FlowView, PhoneView, RefusalView, ReloadedView,
-        ServerView, SetupLinkView, StatusView, TrunkView,
+        CallView, CertificateView, DenialView, EntryView, FlowView, ListenerView, PhoneView, RefusalView,
+        ReloadedView, ServerView, SetupLinkView, StatusView, TrunkView,
     },
     log::{LogView, escaped},
     provisioning::syslog::SyslogView,
@@ -91,6 +91,15 @@ pub(super) fn status(status: &StatusView) -> String {
         };
         let _ = writeln!(text, "{severity:<14} {}: {}; {}", symptom.subject, symptom.what, symptom.advice);
     }
+    for network in &status.networks {
+        for listener in network.listeners.iter().filter(|listener| listener.transport == "legacy-tls") {
+            let _ = writeln!(
+                text,
+                "{:<14} network {:?} takes TLS 1.0 to 1.2 with RSA key exchange on port {}: for old phones alone",
+                "LEGACY TLS", network.name, listener.port
+            );
+        }
+    }
     let rows: Vec<Vec<String>> = status
         .networks
         .iter()
@@ -100,6 +109,7 @@ pub(super) fn status(status: &StatusView) -> String {
                 network.role.clone(),
                 network.interface.clone(),
                 network.sip.clone(),
+                listeners(&network.listeners),
                 network.attached.clone(),
                 format!("{} of {}", network.ports_used, network.ports),
                 network.attached_reason.clone().unwrap_or_default(),
@@ -107,7 +117,7 @@ pub(super) fn status(status: &StatusView) -> String {
         })
         .collect();
     text.push('\n');
-    text += &table(&["network", "role", "interface", "SIP", "attached", "media ports", ""], &rows);
+    text += &table(&["network", "role", "interface", "SIP", "ports", "attached", "media ports", ""], &rows);
     let rows: Vec<Vec<String>> = status
         .not_forwarded
         .iter()
@@ -255,6 +265,12 @@ pub(super) fn servers(servers: &[ServerView]) -> String {
         })
         .collect();
     table(&["server", "address", "state", "for", "answers in", "fails at", ""], &rows)
+}
+
+/// Ports by transport; a port that has several names them together.
+fn listeners(listeners: &[ListenerView]) -> String {
+    let words = listeners.iter().map(|listener| format!("{} {}", listener.transport, listener.port));
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// The certificates.

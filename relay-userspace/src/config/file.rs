@@ -13,6 +13,15 @@ use super::{
 };
 use crate::net::{NetworkId, Role, Transport};
 
+/// The ports of connections and their keys.
+pub(crate) const STREAM_KEYS: [(Transport, &str); 5] = [
+    (Transport::Tcp, "network.sip_tcp_port"),
+    (Transport::Tls, "network.sip_tls_port"),
+    (Transport::LegacyTls, "network.sip_legacy_tls_port"),
+    (Transport::Ws, "network.sip_ws_port"),
+    (Transport::Wss, "network.sip_wss_port"),
+];
+
 /// The whole configuration.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -172,10 +181,23 @@ impl Config {
             if network.sip_port == 0 {
                 return Err(wrong(span, "network.sip_port", "the SIP port must be 1 to 65535".to_owned()));
             }
-            let (tcp, tls) = (network.port(Transport::Tcp), network.port(Transport::Tls));
-            if tcp.is_some() && tcp == tls {
-                let message = "TCP and TLS need ports of their own".to_owned();
-                return Err(wrong(span, "network.sip_tls_port", message));
+            for (transport, key) in STREAM_KEYS {
+                let Some(port) = network.port(transport) else { continue };
+                if transport.is_inward() && network.role != Role::Phones {
+                    let message =
+                        "old phones and softphones are on networks with role = \"phones\"; leave it 0 here";
+                    return Err(wrong(span, key, message.to_owned()));
+                }
+                let before = STREAM_KEYS.iter().take_while(|(other, _)| *other != transport);
+                if let Some((other, _)) =
+                    before.into_iter().find(|(other, _)| network.port(*other) == Some(port))
+                {
+                    let message = format!(
+                        "port {port} is that of {} already; each of them needs a port of its own",
+                        other.as_label()
+                    );
+                    return Err(wrong(span, key, message));
+                }
             }
             if network.media_ports.range().contains(&network.sip_port) {
                 let message = format!("SIP port {} is among the media ports", network.sip_port);
@@ -219,11 +241,11 @@ impl Config {
                     return Err(wrong(span, "network.sip_port", message));
                 }
                 let streams =
-                    |network: &Network| [network.port(Transport::Tcp), network.port(Transport::Tls)];
+                    |network: &Network| Transport::CONNECTED.map(|transport| network.port(transport));
                 if same && streams(network).iter().flatten().any(|port| streams(other).contains(&Some(*port)))
                 {
                     let message = format!(
-                        "networks {:?} and {:?} share an address, so their TCP and TLS ports must differ",
+                        "networks {:?} and {:?} share an address, so the ports of their connections must differ",
                         network.name, other.name
                     );
                     return Err(wrong(span, "network.sip_tcp_port", message));
@@ -267,6 +289,15 @@ impl Config {
         if self.upstream.oos_force_seconds > MOST_FORCE {
             let message = format!("{} is out of range: 0 to {MOST_FORCE}", self.upstream.oos_force_seconds);
             return Err(wrong(None, "upstream.oos_force_seconds", message));
+        }
+        for origin in &self.sip.websocket_origins {
+            // As a browser writes it (RFC 6454 section 6.2): scheme, host, perhaps a port, and nothing behind it.
+            let place = origin.split_once("://").map(|(_, place)| place);
+            if !place.is_some_and(|place| !place.is_empty() && !place.contains(['/', '?', '#', ' '])) {
+                let message =
+                    format!("{origin:?} is no origin; write for example \"https://phone.example.com\"");
+                return Err(wrong(None, "sip.websocket_origins", message));
+            }
         }
         for (key, value, most) in [
             ("sip.timer_t1_ms", self.sip.timer_t1_ms, MOST_TIMER_MS),

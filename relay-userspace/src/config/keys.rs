@@ -174,6 +174,9 @@ pub const NETWORK_KEYS: &[Key<Network>] = &[
     key("timer_t4_ms", Running, Text, |network| maybe(network.timer_t4_ms.as_ref())),
     key("invite_retries", Running, Text, |network| maybe(network.invite_retries.as_ref())),
     key("other_retries", Running, Text, |network| maybe(network.other_retries.as_ref())),
+    key("sip_legacy_tls_port", Restart, Number, |network| Value::Number(network.sip_legacy_tls_port.into())),
+    key("sip_ws_port", Restart, Number, |network| Value::Number(network.sip_ws_port.into())),
+    key("sip_wss_port", Restart, Number, |network| Value::Number(network.sip_wss_port.into())),
     key("media_ports", Restart, Text, |network| text(&network.media_ports)),
     key("latching", Restart, Text, |network| text(&word(network.latching))),
     key("srtp", Restart, Text, |network| text(&word(network.srtp))),
@@ -275,6 +278,8 @@ pub const KEYS: &[Key<Config>] = &[
     key("sip.tcp_connect_timeout_ms", Restart, Number, |config| {
         Value::Number(config.sip.tcp_connect_timeout_ms)
     }),
+    key("sip.tcp_above_bytes", Running, Number, |config| Value::Number(config.sip.tcp_above_bytes as u64)),
+    key("sip.websocket_origins", Restart, List, |config| list(&config.sip.websocket_origins)),
     key("sip.max_calls", Running, Number, |config| Value::Number(config.sip.max_calls as u64)),
     key("sip.ring_timeout_seconds", Running, Number, |config| Value::Number(config.sip.ring_timeout_seconds)),
     key("media.timeout_seconds", Running, Number, |config| Value::Number(config.media.timeout_seconds)),

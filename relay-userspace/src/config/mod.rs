@@ -23,6 +23,7 @@ mod web;
 pub use capture::{Capture, MOST_RECIPIENTS, age_recipient};
 pub use error::ConfigError;
 pub use file::Config;
+pub(crate) use file::STREAM_KEYS;
 pub use log::{DayTime, Log, LogWord, Topics};
 pub use protection::Protection;
 pub use routing::{Destination, Emergency, Pattern, Route, Routing, SurvivalTable, Trunk, Unproven};

@@ -52,6 +52,15 @@ pub struct Network {
     pub invite_retries: Option<u32>,
     /// See [`Sip::other_retries`].
     pub other_retries: Option<u32>,
+    /// The port of SIP by TLS for phones that are too old for any other, TLS 1.0 to 1.2 with RSA key exchange; 0: none.
+    #[serde(default)]
+    pub sip_legacy_tls_port: u16,
+    /// The port of SIP over WebSocket, for softphones; 0: none.
+    #[serde(default)]
+    pub sip_ws_port: u16,
+    /// The port of SIP over WebSocket in TLS; 0: none.
+    #[serde(default)]
+    pub sip_wss_port: u16,
     /// The media ports.
     #[serde(default)]
     pub media_ports: PortRange,
@@ -74,6 +83,9 @@ impl Network {
             Transport::Udp => self.sip_port,
             Transport::Tcp => self.sip_tcp_port.unwrap_or(self.sip_port),
             Transport::Tls => self.sip_tls_port.unwrap_or(self.sip_port.wrapping_add(1)),
+            Transport::LegacyTls => self.sip_legacy_tls_port,
+            Transport::Ws => self.sip_ws_port,
+            Transport::Wss => self.sip_wss_port,
         };
         Some(port).filter(|port| *port != 0)
     }
@@ -190,7 +202,7 @@ impl Default for DscpMarks {
 }
 
 /// Signalling.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sip {
     /// Timer T1 in milliseconds: an estimate of the round-trip time (RFC 3261 section 17.1.1.1).
@@ -205,6 +217,10 @@ pub struct Sip {
     pub other_retries: u32,
     /// Milliseconds in which a TCP connection must be there.
     pub tcp_connect_timeout_ms: u64,
+    /// Requests to servers by UDP above so many bytes go by TCP; 0: none do.
+    pub tcp_above_bytes: usize,
+    /// Origins whose pages may connect by WebSocket; none: any.
+    pub websocket_origins: Vec<String>,
     /// Calls that there can be at a time.
     pub max_calls: usize,
     /// Seconds that an INVITE may ring without any answer (timer C).
@@ -220,6 +236,9 @@ impl Default for Sip {
             invite_retries: 3,
             other_retries: 4,
             tcp_connect_timeout_ms: 2000,
+            // RFC 3261 section 18.1.1.
+            tcp_above_bytes: 1300,
+            websocket_origins: Vec::new(),
             max_calls: 10_000,
             ring_timeout_seconds: 180,
         }

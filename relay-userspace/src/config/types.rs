@@ -150,7 +150,7 @@ impl fmt::Display for ServerUri {
         if self.transport == Transport::Udp {
             Ok(())
         } else {
-            write!(f, ";transport={}", self.transport.as_label())
+            write!(f, ";transport={}", self.transport.as_uri())
         }
     }
 }
@@ -180,6 +180,7 @@ impl TryFrom<String> for ServerUri {
                 return Err(wrong(&format!("parameter {name:?} means nothing here")));
             }
             transport = Transport::parse(value.as_bytes())
+                .filter(|transport| !transport.is_inward())
                 .ok_or_else(|| wrong(&format!("{value:?} is not udp, tcp or tls")))?;
             if secure && transport == Transport::Tcp {
                 transport = Transport::Tls;

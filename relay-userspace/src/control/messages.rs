@@ -104,6 +104,8 @@ pub enum Request {
     },
     /// The servers' certificates that no authority vouches for.
     Certificates,
+    /// The certificate of the appliance's own authority.
+    Authority,
     /// Trust one of them.
     TrustCertificate {
         /// Its fingerprint, or the beginning of it.
@@ -166,6 +168,8 @@ pub enum Response {
     CapturePart(CapturePartView),
     /// To [`Request::Certificates`].
     Certificates(Vec<CertificateView>),
+    /// To [`Request::Authority`]: PEM.
+    Authority(String),
     /// To [`Request::Entries`].
     Entries(Vec<EntryView>),
     /// A change was made.
@@ -327,6 +331,8 @@ pub struct NetworkView {
     pub interface: String,
     /// The address and port of SIP.
     pub sip: String,
+    /// Its ports by transport.
+    pub listeners: Vec<ListenerView>,
     /// How the relay is attached: `native`, `generic` or `userspace`.
     pub attached: String,
     /// Why it is not native.
@@ -335,6 +341,15 @@ pub struct NetworkView {
     pub ports_used: usize,
     /// Media ports.
     pub ports: usize,
+}
+
+/// A port of SIP.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ListenerView {
+    /// `udp`, `tcp`, `tls`, `legacy-tls`, `ws` or `wss`.
+    pub transport: String,
+    /// The port.
+    pub port: u16,
 }
 
 /// A server at one of its addresses.

@@ -8,7 +8,7 @@ mod socket;
 
 pub use messages::{
     CallView, CapturePartView, CaptureStartedView, CertificateView, DenialView, EntryView, FlowView,
-    NetworkView, PhoneView, RefusalView, RegistrationView, ReloadedView, Request, Response, ServerView,
-    SetupLinkView, StatusView, TrunkView,
+    ListenerView, NetworkView, PhoneView, RefusalView, RegistrationView, ReloadedView, Request, Response,
+    ServerView, SetupLinkView, StatusView, TrunkView,
 };
 pub use socket::{Answers, ask, bind, serve};

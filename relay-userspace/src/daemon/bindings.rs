@@ -41,7 +41,7 @@ fn binding(stored: &StoredBinding, networks: &[String], now: Instant, unix: i64)
     let network = networks.iter().position(|name| *name == stored.network)?;
     let source = Hop {
         network: NetworkId(u16::try_from(network).ok()?),
-        transport: Transport::parse(stored.transport.as_bytes())?,
+        transport: Transport::of_label(&stored.transport)?,
         address: stored.source.parse().ok()?,
     };
     let seconds = |span: i64| Duration::from_secs(u64::try_from(span).unwrap_or(0));

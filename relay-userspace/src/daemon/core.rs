@@ -169,6 +169,7 @@ impl Core {
         while let Some(output) = state.proxy.poll_output() {
             match output {
                 Output::Transmit { hop, payload } => tasks.push(Task::Transmit(hop, payload)),
+                Output::Reuse { connection, target } => self.streams.reuse(connection, target),
                 Output::Measure(Measure::Offence(source)) => {
                     self.protection().offended(Instant::now(), source);
                 }
@@ -442,6 +443,9 @@ impl Core {
                     if !used {
                         continue; // no transaction and no binding can know it
                     }
+                    self.feed(|state| state.proxy.disconnected(now, &mut state.plane, hop))
+                }
+                Event::Released { hop } => {
                     self.feed(|state| state.proxy.disconnected(now, &mut state.plane, hop))
                 }
                 Event::Refused { hop, step, error } => {

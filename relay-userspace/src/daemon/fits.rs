@@ -19,12 +19,12 @@ use ipnet::IpNet;
 
 use super::settings::Ready;
 use crate::{
-    config::{Config, ConfigError, Host as ServerHost, changes},
+    config::{Config, ConfigError, Host as ServerHost, STREAM_KEYS, changes},
     net::{
         NetworkId, Role, Transport,
         netlink::{self, InterfaceAddress, Link},
     },
-    tls::{Authorities, Identity},
+    tls::{Authorities, Identity, LegacyAcceptor, TlsError, own_files},
 };
 
 /// Never a network's interface.
@@ -127,7 +127,8 @@ pub(super) fn find_addresses<'a>(config: &'a Config, host: &Host) -> Result<Vec<
                     return Err(wrong("network.address", message));
                 }
             };
-            Ok(Ready { id, network, address })
+            let mtu = usize::try_from(link.mtu).ok().filter(|mtu| *mtu > 0);
+            Ok(Ready { id, network, address, mtu })
         })
         .collect()
 }
@@ -245,11 +246,7 @@ fn ports(
     ];
     ports.extend(config.web.rest().map(|rest| (None, "web.rest_port", Transport::Tcp, rest)));
     for ready in networks {
-        for (key, transport) in [
-            ("network.sip_port", Transport::Udp),
-            ("network.sip_tcp_port", Transport::Tcp),
-            ("network.sip_tls_port", Transport::Tls),
-        ] {
+        for (transport, key) in [(Transport::Udp, "network.sip_port")].into_iter().chain(STREAM_KEYS) {
             let port = ready.network.port(transport);
             ports.extend(port.map(|port| (Some(ready.id), key, transport, (ready.address, port).into())));
         }
@@ -280,7 +277,7 @@ fn check_ports(config: &Config, networks: &[Ready<'_>], own: &[(Transport, u16)]
         let address = if is_own { SocketAddr::new(address.ip(), 0) } else { address };
         let bound = match transport {
             Transport::Udp => UdpSocket::bind(address).map(drop),
-            Transport::Tcp | Transport::Tls => TcpListener::bind(address).map(drop),
+            _ => TcpListener::bind(address).map(drop),
         };
         bound.map_err(|error| {
             let hint = match error.kind() {
@@ -296,14 +293,31 @@ fn check_ports(config: &Config, networks: &[Ready<'_>], own: &[(Transport, u16)]
     Ok(())
 }
 
-/// Whether the files of certificates are there and are what they should be.
+/// Whether the files of certificates are there and are what they should be, and serve old phones where these are wanted.
 fn check_certificates(config: &Config) -> Result<(), Misfit> {
     let wrong =
         |key, error: &dyn std::fmt::Display| Misfit { network: None, key, message: error.to_string() };
-    Authorities::open(config.tls.authorities.as_deref()).map_err(|error| wrong("tls.authorities", &error))?;
-    if let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.private_key) {
-        Identity::open(&config.state.directory, Some(certificate), Some(key), &[], &[])
-            .map_err(|error| wrong("tls.certificate", &error))?;
+    let authorities = Authorities::open(config.tls.authorities.as_deref())
+        .map_err(|error| wrong("tls.authorities", &error))?;
+    let state = &config.state.directory;
+    let [own, own_key] = own_files(state);
+    let (certificate, key) = match (&config.tls.certificate, &config.tls.private_key) {
+        (Some(certificate), Some(key)) => (certificate, key),
+        _ if own.exists() => (&own, &own_key),
+        // It will be made.
+        _ => return Ok(()),
+    };
+    let identity = Identity::open(state, Some(certificate), Some(key), &[], &[])
+        .map_err(|error| wrong("tls.certificate", &error))?;
+    let mut networks = config.networks();
+    if let Some((id, _)) = networks.find(|(_, network)| network.port(Transport::LegacyTls).is_some()) {
+        LegacyAcceptor::new(&identity, &authorities, &config.tls).check().map_err(|error| {
+            let message = match error {
+                TlsError::Settings { why, .. } => why,
+                other => other.to_string(),
+            };
+            Misfit { network: Some(id), key: "network.sip_legacy_tls_port", message }
+        })?;
     }
     Ok(())
 }
@@ -341,7 +355,7 @@ pub(super) fn check(config: &Config, running: &Config, host: &Host, examine: Exa
     let differs = |prefix: &str| {
         examine == Examine::Everything || changed.iter().any(|changed| changed.key.starts_with(prefix))
     };
-    if differs("tls.") {
+    if differs("tls.") || differs("network") {
         check_certificates(config)?;
     }
     if differs("provisioning.") {
@@ -351,7 +365,7 @@ pub(super) fn check(config: &Config, running: &Config, host: &Host, examine: Exa
         // Where a running network's address went is not asked: its ports alone tell.
         let networks: Vec<Ready<'_>> = running
             .networks()
-            .map(|(id, network)| Ready { id, network, address: Ipv4Addr::UNSPECIFIED.into() })
+            .map(|(id, network)| Ready { id, network, address: Ipv4Addr::UNSPECIFIED.into(), mtu: None })
             .collect();
         ports(running, &networks).into_iter().map(|(_, _, by, address)| (by, address.port())).collect()
     };

@@ -67,13 +67,16 @@ impl Measures {
         for reason in DropReason::ALL {
             metrics.sip_dropped.with_label_values(&[reason.as_label()]);
         }
-        for transport in [Transport::Tcp, Transport::Tls] {
+        for transport in Transport::CONNECTED {
             for step in Step::ALL {
                 metrics.sip_connection_failures.with_label_values(&[transport.as_label(), step.as_label()]);
             }
             for reason in Why::LABELS {
                 metrics.sip_connections_ended.with_label_values(&[transport.as_label(), reason]);
             }
+        }
+        for transport in [Transport::Tcp, Transport::Udp] {
+            metrics.large_requests.with_label_values(&[transport.as_label()]);
         }
         for network in &networks {
             metrics.rtp_jitter.with_label_values(&[network.direction()]);
@@ -152,6 +155,10 @@ impl Measures {
                 metrics.survival_calls.with_label_values(&[way.as_label()]).inc();
             }
             Measure::RegisteredHere => metrics.survival_registrations.inc(),
+            Measure::Large(transport) => {
+                metrics.large_requests.with_label_values(&[transport.as_label()]).inc();
+            }
+            Measure::StunAnswered => metrics.stun_answered.inc(),
         }
     }
 
@@ -182,7 +189,7 @@ impl Measures {
             }
         }
         for (index, network) in (0..).zip(&self.networks) {
-            for transport in [Transport::Tcp, Transport::Tls] {
+            for transport in Transport::CONNECTED {
                 let here = |hop: &&Hop| hop.network == NetworkId(index) && hop.transport == transport;
                 let count = connections.iter().filter(here).count() as i64;
                 metrics.sip_connections.with_label_values(&[&network.name, transport.as_label()]).set(count);

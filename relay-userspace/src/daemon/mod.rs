@@ -10,6 +10,7 @@ mod certificates;
 mod core;
 mod fits;
 mod host;
+mod kept;
 mod measures;
 mod names;
 mod observe;

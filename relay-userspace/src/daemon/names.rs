@@ -51,7 +51,8 @@ async fn look_up(
     let service = match server.transport {
         Transport::Udp => "_sip._udp",
         Transport::Tcp => "_sip._tcp",
-        Transport::Tls => "_sips._tcp",
+        // No server is reached by those of phones (config::ServerUri).
+        Transport::Tls | Transport::LegacyTls | Transport::Ws | Transport::Wss => "_sips._tcp",
     };
     let records = match resolver.lookup(format!("{service}.{name}."), RecordType::SRV).await {
         Ok(found) => found,

@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use super::{
     core::Core,
     fits::{self, Examine, Host},
+    kept::Kept,
     settings::{marks, proxy_changes},
 };
 use crate::{
@@ -42,6 +43,7 @@ pub(super) struct Reloader {
     datapath: Option<DatapathChoice>,
     log: LogControl,
     core: Arc<Core>,
+    kept: Arc<Kept>,
     known: Mutex<Known>,
 }
 
@@ -52,6 +54,7 @@ impl Reloader {
         datapath: Option<DatapathChoice>,
         log: LogControl,
         core: Arc<Core>,
+        kept: Arc<Kept>,
     ) -> Self {
         Self {
             // Later the working directory may be another.
@@ -60,6 +63,7 @@ impl Reloader {
             datapath,
             log,
             core,
+            kept,
             known: Mutex::new(Known { applied: started.clone(), waiting: Vec::new(), error: None }),
         }
     }
@@ -120,6 +124,7 @@ impl Reloader {
         if let Err(error) = self.log.set(&config.log) {
             error!(%error, level = config.log.level, "the log level cannot be set");
         }
+        block_in_place(|| self.kept.renew());
         reloads.with_label_values(&[names::reload::APPLIED]).inc();
         info!(?applied, ?waiting, "configuration read again");
         *known = Known { applied: config, waiting: waiting.clone(), error: None };

@@ -43,6 +43,14 @@ pub(super) struct Office<'a> {
     pub(super) address: IpAddr,
 }
 
+/// The certificates that the relay of files shows, and whom it believes.
+#[derive(Debug)]
+pub(super) struct Shown<'a> {
+    pub(super) to_phones: &'a Identity,
+    pub(super) to_servers: &'a Identity,
+    pub(super) authorities: &'a Authorities,
+}
+
 /// What runs.
 #[derive(Debug, Default)]
 pub(super) struct Services {
@@ -60,6 +68,7 @@ pub(super) fn start(
     offices: &[Office<'_>],
     metrics: &ServiceMetrics,
     certificates: &Certificates,
+    shown: &Shown<'_>,
 ) -> Result<Services, StartError> {
     let failed = |table: &'static str, office: &Office<'_>, why: String| StartError::Service {
         table,
@@ -106,7 +115,7 @@ pub(super) fn start(
     let relay = if config.provisioning.servers.is_empty() {
         None
     } else {
-        Some(bind_relay(config, offices, metrics, &services.phones, certificates)?)
+        Some(bind_relay(config, offices, metrics, &services.phones, certificates, shown)?)
     };
     if responders.len() + clocks.len() + receivers.len() + usize::from(relay.is_some()) > 0 {
         services.tasks.push(tokio::spawn(watch_neighbours(Arc::clone(&services.phones))));
@@ -129,11 +138,12 @@ fn bind_relay(
     metrics: &ServiceMetrics,
     phones: &Arc<Inventory>,
     certificates: &Certificates,
+    shown: &Shown<'_>,
 ) -> Result<relay::Service, StartError> {
     let wrong = |message: String| StartError::Service { table: "provisioning", message };
     let settings = &config.provisioning;
     let state = &config.state.directory;
-    let tls = relay_tls(config, offices, certificates.in_force()).map_err(wrong)?;
+    let tls = relay_tls(config, shown, certificates.in_force()).map_err(wrong)?;
     let directory = state.join(CACHE);
     let credentials = credentials(settings).map_err(wrong)?;
     let service = relay::Service::new(
@@ -165,30 +175,25 @@ fn bind_relay(
     Ok(service)
 }
 
-fn relay_tls(config: &Config, offices: &[Office<'_>], trust: &Arc<Trust>) -> Result<relay::Tls, String> {
-    let (state, settings) = (&config.state.directory, &config.tls);
-    let addresses: Vec<IpAddr> = offices.iter().map(|office| office.address).collect();
-    let shown = Identity::open(
-        state,
-        settings.certificate.as_deref(),
-        settings.private_key.as_deref(),
-        &[],
-        &addresses,
-    )
-    .map_err(|error| error.to_string())?;
-    let authorities =
-        Authorities::open(settings.authorities.as_deref()).map_err(|error| error.to_string())?;
+/// What the relay shows to the servers of files, if it is something of its own.
+pub(super) fn relay_identity(config: &Config) -> Result<Option<Identity>, String> {
+    match (&config.provisioning.client_certificate, &config.provisioning.client_private_key) {
+        (Some(certificate), Some(key)) if !config.provisioning.servers.is_empty() => {
+            Identity::open(&config.state.directory, Some(certificate), Some(key), &[], &[])
+                .map(Some)
+                .map_err(|error| error.to_string())
+        }
+        _ => Ok(None),
+    }
+}
+
+fn relay_tls(config: &Config, shown: &Shown<'_>, trust: &Arc<Trust>) -> Result<relay::Tls, String> {
+    let settings = &config.tls;
     // A phone fetches its certificate here before it has one.
     let open = config::Tls { client_certificates: ClientCertificates::Off, ..settings.clone() };
-    let phones = server_config(&shown, &authorities, &open).map_err(|error| error.to_string())?;
-    let own = match (&config.provisioning.client_certificate, &config.provisioning.client_private_key) {
-        (Some(certificate), Some(key)) => Some(
-            Identity::open(state, Some(certificate), Some(key), &[], &[])
-                .map_err(|error| error.to_string())?,
-        ),
-        _ => None,
-    };
-    let servers = client_config(own.as_ref().unwrap_or(&shown), &authorities, trust, settings)
+    let phones =
+        server_config(shown.to_phones, shown.authorities, &open).map_err(|error| error.to_string())?;
+    let servers = client_config(shown.to_servers, shown.authorities, trust, settings)
         .map_err(|error| error.to_string())?;
     Ok(relay::Tls { phones, servers })
 }

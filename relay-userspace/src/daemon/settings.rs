@@ -21,7 +21,7 @@ use crate::{
         transport,
     },
     srtp::system_random,
-    tls::{self, Authorities, Identity, TlsError, Trust},
+    tls::{self, Authorities, Identity, LegacyAcceptor, TlsError, Trust},
     upstream::{self, Emergency, SurvivalSettings, WhenDown},
 };
 
@@ -30,6 +30,8 @@ pub(super) struct Ready<'a> {
     pub(super) id: NetworkId,
     pub(super) network: &'a Network,
     pub(super) address: IpAddr,
+    /// Bytes of the largest packet on its interface, if it says.
+    pub(super) mtu: Option<usize>,
 }
 
 impl Ready<'_> {
@@ -106,14 +108,18 @@ pub(super) fn stream_settings(
             .map(|ready| transport::Listen {
                 network: ready.id,
                 address: ready.address,
-                tcp: ready.network.port(Transport::Tcp),
-                tls: ready.network.port(Transport::Tls),
+                ports: Transport::CONNECTED
+                    .into_iter()
+                    .filter_map(|transport| Some((transport, ready.network.port(transport)?)))
+                    .collect(),
             })
             .collect(),
         marking: config.dscp.of_sip(),
         connect_timeout: Duration::from_millis(config.sip.tcp_connect_timeout_ms),
         server: tls::server_config(identity, authorities, tls)?,
+        legacy: Arc::new(LegacyAcceptor::new(identity, authorities, tls)),
         client: tls::client_config(identity, authorities, trust, tls)?,
+        origins: config.sip.websocket_origins.clone(),
         limits: transport::Limits::default(),
     })
 }
@@ -132,7 +138,11 @@ pub(super) fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::
                 udp: ready.network.sip_port,
                 tcp: ready.network.port(Transport::Tcp),
                 tls: ready.network.port(Transport::Tls),
+                legacy_tls: ready.network.port(Transport::LegacyTls),
+                ws: ready.network.port(Transport::Ws),
+                wss: ready.network.port(Transport::Wss),
             },
+            mtu: ready.mtu,
         })
         .collect();
     // The configuration was checked to have a network of servers.
@@ -154,6 +164,7 @@ pub(super) fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::
     settings.trusted = changes.trusted;
     settings.timers = changes.timers;
     settings.timer_c = changes.timer_c;
+    settings.tcp_above = changes.tcp_above;
     settings.limits.calls = changes.calls;
     settings.capacities = changes.capacities;
     settings.routing = changes.routing;
@@ -166,6 +177,7 @@ pub(super) fn proxy_changes(config: &Config) -> proxy::Changes {
         trusted: config.upstream.trusted.clone(),
         timers: timers(config),
         timer_c: config.ring_timeout(),
+        tcp_above: Some(config.sip.tcp_above_bytes).filter(|above| *above > 0),
         calls: config.sip.max_calls,
         capacities: capacities(config),
         servers: config.upstream.servers.as_ref().clone(),

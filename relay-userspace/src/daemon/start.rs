@@ -25,6 +25,7 @@ use super::{
     certificates::{Certificates, now_unix},
     core::Core,
     fits, host,
+    kept::Kept,
     measures::{Measures, NetworkLabels},
     observe::observe,
     plane::MediaPlane,
@@ -36,9 +37,9 @@ use super::{
     views::{NetworkFacts, Views},
 };
 use crate::{
-    admin::{self, Appliance, Setup, TlsFacts, Web},
+    admin::{self, Appliance, Setup, Web},
     capture::{self, CaptureError, Captures},
-    config::{ClientCertificates, Config, Tls},
+    config::{ClientCertificates, Config, STREAM_KEYS, Tls},
     control,
     datapath::{Engine, EngineError},
     log::LogControl,
@@ -158,9 +159,18 @@ pub async fn run(
     let addresses = own_addresses(&networks).await?;
     let (identity, authorities) =
         (identity(config, &addresses)?, Authorities::open(config.tls.authorities.as_deref())?);
-    let (streams, connections) =
-        Streams::start(stream_settings(config, &networks, &identity, &authorities, &trust)?)
-            .map_err(|error| cannot_bind(&networks, &error))?;
+    let settings = stream_settings(config, &networks, &identity, &authorities, &trust)?;
+    for ready in &networks {
+        let Some(port) = ready.network.port(Transport::LegacyTls) else { continue };
+        settings.legacy.check()?;
+        warn!(
+            network = ready.network.name,
+            port,
+            "LEGACY TLS is open for old phones (TLS 1.0 to 1.2, RSA key exchange, no forward secrecy): use it for them \
+             alone, and switch it off when they are gone (network.sip_legacy_tls_port)"
+        );
+    }
+    let (streams, connections) = Streams::start(settings).map_err(|error| cannot_bind(&networks, &error))?;
 
     let ranges: Vec<_> = networks.iter().map(|ready| ready.network.media_ports.range()).collect();
     if let Err(error) = host::reserve_ports(&ranges) {
@@ -168,8 +178,19 @@ pub async fn run(
     }
     let metrics = Metrics::new()?;
     let captures = Arc::new(captures(config, &networks, &store, &metrics)?);
+    let to_servers = services::relay_identity(config)
+        .map_err(|message| StartError::Service { table: "provisioning", message })?;
+    let shown = services::Shown {
+        to_phones: &identity,
+        to_servers: to_servers.as_ref().unwrap_or(&identity),
+        authorities: &authorities,
+    };
     let Services { phones, logs, tasks: service_tasks } =
-        services::start(config, &offices(&networks), &metrics.services, &certificates)?;
+        services::start(config, &offices(&networks), &metrics.services, &certificates, &shown)?;
+    let kept = Arc::new(Kept::new(
+        std::iter::once(identity.clone()).chain(to_servers.clone()).collect(),
+        authorities.clone(),
+    ));
     let names: Vec<String> = networks.iter().map(|ready| ready.network.name.clone()).collect();
     let mut sessions = Sessions::new(media_settings(config, &networks));
     let mut settings = proxy_settings(config, &networks);
@@ -230,12 +251,15 @@ pub async fn run(
         started: Instant::now(),
         started_unix: now_unix(),
         setup: Arc::clone(&setup),
-        reloader: Reloader::new(file, config, override_datapath, log.clone(), Arc::clone(&core)),
-        tls: TlsFacts {
-            own: identity.is_own(),
-            certificate: identity.described(),
-            authorities: authorities.len(),
-        },
+        reloader: Reloader::new(
+            file,
+            config,
+            override_datapath,
+            log.clone(),
+            Arc::clone(&core),
+            Arc::clone(&kept),
+        ),
+        kept: Arc::clone(&kept),
         phones,
         logs,
     });
@@ -244,6 +268,7 @@ pub async fn run(
 
     let mut tasks: Vec<JoinHandle<()>> = service_tasks;
     tasks.push(tokio::spawn(log.keep_files()));
+    tasks.push(tokio::spawn(kept.watch()));
     for ready in &networks {
         tasks.push(tokio::spawn(Arc::clone(&core).receive(ready.id)));
     }
@@ -286,6 +311,9 @@ pub async fn run(
             udp = %ready.bound(),
             tcp = port(Transport::Tcp),
             tls = port(Transport::Tls),
+            legacy_tls = port(Transport::LegacyTls),
+            ws = port(Transport::Ws),
+            wss = port(Transport::Wss),
             "ready for SIP"
         );
     }
@@ -453,7 +481,7 @@ fn captures(
         capture::Network {
             name: ready.network.name.clone(),
             address: ready.address,
-            ports: [udp, port(Transport::Tcp), port(Transport::Tls)],
+            ports: Transport::ALL.map(port),
         }
     });
     let configured = config.capture.directory.clone();
@@ -474,8 +502,8 @@ fn identity(config: &Config, addresses: &[IpAddr]) -> Result<Identity, TlsError>
     for address in addresses.iter().filter(|address| !identity.names().contains(&address.to_string())) {
         warn!(
             %address,
-            "the appliance's certificate is not for this address: phones that check it refuse TLS there; its own one is \
-             made anew when the files in {} are removed before a start",
+            "the appliance's certificate is not for this address: phones that check it refuse TLS there; where it has \
+             made it itself it makes another when own.pem and own.key in {} are removed before a start",
             config.state.directory.join("tls").display()
         );
     }
@@ -494,10 +522,11 @@ fn pages_tls(
 
 fn cannot_bind(networks: &[Ready<'_>], error: &transport::BindError) -> StartError {
     let network = networks.iter().find(|ready| ready.id == error.network);
-    let key = if error.transport == Transport::Tls { "sip_tls_port" } else { "sip_tcp_port" };
+    let key = STREAM_KEYS.iter().find(|(transport, _)| *transport == error.transport);
+    let key = key.map_or("network.sip_tcp_port", |(_, key)| *key);
     StartError::Network {
         network: network.map_or_else(String::new, |ready| ready.network.name.clone()),
-        message: format!("{error}; `ss -ltnp` names who has it, or change network.{key} (0: none)"),
+        message: format!("{error}; `ss -ltnp` names who has it, or change {key} (0: none)"),
     }
 }
 
@@ -522,5 +551,9 @@ fn facts(ready: &Ready<'_>) -> NetworkFacts {
         role: role.to_owned(),
         interface: ready.network.interface.clone(),
         sip: ready.bound(),
+        listeners: Transport::ALL
+            .into_iter()
+            .filter_map(|transport| Some((transport, ready.network.port(transport)?)))
+            .collect(),
     }
 }

@@ -15,22 +15,23 @@ use tracing::{debug, info};
 use zeroize::Zeroizing;
 
 use super::{
-    certificates::certificate_view, core::Core, fits::Examine, host, measures::attach_mode, reload::Reloader,
+    certificates::certificate_view, core::Core, fits::Examine, host, kept::Kept, measures::attach_mode,
+    reload::Reloader,
 };
 use crate::{
     admin::{Appliance, Machine, Observed, Setup, TlsFacts, Which},
     capture::{CaptureError, CaptureView, Keys, Part, Sealing, Wanted},
     config::{Config, ConfigError, LogWord},
     control::{
-        Answers, CallView, CapturePartView, CaptureStartedView, DenialView, EntryView, FlowView, NetworkView,
-        PhoneView, RefusalView, RegistrationView, ReloadedView, Request, Response, ServerView, StatusView,
-        TrunkView,
+        Answers, CallView, CapturePartView, CaptureStartedView, DenialView, EntryView, FlowView,
+        ListenerView, NetworkView, PhoneView, RefusalView, RegistrationView, ReloadedView, Request, Response,
+        ServerView, StatusView, TrunkView,
     },
     datapath::{Carrier, FlowReport, RefusedSource, SocketUse},
     log::{LogView, Topic, escaped},
     metrics::raise,
     net::{
-        NetworkId,
+        NetworkId, Transport,
         descriptors::{Descriptors, SOCKETS_OF_A_CALL},
     },
     provisioning::{
@@ -41,6 +42,7 @@ use crate::{
     quality::StreamQuality,
     registrar::Binding,
     store::{Entry, StoreError},
+    tls::Identity,
     upstream::{Health, ServerState},
 };
 
@@ -51,6 +53,7 @@ pub(super) struct NetworkFacts {
     pub(super) role: String,
     pub(super) interface: String,
     pub(super) sip: SocketAddr,
+    pub(super) listeners: Vec<(Transport, u16)>,
 }
 
 /// Answers for a core.
@@ -61,7 +64,7 @@ pub(super) struct Views {
     pub(super) started_unix: i64,
     pub(super) setup: Arc<Setup>,
     pub(super) reloader: Reloader,
-    pub(super) tls: TlsFacts,
+    pub(super) kept: Arc<Kept>,
     pub(super) phones: Arc<Inventory>,
     /// The last lines of phones' logs, if these are received.
     pub(super) logs: Option<Arc<Book>>,
@@ -117,6 +120,14 @@ impl Views {
                     role: facts.role.clone(),
                     interface: facts.interface.clone(),
                     sip: facts.sip.to_string(),
+                    listeners: facts
+                        .listeners
+                        .iter()
+                        .map(|(transport, port)| ListenerView {
+                            transport: transport.as_label().to_owned(),
+                            port: *port,
+                        })
+                        .collect(),
                     attached: attach_mode(engine, &facts.interface).to_owned(),
                     attached_reason: why_lost.or_else(|| match attachment {
                         Some(attachment) => attachment.why_not_native.clone(),
@@ -506,6 +517,15 @@ impl Answers for Views {
             Request::Certificates => answered(self.core.certificates.list(), |list| {
                 Response::Certificates(list.iter().map(certificate_view).collect())
             }),
+            Request::Authority => {
+                self.kept.identity().and_then(Identity::authority).map_or_else(
+                    || {
+                        let why = "the certificate is a configured one (tls.certificate): who has signed it knows the authority";
+                        Response::Error(why.to_owned())
+                    },
+                    Response::Authority,
+                )
+            }
             Request::TrustCertificate { fingerprint, by } => {
                 let done = self.core.certificates.trust(fingerprint, by);
                 self.core.probe_soon();
@@ -630,7 +650,14 @@ impl Appliance for Views {
     }
 
     fn tls(&self) -> TlsFacts {
-        self.tls.clone()
+        let identity = self.kept.identity();
+        TlsFacts {
+            own: identity.is_some_and(Identity::is_own),
+            certificate: identity.and_then(Identity::described),
+            authorities: self.kept.authorities(),
+            authority: identity.and_then(Identity::authority),
+            signed_by_authority: identity.is_some_and(Identity::is_signed_by_authority),
+        }
     }
 
     fn can_start(&self) -> Result<(), ConfigError> {

@@ -95,9 +95,12 @@ impl Topic {
     }
 }
 
+/// What anybody could make say something with every datagram; what is wrong with it is counted here instead.
+const QUIET: &str = "stun_types=off,";
+
 /// The filter: the base, then what topics set; the last of two that name the same module wins.
 pub(super) fn filter(config: &config::Log, overrides: &BTreeMap<Topic, LogWord>) -> String {
-    let mut filter = config.level.clone();
+    let mut filter = format!("{QUIET}{}", config.level);
     for topic in Topic::ALL {
         let level = overrides.get(&topic).copied().or_else(|| topic.configured(&config.topics));
         let Some(level) = level else { continue };
@@ -122,13 +125,13 @@ mod tests {
             (
                 "as configured",
                 None,
-                "info,branchline::media=debug,branchline::sdp=debug,branchline::srtp=debug,branchline::quality=debug,branchline::daemon::plane=debug,\
+                "stun_types=off,info,branchline::media=debug,branchline::sdp=debug,branchline::srtp=debug,branchline::quality=debug,branchline::daemon::plane=debug,\
                  branchline::admin=warn,branchline::control=warn",
             ),
             (
                 "one set",
                 Some((Topic::Media, LogWord::Off)),
-                "info,branchline::media=off,branchline::sdp=off,branchline::srtp=off,branchline::quality=off,branchline::daemon::plane=off,\
+                "stun_types=off,info,branchline::media=off,branchline::sdp=off,branchline::srtp=off,branchline::quality=off,branchline::daemon::plane=off,\
                  branchline::admin=warn,branchline::control=warn",
             ),
         ];

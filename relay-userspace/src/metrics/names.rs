@@ -48,6 +48,11 @@ pub const SURVIVAL_REGISTRATIONS: &str = "branchline_survival_registrations_tota
 pub const EMERGENCY_CALLS: &str = "branchline_emergency_calls_total";
 /// 1 for a trunk that is in service: `trunk`, `address`.
 pub const TRUNK_UP: &str = "branchline_trunk_up";
+/// Requests that were too large for UDP, by the transport that took them: `tcp`, or `udp` in fragments after no connection
+/// had come about.
+pub const LARGE_REQUESTS: &str = "branchline_sip_large_requests_total";
+/// STUN binding requests answered on the SIP ports.
+pub const STUN_ANSWERED: &str = "branchline_sip_stun_answered_total";
 /// 1 for a server that answers, by server as configured and by address.
 pub const SERVER_UP: &str = "branchline_server_up";
 /// How long a server took to answer the last probe.

@@ -75,6 +75,10 @@ pub struct Metrics {
     pub network_kbps: IntGaugeVec,
     /// Trunks that are in service: trunk, address.
     pub trunk_up: IntGaugeVec,
+    /// Requests that were too large for UDP: transport.
+    pub large_requests: IntCounterVec,
+    /// STUN binding requests that were answered.
+    pub stun_answered: IntCounter,
     /// Servers that answer: server, address.
     pub server_up: IntGaugeVec,
     /// Their answers to probes: server, address.
@@ -282,6 +286,12 @@ impl Metrics {
                 &["network"],
             )?,
             trunk_up: gauges(names::TRUNK_UP, "1 for a trunk that is in service.", &["trunk", "address"])?,
+            large_requests: counters(
+                names::LARGE_REQUESTS,
+                "Requests that were too large for UDP, by the transport that took them.",
+                &["transport"],
+            )?,
+            stun_answered: counter(names::STUN_ANSWERED, "STUN binding requests answered on the SIP ports.")?,
             server_up: gauges(names::SERVER_UP, "1 for a server that answers.", &["server", "address"])?,
             server_round_trip: {
                 let opts =

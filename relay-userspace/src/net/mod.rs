@@ -72,9 +72,9 @@ impl Family {
     }
 }
 
-/// What carries SIP messages between two hosts (RFC 3261 section 18).
+/// What carries SIP messages between two hosts (RFC 3261 section 18, RFC 7118).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Transport {
     /// Datagrams.
     Udp,
@@ -82,36 +82,65 @@ pub enum Transport {
     Tcp,
     /// A stream in TLS.
     Tls,
+    /// A stream in TLS as old phones speak it. In messages it is TLS; the port is another, so that what an old phone is
+    /// told leads to where it is understood.
+    LegacyTls,
+    /// Messages of a WebSocket.
+    Ws,
+    /// Messages of a WebSocket in TLS.
+    Wss,
 }
 
 impl Transport {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Udp, Self::Tcp, Self::Tls];
+    pub const ALL: [Self; 6] = [Self::Udp, Self::Tcp, Self::Tls, Self::LegacyTls, Self::Ws, Self::Wss];
+    /// Those that are connections.
+    pub const CONNECTED: [Self; 5] = [Self::Tcp, Self::Tls, Self::LegacyTls, Self::Ws, Self::Wss];
 
-    /// As it is written in Via (RFC 3261 section 20.42).
+    /// As it is written in Via (RFC 3261 section 20.42, RFC 7118 section 5.1).
     #[must_use]
     pub fn as_via(self) -> &'static str {
         match self {
             Self::Udp => "UDP",
             Self::Tcp => "TCP",
-            Self::Tls => "TLS",
+            Self::Tls | Self::LegacyTls => "TLS",
+            Self::Ws => "WS",
+            Self::Wss => "WSS",
         }
     }
 
-    /// As it is written in a URI's `transport` parameter, in metrics and in the configuration.
+    /// As it is written in a URI's `transport` parameter: there is one word for both kinds of WebSocket (RFC 7118
+    /// section 5.2).
     #[must_use]
-    pub fn as_label(self) -> &'static str {
+    pub fn as_uri(self) -> &'static str {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
-            Self::Tls => "tls",
+            Self::Tls | Self::LegacyTls => "tls",
+            Self::Ws | Self::Wss => "ws",
         }
     }
 
-    /// Reads either spelling, in any case.
+    /// The name in metrics, pages and the database.
+    #[must_use]
+    pub fn as_label(self) -> &'static str {
+        match self {
+            Self::LegacyTls => "legacy-tls",
+            Self::Wss => "wss",
+            other => other.as_uri(),
+        }
+    }
+
+    /// Reads what is written in Via or in a URI, in any case.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|transport| text.eq_ignore_ascii_case(transport.as_via().as_bytes()))
+    }
+
+    /// Reads a name as [`Transport::as_label`] writes it.
+    #[must_use]
+    pub fn of_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|transport| transport.as_label() == label)
     }
 
     /// Whether lost messages are the transport's business: no retransmissions then.
@@ -120,12 +149,21 @@ impl Transport {
         self != Self::Udp
     }
 
-    /// The port where none is named (RFC 3261 section 19.1.2).
+    /// Whether a peer is reached only down the connection that it has made itself: browsers do not listen, and the
+    /// appliance speaks no old TLS of its own accord.
+    #[must_use]
+    pub fn is_inward(self) -> bool {
+        matches!(self, Self::LegacyTls | Self::Ws | Self::Wss)
+    }
+
+    /// The port where none is named (RFC 3261 section 19.1.2, RFC 7118 section 5.3).
     #[must_use]
     pub fn default_port(self) -> u16 {
         match self {
             Self::Udp | Self::Tcp => 5060,
-            Self::Tls => 5061,
+            Self::Tls | Self::LegacyTls => 5061,
+            Self::Ws => 80,
+            Self::Wss => 443,
         }
     }
 }

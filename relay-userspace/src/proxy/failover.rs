@@ -192,7 +192,7 @@ impl Proxy {
         let tag = keyed_hash(self.settings.secret, &[b"probe", branch.as_bytes()]);
         let text = format!(
             "OPTIONS sip:{host} SIP/2.0\r\n\
-             Via: SIP/2.0/{transport} {address};branch={branch};rport\r\n\
+             Via: SIP/2.0/{transport} {address};branch={branch};rport{alias}\r\n\
              Max-Forwards: 70\r\n\
              From: <sip:branchline@{address}>;tag={tag:016x}\r\n\
              To: <sip:{host}>\r\n\
@@ -202,6 +202,7 @@ impl Proxy {
              User-Agent: Branchline/{version}\r\n\
              Accept: application/sdp\r\n\
              Content-Length: 0\r\n\r\n",
+            alias = self.alias(hop),
             transport = own.transport,
             address = own.address,
             contact = own.uri(),

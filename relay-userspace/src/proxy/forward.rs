@@ -18,10 +18,10 @@ use super::{
 };
 use crate::{
     media::MediaRelay,
-    registrar::{Own, Refusal, replace_uri, rewritten_contact, user_agent},
+    registrar::{Own, Pending, Refusal, replace_uri, rewritten_contact, user_agent},
     sdp,
     sip::{
-        transaction::{ClientId, Hop, ServerId},
+        transaction::{ClientId, Fallback, Hop, ServerId},
         wire::{self, Editor, HeaderName, Message, Method, Uri, multipart},
     },
 };
@@ -33,11 +33,15 @@ const REFER_SECONDS: u64 = 300;
 
 impl Proxy {
     /// The edits that every relayed request gets (RFC 3261 16.6).
-    pub(super) fn edit(&self, editor: &mut Editor<'_>, hop: Hop, plan: &Plan, branch: &str) {
+    pub(super) fn edit(&self, editor: &mut Editor<'_>, hop: Hop, plan: &Plan, way: Hop, branch: &str) {
         let message = editor.message();
-        let own = self.own(plan.egress);
-        let transport = plan.egress.transport;
-        editor.add_header("Via", format_args!("SIP/2.0/{transport} {};branch={branch};rport", own.address));
+        let own = self.own(way);
+        let transport = way.transport;
+        let alias = self.alias(way);
+        editor.add_header(
+            "Via",
+            format_args!("SIP/2.0/{transport} {};branch={branch};rport{alias}", own.address),
+        );
         let forms_dialog = matches!(message.method(), Method::Invite | Method::Subscribe | Method::Refer);
         if forms_dialog && message.to_tag().is_none() {
             // RFC 5658: one entry for each side, so that each finds an address it can reach on top.
@@ -76,15 +80,6 @@ impl Proxy {
         let method = message.method();
         let mark = self.loop_mark(hop, message);
         let (client, branch) = self.transactions.reserve(mark);
-        let mut editor = Editor::new(message);
-        self.edit(&mut editor, hop, plan, &branch);
-        self.number_outward(now, hop.network, &mut editor);
-        let mut register = None;
-        if method == &Method::Register {
-            let own = self.own(plan.egress);
-            let pending = self.registrar.rewrite_request(&mut editor, hop, own);
-            register = Some(Box::new(pending.map_err(|refusal| refused_registration(&refusal))?));
-        }
         let standing = plan.answer.as_ref().and_then(|answer| answer.call.clone());
         let call = match &plan.dialog {
             Some((number, party, tag)) => Some((*number, *party, Some(tag.clone()))),
@@ -95,16 +90,7 @@ impl Proxy {
         };
         let negotiated = self.negotiate_request(now, media, hop, plan.egress, message, call.as_ref());
         let (offered, body) = match negotiated {
-            Ok((offered, body)) => {
-                if let Some(answer) = &plan.answer {
-                    let uri = plan.uri.as_deref().unwrap_or(message.request_uri());
-                    answer.write(&mut editor, uri, body.as_deref().unwrap_or(message.body()));
-                }
-                if let Some(body) = &body {
-                    editor.body(body);
-                }
-                (offered, body)
-            }
+            Ok(negotiated) => negotiated,
             Err(error) => {
                 let refuse = Refuse::of_media(&error, &self.own(hop).address.to_string());
                 self.measure(Measure::MediaRefused);
@@ -131,12 +117,25 @@ impl Proxy {
                 WayKind::Trunk => self.measure(Measure::SurvivalCall(SurvivalCall::Trunk)),
             }
         }
-        self.transactions.send_request(now, client, branch, plan.egress, method, editor.finish());
+        let body = body.as_deref();
+        let (mut payload, mut register) =
+            self.compose(now, hop, message, plan, plan.egress, &branch, body)?;
+        let way = self.way(now, plan.egress, payload.len());
+        let mut fallback = None;
+        if way != plan.egress {
+            let (large, pending) = self.compose(now, hop, message, plan, way, &branch, body)?;
+            fallback = Some(Fallback { hop: plan.egress, payload: std::mem::replace(&mut payload, large) });
+            register = pending;
+            self.measure(Measure::Large(way.transport));
+        }
+        let large = fallback.is_some();
+        self.transactions.send_request_or(now, client, branch, way, method, payload, fallback);
         let relay = Relay {
             server,
             method: method.clone(),
             ingress: hop,
             egress: plan.egress,
+            large,
             from_tag: Bytes::copy_from_slice(message.from_tag()),
             call,
             offered,
@@ -153,7 +152,7 @@ impl Proxy {
             superseded: false,
             timer_c: None,
         };
-        self.fork(now, message, &relay, &plan.forks, body.as_deref());
+        self.fork(now, message, &relay, &plan.forks, body);
         self.under_way(now, client, relay);
         Ok(())
     }
@@ -171,18 +170,18 @@ impl Proxy {
             let mark = self.loop_mark(first.ingress, message);
             let (client, branch) = self.transactions.reserve(mark);
             let plan = Plan { uri: Some(uri.clone()), ..Plan::to(*egress, first.routes) };
-            let mut editor = Editor::new(message);
-            self.edit(&mut editor, first.ingress, &plan, &branch);
-            self.number_outward(now, first.ingress.network, &mut editor);
-            if let Some(body) = body {
-                editor.body(body);
-            }
-            self.transactions.send_request(now, client, branch, *egress, message.method(), editor.finish());
+            // Nothing of an INVITE is refused here.
+            let Ok((payload, _)) = self.compose(now, first.ingress, message, &plan, *egress, &branch, body)
+            else {
+                continue;
+            };
+            self.transactions.send_request(now, client, branch, *egress, message.method(), payload);
             let relay = Relay {
                 server: first.server,
                 method: first.method.clone(),
                 ingress: first.ingress,
                 egress: *egress,
+                large: false,
                 from_tag: first.from_tag.clone(),
                 call: first.call.clone(),
                 offered: first.offered,
@@ -211,6 +210,38 @@ impl Proxy {
             self.forks.entry(relay.server).or_default().begin(client);
         }
         self.relays.insert(client, relay);
+    }
+
+    /// A request as it goes by a way, and for a REGISTER what its response is held against.
+    #[expect(clippy::too_many_arguments, reason = "one for each thing that it is made of")]
+    pub(super) fn compose(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        message: &Message,
+        plan: &Plan,
+        way: Hop,
+        branch: &str,
+        body: Option<&[u8]>,
+    ) -> Result<(Bytes, Option<Box<Pending>>), Refuse> {
+        let mut editor = Editor::new(message);
+        self.edit(&mut editor, hop, plan, way, branch);
+        self.number_outward(now, hop.network, &mut editor);
+        let mut register = None;
+        if message.method() == &Method::Register {
+            // Whatever the way: a refresh that is smaller must not look like the registration of another contact.
+            let own = self.own(plan.egress);
+            let pending = self.registrar.rewrite_request(&mut editor, hop, own);
+            register = Some(Box::new(pending.map_err(|refusal| refused_registration(&refusal))?));
+        }
+        if let Some(answer) = &plan.answer {
+            let uri = plan.uri.as_deref().unwrap_or(message.request_uri());
+            answer.write(&mut editor, uri, body.unwrap_or(message.body()));
+        }
+        if let Some(body) = body {
+            editor.body(body);
+        }
+        Ok((editor.finish(), register))
     }
 
     /// The state for a request that may make a dialog; `None` for others.

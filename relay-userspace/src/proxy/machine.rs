@@ -13,6 +13,7 @@ use super::{
     call::{Call, CallInfo, CallState, Kind, Negotiated, Party},
     credentials::{Credentials, Offsets},
     fork::Fork,
+    large::ByTcp,
     measure::{DropReason, Measure, Outcome},
     response::Silence,
     settings::Settings,
@@ -21,10 +22,11 @@ use super::{
 };
 use crate::{
     media::MediaRelay,
-    net::{NetworkId, Role},
+    net::{NetworkId, Role, Transport},
     registrar::{Binding, KnownPhone, Pending, Registrar},
     sip::{
         deadlines::Deadlines,
+        stun,
         transaction::{ClientId, Event, Hop, Incoming, Response, ServerId, Share, Transactions, keyed_hash},
         transport::Step,
         wire::{self, Datagram, Message, Method, Rejected, Reply},
@@ -41,6 +43,13 @@ pub enum Output {
         hop: Hop,
         /// What.
         payload: Bytes,
+    },
+    /// A server lets what goes to an address of its own go down the connection that it has made.
+    Reuse {
+        /// That connection.
+        connection: Hop,
+        /// The address.
+        target: Hop,
     },
     /// Something to count.
     Measure(Measure),
@@ -64,6 +73,8 @@ pub(super) struct Relay {
     pub(super) method: Method,
     pub(super) ingress: Hop,
     pub(super) egress: Hop,
+    /// It went by TCP to the same address, being too large for UDP.
+    pub(super) large: bool,
     pub(super) from_tag: Bytes,
     /// The call, who in it sends, and the other side's tag when it is known.
     pub(super) call: Option<(u64, Party, Option<Bytes>)>,
@@ -106,6 +117,7 @@ pub struct Proxy {
     pub(super) started: Instant,
     pub(super) credentials: Credentials,
     pub(super) offsets: Offsets,
+    pub(super) by_tcp: ByTcp,
     pub(super) relays: HashMap<ClientId, Relay>,
     /// INVITEs that are under way, with their branches.
     pub(super) forks: HashMap<ServerId, Fork>,
@@ -142,6 +154,7 @@ impl Proxy {
             started: now,
             credentials: Credentials::default(),
             offsets: Offsets::default(),
+            by_tcp: ByTcp::default(),
             settings,
             relays: HashMap::new(),
             forks: HashMap::new(),
@@ -162,7 +175,7 @@ impl Proxy {
         match wire::classify(datagram) {
             Datagram::KeepAlive => {}
             Datagram::Ping => self.transmit(hop, Bytes::from_static(b"\r\n")),
-            Datagram::Stun => self.drop(DropReason::Stun),
+            Datagram::Stun => self.stun(hop, datagram),
             Datagram::Sip => match Message::parse(datagram) {
                 Ok(message) => self.message(now, media, hop, &message),
                 Err(rejected) => self.reject(hop, &rejected),
@@ -181,7 +194,7 @@ impl Proxy {
         error: String,
     ) {
         self.out_of_reach(now, hop, &Failure::Connection(step, error));
-        self.transactions.unreachable(hop);
+        self.transactions.unreachable(now, hop);
         self.flush(now, media);
     }
 
@@ -195,7 +208,7 @@ impl Proxy {
                 side.disconnected = true;
             }
         }
-        self.transactions.unreachable(hop);
+        self.transactions.unreachable(now, hop);
         self.flush(now, media);
     }
 
@@ -356,6 +369,9 @@ impl Proxy {
             self.measure(Measure::Offence(hop.address.ip()));
             return self.refuse_stateless(hop, message, 403, wire::default_reason(403));
         }
+        if role == Role::Servers {
+            self.note_alias(hop, message);
+        }
         let share = if role == Role::Phones { Share::Half } else { Share::Whole };
         match self.transactions.receive_request(now, hop, message, share) {
             Incoming::New(server) => self.relay_request(now, media, server, hop, message),
@@ -382,6 +398,23 @@ impl Proxy {
                 self.refuse_stateless(hop, message, rejected.error.fault.status(), &reason);
             }
             _ => self.drop(DropReason::Unreadable),
+        }
+    }
+
+    /// STUN keeps the way through an address translator open, and tells a phone when that has changed (RFC 5626 3.5.2).
+    /// It is for datagrams alone, and like SIP for nobody on the servers' side who is not one of them.
+    fn stun(&mut self, hop: Hop, datagram: &[u8]) {
+        let served = hop.transport == Transport::Udp
+            && self
+                .settings
+                .network(hop.network)
+                .is_some_and(|own| own.role != Role::Servers || self.settings.trusts(hop.address.ip()));
+        match stun::answer(datagram, hop.address).filter(|_| served) {
+            Some(answer) => {
+                self.measure(Measure::StunAnswered);
+                self.transmit(hop, answer);
+            }
+            None => self.drop(DropReason::Stun),
         }
     }
 
@@ -426,6 +459,13 @@ impl Proxy {
                 Some(Event::Timeout(client)) => self.unanswered(now, media, client, Silence::Timeout),
                 Some(Event::Unreachable(client)) => {
                     self.unanswered(now, media, client, Silence::Unreachable);
+                }
+                Some(Event::FellBack(client, hop)) => {
+                    self.tcp_fails(now, hop.address);
+                    self.measure(Measure::Large(Transport::Udp));
+                    if let Some(relay) = self.relays.get_mut(&client) {
+                        relay.large = false;
+                    }
                 }
                 Some(Event::ClientGone(client)) => self.relay_gone(now, media, client),
                 Some(Event::ServerGone(server)) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::net::NetworkId;
+use crate::net::{NetworkId, Transport};
 
 /// One observation, to be counted by whoever keeps the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,10 @@ pub enum Measure {
     SurvivalCall(SurvivalCall),
     /// A phone was registered here.
     RegisteredHere,
+    /// A request that is too large for UDP went by TCP; or by UDP all the same, since there was no connection.
+    Large(Transport),
+    /// A STUN binding request was answered.
+    StunAnswered,
 }
 
 macro_rules! labelled {
@@ -88,7 +92,7 @@ labelled! {
         Unreadable = "unreadable",
         /// It cannot be read; it was answered 400, 505 or 513.
         Malformed = "malformed",
-        /// STUN on the SIP port: not served.
+        /// STUN that is no binding request, or comes from one who is not served.
         Stun = "stun",
         /// A program that looks for open servers; not answered.
         Scanner = "scanner",

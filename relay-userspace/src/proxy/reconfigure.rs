@@ -24,6 +24,8 @@ pub struct Changes {
     pub timers: NetworkTimers,
     /// How long an INVITE may ring.
     pub timer_c: Duration,
+    /// Requests to servers above so many bytes go by TCP instead of UDP; `None`: never.
+    pub tcp_above: Option<usize>,
     /// Calls that there can be at a time. Those above a lower limit stand until they end.
     pub calls: usize,
     /// What networks take of calls.
@@ -53,6 +55,7 @@ impl Proxy {
             trusted,
             timers,
             timer_c,
+            tcp_above,
             calls,
             capacities,
             servers,
@@ -68,6 +71,7 @@ impl Proxy {
         self.transactions.set_timers(timers);
         self.settings.trusted = trusted;
         self.settings.timer_c = timer_c;
+        self.settings.tcp_above = tcp_above;
         self.settings.limits.calls = calls;
         self.admission.set(capacities);
         self.settings.upstream.retry = retry;

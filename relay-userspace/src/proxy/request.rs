@@ -21,7 +21,7 @@ use crate::{
     registrar,
     sip::{
         transaction::{Hop, ServerId, keyed_hash},
-        wire::{self, Editor, HeaderName, Message, Method, NameAddr, Reply, Uri, Via},
+        wire::{self, HeaderName, Message, Method, NameAddr, Reply, Uri, Via},
     },
 };
 
@@ -161,16 +161,25 @@ impl Proxy {
         };
         let mark = self.loop_mark(hop, message);
         let (_, branch) = self.transactions.reserve(mark);
-        let mut editor = Editor::new(message);
-        self.edit(&mut editor, hop, &plan, &branch);
-        self.number_outward(now, hop.network, &mut editor);
         let dialog = plan.dialog.clone().map(|(number, party, tag)| (number, party, Some(tag)));
-        match self.negotiate_request(now, media, hop, plan.egress, message, dialog.as_ref()) {
-            Ok((_, Some(body))) => editor.body(&body),
-            Ok((_, None)) => {}
-            Err(_) => self.measure(Measure::MediaRefused),
+        let body = match self.negotiate_request(now, media, hop, plan.egress, message, dialog.as_ref()) {
+            Ok((_, body)) => body,
+            Err(_) => {
+                self.measure(Measure::MediaRefused);
+                None
+            }
+        };
+        let body = body.as_deref();
+        let composed = self.compose(now, hop, message, &plan, plan.egress, &branch, body);
+        let Ok((mut payload, _)) = composed else { return };
+        let way = self.way_of_ack(now, plan.egress, payload.len());
+        if way != plan.egress
+            && let Ok((large, _)) = self.compose(now, hop, message, &plan, way, &branch, body)
+        {
+            payload = large;
+            self.measure(Measure::Large(way.transport));
         }
-        self.transactions.send(plan.egress, editor.finish(), message.method());
+        self.transactions.send(way, payload, message.method());
     }
 
     /// Whether it is a question to the appliance itself: a server's probe.

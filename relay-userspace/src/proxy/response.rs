@@ -50,6 +50,9 @@ impl Proxy {
         }
         // Taken out, so that the rest of the proxy can be used meanwhile; put back below.
         let Some(mut relay) = self.relays.remove(&client) else { return self.drop(DropReason::LateResponse) };
+        if relay.large {
+            self.tcp_works(now, relay.egress.address);
+        }
         if relay.superseded {
             self.drop(DropReason::LateResponse);
         } else if message.values(HeaderName::Via).nth(1).is_none() {

@@ -34,10 +34,12 @@ pub struct Network {
     pub advertised: IpAddr,
     /// The ports, by transport.
     pub ports: Ports,
+    /// Bytes of the largest packet on its interface; `None` where that is not known.
+    pub mtu: Option<usize>,
 }
 
 /// The SIP ports of a network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ports {
     /// For UDP.
     pub udp: u16,
@@ -45,19 +47,33 @@ pub struct Ports {
     pub tcp: Option<u16>,
     /// For TLS, if connections are taken.
     pub tls: Option<u16>,
+    /// For TLS of old phones, likewise.
+    pub legacy_tls: Option<u16>,
+    /// For WebSocket.
+    pub ws: Option<u16>,
+    /// For WebSocket in TLS.
+    pub wss: Option<u16>,
 }
 
 impl Ports {
-    /// The port that peers are told. Where no connections are taken it is the transport's default: requests come down
-    /// the connections that the appliance makes.
+    /// The port that is listened on.
     #[must_use]
-    pub fn of(&self, transport: Transport) -> u16 {
+    pub fn open(&self, transport: Transport) -> Option<u16> {
         match transport {
             Transport::Udp => Some(self.udp),
             Transport::Tcp => self.tcp,
             Transport::Tls => self.tls,
+            Transport::LegacyTls => self.legacy_tls,
+            Transport::Ws => self.ws,
+            Transport::Wss => self.wss,
         }
-        .unwrap_or(transport.default_port())
+    }
+
+    /// The port that peers are told. Where no connections are taken it is the transport's default: requests come down
+    /// the connections that the appliance makes.
+    #[must_use]
+    pub fn of(&self, transport: Transport) -> u16 {
+        self.open(transport).unwrap_or(transport.default_port())
     }
 }
 
@@ -111,6 +127,9 @@ impl Upstream {
     }
 }
 
+/// Bytes of a request above which it goes by TCP where the path's MTU is not known (RFC 3261 18.1.1).
+const TCP_ABOVE: usize = 1300;
+
 /// What there may be at one time.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -150,6 +169,8 @@ pub struct Settings {
     pub timers: NetworkTimers,
     /// How long an INVITE may ring (RFC 3261 16.6 step 11: more than 3 minutes).
     pub timer_c: Duration,
+    /// Requests to servers above so many bytes go by TCP instead of UDP; `None`: never.
+    pub tcp_above: Option<usize>,
     /// Limits.
     pub limits: Limits,
     /// Random, another one with each run: branches and tags are made with it.
@@ -170,6 +191,7 @@ impl Settings {
             trusted: Vec::new(),
             timers: NetworkTimers::default(),
             timer_c: Duration::from_secs(180),
+            tcp_above: Some(TCP_ABOVE),
             limits: Limits::default(),
             secret,
             lasting_secret: secret,
@@ -198,7 +220,12 @@ impl Settings {
     pub(super) fn is_ours(&self, uri: &Uri<'_>) -> bool {
         let Some(ip) = uri.ip().filter(|_| uri.is_sip()) else { return false };
         self.networks.iter().any(|own| {
-            let ports = || Transport::ALL.into_iter().map(|transport| own.ports.of(transport));
+            let ports = || {
+                let told = Transport::ALL
+                    .into_iter()
+                    .filter(|transport| !transport.is_inward() || own.ports.open(*transport).is_some());
+                told.map(|transport| own.ports.of(transport))
+            };
             (own.bound == ip || own.advertised == ip)
                 && uri.port.is_none_or(|port| ports().any(|own| own == port))
         })

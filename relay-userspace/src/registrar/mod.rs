@@ -119,8 +119,11 @@ pub fn destination(contact: &[u8], source: Hop) -> Hop {
 }
 
 /// Where a phone listens: the contact's address when its host is the source's, so that port and transport are those
-/// that the phone wants; otherwise, behind a NAT, the source itself.
+/// that the phone wants; otherwise, behind a NAT, the source itself, as for one that does not listen at all.
 fn listening(contact: &[u8], source: Hop) -> Hop {
+    if source.transport.is_inward() {
+        return source;
+    }
     Uri::parse(contact)
         .and_then(|uri| hop(&uri, source))
         .filter(|contact| contact.address.ip() == source.address.ip())
@@ -131,7 +134,9 @@ fn listening(contact: &[u8], source: Hop) -> Hop {
 /// the one that the peer uses. `None` when its host is a name.
 #[must_use]
 pub fn hop(uri: &Uri<'_>, source: Hop) -> Option<Hop> {
-    let transport = uri.transport().unwrap_or(source.transport);
+    // In a URI both kinds of TLS are one, and so are both of WebSocket: the one that the peer uses is meant.
+    let named = uri.transport().filter(|named| named.as_uri() != source.transport.as_uri());
+    let transport = named.unwrap_or(source.transport);
     let port = uri.port.unwrap_or(transport.default_port());
     Some(Hop { network: source.network, transport, address: SocketAddr::new(uri.ip()?, port) })
 }
@@ -152,7 +157,7 @@ impl Own {
     pub fn uri(&self) -> String {
         match self.transport {
             Transport::Udp => self.address.to_string(),
-            other => format!("{};transport={}", self.address, other.as_label()),
+            other => format!("{};transport={}", self.address, other.as_uri()),
         }
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::{
-        WebPkiServerVerifier,
+        Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
@@ -17,7 +18,7 @@ use crate::config::Tls;
 /// The settings of connections to servers. The appliance shows `identity` to servers that ask for a certificate.
 ///
 /// # Errors
-/// The certificate and its key do not fit, or the suites leave nothing.
+/// The suites leave nothing.
 pub fn client_config(
     identity: &Identity,
     authorities: &Authorities,
@@ -25,34 +26,30 @@ pub fn client_config(
     settings: &Tls,
 ) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = provider(&settings.suites);
-    // webpki wants at least one authority: without any, every certificate has to be trusted by hand.
-    let authorities = Some(&authorities.servers)
-        .filter(|roots| !roots.is_empty())
-        .map(|roots| {
-            WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(&provider)).build()
-        })
-        .transpose()
-        .map_err(TlsError::library)?;
     let verifier = Verifier {
-        authorities,
+        authorities: authorities.clone(),
         trust: Arc::clone(trust),
         signatures: provider.signature_verification_algorithms,
+        provider: Arc::clone(&provider),
     };
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::Settings { key: "tls.suites", why: error.to_string() })?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
-        .map_err(|error| TlsError::Settings { key: "tls.certificate", why: error.to_string() })?;
+        .with_client_cert_resolver(Arc::clone(identity.shown()) as _);
+    // A session that is taken up again is not checked again: a certificate that is trusted no more would do. Connections
+    // to servers are few and last.
+    config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 
 /// Believes what an authority vouches for, and exactly the certificates that an operator trusts.
 #[derive(Debug)]
 struct Verifier {
-    authorities: Option<Arc<WebPkiServerVerifier>>,
+    authorities: Authorities,
     trust: Arc<Trust>,
+    provider: Arc<CryptoProvider>,
     signatures: rustls::crypto::WebPkiSupportedAlgorithms,
 }
 
@@ -65,11 +62,17 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let error = match &self.authorities {
-            Some(authorities) => match authorities.verify_server_cert(leaf, others, server, ocsp, now) {
+        // webpki wants at least one authority: without any, every certificate has to be trusted by hand.
+        let authorities = Some(self.authorities.servers()).filter(|roots| !roots.is_empty());
+        let verifier = authorities.map(|roots| {
+            WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider)).build()
+        });
+        let error = match verifier {
+            Some(Ok(verifier)) => match verifier.verify_server_cert(leaf, others, server, ocsp, now) {
                 Ok(verified) => return Ok(verified),
                 Err(error) => error,
             },
+            Some(Err(error)) => Error::General(error.to_string()),
             None => Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer),
         };
         if self.trust.is_trusted(Fingerprint::of(leaf)) {

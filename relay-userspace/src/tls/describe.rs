@@ -57,6 +57,12 @@ pub fn describe(chain_pem: &str) -> Vec<Described> {
     chain.filter_map(|der| described(&der)).collect()
 }
 
+/// The names and addresses that a certificate in DER form is for.
+#[must_use]
+pub fn names_of(der: &[u8]) -> Vec<String> {
+    described(der).map(|described| described.names).unwrap_or_default()
+}
+
 /// A certificate in DER form; `None` when it cannot be read.
 pub(super) fn described(der: &[u8]) -> Option<Described> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;

@@ -9,6 +9,8 @@ mod client;
 mod describe;
 mod error;
 mod identity;
+mod legacy;
+mod own;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -16,8 +18,10 @@ mod trust;
 
 pub use authorities::Authorities;
 pub use client::client_config;
-pub use describe::{Described, Party, describe};
+pub use describe::{Described, Party, describe, names_of};
 pub use error::TlsError;
 pub use identity::Identity;
+pub use legacy::LegacyAcceptor;
+pub use own::own_files;
 pub use server::server_config;
 pub use trust::{Fingerprint, Seen, Trust};

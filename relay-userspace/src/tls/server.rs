@@ -3,9 +3,14 @@
 use std::sync::Arc;
 
 use rustls::{
-    ServerConfig,
-    crypto::{CryptoProvider, ring},
-    server::WebPkiClientVerifier,
+    DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring},
+    pki_types::{CertificateDer, UnixTime},
+    server::{
+        NoServerSessionStorage, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
 };
 
 use super::{Authorities, Identity, TlsError};
@@ -14,8 +19,7 @@ use crate::config::{ClientCertificates, Suite, Tls};
 /// The settings of a listener that shows `identity`.
 ///
 /// # Errors
-/// The certificate and its key do not fit, the suites leave nothing, or phones' certificates shall be checked and there
-/// are no authorities for them.
+/// The suites leave nothing, or phones' certificates shall be checked and there are no authorities for them.
 pub fn server_config(
     identity: &Identity,
     authorities: &Authorities,
@@ -28,27 +32,85 @@ pub fn server_config(
     let builder = match settings.client_certificates {
         ClientCertificates::Off => builder.with_no_client_auth(),
         wanted => {
-            if authorities.phones.is_empty() {
+            let phones = authorities.phones();
+            if phones.is_empty() {
                 return Err(TlsError::Settings {
                     key: "tls.client_certificates",
                     why: "phones' certificates can only be checked against tls.authorities, which is not set"
                         .to_owned(),
                 });
             }
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::clone(&authorities.phones), provider);
-            let verifier = if wanted == ClientCertificates::Request {
-                verifier.allow_unauthenticated()
-            } else {
-                verifier
-            };
-            builder.with_client_cert_verifier(verifier.build().map_err(TlsError::library)?)
+            builder.with_client_cert_verifier(Arc::new(Verifier {
+                authorities: authorities.clone(),
+                subjects: phones.subjects(),
+                mandatory: wanted == ClientCertificates::Require,
+                signatures: provider.signature_verification_algorithms,
+                provider,
+            }))
         }
     };
-    let config = builder
-        .with_single_cert(identity.chain.clone(), identity.key.clone_key())
-        .map_err(|error| TlsError::Settings { key: "tls.certificate", why: error.to_string() })?;
+    let mut config = builder.with_cert_resolver(Arc::clone(identity.shown()) as _);
+    if settings.client_certificates != ClientCertificates::Off {
+        // A session that is taken up again is not checked again: who is believed no more would come in by it.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+    }
     Ok(Arc::new(config))
+}
+
+/// Believes what the authorities of phones vouch for at the time.
+#[derive(Debug)]
+struct Verifier {
+    authorities: Authorities,
+    /// Whose certificates are asked for: those of the start.
+    subjects: Vec<DistinguishedName>,
+    mandatory: bool,
+    provider: Arc<CryptoProvider>,
+    signatures: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertVerifier for Verifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.subjects
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let provider = Arc::clone(&self.provider);
+        let verifier = WebPkiClientVerifier::builder_with_provider(self.authorities.phones(), provider)
+            .build()
+            .map_err(|error| Error::General(error.to_string()))?;
+        verifier.verify_client_cert(leaf, others, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.signatures)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.signatures)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.signatures.supported_schemes()
+    }
 }
 
 /// ring's primitives with the suites that are allowed; none named: all.

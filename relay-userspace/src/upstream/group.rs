@@ -132,7 +132,7 @@ impl fmt::Display for Failure {
             Self::Connection(Step::Route, error) => write!(f, "there is no way to it: {error}"),
             Self::Connection(Step::Tcp, error) => write!(f, "no TCP connection: {error}"),
             Self::Connection(Step::Tls, error) => write!(f, "TLS: {error}"),
-            Self::Connection(Step::Limit, error) => f.write_str(error),
+            Self::Connection(Step::WebSocket | Step::Limit, error) => f.write_str(error),
             Self::Silent => f.write_str("it does not answer SIP"),
             Self::Status(status) => write!(f, "it answers {status}"),
         }

@@ -84,7 +84,7 @@ impl Place {
     }
 }
 
-fn socket(lab: &Lab, place: Place, port: u16) -> Result<UdpSocket> {
+pub(crate) fn socket(lab: &Lab, place: Place, port: u16) -> Result<UdpSocket> {
     let local = SocketAddrV4::new(place.address(), port);
     let namespace = match place {
         Place::Office => &lab.office,
@@ -165,6 +165,17 @@ pub(crate) fn sdp(place: Place, media: &str) -> String {
 impl Peer {
     fn bind(socket: UdpSocket) -> Self {
         Self { socket }
+    }
+
+    /// Says something as it is.
+    pub(crate) fn say(&self, text: &str, to: SocketAddrV4) -> Result<()> {
+        self.socket.send_to(text.as_bytes(), to)?;
+        Ok(())
+    }
+
+    /// Answers a request outside any call.
+    pub(crate) fn answer_without_body(&self, request: &str, status: &str) -> Result<()> {
+        self.respond(request, status, "server", "")
     }
 
     fn request(&self, method: &str, number: u32, dialog: Option<&Dialog>, sdp: &str) -> Result<()> {

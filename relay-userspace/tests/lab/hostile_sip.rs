@@ -57,8 +57,8 @@ fn rows() -> Vec<(&'static str, Vec<u8>, Option<&'static str>)> {
         ("an answer to nothing", b"SIP/2.0 200 OK\r\n\r\n".to_vec(), None),
         ("binary", (0..=255).cycle().take(1200).collect(), None),
         (
-            "STUN, which is not served here",
-            [b"\x00\x01\x00\x00\x21\x12\xa4\x42" as &[u8], &[7; 12]].concat(),
+            "STUN that is no binding request",
+            [b"\x00\x03\x00\x00\x21\x12\xa4\x42" as &[u8], &[7; 12]].concat(),
             None,
         ),
         ("the largest datagram", vec![b'A'; 65_507], None),

@@ -32,15 +32,19 @@ struct Case {
 }
 
 pub(crate) fn account(lab: &Lab, transport: &'static str, index: u8) -> Account {
-    let authorities = (transport == "tls").then(|| lab.dir().join("state/tls/own.pem"));
+    let authorities = (transport == "tls").then(|| lab.dir().join("state/tls/authority.pem"));
     Account { transport, authorities, ..Account::of(index) }
 }
 
-/// A certificate of the server's own: nobody vouches for it.
+/// A certificate of the server's own, for which nobody vouches.
 fn certificate(lab: &Lab) -> Result<Certificate> {
     let dir = lab.dir().join("server");
     Identity::open(&dir, None, None, &["server.lab.example".to_owned()], &[SERVER.into()])?;
-    Ok(Certificate { chain: dir.join("tls/own.pem"), key: dir.join("tls/own.key") })
+    // The appliance has to show one of its own authority's (mutual TLS): that is there before the appliance.
+    let state = lab.dir().join("state");
+    Identity::open(&state, None, None, &[], &[])?;
+    let authority = Some(state.join("tls/authority.pem"));
+    Ok(Certificate { chain: dir.join("tls/own.pem"), key: dir.join("tls/own.key"), authority })
 }
 
 fn talk(case: &Case) -> Result<()> {
@@ -79,7 +83,7 @@ fn talk(case: &Case) -> Result<()> {
         let met: Vec<CertificateView> = ask(&appliance, &lab, "certificates")?;
         assert_eq!((met.len(), met[0].server.as_str()), (1, "10.62.0.10"), "{met:#?}");
         assert_eq!(met[0].subject, "CN=server.lab.example, O=Branchline appliance");
-        assert_eq!((met[0].version, met[0].signature_algorithm.as_str()), (3, "ECDSA with SHA-256"));
+        assert_eq!((met[0].version, met[0].signature_algorithm.as_str()), (3, "SHA-256 with RSA"));
         appliance.ask(&lab, &["certificates", "trust", &met[0].fingerprint[..16]])?;
     }
     interrupt::wait_until(LIMIT, "an answer of the server", || {

@@ -24,6 +24,8 @@ pub struct Certificate {
     pub chain: PathBuf,
     /// The private key.
     pub key: PathBuf,
+    /// Whose certificates the others have to show; none: they are not asked.
+    pub authority: Option<PathBuf>,
 }
 
 /// A running Kamailio. Dropping it stops it.
@@ -60,11 +62,13 @@ impl Kamailio {
         fs::create_dir_all(&dir)?;
         let config = dir.join("kamailio.cfg");
         let path = |path: Option<&PathBuf>| path.map_or_else(String::new, |path| path.display().to_string());
+        let authority = certificate.and_then(|it| it.authority.as_ref());
         let tls = SocketAddr::new(listen.ip(), listen.port() + 1);
         let text = text
             .replace("tls:TLS_LISTEN", &format!("tls:{tls}"))
             .replace("\"CERTIFICATE\"", &format!("\"{}\"", path(certificate.map(|it| &it.chain))))
             .replace("\"KEY\"", &format!("\"{}\"", path(certificate.map(|it| &it.key))))
+            .replace("\"AUTHORITY\"", &format!("\"{}\"", path(authority)))
             .replace("udp:LISTEN", &format!("udp:{listen}"))
             .replace("tcp:LISTEN", &format!("tcp:{listen}"))
             .replace("\"REALM\"", &format!("\"{REALM}\""));
@@ -75,6 +79,9 @@ impl Kamailio {
         command.arg("-w").arg(&dir).arg("-Y").arg(&dir);
         if certificate.is_some() {
             command.arg("-A").arg("WITH_TLS");
+        }
+        if authority.is_some() {
+            command.arg("-A").arg("WITH_MUTUAL_TLS");
         }
         let mut running = Running::start(&mut command, name, lab.dir())?;
         host.wait_for_udp(listen, START_LIMIT).with_context(|| running.last_words())?;

@@ -14,8 +14,9 @@ use crate::process;
 use crate::ui::Step;
 use crate::workspace;
 
-/// What linking bpf-linker takes beside LLVM: a C++ compiler with its library, and the zlib that LLVM names.
-const NATIVE_BUILD: &[&str] = &["g++", "zlib1g-dev"];
+/// What linking bpf-linker takes beside LLVM: a C++ compiler with its library, and the zlib that LLVM names. And what the
+/// daemon takes: OpenSSL for old phones, and what tells where it is.
+const NATIVE_BUILD: &[&str] = &["g++", "zlib1g-dev", "libssl-dev", "pkg-config"];
 /// The laboratory: namespaces, veth offloads, phones and servers, captures on the wire and their reading.
 const LABORATORY: &[&str] = &["iproute2", "ethtool", "sip-tester", "tcpdump", "tshark"];
 /// What the bench puts beside the appliance: address translation in the kernel, another relay, another proxy.
@@ -39,6 +40,7 @@ const TESTS: &[&str] = &[
     "nginx-light",
     "debootstrap",
     "openssl",
+    "coturn",
     "age",
     "nodejs",
     "chromium",
@@ -56,6 +58,7 @@ const SERVICES: &[&str] = &[
     "nginx",
     "nftables",
     "rtpengine-daemon",
+    "coturn",
 ];
 /// `invoke-rc.d` asks this program whether a service may start (Debian's policy-rc.d interface).
 const POLICY_RC_D: &str = "/usr/sbin/policy-rc.d";
@@ -222,7 +225,8 @@ mod tests {
             let (small, large) = (wanted(pair[0], 22), wanted(pair[1], 22));
             assert!(small.iter().all(|name| large.contains(name)), "{pair:?}");
         }
-        assert_eq!(wanted(Group::Build, 22), ["g++", "libpolly-22-dev", "llvm-22-dev", "zlib1g-dev"]);
+        let build = ["g++", "libpolly-22-dev", "libssl-dev", "llvm-22-dev", "pkg-config", "zlib1g-dev"];
+        assert_eq!(wanted(Group::Build, 22), build);
     }
 
     #[test]

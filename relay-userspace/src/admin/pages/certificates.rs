@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     admin::{
+        TlsFacts,
         access::Notice,
         guard::{Fields, Signed},
         state::Web,
@@ -31,6 +32,8 @@ const PAGE: &str = "/certificates";
 struct CertificatesPage {
     frame: Frame,
     certificates: Vec<(SeenCertificate, String)>,
+    tls: TlsFacts,
+    authority: Option<Described>,
 }
 
 #[derive(Template)]
@@ -67,7 +70,16 @@ pub(super) async fn page(
         (seen, name)
     });
     let certificates = named.collect();
-    Ok(show(&CertificatesPage { frame: Frame::new(&web, &signed, "Certificates", PAGE), certificates }))
+    let tls = web.appliance().tls();
+    let authority = tls.authority.as_deref().and_then(|pem| describe(pem).into_iter().next());
+    let frame = Frame::new(&web, &signed, "Certificates", PAGE);
+    Ok(show(&CertificatesPage { frame, certificates, tls, authority }))
+}
+
+/// The certificate of the own authority, for phones.
+pub(super) async fn authority(State(web): State<Web>) -> Result<Response, PageError> {
+    let pem = web.appliance().tls().authority.ok_or(PageError::NotFound)?;
+    Ok(attachment("branchline-authority.pem", "application/x-pem-file", pem))
 }
 
 fn detailed(web: &Web, signed: &Signed, seen: SeenCertificate, unconfirmed: bool) -> Response {

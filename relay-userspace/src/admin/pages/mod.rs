@@ -55,6 +55,7 @@ pub(super) fn router(web: &Web) -> Router<Web> {
         .route("/authentication/edit", get(entries::edit))
         .route("/authentication/remove", post(entries::remove))
         .route("/certificates", get(certificates::page))
+        .route("/certificates/authority.pem", get(certificates::authority))
         .route("/certificates/{fingerprint}", get(certificates::details))
         .route("/certificates/{fingerprint}/chain.pem", get(certificates::chain))
         .route("/certificates/{fingerprint}/trust", post(certificates::trust))

@@ -67,6 +67,7 @@ const TOPIC: Control = Choice(&[
 const MINUTE_MS: Control = Number { least: 1, most: 60_000 };
 const MONTH: Control = Number { least: 1, most: 2_592_000 };
 const DSCP: Control = Number { least: 0, most: 63 };
+const PORT_OR_NONE: Control = Number { least: 0, most: 65_535 };
 const RETRIES: Control = Number { least: 1, most: 10 };
 
 /// The servers.
@@ -149,6 +150,18 @@ static PROTOCOLS: Section = Section {
             "TCP connect timeout (ms)",
             "For connections to servers.",
             MINUTE_MS,
+        ),
+        field(
+            "sip.tcp_above_bytes",
+            "By TCP above (bytes)",
+            "Larger requests to servers go by TCP instead of UDP, if the server takes it. 0: none do.",
+            Number { least: 0, most: 65_535 },
+        ),
+        field(
+            "sip.websocket_origins",
+            "Origins of softphones",
+            "Whose pages may connect by WebSocket, one in a line. Empty: any.",
+            Lines("https://phone.example.com"),
         ),
         field(
             "sip.max_calls",
@@ -625,6 +638,19 @@ pub(super) static NETWORK: &[Described] = &[
     field("timer_t4_ms", "Timer T4 (ms)", "Empty: that of Protocols.", Text("5000")),
     field("invite_retries", "INVITE retransmissions", "Empty: those of Protocols.", Text("6")),
     field("other_retries", "Other retransmissions", "Empty: those of Protocols.", Text("10")),
+    field(
+        "sip_legacy_tls_port",
+        "SIP port, legacy TLS",
+        "TLS 1.0 to 1.2 with RSA key exchange, for old phones. Networks of phones only. 0: off.",
+        PORT_OR_NONE,
+    ),
+    field(
+        "sip_ws_port",
+        "SIP port, WebSocket",
+        "For softphones. Networks of phones only. 0: off.",
+        PORT_OR_NONE,
+    ),
+    field("sip_wss_port", "SIP port, WebSocket in TLS", "As above. 0: off.", PORT_OR_NONE),
     field("media_ports", "Media ports", "First and last.", Text("16384-32767")),
     field(
         "latching",

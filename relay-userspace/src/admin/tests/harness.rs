@@ -29,8 +29,8 @@ use crate::{
     capture::{self, CaptureError, CaptureView, Captures, Part, Target, Wanted},
     config::{Config, ConfigError, changes, keys::Effect},
     control::{
-        CallView, FlowView, NetworkView, PhoneView, RefusalView, RegistrationView, ReloadedView, ServerView,
-        StatusView,
+        CallView, FlowView, ListenerView, NetworkView, PhoneView, RefusalView, RegistrationView,
+        ReloadedView, ServerView, StatusView,
     },
     log::{LogView, TopicView},
     metrics::Metrics,
@@ -80,6 +80,7 @@ impl Appliance for Pretended {
                 role: "phones".to_owned(),
                 interface: "eth0".to_owned(),
                 sip: "10.61.0.1:8060".to_owned(),
+                listeners: vec![ListenerView { transport: "udp".to_owned(), port: 8060 }],
                 attached: "native".to_owned(),
                 attached_reason: None,
                 ports_used: 4,
@@ -310,7 +311,13 @@ impl Appliance for Pretended {
     }
 
     fn tls(&self) -> TlsFacts {
-        TlsFacts { own: true, certificate: None, authorities: 42 }
+        TlsFacts {
+            own: true,
+            certificate: None,
+            authorities: 42,
+            authority: Some("-----BEGIN CERTIFICATE-----\n".to_owned()),
+            signed_by_authority: true,
+        }
     }
 
     fn can_start(&self) -> Result<(), ConfigError> {
@@ -389,7 +396,7 @@ impl House {
         let network = capture::Network {
             name: "office".to_owned(),
             address: "10.61.0.1".parse().unwrap(),
-            ports: [8060, 8060, 8061],
+            ports: [8060, 8060, 8061, 8060, 8060, 8060],
         };
         let captures = Captures::open(
             &directory.path().join("captures"),

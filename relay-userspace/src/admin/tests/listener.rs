@@ -42,7 +42,7 @@ impl Served {
         let authorities = Authorities::open(None).unwrap();
         let server = tls::server_config(&identity, &authorities, &Tls::default()).unwrap();
         let mut roots = RootCertStore::empty();
-        roots.add(identity.chain()[0].clone()).unwrap();
+        roots.add(identity.chain().pop().unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -12,7 +12,7 @@ fn networks() -> Vec<Network> {
     let network = |name: &str, address: &str| Network {
         name: name.to_owned(),
         address: address.parse().unwrap(),
-        ports: [8060, 8060, 8061],
+        ports: [8060, 8060, 8061, 8060, 8060, 8060],
     };
     vec![network("office", "10.61.0.1"), network("wan", "10.62.0.1")]
 }

@@ -77,7 +77,16 @@ fn requests_outside_dialogs_go_to_the_server_as_the_phone_wrote_them() {
             "<presence entity=\"pres:200@example.com\"/>\n",
             &[],
         ),
-        ("MESSAGE over 1300 bytes", "MESSAGE", "Content-Type: text/plain\n", &long, &[]),
+        (
+            "MESSAGE over 1300 bytes",
+            "MESSAGE",
+            "Content-Type: text/plain\n",
+            &long,
+            &[(
+                "Via: SIP/2.0/UDP 198.51.100.1:8060;branch=z9hG4bKOURS;rport\n",
+                "Via: SIP/2.0/TCP 198.51.100.1:8060;branch=z9hG4bKOURS;rport;alias\n",
+            )],
+        ),
         (
             "MESSAGE with a digit, Asterisk",
             "MESSAGE",

@@ -126,6 +126,7 @@ pub(super) struct World {
     pub(super) measures: Vec<Measure>,
     pub(super) news: Vec<upstream::Output>,
     pub(super) survival: Vec<upstream::SurvivalChange>,
+    pub(super) reused: Vec<(Hop, Hop)>,
 }
 
 pub(super) fn settings() -> Settings {
@@ -135,7 +136,8 @@ pub(super) fn settings() -> Settings {
         role,
         bound: own.parse().unwrap(),
         advertised: own.parse().unwrap(),
-        ports: Ports { udp: 8060, tcp: Some(8060), tls: Some(8061) },
+        ports: Ports { udp: 8060, tcp: Some(8060), tls: Some(8061), ..Ports::default() },
+        mtu: None,
     };
     Settings::new(
         vec![
@@ -165,6 +167,7 @@ impl World {
             measures: Vec::new(),
             news: Vec::new(),
             survival: Vec::new(),
+            reused: Vec::new(),
         }
     }
 
@@ -193,6 +196,7 @@ impl World {
                     sent.push(Sent { network: hop.network, to: hop.address.to_string(), payload });
                 }
                 Output::Measure(measure) => self.measures.push(measure),
+                Output::Reuse { connection, target } => self.reused.push((connection, target)),
                 Output::Upstream(news) | Output::Trunk(_, news) => self.news.push(news),
                 Output::Survival(change) => self.survival.push(change),
             }

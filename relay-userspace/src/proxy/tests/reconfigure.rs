@@ -9,6 +9,7 @@ const STRANGER: &str = "198.51.100.77:5060";
 fn changes() -> Changes {
     let settings = settings();
     Changes {
+        tcp_above: None,
         trusted: settings.trusted,
         timers: settings.timers,
         timer_c: settings.timer_c,

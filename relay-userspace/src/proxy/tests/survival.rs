@@ -50,7 +50,8 @@ fn settings_with(trunks: Vec<TrunkSettings>, alone: Option<Alone>) -> Settings {
         role: Role::Gateway,
         bound: "192.0.2.2".parse().unwrap(),
         advertised: "192.0.2.2".parse().unwrap(),
-        ports: Ports { udp: 8060, tcp: None, tls: None },
+        ports: Ports { udp: 8060, ..Ports::default() },
+        mtu: None,
     });
     settings.routing = Routing {
         trunks,

@@ -13,7 +13,7 @@ use crate::{
 const PHONE_TCP: &str = "192.0.2.11:49152";
 const SERVER_TLS: &str = "198.51.100.9:5061";
 
-fn hop(network: crate::net::NetworkId, transport: Transport, address: &str) -> Hop {
+pub(super) fn hop(network: crate::net::NetworkId, transport: Transport, address: &str) -> Hop {
     Hop { network, transport, address: address.parse().unwrap() }
 }
 
@@ -24,13 +24,13 @@ fn world() -> World {
 }
 
 impl World {
-    fn by(&mut self, hop: Hop, text: &str) -> Vec<(Hop, String)> {
+    pub(super) fn by(&mut self, hop: Hop, text: &str) -> Vec<(Hop, String)> {
         let payload = Bytes::from(text.replace('\n', "\r\n"));
         self.proxy.receive(self.now, &mut self.media, hop, &payload);
         self.hops()
     }
 
-    fn hops(&mut self) -> Vec<(Hop, String)> {
+    pub(super) fn hops(&mut self) -> Vec<(Hop, String)> {
         let mut sent = Vec::new();
         while let Some(output) = self.proxy.poll_output() {
             match output {
@@ -39,6 +39,7 @@ impl World {
                     sent.push((hop, text));
                 }
                 Output::Measure(measure) => self.measures.push(measure),
+                Output::Reuse { connection, target } => self.reused.push((connection, target)),
                 Output::Upstream(news) | Output::Trunk(_, news) => self.news.push(news),
                 Output::Survival(change) => self.survival.push(change),
             }
@@ -65,7 +66,7 @@ fn a_register_by_tcp_goes_on_by_tls_with_each_sides_own_transport_in_it() {
     assert_eq!(sent[0].0, server);
     assert_eq!(
         sent[0].1,
-        "REGISTER sip:198.51.100.9:5061 SIP/2.0\nVia: SIP/2.0/TLS 198.51.100.1:8061;branch=z9hG4bKOURS;rport\n\
+        "REGISTER sip:198.51.100.9:5061 SIP/2.0\nVia: SIP/2.0/TLS 198.51.100.1:8061;branch=z9hG4bKOURS;rport;alias\n\
          Via: SIP/2.0/TCP 192.0.2.11:5060;branch=z9hG4bKr1\nFrom: <sip:200@example.com>;tag=r\n\
          To: <sip:200@example.com>\nCall-ID: reg\nCSeq: 1 REGISTER\nMax-Forwards: 69\n\
          Contact: <sip:200@198.51.100.1:8061;transport=tls;bl=TOKEN>\nExpires: 3600\nContent-Length: 0\n\n"

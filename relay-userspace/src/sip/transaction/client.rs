@@ -30,11 +30,21 @@ pub(super) struct Client {
     branch: Box<str>,
     hop: Hop,
     payload: Bytes,
+    fallback: Option<Fallback>,
     ack: Option<Bytes>,
     cancel: Cancel,
     repeat: Option<Instant>,
     end: Option<Instant>,
     interval: Duration,
+}
+
+/// The same request for another transport, should there be no connection by the first (RFC 3261 18.1.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    /// To where it goes then.
+    pub hop: Hop,
+    /// As it goes then: with the same branch, and with this transport in its Via.
+    pub payload: Bytes,
 }
 
 /// Whether the room above wants an INVITE cancelled.
@@ -84,8 +94,25 @@ impl Transactions {
         method: &Method,
         payload: Bytes,
     ) {
+        self.send_request_or(now, id, branch, hop, method, payload, None);
+    }
+
+    /// The same, with what is sent instead when the peer cannot be reached by the hop's transport: that is told by
+    /// [`Event::FellBack`].
+    #[expect(clippy::too_many_arguments, reason = "one for each part of what is sent")]
+    pub fn send_request_or(
+        &mut self,
+        now: Instant,
+        id: ClientId,
+        branch: Box<str>,
+        hop: Hop,
+        method: &Method,
+        payload: Bytes,
+        fallback: Option<Fallback>,
+    ) {
         let invite = method == &Method::Invite;
-        self.start(now, id.0, Kind::Request, Client::new(invite, method.as_label(), branch, hop, payload));
+        let client = Client::new(invite, method.as_label(), branch, hop, payload);
+        self.start(now, id.0, Kind::Request, Client { fallback, ..client });
     }
 
     fn start(&mut self, now: Instant, id: u64, kind: Kind, mut client: Client) {
@@ -165,6 +192,8 @@ impl Transactions {
         let Some(client) = self.clients.get_mut(&(id, kind)) else { return };
         let first = client.state == State::Calling;
         client.state = State::Proceeding;
+        // The peer is reached: the other form is not needed any more.
+        self.bytes -= client.fallback.take().map_or(0, |fallback| fallback.payload.len());
         if !client.invite {
             if first {
                 // The peer lives: it has the full time of timer F, however few retransmissions are allowed.
@@ -208,6 +237,7 @@ impl Transactions {
             Timers::absorbing(timers.timeout(), client.hop.transport) // D
         };
         client.payload = Bytes::new();
+        client.fallback = None;
         self.bytes += client.held_bytes();
         self.deadlines.set(Timer::ClientEnd(id, kind), &mut client.end, Some(now + wait));
     }
@@ -229,9 +259,18 @@ impl Transactions {
         self.out.push_back(transmit);
     }
 
-    /// The peer of a request cannot be reached.
-    pub(super) fn client_unreachable(&mut self, id: u64, kind: Kind) {
+    /// The peer of a request cannot be reached: it goes by the other transport, if there is one, as if for the first
+    /// time.
+    pub(super) fn client_unreachable(&mut self, now: Instant, id: u64, kind: Kind) {
         let Some(mut client) = self.clients.remove(&(id, kind)) else { return };
+        if let Some(Fallback { hop, payload }) = client.fallback.take() {
+            self.bytes -= client.held_bytes() + payload.len();
+            self.deadlines.set(Timer::ClientEnd(id, kind), &mut client.end, None);
+            self.events.push_back(Event::FellBack(ClientId(id), client.hop));
+            client.hop = hop;
+            client.payload = payload;
+            return self.start(now, id, kind, client);
+        }
         self.bytes -= client.held_bytes();
         self.deadlines.set(Timer::ClientRepeat(id, kind), &mut client.repeat, None);
         self.deadlines.set(Timer::ClientEnd(id, kind), &mut client.end, None);
@@ -265,6 +304,7 @@ impl Client {
             branch,
             hop,
             payload,
+            fallback: None,
             ack: None,
             cancel: Cancel::No,
             repeat: None,
@@ -276,7 +316,8 @@ impl Client {
     /// Bytes of the messages that are kept.
     fn held_bytes(&self) -> usize {
         let cancel = if let Cancel::Wanted(headers) = &self.cancel { headers.len() } else { 0 };
-        self.payload.len() + self.ack.as_ref().map_or(0, Bytes::len) + cancel
+        let fallback = self.fallback.as_ref().map_or(0, |fallback| fallback.payload.len());
+        self.payload.len() + fallback + self.ack.as_ref().map_or(0, Bytes::len) + cancel
     }
 
     pub(super) fn hop(&self) -> Hop {

@@ -21,6 +21,7 @@ use std::{
 
 use bytes::Bytes;
 
+pub use self::client::Fallback;
 pub(crate) use self::client::keyed_hash;
 use self::{client::Client, server::Server};
 pub use super::Hop;
@@ -182,6 +183,8 @@ pub enum Event {
     Timeout(ClientId),
     /// The peer cannot be reached: the transport says so.
     Unreachable(ClientId),
+    /// The peer cannot be reached by this hop; the request went by its other one.
+    FellBack(ClientId, Hop),
     /// A client transaction is over; its id means nothing from now on.
     ClientGone(ClientId),
     /// A server transaction is over.
@@ -330,12 +333,12 @@ impl Transactions {
     }
 
     /// A peer cannot be reached: what was sent to it and has not been heard of fails at once.
-    pub fn unreachable(&mut self, hop: Hop) {
+    pub fn unreachable(&mut self, now: Instant, hop: Hop) {
         let waiting = |client: &Client| client.hop() == hop && client.is_unheard();
         let lost: Vec<(u64, Kind)> =
             self.clients.iter().filter(|(_, client)| waiting(client)).map(|(key, _)| *key).collect();
         for (id, kind) in lost {
-            self.client_unreachable(id, kind);
+            self.client_unreachable(now, id, kind);
         }
     }
 

@@ -347,3 +347,52 @@ proptest! {
         prop_assert_eq!((machine.held_bytes(), machine.by_source.len()), (0, 0));
     }
 }
+
+#[test]
+fn a_request_whose_connection_does_not_come_about_goes_by_the_other_transport_as_if_for_the_first_time() {
+    let (mut machine, now) = machine();
+    let (id, branch) = machine.reserve(7);
+    let by_tcp = request("INVITE", &format!(";branch={branch};by=tcp"));
+    let by_udp = request("INVITE", &format!(";branch={branch}"));
+    let tcp = Hop { transport: Transport::Tcp, ..hop() };
+    let fallback = Fallback { hop: hop(), payload: by_udp.raw().clone() };
+    let payload = by_tcp.raw().clone();
+    machine.send_request_or(now, id, branch, tcp, &Method::Invite, payload, Some(fallback));
+    assert_eq!(machine.held_bytes(), by_tcp.raw().len() + by_udp.raw().len());
+    let sent = machine.poll_transmit().unwrap();
+    assert_eq!((sent.hop, &sent.payload), (tcp, by_tcp.raw()));
+    machine.unreachable(now, tcp);
+    assert_eq!(machine.poll_event(), Some(Event::FellBack(id, tcp)));
+    assert_eq!(machine.poll_event(), None, "the room above has nothing to do");
+    assert_eq!(machine.held_bytes(), by_udp.raw().len());
+    let seen = play(&mut machine, now, MS(3_000));
+    assert_eq!(times(&seen, "INVITE"), [0, 500, 1500], "over UDP it is repeated");
+    machine.unreachable(now, tcp);
+    assert_eq!(machine.poll_event(), None);
+    assert_eq!(machine.receive_response(now, &response(&by_udp, 180)), Response::Pass(id));
+    // There is no second way.
+    let (other, branch) = machine.reserve(7);
+    let message = request("OPTIONS", &format!(";branch={branch}"));
+    machine.send_request(now, other, branch, tcp, &Method::Options, message.raw().clone());
+    machine.unreachable(now, tcp);
+    assert_eq!(machine.poll_event(), Some(Event::Unreachable(other)));
+}
+
+#[test]
+fn the_other_form_of_a_request_is_not_kept_once_its_peer_was_heard() {
+    for status in [180, 200, 486] {
+        let (mut machine, now) = machine();
+        let (id, branch) = machine.reserve(7);
+        let message = request("INVITE", &format!(";branch={branch}"));
+        let tcp = Hop { transport: Transport::Tcp, ..hop() };
+        let fallback = Fallback { hop: hop(), payload: message.raw().clone() };
+        machine.send_request_or(now, id, branch, tcp, &Method::Invite, message.raw().clone(), Some(fallback));
+        assert_eq!(machine.receive_response(now, &response(&message, status)), Response::Pass(id));
+        machine.unreachable(now, tcp);
+        assert_eq!(machine.poll_event(), None, "{status}: it goes nowhere else");
+        play(&mut machine, now, MS(600_000));
+        machine.cancel(now, id, b"");
+        play(&mut machine, now, MS(600_000));
+        assert!(status == 180 || machine.held_bytes() == 0, "{status}");
+    }
+}

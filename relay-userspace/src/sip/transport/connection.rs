@@ -16,17 +16,18 @@ use super::{
     queue::{Queue, Waiting},
     socket,
     streams::{Direction, Event, Shared, Step, Why},
+    websocket,
 };
-use crate::{net::Transport, sip::Hop};
+use crate::{net::Transport, sip::Hop, tls};
 
 /// How long a TLS handshake of a peer may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a peer may take from the first byte of a message to its last, and from connecting to its first message.
-const MESSAGE: Duration = Duration::from_secs(30);
+pub(super) const MESSAGE: Duration = Duration::from_secs(30);
 /// How long a connection may be silent. Phones refresh their registrations or send keep-alives more often.
-const IDLE: Duration = Duration::from_secs(2 * 3600);
+pub(super) const IDLE: Duration = Duration::from_secs(2 * 3600);
 /// How long a write may take.
-const WRITE: Duration = Duration::from_secs(10);
+pub(super) const WRITE: Duration = Duration::from_secs(10);
 /// Bytes that are read at a time.
 const READ: usize = 8 * 1024;
 
@@ -75,18 +76,17 @@ pub(super) async fn run(
         Origin::Connect => Direction::Connected,
         Origin::Accept(_) => Direction::Accepted,
     };
-    let ended = match origin {
-        Origin::Connect => match connect(&shared, hop).await {
-            Ok(stream) => Ok(serve(&shared, hop, direction, stream, &replies, queue).await),
-            Err(failed) => Err(failed),
-        },
-        Origin::Accept(stream) => match accept(&shared, hop, stream).await {
-            Ok(stream) => Ok(serve(&shared, hop, direction, stream, &replies, queue).await),
-            Err(failed) => Err(failed),
-        },
+    let carrier = match origin {
+        Origin::Connect => connect(&shared, hop).await.map(Carrier::Stream),
+        Origin::Accept(stream) => accept(&shared, hop, id, stream).await,
+    };
+    let ended = match carrier {
+        Ok(Carrier::Stream(stream)) => Ok(serve(&shared, hop, direction, stream, &replies, queue).await),
+        Ok(Carrier::WebSocket(socket)) => Ok(websocket::carry(&shared, hop, *socket, &replies, queue).await),
+        Err(failed) => Err(failed),
     };
     // Out of the table first: who hears of the end and sends again gets a new connection.
-    shared.leave(hop, id);
+    let targets = shared.leave(hop, id);
     let event = match ended {
         Ok((why, used)) => Event::Disconnected { hop, why, used },
         Err(Failed { step, error }) if direction == Direction::Connected => {
@@ -95,11 +95,22 @@ pub(super) async fn run(
         Err(Failed { step, error }) => Event::Refused { hop, step, error },
     };
     shared.tell(event).await;
+    for hop in targets {
+        shared.tell(Event::Released { hop }).await;
+    }
 }
 
 /// A stream, in TLS or not.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// What messages come and go by.
+enum Carrier {
+    /// They are cut out of a stream.
+    Stream(Box<dyn Stream>),
+    /// Each is one of the WebSocket's.
+    WebSocket(Box<websocket::Socket>),
+}
 
 async fn connect(shared: &Shared, hop: Hop) -> Result<Box<dyn Stream>, Failed> {
     let own = shared.own(hop.network).ok_or_else(|| Failed {
@@ -126,16 +137,34 @@ async fn connect(shared: &Shared, hop: Hop) -> Result<Box<dyn Stream>, Failed> {
     Ok(Box::new(stream))
 }
 
-async fn accept(shared: &Shared, hop: Hop, stream: TcpStream) -> Result<Box<dyn Stream>, Failed> {
+async fn accept(shared: &Shared, hop: Hop, id: u64, stream: TcpStream) -> Result<Carrier, Failed> {
     socket::prepare(&stream, shared.marking()).map_err(Failed::at(Step::Tcp))?;
-    if hop.transport != Transport::Tls {
-        return Ok(Box::new(stream));
+    let stream: Box<dyn Stream> = match hop.transport {
+        Transport::Udp | Transport::Tcp | Transport::Ws => Box::new(stream),
+        Transport::Tls | Transport::Wss => {
+            let stream = timeout(HANDSHAKE, TlsAcceptor::from(shared.server()).accept(stream))
+                .await
+                .map_err(|_| Failed::late(Step::Tls, HANDSHAKE))?
+                .map_err(Failed::at(Step::Tls))?;
+            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            if let Some(shown) = shown {
+                shared.prove(hop, id, tls::names_of(shown));
+            }
+            Box::new(stream)
+        }
+        Transport::LegacyTls => {
+            let stream = timeout(HANDSHAKE, shared.legacy().accept(stream)).await;
+            Box::new(stream.map_err(|_| Failed::late(Step::Tls, HANDSHAKE))?.map_err(Failed::at(Step::Tls))?)
+        }
+    };
+    if !matches!(hop.transport, Transport::Ws | Transport::Wss) {
+        return Ok(Carrier::Stream(stream));
     }
-    let stream = timeout(HANDSHAKE, TlsAcceptor::from(shared.server()).accept(stream))
+    let socket = timeout(HANDSHAKE, websocket::accept(stream, shared.origins()))
         .await
-        .map_err(|_| Failed::late(Step::Tls, HANDSHAKE))?
-        .map_err(Failed::at(Step::Tls))?;
-    Ok(Box::new(stream))
+        .map_err(|_| Failed::late(Step::WebSocket, HANDSHAKE))?
+        .map_err(|error| Failed { step: Step::WebSocket, error })?;
+    Ok(Carrier::WebSocket(Box::new(socket)))
 }
 
 /// Carries messages until the connection ends; says why it did, and whether anything depends on it.

@@ -1,4 +1,4 @@
-//! SIP over connections: TCP and TLS, listening and connecting, framed into whole messages.
+//! SIP over connections: TCP, TLS and WebSocket, listening and connecting, cut into whole messages.
 //!
 //! This is a driver: it has the sockets and no opinion. Messages and the fate of connections come out of one channel;
 //! what is to be sent goes in by [`Streams::send`], which never waits. A connection is named by its [`Hop`](super::Hop)
@@ -12,8 +12,10 @@ mod framing;
 mod queue;
 mod socket;
 mod streams;
+mod table;
 #[cfg(test)]
 mod tests;
+mod websocket;
 
 pub use framing::{Frame, Framer, FramingError};
 pub use streams::{BindError, Direction, Event, Limits, Listen, Settings, Step, Streams, Why};

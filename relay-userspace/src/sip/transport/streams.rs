@@ -19,10 +19,12 @@ use super::{
     framing::FramingError,
     queue::{self, Queue, Waiting},
     socket,
+    table::{MOST_REUSED, Table},
 };
 use crate::{
     net::{Marking, NetworkId, Transport},
     sip::Hop,
+    tls::LegacyAcceptor,
 };
 
 /// Messages that may wait for the room above: readers wait with them, and the peers behind TCP's window.
@@ -37,10 +39,8 @@ pub struct Listen {
     pub network: NetworkId,
     /// The appliance's address on it; connections are made from it too.
     pub address: IpAddr,
-    /// The port for TCP; `None`: no connections are taken.
-    pub tcp: Option<u16>,
-    /// The port for TLS.
-    pub tls: Option<u16>,
+    /// The ports on which connections are taken, and what is spoken there.
+    pub ports: Vec<(Transport, u16)>,
 }
 
 /// How many connections there may be. Those that peers make never take the place of those that the appliance makes:
@@ -72,8 +72,12 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// TLS where the appliance listens.
     pub server: Arc<ServerConfig>,
+    /// TLS as old phones speak it.
+    pub legacy: Arc<LegacyAcceptor>,
     /// TLS where it connects.
     pub client: Arc<ClientConfig>,
+    /// Origins whose pages may connect by WebSocket; none: any.
+    pub origins: Vec<String>,
     /// Limits.
     pub limits: Limits,
 }
@@ -101,13 +105,15 @@ pub enum Step {
     Tcp,
     /// The handshake failed: certificate, suites, or no TLS there at all.
     Tls,
+    /// The request of HTTP by which a WebSocket begins was none.
+    WebSocket,
     /// There are as many connections as may be.
     Limit,
 }
 
 impl Step {
     /// All of them, for metrics that begin at zero.
-    pub const ALL: [Self; 4] = [Self::Route, Self::Tcp, Self::Tls, Self::Limit];
+    pub const ALL: [Self; 5] = [Self::Route, Self::Tcp, Self::Tls, Self::WebSocket, Self::Limit];
 
     /// The name in metrics and pages.
     #[must_use]
@@ -116,6 +122,7 @@ impl Step {
             Self::Route => "route",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::WebSocket => "websocket",
             Self::Limit => "limit",
         }
     }
@@ -212,6 +219,11 @@ pub enum Event {
         /// Whether a message came by it, or the appliance made it: otherwise nothing depends on it.
         used: bool,
     },
+    /// The connection has ended by which an address was reached that is not the connection's own.
+    Released {
+        /// With that address.
+        hop: Hop,
+    },
     /// A connection was refused or broken off before it was one.
     Refused {
         /// Whose.
@@ -223,63 +235,9 @@ pub enum Event {
     },
 }
 
-struct Entry {
-    id: u64,
-    direction: Direction,
-    queue: Queue,
-}
-
-#[derive(Default)]
-struct Table {
-    entries: HashMap<Hop, Entry>,
-    /// Those that peers made, by address, and in all.
-    by_source: HashMap<IpAddr, usize>,
-    accepted: usize,
-    next_id: u64,
-}
-
-impl Table {
-    fn has_room(&self, hop: Hop, direction: Direction, limits: Limits) -> bool {
-        match direction {
-            Direction::Connected => self.entries.len() - self.accepted < limits.connected,
-            Direction::Accepted => {
-                let held = self.by_source.get(&hop.address.ip()).copied().unwrap_or(0);
-                self.accepted < limits.accepted && held < limits.per_source
-            }
-        }
-    }
-
-    fn insert(&mut self, hop: Hop, direction: Direction, queue: Queue) -> u64 {
-        // A peer that uses its port again before the end of its last connection was noticed.
-        self.remove(hop);
-        self.next_id += 1;
-        self.entries.insert(hop, Entry { id: self.next_id, direction, queue });
-        if direction == Direction::Accepted {
-            self.accepted += 1;
-            *self.by_source.entry(hop.address.ip()).or_default() += 1;
-        }
-        self.next_id
-    }
-
-    fn remove(&mut self, hop: Hop) {
-        let Some(entry) = self.entries.remove(&hop) else { return };
-        if entry.direction == Direction::Accepted {
-            self.accepted -= 1;
-            let source = hop.address.ip();
-            if let Some(held) = self.by_source.get_mut(&source) {
-                *held -= 1;
-                if *held == 0 {
-                    self.by_source.remove(&source);
-                }
-            }
-        }
-    }
-}
-
 /// What all connections share.
 pub(super) struct Shared {
     settings: Settings,
-    server: RwLock<Arc<ServerConfig>>,
     names: RwLock<HashMap<SocketAddr, String>>,
     table: Mutex<Table>,
     events: mpsc::Sender<Event>,
@@ -306,8 +264,7 @@ impl Streams {
         let (events, receiver) = mpsc::channel(EVENTS);
         let mut bound = Vec::new();
         for listen in &settings.networks {
-            for (transport, port) in [(Transport::Tcp, listen.tcp), (Transport::Tls, listen.tls)] {
-                let Some(port) = port else { continue };
+            for &(transport, port) in &listen.ports {
                 let address = SocketAddr::new(listen.address, port);
                 let listener = socket::listen(address, settings.marking).map_err(|error| BindError {
                     network: listen.network,
@@ -318,13 +275,7 @@ impl Streams {
                 bound.push((listen.network, transport, listener));
             }
         }
-        let shared = Arc::new(Shared {
-            server: RwLock::new(Arc::clone(&settings.server)),
-            settings,
-            names: RwLock::default(),
-            table: Mutex::default(),
-            events,
-        });
+        let shared = Arc::new(Shared { settings, names: RwLock::default(), table: Mutex::default(), events });
         let mut listeners = JoinSet::new();
         for (network, transport, listener) in bound {
             listeners.spawn(Arc::clone(&shared).accept(network, transport, listener));
@@ -336,7 +287,12 @@ impl Streams {
     /// is told by events.
     pub fn send(&self, hop: Hop, payload: Bytes) {
         let table = self.shared.table();
-        if let Some(entry) = table.entries.get(&hop) {
+        let by = if table.entries.contains_key(&hop) {
+            hop
+        } else {
+            table.reused.get(&hop).copied().unwrap_or(hop)
+        };
+        if let Some(entry) = table.entries.get(&by) {
             if entry.queue.offer(payload).is_err() {
                 debug!(%hop, "a peer does not read; the message is lost");
             }
@@ -344,6 +300,20 @@ impl Streams {
         }
         drop(table);
         self.shared.open(hop, payload);
+    }
+
+    /// Has what goes to an address of a peer go down the connection that the peer has made (RFC 5923), as long as that
+    /// lives. Over TLS the peer must have shown a certificate for the name that this address has to prove.
+    pub fn reuse(&self, connection: Hop, target: Hop) {
+        let wanted = self.shared.name(target.address);
+        let mut table = self.shared.table();
+        let Some(entry) = table.entries.get(&connection) else { return };
+        let proved = connection.transport == Transport::Tcp
+            || entry.proved.iter().any(|name| name.trim_start_matches("sip:").eq_ignore_ascii_case(&wanted));
+        let alike = (connection.network, connection.transport) == (target.network, target.transport);
+        if proved && alike && entry.direction == Direction::Accepted && table.reused.len() < MOST_REUSED {
+            table.reused.insert(target, connection);
+        }
     }
 
     /// The names that the peers at these addresses have to prove by their certificates; others prove their address.
@@ -355,11 +325,6 @@ impl Streams {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.shared.settings
-    }
-
-    /// Another certificate, or other rules, for connections that are accepted from now on.
-    pub fn set_server(&self, config: Arc<ServerConfig>) {
-        *self.shared.server.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
     /// The name that the peer at an address has to prove.
@@ -405,7 +370,15 @@ impl Shared {
     }
 
     pub(super) fn server(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.server.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.settings.server)
+    }
+
+    pub(super) fn legacy(&self) -> &LegacyAcceptor {
+        &self.settings.legacy
+    }
+
+    pub(super) fn origins(&self) -> &[String] {
+        &self.settings.origins
     }
 
     /// The appliance's address on a network.
@@ -436,21 +409,38 @@ impl Shared {
     }
 
     /// Takes a connection out of the table, unless another has its name by now.
-    pub(super) fn leave(&self, hop: Hop, id: u64) {
+    /// Returns the addresses that were reached by it.
+    pub(super) fn leave(&self, hop: Hop, id: u64) -> Vec<Hop> {
         let mut table = self.table();
-        if table.entries.get(&hop).is_some_and(|entry| entry.id == id) {
-            table.remove(hop);
+        match table.entries.get(&hop) {
+            Some(entry) if entry.id == id => table.remove(hop),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Notes who a peer has proved to be.
+    pub(super) fn prove(&self, hop: Hop, id: u64, proved: Vec<String>) {
+        if let Some(entry) = self.table().entries.get_mut(&hop).filter(|entry| entry.id == id) {
+            entry.proved = proved;
         }
     }
 
     fn open(self: &Arc<Self>, hop: Hop, payload: Bytes) {
         let shared = Arc::clone(self);
-        let Some((id, queue, waiting)) = self.enter(hop, Direction::Connected) else {
+        let refuse = |shared: Arc<Self>, step, error: &'static str| {
             tokio::spawn(async move {
-                let error = "there are as many connections as may be".to_owned();
-                shared.tell(Event::Unreachable { hop, step: Step::Limit, error }).await;
+                shared.tell(Event::Unreachable { hop, step, error: error.to_owned() }).await;
             });
-            return;
+        };
+        if hop.transport.is_inward() {
+            return refuse(
+                shared,
+                Step::Route,
+                "it is reached down its own connection only, and that has ended",
+            );
+        }
+        let Some((id, queue, waiting)) = self.enter(hop, Direction::Connected) else {
+            return refuse(shared, Step::Limit, "there are as many connections as may be");
         };
         // The queue is new and has room.
         let _ = queue.offer(payload);

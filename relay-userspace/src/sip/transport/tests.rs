@@ -2,11 +2,13 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
+use openssl::ssl::{Ssl, SslContextBuilder, SslMethod, SslVerifyMode, SslVersion};
 use proptest::prelude::*;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -15,13 +17,15 @@ use tokio::{
     time::timeout,
 };
 
+mod websocket;
+
 use super::*;
 use crate::{
-    config::Tls,
+    config::{ClientCertificates, Tls},
     net::{Dscp, Marking, NetworkId, Priority, Transport},
     sip::{Hop, wire::limits},
     store::tests_support::Directory,
-    tls::{self, Authorities, Identity, Trust},
+    tls::{self, Authorities, Fingerprint, Identity, LegacyAcceptor, Trust},
 };
 
 const NETWORK: NetworkId = NetworkId(0);
@@ -131,6 +135,10 @@ struct Bed {
     events: mpsc::Receiver<Event>,
     tcp: SocketAddr,
     tls: SocketAddr,
+    legacy: SocketAddr,
+    ws: SocketAddr,
+    wss: SocketAddr,
+    own: Fingerprint,
     trust: Arc<Trust>,
     _directory: Directory,
 }
@@ -140,27 +148,40 @@ fn free_port() -> u16 {
 }
 
 fn bed(limits: Limits) -> Bed {
+    bed_with(limits, &Tls::default(), None)
+}
+
+fn bed_with(limits: Limits, rules: &Tls, authorities: Option<&Path>) -> Bed {
     let directory = Directory::new("transport");
     let identity = Identity::open(directory.path(), None, None, &["localhost".into()], &[]).unwrap();
-    let authorities = Authorities::open(None).unwrap();
+    let authorities = Authorities::open(authorities).unwrap();
+    let own = Fingerprint::of(&identity.chain()[0]);
     let trust = Arc::new(Trust::default());
-    let (tcp, tls) = (free_port(), free_port());
+    let [tcp, tls, legacy, ws, wss] = std::array::from_fn(|_| free_port());
     let settings = Settings {
         networks: vec![Listen {
             network: NETWORK,
             address: Ipv4Addr::LOCALHOST.into(),
-            tcp: Some(tcp),
-            tls: Some(tls),
+            ports: vec![
+                (Transport::Tcp, tcp),
+                (Transport::Tls, tls),
+                (Transport::LegacyTls, legacy),
+                (Transport::Ws, ws),
+                (Transport::Wss, wss),
+            ],
         }],
         marking: Marking { dscp: Dscp::CS3, priority: Priority::SIGNALLING },
         connect_timeout: Duration::from_secs(2),
-        server: tls::server_config(&identity, &authorities, &Tls::default()).unwrap(),
-        client: tls::client_config(&identity, &authorities, &trust, &Tls::default()).unwrap(),
+        server: tls::server_config(&identity, &authorities, rules).unwrap(),
+        legacy: Arc::new(LegacyAcceptor::new(&identity, &authorities, rules)),
+        client: tls::client_config(&identity, &authorities, &trust, rules).unwrap(),
+        origins: vec!["https://phone.example.com".to_owned()],
         limits,
     };
     let (streams, events) = Streams::start(settings).unwrap();
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    Bed { streams, events, tcp: at(tcp), tls: at(tls), trust, _directory: directory }
+    let [tcp, tls, legacy, ws, wss] = [tcp, tls, legacy, ws, wss].map(at);
+    Bed { streams, events, tcp, tls, legacy, ws, wss, trust, own, _directory: directory }
 }
 
 impl Bed {
@@ -271,6 +292,100 @@ async fn tls_comes_about_only_after_the_certificate_was_trusted() {
 }
 
 #[tokio::test]
+async fn what_goes_to_a_server_goes_down_the_connection_that_it_has_made_as_long_as_that_lives() {
+    let mut bed = bed(Limits::default());
+    let mut peer = TcpStream::connect(bed.tcp).await.unwrap();
+    peer.write_all(OPTIONS.as_bytes()).await.unwrap();
+    let (connection, _) = bed.message().await;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let target = to(Transport::Tcp, listener.local_addr().unwrap());
+    bed.streams.reuse(connection, target);
+    bed.streams.send(target, Bytes::from_static(b"down"));
+    let mut read = [0; 4];
+    peer.read_exact(&mut read).await.unwrap();
+    assert_eq!((&read, bed.streams.hops()), (b"down", vec![connection]));
+    drop(peer);
+    assert!(matches!(bed.next().await, Event::Disconnected { hop, .. } if hop == connection));
+    assert!(matches!(bed.next().await, Event::Released { hop } if hop == target));
+    bed.streams.send(target, Bytes::from_static(b"anew"));
+    let (mut peer, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    peer.read_exact(&mut read).await.unwrap();
+    assert_eq!(&read, b"anew");
+    // One that the appliance has made leads where it was made to, and nowhere else.
+    assert!(matches!(bed.next().await, Event::Connected { hop, .. } if hop == target));
+    let other = to(Transport::Tcp, SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
+    bed.streams.reuse(target, other);
+    bed.streams.send(other, Bytes::from_static(b"lost"));
+    assert!(matches!(bed.next().await, Event::Unreachable { hop, .. } if hop == other));
+}
+
+#[tokio::test]
+async fn over_tls_a_connection_is_used_for_the_name_that_its_certificate_is_for_and_no_other() {
+    let directory = Directory::new("reuse");
+    let server = Identity::open(directory.path(), None, None, &["sip.example.com".into()], &[]).unwrap();
+    let authority = directory.path().join("tls/authority.pem");
+    let rows = [
+        (ClientCertificates::Request, "sip.example.com", true),
+        (ClientCertificates::Request, "other.example.com", false),
+        (ClientCertificates::Off, "sip.example.com", false),
+    ];
+    for (client_certificates, name, reused) in rows {
+        let rules = Tls { client_certificates, ..Tls::default() };
+        let mut bed = bed_with(Limits::default(), &rules, Some(&authority));
+        let trust = Arc::new(Trust::default());
+        trust.set([bed.own]);
+        let client = tls::client_config(&server, &Authorities::open(None).unwrap(), &trust, &rules).unwrap();
+        let stream = TcpStream::connect(bed.tls).await.unwrap();
+        let at = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let mut peer = tokio_rustls::TlsConnector::from(client).connect(at, stream).await.unwrap();
+        peer.write_all(OPTIONS.as_bytes()).await.unwrap();
+        let (connection, _) = bed.message().await;
+        let target = to(Transport::Tls, SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
+        bed.streams.set_names([(target.address, name.to_owned())].into());
+        bed.streams.reuse(connection, target);
+        bed.streams.send(target, Bytes::from_static(b"down"));
+        if reused {
+            let mut read = [0; 4];
+            timeout(LIMIT, peer.read_exact(&mut read)).await.unwrap().unwrap();
+            assert_eq!(&read, b"down");
+        } else {
+            let told = bed.next().await;
+            assert!(matches!(told, Event::Unreachable { hop, .. } if hop == target), "{name}: {told:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_old_phone_speaks_tls_1_0_with_rsa_key_exchange_on_its_port_and_nowhere_else() {
+    let mut bed = bed(Limits::default());
+    let old = || {
+        let mut builder = SslContextBuilder::new(SslMethod::tls_client()).unwrap();
+        builder.set_security_level(0);
+        builder.set_min_proto_version(Some(SslVersion::TLS1)).unwrap();
+        builder.set_max_proto_version(Some(SslVersion::TLS1)).unwrap();
+        builder.set_cipher_list("AES128-SHA:@SECLEVEL=0").unwrap();
+        builder.set_verify(SslVerifyMode::NONE);
+        Ssl::new(&builder.build()).unwrap()
+    };
+    let stream = TcpStream::connect(bed.legacy).await.unwrap();
+    let hop = to(Transport::LegacyTls, stream.local_addr().unwrap());
+    let mut phone = tokio_openssl::SslStream::new(old(), stream).unwrap();
+    std::pin::Pin::new(&mut phone).connect().await.unwrap();
+    assert_eq!(phone.ssl().version_str(), "TLSv1");
+    assert_eq!(phone.ssl().current_cipher().unwrap().name(), "AES128-SHA");
+    phone.write_all(OPTIONS.as_bytes()).await.unwrap();
+    assert_eq!(bed.message().await, (hop, Bytes::from_static(OPTIONS.as_bytes())));
+    bed.streams.send(hop, Bytes::from_static(b"answer"));
+    let mut answer = [0; 6];
+    phone.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"answer");
+    let stream = TcpStream::connect(bed.tls).await.unwrap();
+    let mut phone = tokio_openssl::SslStream::new(old(), stream).unwrap();
+    assert!(std::pin::Pin::new(&mut phone).connect().await.is_err());
+    assert!(matches!(bed.next().await, Event::Refused { step: Step::Tls, .. }));
+}
+
+#[tokio::test]
 async fn a_peer_that_sends_nonsense_or_too_many_connections_is_turned_away() {
     let mut bed = bed(Limits { accepted: 2, per_source: 2, connected: 1 });
     let mut bad = TcpStream::connect(bed.tcp).await.unwrap();
@@ -326,8 +441,7 @@ async fn a_port_that_is_taken_is_named() {
         networks: vec![Listen {
             network: NETWORK,
             address: Ipv4Addr::LOCALHOST.into(),
-            tcp: Some(taken.local_addr().unwrap().port()),
-            tls: None,
+            ports: vec![(Transport::Tcp, taken.local_addr().unwrap().port())],
         }],
         ..other.streams.settings().clone()
     };

@@ -120,14 +120,16 @@ impl<'a> Uri<'a> {
         Some(SocketAddr::new(self.ip()?, self.port.unwrap_or(DEFAULT_PORT)))
     }
 
-    /// The transport that it names: TLS for `sips:`, else the parameter; `None` when neither says, or what it says is
-    /// none of ours.
+    /// The transport that it names: TLS for `sips:`, also below a WebSocket, else the parameter; `None` when neither
+    /// says, or what it says is none of ours.
     #[must_use]
     pub fn transport(&self) -> Option<Transport> {
-        if self.scheme == Scheme::Sips {
-            return Some(Transport::Tls);
+        let named = self.params.value("transport").and_then(Transport::parse);
+        match (self.scheme, named) {
+            (Scheme::Sips, Some(Transport::Ws | Transport::Wss)) => Some(Transport::Wss),
+            (Scheme::Sips, _) => Some(Transport::Tls),
+            (_, named) => named,
         }
-        self.params.value("transport").and_then(Transport::parse)
     }
 
     /// Whether two URIs are equivalent by RFC 3261 19.1.4.
