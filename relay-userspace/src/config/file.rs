@@ -504,6 +504,36 @@ servers = ["10.62.0.10:5060"]
                 "role = \"phone\"",
                 "line 4, key network.role: unknown variant `phone`",
             ),
+            (
+                "old phones among the servers",
+                "interface = \"eth1\"",
+                "interface = \"eth1\"\nsip_legacy_tls_port = 8062",
+                "key network.sip_legacy_tls_port: old phones and softphones are on networks with role = \"phones\"",
+            ),
+            (
+                "softphones among the servers",
+                "interface = \"eth1\"",
+                "interface = \"eth1\"\nsip_wss_port = 8444",
+                "key network.sip_wss_port: old phones and softphones are on networks with role = \"phones\"",
+            ),
+            (
+                "one port for two kinds of connections",
+                "address = \"10.61.0.1\"",
+                "address = \"10.61.0.1\"\nsip_ws_port = 8061",
+                "key network.sip_ws_port: port 8061 is that of tls already",
+            ),
+            (
+                "an origin with a path",
+                "[upstream]",
+                "[sip]\nwebsocket_origins = [\"https://phone.example.com/\"]\n\n[upstream]",
+                "key sip.websocket_origins: \"https://phone.example.com/\" is no origin",
+            ),
+            (
+                "a server by WebSocket",
+                "servers = [\"10.62.0.10:5060\"]",
+                "servers = [\"sip:10.62.0.10;transport=ws\"]",
+                "\"ws\" is not udp, tcp or tls",
+            ),
             ("a wrong type", "name = \"office\"", "name = 7", "line 3, key network.name: invalid type"),
             (
                 "no address",

@@ -70,7 +70,8 @@ impl Kept {
     pub(super) fn renew(&self) {
         self.has_changed();
         let now = OffsetDateTime::now_utc();
-        let mut wrong = None;
+        // First: what is built of a certificate that is shown takes the authorities of that moment.
+        let mut wrong = self.authorities.reload().err().map(|error| error.to_string());
         for identity in &self.identities {
             match identity.renew(now) {
                 Ok(false) => {}
@@ -83,9 +84,6 @@ impl Kept {
                 }
                 Err(error) => wrong = Some(error.to_string()),
             }
-        }
-        if let Err(error) = self.authorities.reload() {
-            wrong = Some(error.to_string());
         }
         let mut before = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = wrong.as_ref().filter(|error| before.as_ref() != Some(error)) {

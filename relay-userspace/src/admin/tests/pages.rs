@@ -175,6 +175,19 @@ async fn wrong_names_and_wrong_passwords_get_one_answer_and_then_have_to_wait() 
 }
 
 #[tokio::test]
+async fn the_certificate_of_the_own_authority_is_given_to_who_is_signed_in() {
+    let house = House::inhabited("authority").await;
+    let person = house.sign_in();
+    let page = house.get("/certificates", Some(&person)).await;
+    assert!(page.body.contains("href=\"/certificates/authority.pem\""), "{}", page.body);
+    let pem = house.get("/certificates/authority.pem", Some(&person)).await;
+    assert_eq!((pem.status, pem.body.as_str()), (StatusCode::OK, "-----BEGIN CERTIFICATE-----\n"));
+    assert!(pem.header(header::CONTENT_DISPOSITION).contains("branchline-authority.pem"));
+    let stranger = house.get("/certificates/authority.pem", None).await;
+    assert_ne!(stranger.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn what_does_not_validate_is_told_at_its_field_and_never_written() {
     let house = House::inhabited("apply").await;
     let person = house.sign_in();
