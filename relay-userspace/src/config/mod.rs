@@ -16,6 +16,7 @@ pub mod save;
 mod services;
 mod tables;
 mod tls;
+mod trace;
 mod types;
 mod web;
 
@@ -27,5 +28,6 @@ pub use protection::Protection;
 pub use services::{Clock, Dhcp, Provisioning, Syslog, Unsynchronised};
 pub use tables::{Admin, Control, Datapath, DscpMarks, Media, Network, Sip, State, Upstream};
 pub use tls::{ClientCertificates, Suite, Tls};
+pub use trace::{HepServer, Trace};
 pub use types::{Host, HttpServer, PortRange, Scheme, ServerUri, StatusRange};
 pub use web::Web;

@@ -21,6 +21,7 @@ mod services;
 mod settings;
 mod standing;
 mod start;
+mod traces;
 mod views;
 
 pub use start::{Ended, StartError, run};
