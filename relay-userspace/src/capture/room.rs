@@ -547,11 +547,8 @@ impl Captures {
             }
         }
         for (tap, keys) in taps {
-            let payload = if keys == Keys::Kept {
-                payload.clone()
-            } else {
-                masked(payload, Secrets::MediaKeys)
-            };
+            let payload =
+                if keys == Keys::Kept { payload.clone() } else { masked(payload, Secrets::MediaKeys) };
             if let Some(copy) = self.message_copy(way, hop, &payload, dscp) {
                 tap.offer(copy);
             }

@@ -112,7 +112,7 @@ mod tests {
         for (text, why) in [
             ("tcp:192.0.2.9:9060", "it begins with udp:"),
             ("udp:192.0.2.9", "there is no port"),
-            ("udp:192.0.2.9:x", "\"x\" is not a port"),
+            ("udp:homer:x", "\"x\" is not a port"),
             ("udp:a b:9060", "neither an address nor a domain name"),
             ("udp:0.0.0.0:9060", "it cannot be sent to"),
             ("udp:192.0.2.9:0", "the port must be 1 to 65535"),

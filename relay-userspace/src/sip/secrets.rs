@@ -200,7 +200,11 @@ mod tests {
             ),
             ("words elsewhere", "Subject: inline:abcd\r\n", "Subject: inline:abcd\r\n"),
         ] {
-            assert_eq!(masked(&Bytes::from_static(message.as_bytes()), Secrets::MediaKeys), expected, "{description}");
+            assert_eq!(
+                masked(&Bytes::from_static(message.as_bytes()), Secrets::MediaKeys),
+                expected,
+                "{description}"
+            );
         }
     }
 

@@ -117,7 +117,8 @@ impl TraceStore {
             }
             let before = bytes;
             while bytes > limit {
-                let oldest = "DELETE FROM trace WHERE number = (SELECT min(number) FROM trace) RETURNING bytes";
+                let oldest =
+                    "DELETE FROM trace WHERE number = (SELECT min(number) FROM trace) RETURNING bytes";
                 let mut statement = transaction.prepare_cached(oldest)?;
                 let Some(freed) = statement.query_map([], |row| row.get::<_, i64>(0))?.next().transpose()?
                 else {
@@ -159,15 +160,16 @@ impl TraceStore {
         let query = format!("SELECT {COLUMNS}, x'' FROM trace ORDER BY last_unix_us DESC LIMIT ?1");
         self.database.with(|db| {
             let mut statement = db.prepare_cached(&query)?;
-            let rows =
-                statement.query_map([i64::try_from(most).unwrap_or(i64::MAX)], StoredTrace::read)?;
+            let rows = statement.query_map([i64::try_from(most).unwrap_or(i64::MAX)], StoredTrace::read)?;
             rows.collect()
         })
     }
 }
 
 fn insert(transaction: &Transaction<'_>, trace: &StoredTrace) -> rusqlite::Result<()> {
-    let put = format!("INSERT INTO trace({COLUMNS}, bytes, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
+    let put = format!(
+        "INSERT INTO trace({COLUMNS}, bytes, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+    );
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     transaction.prepare_cached(&put)?.execute(params![
         trace.call_id,
@@ -228,7 +230,11 @@ mod tests {
         assert_eq!(last(9), [("c".to_owned(), 40)]);
         assert_eq!(store.bytes(), row);
         store.put(&[trace("d", 50, 4000)], row).unwrap();
-        assert_eq!((last(9).len(), store.bytes()), (0, 0), "one that is larger than all that there is room for");
+        assert_eq!(
+            (last(9).len(), store.bytes()),
+            (0, 0),
+            "one that is larger than all that there is room for"
+        );
     }
 
     #[test]

@@ -72,7 +72,8 @@ mod tests {
         assert_eq!(kinds[..3], [0x0A0D_0D0A, 1, 1]);
         assert_eq!(kinds[3..], vec![6; messages.len()]);
         for message in &messages {
-            let found = bytes.windows(message.message.len()).filter(|part| *part == message.message.as_bytes());
+            let found =
+                bytes.windows(message.message.len()).filter(|part| *part == message.message.as_bytes());
             assert!(found.count() > 0, "{message:?}");
         }
     }

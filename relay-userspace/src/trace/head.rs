@@ -5,7 +5,7 @@
 
 use memchr::memchr;
 
-use crate::sip::wire::{Method, limits, scan};
+use crate::sip::wire::{limits, scan};
 
 /// The Call-ID; none if there is none that can be kept as a key.
 pub(super) fn call_id(message: &[u8]) -> Option<&[u8]> {
@@ -82,11 +82,6 @@ pub(super) fn start(message: &[u8]) -> Start<'_> {
 /// Bytes of a method that are shown.
 const LONGEST: usize = 32;
 
-/// Whether a message begins or changes a call.
-pub(super) fn is_invite(message: &[u8]) -> bool {
-    start(message) == Start::Request(Method::Invite.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -125,7 +120,6 @@ mod tests {
         ] {
             assert_eq!(start(message.as_bytes()), expected, "{message:?}");
         }
-        assert!(is_invite(b"INVITE sip:a SIP/2.0\r\n") && !is_invite(b"INVITED sip:a SIP/2.0\r\n"));
     }
 
     proptest! {

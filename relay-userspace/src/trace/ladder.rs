@@ -21,6 +21,9 @@ const APPLIANCE: usize = 1;
 /// Characters of what a peer has said in one place.
 const MOST: usize = 100;
 
+/// Characters of a Request-URI.
+const MOST_URI: usize = 60;
+
 /// What of a trace is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
@@ -123,7 +126,7 @@ pub fn ladder(summary: &Summary, messages: &[Traced], steps: &[Step], detail: De
     let mut text = String::new();
     let left_out = match summary.left_out {
         0 => String::new(),
-        some => format!(", and {some} that are not kept"),
+        some => format!("; {some} more are not kept"),
     };
     for (name, value) in [
         ("Call-ID", escaped(&summary.call_id, usize::MAX)),
@@ -145,6 +148,7 @@ pub fn ladder(summary: &Summary, messages: &[Traced], steps: &[Step], detail: De
         let arrow = columns.arrow(from, to, &step.what);
         let arrow = arrow.get(BEFORE..).unwrap_or_default();
         let cseq = escaped(step.cseq.as_deref().unwrap_or("-"), MOST);
+        let uri = step.uri.as_ref().map(|uri| format!(" {}", escaped(uri, MOST_URI))).unwrap_or_default();
         let note = match (step.repeats, step.made_from) {
             (Some(again), _) => format!(", again ({again})"),
             (None, Some(from)) => format!(", from {from}"),
@@ -152,7 +156,7 @@ pub fn ladder(summary: &Summary, messages: &[Traced], steps: &[Step], detail: De
         };
         let transport = message.transport.as_label();
         let (number, at) = (step.number, step.at_ms);
-        let _ = writeln!(text, "{number:>4} {at:>11.1}  {arrow}  {transport} {cseq}{note}");
+        let _ = writeln!(text, "{number:>4} {at:>11.1}  {arrow}  {transport} {cseq}{uri}{note}");
         if detail.has_changes() && step.made_from.is_some() {
             changed(&mut text, &step.changes);
         }
@@ -201,7 +205,8 @@ fn whole(text: &mut String, message: &Traced, step: &Step) {
 
 /// A time, UTC, to the microsecond.
 fn moment(unix_us: u64) -> String {
-    let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:6] UTC");
+    let format =
+        format_description!("[year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:6] UTC");
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_us) * 1000)
         .ok()
         .and_then(|at| at.format(format).ok())
@@ -237,14 +242,12 @@ mod tests {
 
     #[test]
     fn a_call_is_drawn_as_a_ladder() {
-        let expected = "";
-        assert_eq!(drawn(&call(), Detail::Arrows), expected);
+        assert_eq!(drawn(&call(), Detail::Arrows), include_str!("ladder/call.txt"));
     }
 
     #[test]
     fn what_was_changed_stands_below_the_message_and_whole_messages_after_all() {
-        let expected = "";
-        assert_eq!(drawn(&call()[..3], Detail::Everything), expected);
+        assert_eq!(drawn(&call()[..3], Detail::Everything), include_str!("ladder/everything.txt"));
     }
 
     #[test]
@@ -258,7 +261,7 @@ mod tests {
         let drawn = drawn(&messages, Detail::Everything);
         assert!(!drawn.contains('\u{1b}') && drawn.contains("\\u{1b}[2J"), "{drawn}");
         assert!(drawn.contains("10.61.0.17:5060 ..."), "{drawn}");
-        let lines: Vec<&str> = drawn.lines().filter(|line| line.contains("->|")).collect();
-        assert_eq!(lines.len(), 2, "the last columns' arrows and that of the one before: {drawn}");
+        let last = drawn.lines().filter(|line| line.contains("->|  udp"));
+        assert_eq!(last.count(), 4, "{drawn}");
     }
 }

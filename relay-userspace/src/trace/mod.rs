@@ -37,4 +37,4 @@ pub use record::{RecordError, read as read_record, write as write_record};
 pub use recorder::{Limits, Recorder};
 pub use room::{Exported, Network, Traces};
 pub use steps::{Step, steps};
-pub use view::{TraceView, TracesView, Summary};
+pub use view::{Report, Rung, Summary, TraceView, TracesView};

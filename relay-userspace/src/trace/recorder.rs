@@ -59,7 +59,7 @@ impl Entry {
 /// What a trace is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A call: there was an INVITE.
+    /// A call: there was a request that only calls have.
     Call,
     /// Something else.
     Other,
@@ -411,9 +411,13 @@ pub(super) enum Which {
     All,
 }
 
+/// Requests that only calls have: of one that stood when the daemon began, the INVITE has passed before (RFC 3261,
+/// RFC 3262, RFC 3311, RFC 6086).
+const OF_CALLS: [&[u8]; 7] = [b"INVITE", b"ACK", b"BYE", b"CANCEL", b"PRACK", b"UPDATE", b"INFO"];
+
 fn kind_of(entry: &Entry) -> Kind {
     match head::start(&entry.bytes) {
-        Start::Request(_) if head::is_invite(&entry.bytes) => Kind::Call,
+        Start::Request(method) if OF_CALLS.contains(&method) => Kind::Call,
         // What is relayed has come before it goes.
         Start::Request(b"OPTIONS") if entry.way == Way::Out => Kind::Probe,
         Start::Request(_) | Start::Response(_) => Kind::Other,

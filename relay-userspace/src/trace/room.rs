@@ -16,9 +16,9 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Limits, Recorder, Summary, TraceView, Traced, TracedBytes, TracesView, hep,
+    Limits, Recorder, Summary, TraceView, Traced, TracedBytes, TracesView,
     head::{self, Start},
-    record,
+    hep, record,
     recorder::{Counts, Entry, Trace, Unstored, Which},
 };
 use crate::{
@@ -347,7 +347,9 @@ struct About {
 impl About {
     fn of<'b>(messages: impl DoubleEndedIterator<Item = &'b Bytes> + Clone) -> Self {
         let read = |bytes: &Bytes| {
-            Message::parse(bytes).or_else(|rejected| rejected.answerable.map(|message| *message).ok_or(())).ok()
+            Message::parse(bytes)
+                .or_else(|rejected| rejected.answerable.map(|message| *message).ok_or(()))
+                .ok()
         };
         let is_response = |bytes: &&Bytes| matches!(head::start(bytes), Start::Response(_));
         let status = messages.clone().rev().find(is_response).map(|bytes| match read(bytes) {

@@ -29,6 +29,8 @@ pub struct Step {
     pub at_ms: f64,
     /// Method, or status and reason.
     pub what: String,
+    /// The Request-URI; none in a response.
+    pub uri: Option<String>,
     /// Number and method of CSeq; none if it cannot be read.
     pub cseq: Option<String>,
     /// The number of the message whose bytes it has again.
@@ -114,7 +116,13 @@ pub fn steps(messages: &[Traced]) -> Vec<Step> {
             number,
             at_ms: (message.unix_us as f64 - begun as f64) / 1000.0,
             what: what(bytes, parsed.as_ref()),
-            cseq: parsed.as_ref().map(|message| format!("{} {}", message.cseq(), message.method().as_label())),
+            uri: parsed
+                .as_ref()
+                .filter(|message| message.is_request())
+                .map(|message| text(message.request_uri())),
+            cseq: parsed
+                .as_ref()
+                .map(|message| format!("{} {}", message.cseq(), message.method().as_label())),
             repeats,
             made_from,
             changes: changes.unwrap_or_default(),
@@ -142,8 +150,11 @@ fn find(came: &mut [Came], wanted: &Identity, elsewhere: impl Fn(&Came) -> bool)
     Some(one.number)
 }
 
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
 fn what(bytes: &[u8], parsed: Option<&Message>) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match (head::start(bytes), parsed) {
         (head::Start::Response(status), Some(message)) => format!("{status} {}", text(message.reason())),
         (head::Start::Response(status), None) => format!("{status}"),

@@ -34,7 +34,8 @@ pub(super) fn message(start: &str, cseq: &str, to_tag: &str, via: &str, more: &s
 
 /// The Via of the phone, and with that of the appliance above it.
 pub(super) const PHONE: &str = "SIP/2.0/UDP 10.61.0.11;branch=z9hG4bKp";
-pub(super) const OURS: &str = "SIP/2.0/UDP 10.62.0.1:8060;branch=z9hG4bKb\r\nVia: SIP/2.0/UDP 10.61.0.11;branch=z9hG4bKp";
+pub(super) const OURS: &str =
+    "SIP/2.0/UDP 10.62.0.1:8060;branch=z9hG4bKb\r\nVia: SIP/2.0/UDP 10.61.0.11;branch=z9hG4bKp";
 
 /// A call that is answered, and ended by the phone.
 pub(super) fn call() -> Vec<Traced> {
@@ -59,5 +60,7 @@ pub(super) fn call() -> Vec<Traced> {
         (2_001_000, Way::In, "centre", message("SIP/2.0 200 OK", "2 BYE", "t", OURS, end)),
         (2_001_200, Way::Out, "office", message("SIP/2.0 200 OK", "2 BYE", "t", PHONE, end)),
     ];
-    rows.iter().map(|(at, way, network, text)| traced(1_790_000_000_000_000 + at, *way, network, text)).collect()
+    rows.iter()
+        .map(|(at, way, network, text)| traced(1_790_000_000_000_000 + at, *way, network, text))
+        .collect()
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Traced;
+use super::{Step, Traced, steps};
 
 /// A trace in short.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,4 +61,35 @@ pub struct TraceView {
     pub messages: Vec<Traced>,
     /// Whether others follow.
     pub more: bool,
+}
+
+/// A trace as programs are told it: what it is, and each message with what it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// What it is.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// Its messages, in their order.
+    pub ladder: Vec<Rung>,
+}
+
+/// A message, and what it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rung {
+    /// What it is.
+    #[serde(flatten)]
+    pub step: Step,
+    /// The message.
+    #[serde(flatten)]
+    pub message: Traced,
+}
+
+impl Report {
+    /// Of a trace that is whole.
+    #[must_use]
+    pub fn of(trace: TraceView) -> Self {
+        let steps = steps(&trace.messages);
+        let rungs = steps.into_iter().zip(trace.messages).map(|(step, message)| Rung { step, message });
+        Self { summary: trace.summary, ladder: rungs.collect() }
+    }
 }

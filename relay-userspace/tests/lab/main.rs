@@ -46,6 +46,7 @@ mod stops_cleanly;
 mod streams;
 mod survives;
 mod syslog;
+mod trace;
 mod transports;
 mod tunnel;
 mod tunnel_call;
