@@ -45,14 +45,35 @@ struct Told {
     key: Option<String>,
 }
 
+/// Where messages wait for Homer.
+struct Teller {
+    /// None while nothing is sent.
+    told: Mutex<Option<Told>>,
+    packets: mpsc::Sender<Vec<u8>>,
+    metrics: ServiceMetrics,
+}
+
+impl Teller {
+    fn told(&self) -> MutexGuard<'_, Option<Told>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, message: &Exported<'_>) {
+        let Some(told) = &*self.told() else { return };
+        let sent = hep::packet(message, told.agent, told.key.as_deref())
+            .is_some_and(|packet| self.packets.try_send(packet).is_ok());
+        if !sent {
+            self.metrics.hep_packets.with_label_values(&[names::hep::DROPPED]).inc();
+        }
+    }
+}
+
 /// The room of traces, and the way to Homer.
 pub(super) struct Tracing {
     pub(super) room: Traces,
     metrics: ServiceMetrics,
-    /// None while nothing is sent.
-    told: Mutex<Option<Told>>,
+    teller: Arc<Teller>,
     homer: watch::Sender<Option<HepServer>>,
-    packets: mpsc::Sender<Vec<u8>>,
 }
 
 /// The other end of the way to Homer.
@@ -91,10 +112,13 @@ impl Tracing {
         let store = TraceStore::open(&config.state.directory).inspect_err(|error| {
             error!(%error, "traces of calls are kept in memory alone; if the file is damaged, remove it");
         });
-        let room = Traces::new(networks.collect(), limits(&config.trace), store);
         let (homer, wanted) = watch::channel(None);
         let (packets, queue) = mpsc::channel(QUEUE);
-        let tracing = Self { room, metrics: metrics.clone(), told: Mutex::default(), homer, packets };
+        let teller = Arc::new(Teller { told: Mutex::default(), packets, metrics: metrics.clone() });
+        let telling = Arc::clone(&teller);
+        let export = Box::new(move |message: &Exported<'_>| telling.tell(message));
+        let room = Traces::new(networks.collect(), limits(&config.trace), store, export);
+        let tracing = Self { room, metrics: metrics.clone(), teller, homer };
         tracing.reconfigure(&config.trace);
         (tracing, Way { homer: wanted, packets: queue, metrics: metrics.clone() })
     }
@@ -116,34 +140,12 @@ impl Tracing {
             }
         };
         let homer = config.hep.clone().filter(|_| told.is_some());
-        *self.told() = told;
+        *self.teller.told() = told;
         self.homer.send_if_modified(|known| {
             let changed = *known != homer;
             *known = homer;
             changed
         });
-    }
-
-    fn told(&self) -> MutexGuard<'_, Option<Told>> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes in what has come and gone, and hands it on to Homer.
-    fn take_in(&self) {
-        let told = self.told().clone();
-        self.room.keep(|message| {
-            if let Some(told) = &told {
-                self.tell(told, message);
-            }
-        });
-    }
-
-    fn tell(&self, told: &Told, message: &Exported<'_>) {
-        let sent = hep::packet(message, told.agent, told.key.as_deref())
-            .is_some_and(|packet| self.packets.try_send(packet).is_ok());
-        if !sent {
-            self.metrics.hep_packets.with_label_values(&[names::hep::DROPPED]).inc();
-        }
     }
 
     /// Brings the metrics up to date.
@@ -171,7 +173,7 @@ pub(super) async fn keep(core: Arc<Core>, mut stop: watch::Receiver<()>) {
             _ = stop.changed() => return,
             _ = tick.tick() => {}
         }
-        core.traces.take_in();
+        core.traces.room.keep();
         if looked.elapsed() < LOOK {
             continue;
         }
@@ -194,7 +196,7 @@ pub(super) async fn keep(core: Arc<Core>, mut stop: watch::Receiver<()>) {
             if !more {
                 break;
             }
-            core.traces.take_in();
+            core.traces.room.keep();
         }
     }
 }

@@ -35,6 +35,6 @@ pub use ladder::{Detail, ladder};
 pub use message::{Traced, TracedBytes};
 pub use record::{RecordError, read as read_record, write as write_record};
 pub use recorder::{Limits, Recorder};
-pub use room::{Exported, Network, Traces};
+pub use room::{Export, Exported, Network, Traces};
 pub use steps::{Step, steps};
 pub use view::{Report, Rung, Summary, TraceView, TracesView};

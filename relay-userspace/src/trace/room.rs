@@ -77,8 +77,10 @@ struct Waiting {
 /// A message that is handed on as it is kept.
 pub type Exported<'a> = hep::Message<'a>;
 
+/// Who is handed each message as it is kept, however it comes to be kept: he must neither wait nor ask for traces.
+pub type Export = Box<dyn Fn(&Exported<'_>) + Send + Sync>;
+
 /// All traces.
-#[derive(Debug)]
 pub struct Traces {
     enabled: AtomicBool,
     networks: Vec<Network>,
@@ -90,12 +92,24 @@ pub struct Traces {
     store: Result<Arc<TraceStore>, String>,
     /// Bytes that it may take.
     store_limit: AtomicU64,
+    export: Export,
+}
+
+impl std::fmt::Debug for Traces {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Traces").field("recorder", &self.recorder).finish_non_exhaustive()
+    }
 }
 
 impl Traces {
     /// A room for these networks. Without a store, traces are in memory alone, and the reason is shown.
     #[must_use]
-    pub fn new(networks: Vec<Network>, limits: Limits, store: Result<TraceStore, StoreError>) -> Self {
+    pub fn new(
+        networks: Vec<Network>,
+        limits: Limits,
+        store: Result<TraceStore, StoreError>,
+        export: Export,
+    ) -> Self {
         Self {
             enabled: AtomicBool::new(true),
             networks,
@@ -104,6 +118,7 @@ impl Traces {
             recorder: Mutex::new(Recorder::new(limits)),
             store: store.map(Arc::new).map_err(|error| error.to_string()),
             store_limit: AtomicU64::new(0),
+            export,
         }
     }
 
@@ -138,7 +153,7 @@ impl Traces {
     }
 
     /// Takes what has come and gone since the last time into the traces, and hands each message on, its secrets masked.
-    pub fn keep(&self, mut export: impl FnMut(&Exported<'_>)) {
+    pub fn keep(&self) {
         // Taken with the recorder's lock held, so that two who look at once do not mix up the order.
         let mut recorder = self.recorder();
         let waiting = std::mem::take(&mut *self.waiting());
@@ -148,7 +163,7 @@ impl Traces {
                 let (remote, local) = (entry.hop.address, network.local(entry.hop.transport));
                 let (source, destination) =
                     if entry.way == Way::In { (remote, local) } else { (local, remote) };
-                export(&Exported {
+                (self.export)(&Exported {
                     unix_us: entry.unix_us,
                     transport: entry.hop.transport,
                     source,
@@ -179,7 +194,7 @@ impl Traces {
     /// # Errors
     /// The store's.
     pub fn store_all(&self) -> Result<(), StoreError> {
-        self.keep(|_| {});
+        self.keep();
         while self.store_some(Which::All)? {}
         Ok(())
     }
@@ -245,7 +260,7 @@ impl Traces {
     /// The last traces, up to so many. Blocks.
     #[must_use]
     pub fn list(&self, most: usize) -> TracesView {
-        self.keep(|_| {});
+        self.keep();
         let most = most.min(MOST_LISTED);
         let mut view = TracesView::default();
         let mut known: HashMap<String, usize> = HashMap::new();
@@ -287,7 +302,7 @@ impl Traces {
     /// The trace of a Call-ID; none if nothing is known of it. Blocks.
     #[must_use]
     pub fn trace(&self, call_id: &str) -> Option<TraceView> {
-        self.keep(|_| {});
+        self.keep();
         let parts = self.store.as_ref().ok().map(|store| store.of(call_id));
         let parts = parts.and_then(Result::ok).unwrap_or_default();
         let live = {

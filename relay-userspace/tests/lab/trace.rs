@@ -25,6 +25,9 @@ const HOMER: SocketAddrV4 = SocketAddrV4::new(SERVER, 9060);
 /// Its password.
 const PASSWORD: &str = "lab-homer";
 
+/// After the last packet was sent: Homer has read it.
+const SETTLE: Duration = Duration::from_millis(500);
+
 /// What the message of a rung is, where it was, and from which it was made.
 fn told(rung: &Rung) -> String {
     let way = if rung.message.direction == Way::In { "in" } else { "out" };
@@ -186,12 +189,15 @@ fn a_call_is_a_ladder_a_file_for_sngrep_a_story_for_homer_and_there_after_a_rest
             )
         })
         .collect();
-    let heard = interrupt::wait_until(LIMIT, "the last message at Homer", || {
-        let heard = tshark(&told_homer, &arguments).unwrap_or_default();
-        Ok((heard.len() >= expected.len()).then_some(heard))
+    interrupt::wait_until(LIMIT, "all messages to be sent to Homer", || {
+        let recorded = site.metric("branchline_trace_messages_total", &[("result", "recorded")])?;
+        let sent = site.metric("branchline_hep_packets_total", &[("result", "sent")])?;
+        Ok((sent == recorded && sent >= expected.len() as f64).then_some(()))
     })?;
-    assert_eq!(heard, expected);
+    std::thread::sleep(SETTLE);
+    // It writes the rest when it ends.
     homer.stop(libc::SIGINT)?;
+    assert_eq!(tshark(&told_homer, &arguments)?, expected, "{}", homer.last_words());
     assert_eq!(site.metric("branchline_hep_packets_total", &[("result", "dropped")])?, 0.0);
 
     // After a restart.

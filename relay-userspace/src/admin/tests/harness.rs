@@ -360,7 +360,7 @@ fn traces(directory: &Path) -> Traces {
         ports: [8060, 8060, 8061],
     };
     let limits = trace::Limits { messages: 200, bytes: 1 << 20, total: 4 << 20 };
-    let traces = Traces::new(vec![network], limits, TraceStore::open(directory));
+    let traces = Traces::new(vec![network], limits, TraceStore::open(directory), Box::new(|_| {}));
     for (way, via, port) in
         [(Way::In, "", 5060), (Way::Out, "Via: SIP/2.0/UDP 10.61.0.1;branch=z9hG4bKo\r\n", 5070)]
     {

@@ -13,8 +13,12 @@ fn networks() -> Vec<Network> {
 }
 
 fn open(directory: &Directory) -> Traces {
+    open_with(directory, Box::new(|_| {}))
+}
+
+fn open_with(directory: &Directory, export: Export) -> Traces {
     let limits = Limits { messages: 200, bytes: 1 << 20, total: 4 << 20 };
-    let traces = Traces::new(networks(), limits, TraceStore::open(directory.path()));
+    let traces = Traces::new(networks(), limits, TraceStore::open(directory.path()), export);
     traces.reconfigure(true, limits, MIB);
     traces
 }
@@ -29,13 +33,13 @@ fn pass(traces: &Traces, message: &Traced) {
 #[test]
 fn a_call_is_listed_and_shown_as_it_came_and_went() {
     let directory = Directory::new("traces-room");
-    let (traces, messages) = (open(&directory), call());
+    let exported = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&exported);
+    let export: Export = Box::new(move |message| {
+        told.lock().unwrap().push((message.source.to_string(), message.call_id.to_vec()));
+    });
+    let (traces, messages) = (open_with(&directory, export), call());
     messages.iter().for_each(|message| pass(&traces, message));
-    let mut exported = Vec::new();
-    traces.keep(|message| exported.push((message.source.to_string(), message.call_id.to_vec())));
-    assert_eq!(exported.len(), messages.len());
-    assert_eq!(exported[0], ("10.61.0.11:5060".to_owned(), b"c@lab".to_vec()));
-    assert_eq!(exported[2].0, "10.62.0.1:8060");
     let summary = Summary {
         call_id: "c@lab".to_owned(),
         method: "INVITE".to_owned(),
@@ -52,22 +56,27 @@ fn a_call_is_listed_and_shown_as_it_came_and_went() {
     assert_eq!((list.traces, list.kept, list.lost), (vec![summary.clone()], 1, 0));
     assert_eq!(traces.trace("c@lab"), Some(TraceView { summary, messages, more: false }));
     assert_eq!(traces.trace("nobody"), None);
+    // Who looks takes nothing away from whom it is handed on to.
+    let exported = exported.lock().unwrap();
+    assert_eq!(exported.len(), 13);
+    assert_eq!(exported[0], ("10.61.0.11:5060".to_owned(), b"c@lab".to_vec()));
+    assert_eq!(exported[2].0, "10.62.0.1:8060");
 }
 
 #[test]
 fn what_is_kept_and_handed_on_has_no_secrets() {
     let directory = Directory::new("traces-secrets");
-    let traces = open(&directory);
     let text = "REGISTER sip:lab SIP/2.0\r\nCall-ID: r\r\nAuthorization: Digest username=\"a\", response=\"0f0f\"\r\n\r\n\
                 a=crypto:1 X inline:abcd\r\n";
-    pass(&traces, &Traced { message: text.to_owned(), ..call()[0].clone() });
-    traces.keep(|message| {
+    let export: Export = Box::new(|message| {
         let text = String::from_utf8_lossy(message.payload);
         assert!(
             !text.contains("0f0f") && !text.contains("abcd") && text.contains("username=\"a\""),
             "{text}"
         );
     });
+    let traces = open_with(&directory, export);
+    pass(&traces, &Traced { message: text.to_owned(), ..call()[0].clone() });
     let kept = traces.trace("r").unwrap().messages[0].message.clone();
     assert_eq!(kept, text.replace("0f0f", "****").replace("abcd", "****"));
 }
@@ -132,7 +141,7 @@ fn what_finds_no_room_or_is_not_wanted_is_not_recorded() {
     for _ in 0..QUEUE + 5 {
         pass(&traces, message);
     }
-    traces.keep(|_| {});
+    traces.keep();
     let (counts, lost, bytes) = traces.counts();
     assert_eq!((counts.messages, lost), (QUEUE as u64, 5));
     assert!(bytes < 4 << 20);
@@ -147,7 +156,7 @@ fn what_finds_no_room_or_is_not_wanted_is_not_recorded() {
 fn without_a_store_traces_are_in_memory_and_the_reason_is_told() {
     let limits = Limits { messages: 200, bytes: 1 << 20, total: 4 << 20 };
     let nowhere = std::path::Path::new("/nonexistent");
-    let traces = Traces::new(networks(), limits, TraceStore::open(nowhere));
+    let traces = Traces::new(networks(), limits, TraceStore::open(nowhere), Box::new(|_| {}));
     traces.reconfigure(true, limits, MIB);
     pass(&traces, &call()[0]);
     traces.store_all().unwrap();
