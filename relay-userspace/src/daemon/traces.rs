@@ -215,52 +215,78 @@ pub(super) fn keep_last(core: &Core) {
     }
 }
 
+/// A Homer, as far as it can be reached.
+struct Link {
+    homer: HepServer,
+    socket: Option<UdpSocket>,
+    tried: Option<Instant>,
+    failing: bool,
+}
+
+impl Link {
+    fn new(homer: HepServer) -> Self {
+        Self { homer, socket: None, tried: None, failing: false }
+    }
+
+    /// Sends a packet, and counts what became of it. The log says once that sending began to fail, and once that it
+    /// works again.
+    async fn send(&mut self, packet: &[u8], metrics: &ServiceMetrics) {
+        let count = |result| metrics.hep_packets.with_label_values(&[result]).inc();
+        let due = self.tried.is_none_or(|tried| tried.elapsed() >= AGAIN);
+        if due && (self.socket.is_none() || self.failing) {
+            self.tried = Some(Instant::now());
+            self.socket = match connect(&self.homer).await {
+                Ok(socket) => Some(socket),
+                Err(error) => {
+                    self.failed(&error);
+                    None
+                }
+            };
+        }
+        let Some(socket) = &self.socket else { return count(names::hep::FAILED) };
+        let mut sent = socket.send(packet).await;
+        // The host was told that nobody listens there: that was an earlier packet, and this one has not left yet.
+        let refused = sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        if refused && let Err(error) = std::mem::replace(&mut sent, socket.send(packet).await) {
+            count(names::hep::FAILED);
+            self.failed(&error);
+        }
+        match sent {
+            Ok(_) => {
+                count(names::hep::SENT);
+                if !refused && std::mem::take(&mut self.failing) {
+                    info!(homer = %self.homer, "messages are sent to Homer again");
+                }
+            }
+            Err(error) => {
+                count(names::hep::FAILED);
+                self.failed(&error);
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.failing, true) {
+            warn!(homer = %self.homer, %error, "messages cannot be sent to Homer (trace.hep)");
+        }
+    }
+}
+
 /// Sends to Homer what is handed on.
 pub(super) async fn export(mut way: Way) {
     loop {
-        let homer = way.homer.borrow_and_update().clone();
-        let mut socket = None;
-        let mut tried: Option<Instant> = None;
-        let mut failing = false;
+        let mut link = way.homer.borrow_and_update().clone().map(Link::new);
         loop {
-            let packet = tokio::select! {
+            tokio::select! {
                 changed = way.homer.changed() => match changed {
                     Ok(()) => break,
                     Err(_) => return,
                 },
-                packet = way.packets.recv() => match packet {
-                    Some(packet) => packet,
-                    None => return,
+                packet = way.packets.recv() => match (packet, &mut link) {
+                    (Some(packet), Some(link)) => link.send(&packet, &way.metrics).await,
+                    (Some(_), None) => {}
+                    (None, _) => return,
                 },
-            };
-            let Some(homer) = &homer else { continue };
-            let due = tried.is_none_or(|tried| tried.elapsed() >= AGAIN);
-            if due && (socket.is_none() || failing) {
-                tried = Some(Instant::now());
-                socket = match connect(homer).await {
-                    Ok(socket) => Some(socket),
-                    Err(error) => {
-                        if !std::mem::replace(&mut failing, true) {
-                            warn!(%homer, %error, "Homer cannot be reached (trace.hep)");
-                        }
-                        None
-                    }
-                };
-            }
-            let sent = match &socket {
-                Some(socket) => socket.send(&packet).await.map(drop),
-                None => Err(io::ErrorKind::NotConnected.into()),
-            };
-            let result = if sent.is_ok() { names::hep::SENT } else { names::hep::FAILED };
-            way.metrics.hep_packets.with_label_values(&[result]).inc();
-            match sent {
-                Ok(()) if std::mem::take(&mut failing) => info!(%homer, "messages are sent to Homer again"),
-                Ok(()) => {}
-                Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        warn!(%homer, %error, "messages cannot be sent to Homer (trace.hep)");
-                    }
-                }
             }
         }
     }

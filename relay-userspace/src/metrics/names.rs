@@ -155,7 +155,7 @@ pub mod hep {
     pub const SENT: &str = "sent";
     /// Lost: the queue was full, or the message fits no packet.
     pub const DROPPED: &str = "dropped";
-    /// The host could not send it.
+    /// The host could not send it, or was told later that nobody listens there.
     pub const FAILED: &str = "failed";
     /// All of them.
     pub const ALL: &[&str] = &[SENT, DROPPED, FAILED];
