@@ -108,7 +108,7 @@ impl Columns {
         let (left, right) = (self.place(from.min(to)), self.place(from.max(to)));
         line[left + 1..right].fill('-');
         let room = right - left - 5;
-        for (place, character) in line[left + 3..].iter_mut().zip(escaped(what, room).chars()) {
+        for (place, character) in line[left + 3..].iter_mut().zip(escaped(what, room).chars().take(room)) {
             *place = character;
         }
         if from < to {
@@ -215,6 +215,8 @@ fn moment(unix_us: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::trace::{
         steps,
@@ -248,6 +250,39 @@ mod tests {
     #[test]
     fn what_was_changed_stands_below_the_message_and_whole_messages_after_all() {
         assert_eq!(drawn(&call()[..3], Detail::Everything), include_str!("ladder/everything.txt"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_peers_send_is_drawn_in_columns_and_without_control_characters(
+            rows in prop::collection::vec((
+                any::<bool>(),
+                0u8..9,
+                prop_oneof![
+                    "\\PC{0,40}",
+                    "[A-Z]{0,50}[\\x00-\\x1f]{0,9} sip:[a-z\\x00-\\x1f]{0,9} SIP/2.0\r\n(a: b\r\n){0,3}\r\n[a-z\r\n]{0,20}",
+                    Just(call()[0].message.clone()),
+                    Just(call()[6].message.clone()),
+                ],
+            ), 0..20),
+        ) {
+            let mut messages = Vec::new();
+            for (at, (comes, peer, text)) in (0u64..).zip(rows) {
+                let way = if comes { Way::In } else { Way::Out };
+                let mut message = traced(at, way, "office", &text);
+                message.remote.set_port(5060 + u16::from(peer));
+                messages.push(message);
+            }
+            let summary = Summary { begun_unix_us: 0, last_unix_us: 0, ..summary(&call()) };
+            let drawn = ladder(&summary, &messages, &steps(&messages), Detail::Everything);
+            prop_assert!(drawn.chars().all(|character| character == '\n' || !character.is_control()));
+            let columns = Columns::of(&messages);
+            for line in drawn.lines().filter(|line| line.contains("->|") || line.contains("|<-")).take(messages.len()) {
+                let line: Vec<char> = line.chars().collect();
+                let ends = [columns.place(0), columns.place(columns.labels.len() - 1)];
+                prop_assert!(ends.iter().all(|place| line.get(*place) == Some(&'|')), "{}", drawn);
+            }
+        }
     }
 
     #[test]

@@ -31,17 +31,16 @@ pub struct Traced {
 
 /// A message's bytes, as text and where that is not enough.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TracedBytes {
+pub(super) struct TracedBytes {
     /// As text.
-    pub text: String,
+    pub(super) text: String,
     /// As base64, if they are no text.
-    pub base64: Option<String>,
+    pub(super) base64: Option<String>,
 }
 
 impl TracedBytes {
     /// Those of a message.
-    #[must_use]
-    pub fn of(bytes: &[u8]) -> Self {
+    pub(super) fn of(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self { text: text.to_owned(), base64: None },
             Err(_) => Self {

@@ -12,7 +12,7 @@ const MOST: u64 = 64 << 20;
 
 /// Why a record cannot be read.
 #[derive(Debug, Error)]
-pub enum RecordError {
+pub(super) enum RecordError {
     /// It is not what was written.
     #[error("the record is not whole: {0}")]
     Deflate(#[from] io::Error),
@@ -25,7 +25,7 @@ pub enum RecordError {
 ///
 /// # Errors
 /// None that a value in memory can have.
-pub fn write(messages: &[Traced]) -> Result<Vec<u8>, RecordError> {
+pub(super) fn write(messages: &[Traced]) -> Result<Vec<u8>, RecordError> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(&serde_json::to_vec(messages)?)?;
     Ok(encoder.finish()?)
@@ -35,7 +35,7 @@ pub fn write(messages: &[Traced]) -> Result<Vec<u8>, RecordError> {
 ///
 /// # Errors
 /// It is damaged, or of another version.
-pub fn read(record: &[u8]) -> Result<Vec<Traced>, RecordError> {
+pub(super) fn read(record: &[u8]) -> Result<Vec<Traced>, RecordError> {
     let mut text = Vec::new();
     DeflateDecoder::new(record).take(MOST).read_to_end(&mut text)?;
     Ok(serde_json::from_slice(&text)?)

@@ -175,7 +175,7 @@ pub struct Counts {
 
 /// All that is kept.
 #[derive(Debug)]
-pub struct Recorder {
+pub(super) struct Recorder {
     limits: Limits,
     traces: HashMap<Bytes, Trace>,
     bytes: usize,
@@ -193,8 +193,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// Nothing yet.
-    #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
             traces: HashMap::new(),
@@ -211,33 +210,24 @@ impl Recorder {
     }
 
     /// Takes new limits. What is kept is cut to the budget at once; what is kept of one Call-ID with its next message.
-    pub fn set_limits(&mut self, limits: Limits) {
+    pub(super) fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
         self.evict();
     }
 
     /// What became of what was recorded.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> Counts {
         self.counts
     }
 
     /// Bytes that are kept, and that there may be.
-    #[must_use]
-    pub fn room(&self) -> (usize, usize) {
+    pub(super) fn room(&self) -> (usize, usize) {
         (self.bytes, self.limits.total)
     }
 
     /// How many traces there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.traces.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.traces.is_empty()
     }
 
     /// Records a message.

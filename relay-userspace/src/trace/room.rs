@@ -16,10 +16,12 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Limits, Recorder, Summary, TraceView, Traced, TracedBytes, TracesView,
+    Limits, Summary, TraceView, Traced, TracesView,
     head::{self, Start},
-    hep, record,
-    recorder::{Counts, Entry, Trace, Unstored, Which},
+    hep,
+    message::TracedBytes,
+    record,
+    recorder::{Counts, Entry, Recorder, Trace, Unstored, Which},
 };
 use crate::{
     datapath::Way,

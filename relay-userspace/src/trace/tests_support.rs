@@ -1,6 +1,6 @@
 //! Messages of a call for this room's tests: a phone, the appliance, a server.
 
-use super::{Traced, TracedBytes};
+use super::{Traced, message::TracedBytes};
 use crate::{datapath::Way, net::Transport};
 
 /// A message at so many microseconds; of `office` or `centre`, with their addresses.
