@@ -13,12 +13,14 @@
 //! | 3 | [`provisioning`] | what phones need before they register: DHCP options, files, time, a keeper of logs |
 //! | 3 | [`proxy`] | where each SIP message goes and what becomes of it on the way |
 //! | 2 | [`capture`] | diagnostic captures of calls |
+//! | 2 | [`trace`] | the SIP messages of each call, as they came and as they went |
 //! | 2 | [`media`] | media sessions: offer and answer in, flows out |
 //! | 2 | [`upstream`] | the central servers: whom to try, whom to probe |
 //! | 2 | [`symptoms`] | what is wrong, in words |
 //! | 2 | [`quality`] | how good calls sound, and what is wrong with those that do not |
 //! | 2 | [`registrar`] | the phones' bindings, learned from relayed registrations |
 //! | 1 | [`datapath`] | carries the packets of flows, in the kernel or in userspace |
+//! | 1 | [`pcapng`] | packets in files that Wireshark reads |
 //! | 1 | [`sdp`] | session descriptions: read and edited by splicing |
 //! | 1 | [`sip`] | SIP messages and transactions |
 //! | 1 | [`srtp`] | encrypted media: one key's packets in, another's out |
@@ -44,6 +46,7 @@ pub mod log;
 pub mod media;
 pub mod metrics;
 pub mod net;
+pub mod pcapng;
 pub mod provisioning;
 pub mod proxy;
 pub mod quality;
@@ -55,4 +58,5 @@ pub mod srtp;
 pub mod store;
 pub mod symptoms;
 pub mod tls;
+pub mod trace;
 pub mod upstream;

@@ -12,6 +12,7 @@ use crate::{
     provisioning::syslog::SyslogView,
     store::{Entry, StoreError},
     tls::Described,
+    trace::{TraceView, TracesView},
 };
 
 /// For machines: metrics and readiness.
@@ -146,6 +147,12 @@ pub trait Appliance: Send + Sync + 'static {
     /// # Errors
     /// There is no such capture, or its file cannot be read.
     fn capture_part(&self, name: &str, number: u64) -> Result<Part, CaptureError>;
+
+    /// The last traces, up to so many. Waits for the disk.
+    fn traces(&self, last: usize) -> TracesView;
+
+    /// The trace of a Call-ID, if there is one. Waits for the disk.
+    fn trace(&self, call_id: &str) -> Option<TraceView>;
 
     /// The host's interfaces with their IPv4 addresses, but for loopback. Waits for the kernel.
     fn interfaces(&self) -> Vec<(String, Vec<IpNet>)>;

@@ -6,17 +6,13 @@
 //! room is counted, shown, and told in the file. A file can be sealed with the appliance's own key, or encrypted to others'
 //! (age), and has no keys of media unless somebody asks for them.
 //!
-//! - `pcapng` writes the format's blocks, `frame` the headers that a packet had on the wire: both pure.
-//! - `recording` decides what goes into a file and when it is full: no I/O.
-//! - `target` says what is captured, `keys` masks the keys of media in signalling.
+//! - `recording` decides what goes into a file and when it is full: no I/O. The bytes are those of [`crate::pcapng`].
+//! - `target` says what is captured; keys of media in signalling are masked by [`crate::sip::secrets`].
 //! - `file` is the file, sealed, encrypted or neither; `room` runs the captures and keeps the list of them.
 //!
 //! Invariant: no call is slowed by its capture. Format: draft-ietf-opsawg-pcapng.
 
 mod file;
-mod frame;
-mod keys;
-mod pcapng;
 mod recording;
 mod room;
 mod target;

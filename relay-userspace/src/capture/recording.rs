@@ -4,8 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{frame::frame, pcapng};
-use crate::datapath::PacketCopy;
+use crate::{
+    datapath::PacketCopy,
+    pcapng::{self, frame},
+};
 
 /// Why a capture ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -36,7 +36,6 @@ use work::Work;
 
 use super::{
     file::{self, Coat, Writer},
-    keys::masked,
     recording::{End, Recording},
     target::Target,
 };
@@ -45,7 +44,11 @@ use crate::{
     datapath::{PacketCopy, Tap, Way, unix_ns},
     metrics::{ServiceMetrics, names},
     net::{Dscp, NetworkId, Transport},
-    sip::{Hop, wire::Message},
+    sip::{
+        Hop,
+        secrets::{Secrets, masked},
+        wire::Message,
+    },
     store::Store,
 };
 
@@ -544,7 +547,8 @@ impl Captures {
             }
         }
         for (tap, keys) in taps {
-            let payload = if keys == Keys::Kept { payload.clone() } else { masked(payload) };
+            let payload =
+                if keys == Keys::Kept { payload.clone() } else { masked(payload, Secrets::MediaKeys) };
             if let Some(copy) = self.message_copy(way, hop, &payload, dscp) {
                 tap.offer(copy);
             }

@@ -4,6 +4,7 @@ mod capture;
 mod doctor;
 mod documents;
 mod show;
+mod trace;
 
 use std::{
     io::IsTerminal as _,
@@ -98,6 +99,8 @@ enum Command {
         #[command(subcommand)]
         command: capture::Command,
     },
+    /// The SIP messages of calls, registrations and all else that has a Call-ID, as they came and as they went.
+    Trace(trace::Trace),
     /// Prefixes whose packets the kernel drops: show them, deny one, allow one again.
     Deny {
         #[command(subcommand)]
@@ -348,6 +351,7 @@ async fn execute(command: Command) -> Result<ExitCode, String> {
             }
         }
         Command::Capture { command } => return capture::execute(command).await,
+        Command::Trace(wanted) => return trace::execute(wanted).await,
         Command::Deny { command: None, daemon } => match ask(&daemon, &Request::Denials).await? {
             Response::Denials(list) => print(daemon.format.output, &list, |list| show::denials(list)),
             other => return unexpected(&other),

@@ -12,6 +12,7 @@ use crate::{
     provisioning::syslog::SyslogView,
     quality::{DirectionQuality, StreamQuality, Verdict},
     symptoms::Severity,
+    trace::{Summary, TracesView},
 };
 
 /// Columns as wide as their widest cell, two blanks apart.
@@ -237,6 +238,49 @@ fn emergency_in_short(status: &StatusView) -> String {
         "trunk" => "by a local trunk".to_owned(),
         _ => "BY THE SERVERS: no trunk is configured that carries them (docs/survival.md)".to_owned(),
     }
+}
+
+/// The last traces, and how much there is of them.
+pub(super) fn traces(view: &TracesView) -> String {
+    let row = |trace: &Summary| {
+        vec![
+            moment(trace.begun_unix_us),
+            trace.method.clone(),
+            trace.from.clone(),
+            trace.to.clone(),
+            format!("{}{}", trace.messages, if trace.left_out == 0 { "" } else { "+" }),
+            trace.status.clone().unwrap_or_else(|| "-".to_owned()),
+            trace.state.clone(),
+            trace.call_id.clone(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = view.traces.iter().map(row).collect();
+    let titles = ["begun", "request", "from", "to", "messages", "last status", "state", "call-id"];
+    let mut text = table(&titles, &rows);
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let _ = writeln!(
+        text,
+        "\nIn memory {} traces, {:.1} of {:.0} MiB; {} let go of, {} messages lost.",
+        view.kept,
+        mib(view.bytes),
+        mib(view.bytes_limit),
+        view.evicted,
+        view.lost
+    );
+    let _ = match &view.not_stored {
+        None => {
+            writeln!(text, "Stored {:.1} of {:.0} MiB.", mib(view.stored_bytes), mib(view.stored_bytes_limit))
+        }
+        Some(why) => writeln!(text, "None is stored: {why}"),
+    };
+    text
+}
+
+/// A time, UTC, from microseconds since 1970.
+fn moment(unix_us: u64) -> String {
+    let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
+    let at = time::OffsetDateTime::from_unix_timestamp((unix_us / 1_000_000) as i64).ok();
+    at.and_then(|at| at.format(format).ok()).unwrap_or_default()
 }
 
 /// The servers in a line.

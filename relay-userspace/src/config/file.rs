@@ -7,7 +7,8 @@ use toml::Spanned;
 
 use super::{
     Admin, Capture, Clock, ConfigError, Control, Datapath, Dhcp, DscpMarks, Emergency, Log, Media, Network,
-    Protection, Provisioning, Route, Routing, Sip, State, SurvivalTable, Syslog, Tls, Trunk, Upstream, Web,
+    Protection, Provisioning, Route, Routing, Sip, State, SurvivalTable, Syslog, Tls, Trace, Trunk, Upstream,
+    Web,
     error::line_of,
     routing::{check_routes, check_trunks},
 };
@@ -83,6 +84,9 @@ pub struct Config {
     /// Diagnostic captures.
     #[serde(default)]
     pub capture: Capture,
+    /// Traces of calls.
+    #[serde(default)]
+    pub trace: Trace,
     /// Metrics and health over HTTP.
     #[serde(default)]
     pub admin: Admin,
@@ -330,6 +334,7 @@ impl Config {
             .and_then(|()| self.provisioning.check())
             .and_then(|()| self.web.check())
             .and_then(|()| self.capture.check())
+            .and_then(|()| self.trace.check())
             .and_then(|()| self.protection.check())
             .and_then(|()| self.log.check())
             .map_err(|(key, message)| wrong(None, key, message))
@@ -466,6 +471,11 @@ servers = ["10.62.0.10:5060"]
             "max_running",
             "encrypt",
             "recipients",
+            "messages_per_call",
+            "store_mib",
+            "hep",
+            "hep_id",
+            "hep_password_file",
             "engine",
             "flows",
             "force_userspace",
@@ -656,6 +666,18 @@ servers = ["10.62.0.10:5060"]
                 "[upstream]",
                 "[syslog]\nport = 0\n[upstream]",
                 "key syslog.port: 0 is out of range",
+            ),
+            (
+                "traces without memory",
+                "[upstream]",
+                "[trace]\nmax_mib = 1\n[upstream]",
+                "key trace.max_mib: 1 is out of range: 4 to 4096",
+            ),
+            (
+                "Homer by another protocol",
+                "[upstream]",
+                "[trace]\nhep = \"tcp:192.0.2.9:9060\"\n[upstream]",
+                "line 14, key trace.hep: \"tcp:192.0.2.9:9060\" is not a Homer server: it begins with udp:",
             ),
             (
                 "SIP among the media ports",

@@ -17,6 +17,7 @@ pub mod save;
 mod services;
 mod tables;
 mod tls;
+mod trace;
 mod types;
 mod web;
 
@@ -32,5 +33,6 @@ pub use tables::{
     Admin, Control, Datapath, DscpMarks, Media, Network, Redirects, Silence, Sip, State, Upstream,
 };
 pub use tls::{ClientCertificates, Suite, Tls};
+pub use trace::{HepServer, Trace};
 pub use types::{Host, HttpServer, PortRange, Scheme, ServerUri, StatusRange};
 pub use web::Web;

@@ -307,7 +307,7 @@ impl TryFrom<String> for HttpServer {
 
 /// RFC 1035 section 2.3.1 and 2.3.4, with the underscores and leading digits that are in use; the last label is not a
 /// number, so that a mistyped address is not taken for a name.
-fn is_domain_name(name: &str) -> bool {
+pub(super) fn is_domain_name(name: &str) -> bool {
     let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
     name.len() <= 253
         && labels.iter().all(|label| {

@@ -9,6 +9,7 @@ use crate::{
     provisioning::{PhoneActivity, syslog::SyslogView},
     quality::{StreamQuality, Verdict},
     symptoms::Symptom,
+    trace::{TraceView, TracesView},
 };
 
 /// A question to the daemon.
@@ -102,6 +103,18 @@ pub enum Request {
         /// The part's number, from 0.
         number: u64,
     },
+    /// The last traces.
+    Traces {
+        /// How many.
+        last: usize,
+    },
+    /// A part of a trace.
+    Trace {
+        /// Of which Call-ID.
+        call_id: String,
+        /// The messages from so many on.
+        from: usize,
+    },
     /// The servers' certificates that no authority vouches for.
     Certificates,
     /// The certificate of the appliance's own authority.
@@ -166,6 +179,10 @@ pub enum Response {
     CaptureStarted(CaptureStartedView),
     /// To [`Request::CapturePart`].
     CapturePart(CapturePartView),
+    /// To [`Request::Traces`].
+    Traces(TracesView),
+    /// To [`Request::Trace`].
+    Trace(Box<TraceView>),
     /// To [`Request::Certificates`].
     Certificates(Vec<CertificateView>),
     /// To [`Request::Authority`]: PEM.

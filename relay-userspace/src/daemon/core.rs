@@ -21,12 +21,12 @@ use tracing::{debug, info, warn};
 
 use super::{
     certificates::Certificates, measures::Measures, names, plane::MediaPlane, protection::Protection,
-    quality::Ledger, start::credentials,
+    quality::Ledger, start::credentials, traces::Tracing,
 };
 use crate::{
     capture::{CaptureError, Captures, Target, Wanted},
     config::{Config, ServerUri},
-    datapath::{Engine, RtcpPacket, Way, monotonic_ns},
+    datapath::{Engine, RtcpPacket, Way, monotonic_ns, unix_ns},
     media::Marks,
     net::{Dscp, NetworkId, Transport},
     proxy::{self, Measure, Outcome, Output, Proxy},
@@ -64,6 +64,7 @@ pub(super) struct Core {
     pub(super) certificates: Certificates,
     pub(super) store: Arc<Store>,
     pub(super) captures: Arc<Captures>,
+    pub(super) traces: Tracing,
     /// What SIP leaves with.
     sip_dscp: Dscp,
     /// The servers of DNS to ask; none: the system's.
@@ -101,6 +102,7 @@ impl Core {
         certificates: Certificates,
         store: Arc<Store>,
         captures: Arc<Captures>,
+        traces: Tracing,
         config: &Config,
     ) -> Self {
         Self {
@@ -113,6 +115,7 @@ impl Core {
             certificates,
             store,
             captures,
+            traces,
             sip_dscp: config.dscp.sip,
             dns: Mutex::new(config.upstream.dns.clone()),
             protection: Mutex::new(Protection::new(config.protection.clone())),
@@ -199,7 +202,7 @@ impl Core {
     async fn work(self: &Arc<Self>, tasks: Vec<Task>) {
         for task in tasks {
             if let Task::Transmit(hop, payload) = &task {
-                self.captures.message(Way::Out, *hop, payload, self.sip_dscp);
+                self.passed(Way::Out, *hop, payload);
             }
             match task {
                 Task::Transmit(hop, payload) if hop.transport == Transport::Udp => {
@@ -216,6 +219,13 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// A message has come or goes: for captures and traces.
+    fn passed(&self, way: Way, hop: Hop, payload: &Bytes) {
+        let dscp = if way == Way::In { Dscp::DEFAULT } else { self.sip_dscp };
+        self.captures.message(way, hop, payload, dscp);
+        self.traces.room.message(unix_ns(), way, hop, payload);
     }
 
     /// Has the flows of captured calls copied. `touched` are the media sessions in which something was negotiated since
@@ -327,6 +337,7 @@ impl Core {
     pub(super) fn reconfigure(self: &Arc<Self>, changes: proxy::Changes, marks: Marks, config: &Config) {
         self.dns.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.upstream.dns);
         self.captures.reconfigure(config.capture.clone());
+        self.traces.reconfigure(&config.trace);
         self.protection().reconfigure(config.protection.clone());
         self.peers.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.upstream.trusted);
         self.engine.set_limits(&config.protection.limits());
@@ -423,7 +434,7 @@ impl Core {
             let now = Instant::now();
             let tasks = match event {
                 Event::Message { hop, payload } => {
-                    self.captures.message(Way::In, hop, &payload, Dscp::DEFAULT);
+                    self.passed(Way::In, hop, &payload);
                     self.feed(|state| state.proxy.receive(now, &mut state.plane, hop, &payload))
                 }
                 Event::Connected { hop, direction } => {
@@ -476,7 +487,7 @@ impl Core {
                         let datagram = Bytes::copy_from_slice(&buffer[..length]);
                         let now = Instant::now();
                         let hop = Hop::udp(network, source);
-                        self.captures.message(Way::In, hop, &datagram, Dscp::DEFAULT);
+                        self.passed(Way::In, hop, &datagram);
                         tasks.extend(self.feed(|state| {
                             state.proxy.receive(now, &mut state.plane, hop, &datagram);
                         }));

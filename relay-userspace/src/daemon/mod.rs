@@ -22,6 +22,7 @@ mod services;
 mod settings;
 mod standing;
 mod start;
+mod traces;
 mod views;
 
 pub use start::{Ended, StartError, run};

@@ -34,6 +34,7 @@ use super::{
     services::{self, Office, Services},
     settings::{Ready, engine_settings, media_settings, proxy_settings, stream_settings},
     standing,
+    traces::{self, Tracing},
     views::{NetworkFacts, Views},
 };
 use crate::{
@@ -185,6 +186,7 @@ pub async fn run(
         to_servers: to_servers.as_ref().unwrap_or(&identity),
         authorities: &authorities,
     };
+    let (traces, to_homer) = Tracing::open(config, &networks, &metrics.services);
     let Services { phones, logs, tasks: service_tasks } =
         services::start(config, &offices(&networks), &metrics.services, &certificates, &shown)?;
     let kept = Arc::new(Kept::new(
@@ -240,6 +242,7 @@ pub async fn run(
         certificates,
         Arc::clone(&store),
         captures,
+        traces,
         config,
     ));
     let pages_tls = pages_tls(config, &identity, &authorities)?;
@@ -277,6 +280,7 @@ pub async fn run(
     tasks.push(tokio::spawn(Arc::clone(&core).look_around()));
     tasks.push(tokio::spawn(Arc::clone(&core).read_rtcp(copies)));
     tasks.push(tokio::spawn(Arc::clone(&core).release_captures()));
+    tasks.push(tokio::spawn(traces::export(to_homer)));
     let observed = Arc::clone(&views);
     let refused = core.measures.metrics.web_refused.clone();
     tasks.push(tokio::spawn(async move {
@@ -331,6 +335,7 @@ pub async fn run(
     let keepers = [
         tokio::spawn(bindings::keep(Arc::clone(&core), names.clone(), stopped.clone())),
         tokio::spawn(standing::keep(Arc::clone(&core), names.clone(), standing.names, stopped.clone())),
+        tokio::spawn(traces::keep(Arc::clone(&core), stopped.clone())),
     ];
     let found = networks.iter().map(|ready| (ready.network.name.clone(), ready.address)).collect();
     tasks.push(tokio::spawn(addresses::watch(watched, config.clone(), found)));
@@ -357,6 +362,7 @@ pub async fn run(
     }
     bindings::keep_last(&core, &names);
     standing::keep_last(&core, &names);
+    traces::keep_last(&core);
     let leaves = ended != Ended::Stopped || config.datapath.keep_when_stopped;
     match core.engine.why_not_pinned() {
         None if leaves => {

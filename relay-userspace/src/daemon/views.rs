@@ -43,6 +43,7 @@ use crate::{
     registrar::Binding,
     store::{Entry, StoreError},
     tls::Identity,
+    trace::{TraceView, TracesView},
     upstream::{Health, ServerState},
 };
 
@@ -514,6 +515,14 @@ impl Answers for Views {
                     Response::CapturePart(CapturePartView { content: BASE64_STANDARD.encode(content), more })
                 })
             }
+            Request::Traces { last } => Response::Traces(self.core.traces.room.list(*last)),
+            Request::Trace { call_id, from } => match self.core.traces.room.part(call_id, *from) {
+                Some(part) => Response::Trace(Box::new(part)),
+                None => Response::Error(
+                    "there is no trace of this Call-ID, or it was let go of; `branchline trace` lists them"
+                        .to_owned(),
+                ),
+            },
             Request::Certificates => answered(self.core.certificates.list(), |list| {
                 Response::Certificates(list.iter().map(certificate_view).collect())
             }),
@@ -641,6 +650,14 @@ impl Appliance for Views {
         self.core.captures.part(name, number)
     }
 
+    fn traces(&self, last: usize) -> TracesView {
+        self.core.traces.room.list(last)
+    }
+
+    fn trace(&self, call_id: &str) -> Option<TraceView> {
+        self.core.traces.room.trace(call_id)
+    }
+
     fn interfaces(&self) -> Vec<(String, Vec<IpNet>)> {
         self.reloader.host().map(|host| host.interfaces()).unwrap_or_default()
     }
@@ -750,6 +767,7 @@ impl Observed for Views {
         }
         raise(&measures.metrics.services.log_lines_lost, log.lines_lost);
         raise(&measures.metrics.services.log_write_failures, log.write_failures);
+        self.core.traces.measure();
         measures.servers(&servers, &self.core.streams.hops());
         let (trunks, alone, loads) = {
             let state = self.core.state();

@@ -23,7 +23,8 @@ const QUEUE: usize = 2048;
 const QUEUE_BYTES: usize = 4 << 20;
 
 /// Which way a packet went, as the appliance sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Way {
     /// It arrived.
     In,

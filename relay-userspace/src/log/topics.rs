@@ -71,6 +71,8 @@ impl Topic {
             Self::Status => &[
                 "branchline::daemon",
                 "branchline::capture",
+                "branchline::pcapng",
+                "branchline::trace",
                 "branchline::config",
                 "branchline::log",
                 "branchline::metrics",

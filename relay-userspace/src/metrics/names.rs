@@ -136,6 +136,15 @@ pub const CAPTURE_BYTES: &str = "branchline_capture_bytes";
 /// Bytes that captures may take on disk.
 pub const CAPTURE_BYTES_LIMIT: &str = "branchline_capture_bytes_limit";
 
+/// Messages for traces, by what became of them.
+pub const TRACE_MESSAGES: &str = "branchline_trace_messages_total";
+/// Traces that were let go of because the memory for them was used up.
+pub const TRACES_EVICTED: &str = "branchline_traces_evicted_total";
+/// Bytes of memory that traces take.
+pub const TRACE_BYTES: &str = "branchline_trace_bytes";
+/// Packets for Homer, by what became of them.
+pub const HEP_PACKETS: &str = "branchline_hep_packets_total";
+
 /// Lines that are not in the log's files because the queue was full.
 pub const LOG_LINES_LOST: &str = "branchline_log_lines_lost_total";
 /// Writes to the log's files that failed.
@@ -149,6 +158,30 @@ pub mod capture {
     pub const DROPPED: &str = "dropped";
     /// Both.
     pub const ALL: &[&str] = &[WRITTEN, DROPPED];
+}
+
+/// Values of the label `result` of [`TRACE_MESSAGES`].
+pub mod trace {
+    /// Taken into a trace.
+    pub const RECORDED: &str = "recorded";
+    /// Of these let go of again, from the middle of a trace that was full; and those that had no Call-ID.
+    pub const LEFT_OUT: &str = "left_out";
+    /// Lost: the queue was full.
+    pub const LOST: &str = "lost";
+    /// All of them.
+    pub const ALL: &[&str] = &[RECORDED, LEFT_OUT, LOST];
+}
+
+/// Values of the label `result` of [`HEP_PACKETS`].
+pub mod hep {
+    /// On its way.
+    pub const SENT: &str = "sent";
+    /// Lost: the queue was full, or the message fits no packet.
+    pub const DROPPED: &str = "dropped";
+    /// The host could not send it, or was told later that nobody listens there.
+    pub const FAILED: &str = "failed";
+    /// All of them.
+    pub const ALL: &[&str] = &[SENT, DROPPED, FAILED];
 }
 
 /// Values of the label `reason` of [`WEB_REFUSED`].

@@ -43,6 +43,14 @@ pub struct ServiceMetrics {
     pub capture_bytes_limit: IntGauge,
     /// Captures whose file could not be written.
     pub capture_failures: IntCounter,
+    /// Messages for traces: result.
+    pub trace_messages: IntCounterVec,
+    /// Traces that were let go of.
+    pub traces_evicted: IntCounter,
+    /// Bytes that traces take.
+    pub trace_bytes: IntGauge,
+    /// Packets for Homer: result.
+    pub hep_packets: IntCounterVec,
     /// Files that could not be cached.
     pub provisioning_not_cached: IntCounter,
 }
@@ -132,6 +140,27 @@ impl ServiceMetrics {
                 names::CAPTURE_FAILURES,
                 "Captures that ended because their file could not be written.",
             )?,
+            trace_messages: {
+                let help = "SIP messages for traces, by what became of them.";
+                let metric = counters(names::TRACE_MESSAGES, help, &["result"])?;
+                for result in names::trace::ALL {
+                    metric.with_label_values(&[*result]);
+                }
+                metric
+            },
+            traces_evicted: counter(
+                names::TRACES_EVICTED,
+                "Traces that were let go of because the memory for them was used up.",
+            )?,
+            trace_bytes: gauge(names::TRACE_BYTES, "Bytes of memory that traces take.")?,
+            hep_packets: {
+                let help = "Packets for Homer, by what became of them.";
+                let metric = counters(names::HEP_PACKETS, help, &["result"])?;
+                for result in names::hep::ALL {
+                    metric.with_label_values(&[*result]);
+                }
+                metric
+            },
             provisioning_not_cached: counter(
                 names::PROVISIONING_NOT_CACHED,
                 "Files that could not be cached, as when the disk is full; they were relayed.",

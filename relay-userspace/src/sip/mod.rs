@@ -5,6 +5,7 @@
 pub mod deadlines;
 pub mod digest;
 mod hop;
+pub mod secrets;
 pub mod stun;
 pub mod transaction;
 pub mod transport;

@@ -22,8 +22,6 @@ const PRIVATE_FILE: u32 = 0o600;
 /// What each version of the schema adds to the one before. A step that was released is never changed.
 const STEPS: &[&str] =
     &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
-/// The version that this program writes.
-const SCHEMA: u32 = STEPS.len() as u32;
 
 /// Why the store cannot be used.
 #[derive(Debug, Error)]
@@ -63,35 +61,21 @@ pub enum StoreError {
     Seal(#[from] SealError),
 }
 
-/// The database and the key to the secrets in it.
+/// A database file, with its tables up to date.
 #[derive(Debug)]
-pub struct Store {
+pub(super) struct Database {
     path: PathBuf,
     connection: Mutex<Connection>,
-    secrets: Secrets,
 }
 
-impl Store {
-    /// Opens the store in a directory, which is made if it is not there.
-    ///
-    /// # Errors
-    /// What cannot be made, opened or brought up to date, with its path.
-    pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let wrong = |path: &Path, what: &'static str| {
-            let path = path.to_owned();
-            move |error| StoreError::File { path, what, error }
-        };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(PRIVATE_DIRECTORY)
-            .create(directory)
-            .map_err(wrong(directory, "the state directory cannot be made"))?;
-        let secrets = Secrets::open(directory)?;
-        let path = directory.join(FILE);
+impl Database {
+    /// Opens a file in a directory that is there; `steps` is what each version of its schema adds to the one before.
+    pub(super) fn open(path: PathBuf, steps: &[&str]) -> Result<Self, StoreError> {
         let mut connection = Connection::open(&path).map_err(|error| failed(&path, error))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(PRIVATE_FILE))
-            .map_err(wrong(&path, "its permissions cannot be set"))?;
-        match prepare(&mut connection, &path) {
+        fs::set_permissions(&path, fs::Permissions::from_mode(PRIVATE_FILE)).map_err(|error| {
+            StoreError::File { path: path.clone(), what: "its permissions cannot be set", error }
+        })?;
+        match prepare(&mut connection, &path, steps) {
             Err(StoreError::Database { error, .. }) if has_no_room(&error) => {
                 warn!(%error, path = %path.display(), "there is no room for the database's index: the disk is full; it is kept in memory until the next start");
                 drop(connection);
@@ -101,11 +85,42 @@ impl Store {
                 connection
                     .pragma_update(None, "locking_mode", "EXCLUSIVE")
                     .map_err(|error| failed(&path, error))?;
-                prepare(&mut connection, &path)?;
+                prepare(&mut connection, &path, steps)?;
             }
             prepared => prepared?,
         }
-        Ok(Self { path, connection: Mutex::new(connection), secrets })
+        Ok(Self { path, connection: Mutex::new(connection) })
+    }
+
+    /// Runs statements on it.
+    pub(super) fn with<T>(
+        &self,
+        statements: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        statements(&mut connection).map_err(|error| failed(&self.path, error))
+    }
+}
+
+/// The database and the key to the secrets in it.
+#[derive(Debug)]
+pub struct Store {
+    database: Database,
+    secrets: Secrets,
+}
+
+impl Store {
+    /// Opens the store in a directory, which is made if it is not there.
+    ///
+    /// # Errors
+    /// What cannot be made, opened or brought up to date, with its path.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        fs::DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(directory).map_err(|error| {
+            let what = "the state directory cannot be made";
+            StoreError::File { path: directory.to_owned(), what, error }
+        })?;
+        let secrets = Secrets::open(directory)?;
+        Ok(Self { database: Database::open(directory.join(FILE), STEPS)?, secrets })
     }
 
     /// Runs statements on the database. Blocking: for a few rows at a time, never for each packet or message.
@@ -116,8 +131,7 @@ impl Store {
         &self,
         statements: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        statements(&mut connection).map_err(|error| failed(&self.path, error))
+        self.database.with(statements)
     }
 
     /// The key to what is stored sealed.
@@ -136,17 +150,19 @@ fn failed(path: &Path, error: rusqlite::Error) -> StoreError {
     StoreError::Database { path: path.to_owned(), error }
 }
 
-fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let mut steps = || -> rusqlite::Result<Result<(), u32>> {
+fn prepare(connection: &mut Connection, path: &Path, steps: &[&str]) -> Result<(), StoreError> {
+    // The version that this program writes.
+    let known = steps.len() as u32;
+    let mut update = || -> rusqlite::Result<Result<(), u32>> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
         connection.pragma_update(None, "secure_delete", "ON")?;
         let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        if found > SCHEMA {
+        if found > known {
             return Ok(Err(found));
         }
-        for (number, step) in (1u32..).zip(STEPS).skip(found as usize) {
+        for (number, step) in (1u32..).zip(steps).skip(found as usize) {
             let transaction = connection.transaction()?;
             transaction.execute_batch(step)?;
             transaction.pragma_update(None, "user_version", number)?;
@@ -154,9 +170,9 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
         }
         Ok(Ok(()))
     };
-    match steps() {
+    match update() {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(found)) => Err(StoreError::Newer { path: path.to_owned(), found, known: SCHEMA }),
+        Ok(Err(found)) => Err(StoreError::Newer { path: path.to_owned(), found, known }),
         Err(error) => Err(failed(path, error)),
     }
 }
@@ -191,7 +207,8 @@ mod tests {
         store.with(|db| db.pragma_update(None, "user_version", 99)).unwrap();
         drop(store);
         let error = Store::open(directory.path()).unwrap_err().to_string();
-        let expected = format!("branchline.db: its schema has version 99, this program knows {SCHEMA}:");
+        let expected =
+            format!("branchline.db: its schema has version 99, this program knows {}:", STEPS.len());
         assert!(error.contains(&expected), "{error}");
         fs::write(directory.path().join(FILE), "no database at all, but long enough to be looked at")
             .unwrap();

@@ -1,6 +1,6 @@
 //! What survives a restart: an embedded database and the key that seals the secrets in it.
 //!
-//! Everything is in the state directory, which only the daemon's user may enter. Rooms that keep something here have
+//! Everything is in the state directory, which only the daemon's user may enter; traces of calls are in a file of their own. Rooms that keep something here have
 //! a table of their own and speak to it through [`Store::with`]; they write off the packet and transaction paths.
 //! Passwords and private keys are stored sealed ([`Secrets`]): a copy of the database alone gives nothing away.
 
@@ -16,6 +16,7 @@ mod known;
 mod secrets;
 #[cfg(test)]
 pub(crate) mod tests_support;
+mod traces;
 mod versions;
 
 pub use administrators::Administrator;
@@ -28,6 +29,7 @@ pub use entries::Entry;
 pub use epoch::Epoch;
 pub use known::StoredPhone;
 pub use secrets::{SealError, Secrets};
+pub use traces::{StoredTrace, TraceStore};
 pub use versions::ConfigurationVersion;
 
 /// Bytes of a protocol as they are kept: as text, which records are made of; none for those that are no text.

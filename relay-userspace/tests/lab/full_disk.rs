@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use branchline::capture::CaptureView;
-use branchline::store::Store;
+use branchline::store::{Store, TraceStore};
 use xtask::demo::appliance::Settings;
 use xtask::lab::network::{APPLIANCE_OFFICE, phone};
 use xtask::lab::{Lab, Routes, interrupt};
@@ -111,12 +111,13 @@ fn on_a_full_disk_calls_are_made_each_part_says_what_is_wrong_and_room_mends_it_
     site.settings = Settings { tables, ..settings() };
     site.start_again()?;
     let said = site.appliance.said();
-    for words in [
-        "there is no room for the database's index: the disk is full",
-        "the description of a capture cannot be written; it is kept in memory",
-        "log files cannot be written",
+    for (words, times) in [
+        // What stands, and traces.
+        ("there is no room for the database's index: the disk is full", 2),
+        ("the description of a capture cannot be written; it is kept in memory", 1),
+        ("log files cannot be written", 1),
     ] {
-        assert_eq!(said.matches(words).count(), 1, "{words}:\n{said}");
+        assert_eq!(said.matches(words).count(), times, "{words}:\n{said}");
     }
     let list = captures(&site)?;
     assert_eq!(list[0].reason.as_deref(), Some("interrupted; the last packets may be missing"), "{list:?}");
@@ -190,6 +191,9 @@ fn on_a_full_disk_calls_are_made_each_part_says_what_is_wrong_and_room_mends_it_
     interrupt::wait_until(LIMIT, "the bindings to be written again", || {
         Ok(site.appliance.said().contains("the phones' bindings are written again").then_some(()))
     })?;
+    interrupt::wait_until(LIMIT, "traces to be written again", || {
+        Ok(site.appliance.said().contains("traces of calls are written again").then_some(()))
+    })?;
     interrupt::wait_until(LIMIT, "log files to be written again", || {
         Ok(site.appliance.said().contains("log files are written again").then_some(()))
     })?;
@@ -202,6 +206,7 @@ fn on_a_full_disk_calls_are_made_each_part_says_what_is_wrong_and_room_mends_it_
     let said = site.appliance.said();
     assert!(!said.contains("panicked"), "{said}");
     assert_eq!(said.matches("the phones' bindings cannot be written").count(), 1, "{said}");
+    assert_eq!(said.matches("traces of calls cannot be written").count(), 1, "{said}");
     assert_eq!(said.matches("phones' logs cannot be written").count(), 1, "{said}");
     site.appliance.still_runs()?;
 
@@ -211,6 +216,7 @@ fn on_a_full_disk_calls_are_made_each_part_says_what_is_wrong_and_room_mends_it_
     assert_eq!(store.entries()?.len(), 1);
     let now = i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_secs())?;
     assert_eq!(store.bindings(now)?.len(), 1);
+    assert_eq!(TraceStore::open(&state(&dir))?.last(9)?.len(), 3, "all calls");
     Ok(())
 }
 

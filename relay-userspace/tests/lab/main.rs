@@ -52,6 +52,7 @@ mod streams;
 mod survival;
 mod survives;
 mod syslog;
+mod trace;
 mod transports;
 mod tunnel;
 mod tunnel_call;

@@ -23,7 +23,8 @@ const LABORATORY: &[&str] = &["iproute2", "ethtool", "sip-tester", "tcpdump", "t
 const BENCH: &[&str] = &["nftables", "rtpengine-daemon", "kamailio"];
 /// What the tests need beyond the laboratory: Prometheus and promtool (one package), ping, a real server with
 /// real phones; and for the office's services a DHCP server with two clients (one leases, the other informs), a
-/// clock's client, `logger`, an HTTP client and server; and for the pages a browser with what drives it; and a tunnel.
+/// clock's client, `logger`, an HTTP client and server; and for the pages a browser with what drives it; and for
+/// traces what people read them with; and a tunnel.
 const TESTS: &[&str] = &[
     "prometheus",
     "iputils-ping",
@@ -44,6 +45,7 @@ const TESTS: &[&str] = &[
     "age",
     "nodejs",
     "chromium",
+    "sngrep",
     "wireguard-go",
     "wireguard-tools",
 ];

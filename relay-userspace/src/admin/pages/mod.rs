@@ -20,6 +20,7 @@ mod phones;
 mod sections;
 mod sessions;
 mod status;
+mod traces;
 mod versions;
 mod words;
 
@@ -41,6 +42,8 @@ pub(super) fn router(web: &Web) -> Router<Web> {
         .route("/", get(status::page))
         .route("/sessions", get(sessions::page))
         .route("/sessions/call", get(sessions::call))
+        .route("/sessions/messages", get(traces::page))
+        .route("/sessions/messages.pcapng", get(traces::download))
         .route("/phones", get(phones::page))
         .route("/events/{view}", get(events::stream))
         .route("/configuration/networks", get(networks::page).post(networks::apply))

@@ -374,7 +374,7 @@ pub(super) static DIAGNOSTICS: Section = Section {
     name: "diagnostics",
     title: "Diagnostics",
     page: "/diagnostics",
-    intro: "What is logged, and the limits of captures.",
+    intro: "What is logged, and the limits of captures and traces.",
     fields: &[
         field(
             "log.level",
@@ -435,6 +435,38 @@ pub(super) static DIAGNOSTICS: Section = Section {
             "Directory of captures",
             "Empty: in the state directory.",
             Text("/var/lib/branchline/captures"),
+        ),
+        field("trace.enabled", "Keep traces", "The SIP messages of each call.", SWITCH),
+        field("trace.max_mib", "Traces in memory (MiB)", "", Number { least: 4, most: 4096 }),
+        field(
+            "trace.messages_per_call",
+            "Messages of a call",
+            "Of one that has more, some from its middle are left out.",
+            Number { least: 10, most: 10_000 },
+        ),
+        field(
+            "trace.store_mib",
+            "Traces on disk (MiB)",
+            "Of calls that have ended. 0: none.",
+            Number { least: 0, most: 1_048_576 },
+        ),
+        field(
+            "trace.hep",
+            "Homer",
+            "Every message is sent there, by HEP over UDP. Empty: nowhere.",
+            Text("udp:192.0.2.9:9060"),
+        ),
+        field(
+            "trace.hep_id",
+            "Number at Homer",
+            "By which it knows this appliance.",
+            Number { least: 0, most: 4_294_967_295 },
+        ),
+        field(
+            "trace.hep_password_file",
+            "File with the password for Homer",
+            "Its first line. Empty: none.",
+            Text("/etc/branchline/homer.password"),
         ),
         field(
             "protection.source_packets_per_second",
@@ -592,6 +624,7 @@ pub(super) fn group(key: &str) -> &'static str {
         ("syslog", _) => "Phones' logs",
         ("provisioning", _) => "Firmware and configuration files",
         ("capture", _) => "Captures",
+        ("trace", _) => "Traces",
         _ => "",
     }
 }

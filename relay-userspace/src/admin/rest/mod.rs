@@ -10,6 +10,7 @@ mod changes;
 mod configuration;
 mod look;
 mod problem;
+mod traces;
 
 use axum::{
     Json, Router,
@@ -52,6 +53,8 @@ enum Access {
 fn routes() -> Vec<Route> {
     let open = |path, handler| Route { method: Method::GET, path, access: Access::Open, handler };
     let look = |path, handler| Route { method: Method::GET, path, access: Access::Known, handler };
+    let confidential =
+        |path, handler| Route { method: Method::GET, path, access: Access::Confidential, handler };
     let change = |method, path, handler| Route { method, path, access: Access::Known, handler };
     vec![
         open("/openapi.json", get(document)),
@@ -76,14 +79,12 @@ fn routes() -> Vec<Route> {
         change(Method::DELETE, "/certificates/{fingerprint}", delete(changes::forget)),
         look("/captures", get(captures::list)),
         change(Method::POST, "/captures", post(captures::start)),
-        Route {
-            method: Method::GET,
-            path: "/captures/{name}/content",
-            access: Access::Confidential,
-            handler: get(captures::content),
-        },
+        confidential("/captures/{name}/content", get(captures::content)),
         change(Method::POST, "/captures/{name}/stop", post(captures::stop)),
         change(Method::DELETE, "/captures/{name}", delete(captures::remove)),
+        look("/traces", get(traces::list)),
+        confidential("/traces/{call_id}", get(traces::one)),
+        confidential("/traces/{call_id}/content", get(traces::file)),
         look("/tokens", get(changes::tokens)),
         change(Method::POST, "/tokens", post(changes::add_token)),
         change(Method::DELETE, "/tokens/{name}", delete(changes::remove_token)),

@@ -2,8 +2,8 @@
 
 use std::{
     fs,
-    net::IpAddr,
-    path::PathBuf,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -16,6 +16,7 @@ use axum::{
     body::{Body, to_bytes},
     http::{HeaderMap, Method, Request, StatusCode, header},
 };
+use bytes::Bytes;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use ipnet::IpNet;
@@ -32,11 +33,15 @@ use crate::{
         CallView, FlowView, ListenerView, NetworkView, PhoneView, RefusalView, RegistrationView,
         ReloadedView, ServerView, StatusView,
     },
+    datapath::Way,
     log::{LogView, TopicView},
     metrics::Metrics,
+    net::NetworkId,
     provisioning::{PhoneActivity, StageView, syslog::SyslogView},
     quality::{DirectionQuality, StreamQuality, Verdict},
-    store::{Entry, Scope, Store, StoreError, tests_support::Directory},
+    sip::Hop,
+    store::{Entry, Scope, Store, StoreError, TraceStore, tests_support::Directory},
+    trace::{self, TraceView, Traces, TracesView},
 };
 
 /// A configuration with two networks.
@@ -63,6 +68,7 @@ struct Pretended {
     running: Mutex<Config>,
     store: Arc<Store>,
     captures: Arc<Captures>,
+    traces: Traces,
 }
 
 impl Appliance for Pretended {
@@ -293,6 +299,14 @@ impl Appliance for Pretended {
         self.captures.part(name, number)
     }
 
+    fn traces(&self, last: usize) -> TracesView {
+        self.traces.list(last)
+    }
+
+    fn trace(&self, call_id: &str) -> Option<TraceView> {
+        self.traces.trace(call_id)
+    }
+
     fn interfaces(&self) -> Vec<(String, Vec<IpNet>)> {
         vec![("eth0".to_owned(), vec!["10.62.0.1/24".parse().unwrap()]), ("eth1".to_owned(), Vec::new())]
     }
@@ -346,6 +360,28 @@ impl Appliance for Pretended {
         *running = new;
         Ok(view)
     }
+}
+
+/// A trace of the call that there is: its INVITE as it came and as it went.
+fn traces(directory: &Path) -> Traces {
+    let network = trace::Network {
+        name: "office".to_owned(),
+        address: "10.61.0.1".parse().unwrap(),
+        ports: [8060, 8060, 8061],
+    };
+    let limits = trace::Limits { messages: 200, bytes: 1 << 20, total: 4 << 20 };
+    let traces = Traces::new(vec![network], limits, TraceStore::open(directory), Box::new(|_| {}));
+    for (way, via, port) in
+        [(Way::In, "", 5060), (Way::Out, "Via: SIP/2.0/UDP 10.61.0.1;branch=z9hG4bKo\r\n", 5070)]
+    {
+        let text = format!(
+            "INVITE sip:9001@lab SIP/2.0\r\n{via}Via: SIP/2.0/UDP 10.61.0.11;branch=z9hG4bKp\r\nFrom: <sip:a@lab>;tag=f\r\n\
+             To: <sip:9001@lab>\r\nSubject: {HOSTILE}\r\nCall-ID: {CALL}\r\nCSeq: 1 INVITE\r\n\r\n"
+        );
+        let hop = Hop::udp(NetworkId(0), SocketAddr::from(([10, 61, 0, 11], port)));
+        traces.message(1_000_000_000, way, hop, &Bytes::from(text));
+    }
+    traces
 }
 
 /// The pages, and what is behind them.
@@ -412,6 +448,7 @@ impl House {
             running,
             store: Arc::clone(&store),
             captures: Arc::clone(&captures),
+            traces: traces(directory.path()),
         };
         let own = "10.61.0.1".parse().unwrap();
         let setup = Arc::new(Setup::new("0.0.0.0:8443".parse().unwrap(), &[own]));

@@ -307,7 +307,13 @@ async fn what_others_say_is_shown_and_never_taken_for_markup() {
     let house = House::inhabited("hostile").await;
     let person = house.sign_in();
     let escaped = "&#60;script&#62;alert(1)&#60;/script&#62;&#34;&#39; &#38; &#60;b&#62;";
-    for path in ["/sessions", "/sessions/call?id=call%2F1%3F%26%23%40host", "/phones", "/phones?q=script"] {
+    for path in [
+        "/sessions",
+        "/sessions/call?id=call%2F1%3F%26%23%40host",
+        "/sessions/messages?id=call%2F1%3F%26%23%40host",
+        "/phones",
+        "/phones?q=script",
+    ] {
         let answer = house.get(path, Some(&person)).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}");
         assert!(answer.body.contains(escaped) && !answer.body.contains(HOSTILE), "{path}: {}", answer.body);
@@ -317,6 +323,23 @@ async fn what_others_say_is_shown_and_never_taken_for_markup() {
     assert!(!filter.body.contains("\"><script>"), "{}", filter.body);
     let link = "href=\"/sessions/call?id=call%2F1%3F%26%23%40host\"";
     assert!(house.get("/sessions", Some(&person)).await.body.contains(link));
+}
+
+#[tokio::test]
+async fn the_messages_of_a_call_are_on_a_page_with_what_was_changed_and_in_a_file() {
+    let house = House::inhabited("messages").await;
+    let person = house.sign_in();
+    let call = house.get("/sessions/call?id=call%2F1%3F%26%23%40host", Some(&person)).await;
+    let link = "/sessions/messages?id=call%2F1%3F%26%23%40host";
+    assert!(call.body.contains(&format!("href=\"{link}\"")), "{}", call.body);
+    let page = house.get(link, Some(&person)).await;
+    assert!(page.body.contains("+ Via: SIP/2.0/UDP 10.61.0.1;branch=z9hG4bKo"), "{}", page.body);
+    let file = house.get(&link.replace("messages?", "messages.pcapng?"), Some(&person)).await;
+    assert_eq!((file.status, file.header(header::CONTENT_TYPE)), (StatusCode::OK, "application/x-pcapng"));
+    for path in ["/sessions/messages?id=nobody", "/sessions/messages.pcapng?id=nobody"] {
+        assert_eq!(house.get(path, Some(&person)).await.status, StatusCode::NOT_FOUND);
+        assert_ne!(house.get(path, None).await.status, StatusCode::OK);
+    }
 }
 
 #[tokio::test]

@@ -120,7 +120,7 @@ async fn every_answer_has_the_fields_that_the_document_names() {
         fits(&document, schema, &value, path);
         asked += 1;
     }
-    assert_eq!(asked, 14);
+    assert_eq!(asked, 16);
     let made = house.ask(Method::POST, "/tokens", &token, Some(r#"{"name": "x", "scope": "read"}"#)).await;
     assert_eq!(made.status, StatusCode::CREATED);
     let schema =

@@ -1,6 +1,8 @@
 //! The blocks of a pcapng file (draft-ietf-opsawg-pcapng): little-endian, each with its length at both ends, padded to
 //! four bytes. Pure: values in, bytes out.
 
+use crate::datapath::Way;
+
 /// Block types (section 11.1).
 const SECTION_HEADER: u32 = 0x0A0D_0D0A;
 const INTERFACE_DESCRIPTION: u32 = 1;
@@ -29,9 +31,6 @@ const DELIVERED: u16 = 8;
 /// Bits 0 and 1 of a packet's flags (section 4.3.1).
 const INBOUND: u32 = 1;
 const OUTBOUND: u32 = 2;
-
-/// Which way a packet went.
-pub(super) use crate::datapath::Way;
 
 /// Options, until they are closed.
 #[derive(Default)]
@@ -67,7 +66,8 @@ fn block(kind: u32, parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// Begins a file: who wrote it, and what it is about.
-pub(super) fn section_header(application: &str, comment: &str) -> Vec<u8> {
+#[must_use]
+pub fn section_header(application: &str, comment: &str) -> Vec<u8> {
     let options =
         Options::default().add(COMMENT, comment.as_bytes()).add(USER_APPLICATION, application.as_bytes());
     // Version 1.0; the section's length is not said.
@@ -76,7 +76,8 @@ pub(super) fn section_header(application: &str, comment: &str) -> Vec<u8> {
 }
 
 /// An interface, numbered from 0 in the order of these blocks.
-pub(super) fn interface_description(name: &str) -> Vec<u8> {
+#[must_use]
+pub fn interface_description(name: &str) -> Vec<u8> {
     let options = Options::default().add(NAME, name.as_bytes()).add(RESOLUTION, &[NANOSECONDS]);
     // The link type, two reserved bytes, and no limit on a packet's length.
     block(INTERFACE_DESCRIPTION, &[&ETHERNET.to_le_bytes(), &[0; 2], &[0; 4], &options.close()])
@@ -91,7 +92,8 @@ fn time(unix_ns: u64) -> [u8; 8] {
 }
 
 /// A packet; `original` is its length on the wire.
-pub(super) fn enhanced_packet(
+#[must_use]
+pub fn enhanced_packet(
     interface: u32,
     unix_ns: u64,
     way: Way,
@@ -112,7 +114,8 @@ pub(super) fn enhanced_packet(
 }
 
 /// What passed on an interface, and what of it is missing from the file.
-pub(super) fn interface_statistics(interface: u32, unix_ns: u64, written: u64, dropped: u64) -> Vec<u8> {
+#[must_use]
+pub fn interface_statistics(interface: u32, unix_ns: u64, written: u64, dropped: u64) -> Vec<u8> {
     let options = Options::default()
         .add(RECEIVED, &(written + dropped).to_le_bytes())
         .add(DROPPED, &dropped.to_le_bytes())

@@ -10,7 +10,7 @@ use etherparse::{Ethernet2Header, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Heade
 use crate::datapath::{PacketCopy, Way};
 
 /// Most bytes of a payload in a UDP datagram over IPv4 (RFC 768, RFC 791).
-pub(super) const MOST_PAYLOAD: usize = 65_507;
+pub const MOST_PAYLOAD: usize = 65_507;
 /// Locally administered addresses (IEEE 802, bit 1 of the first byte): ours and everybody else's.
 const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -18,7 +18,8 @@ const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const TIME_TO_LIVE: u8 = 64;
 
 /// The frame, and its length had the payload not been cut; none if both addresses are not of one family.
-pub(super) fn frame(copy: &PacketCopy) -> Option<(Vec<u8>, usize)> {
+#[must_use]
+pub fn frame(copy: &PacketCopy) -> Option<(Vec<u8>, usize)> {
     let payload = &copy.payload[..copy.payload.len().min(MOST_PAYLOAD)];
     let (source, destination) = (copy.source, copy.destination);
     let (source_mac, destination_mac) = if copy.way == Way::In { (OTHER, OWN) } else { (OWN, OTHER) };
