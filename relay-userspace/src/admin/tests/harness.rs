@@ -367,7 +367,7 @@ fn traces(directory: &Path) -> Traces {
     let network = trace::Network {
         name: "office".to_owned(),
         address: "10.61.0.1".parse().unwrap(),
-        ports: [8060, 8060, 8061],
+        ports: [8060, 8060, 8061, 0, 0, 0],
     };
     let limits = trace::Limits { messages: 200, bytes: 1 << 20, total: 4 << 20 };
     let traces = Traces::new(vec![network], limits, TraceStore::open(directory), Box::new(|_| {}));
