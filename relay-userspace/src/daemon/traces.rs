@@ -30,6 +30,8 @@ use crate::{
 const SOON: Duration = Duration::from_millis(100);
 /// How often it is looked which calls have ended.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long of that may be spent writing: a call takes some tenths of a millisecond, for which there may be thousands.
+const WRITING: Duration = Duration::from_millis(500);
 /// Packets that wait for Homer.
 const QUEUE: usize = 1024;
 /// How soon it is tried again when Homer's name does not resolve, or sending fails.
@@ -193,7 +195,7 @@ pub(super) async fn keep(core: Arc<Core>, mut stop: watch::Receiver<()>) {
                 Ok(Err(error)) => told_once(&mut failing, &error.to_string()),
                 Err(error) => told_once(&mut failing, &error),
             };
-            if !more {
+            if !more || looked.elapsed() >= WRITING {
                 break;
             }
             core.traces.room.keep();

@@ -81,7 +81,8 @@ fn begins(line: &[u8], with: &[u8]) -> bool {
 }
 
 fn has_key(line: &[u8]) -> bool {
-    [&b"a=crypto:"[..], b"a=key-mgmt:", b"k="].iter().any(|start| begins(line, start))
+    matches!(line.first(), Some(b'a' | b'A' | b'k' | b'K'))
+        && [&b"a=crypto:"[..], b"a=key-mgmt:", b"k="].iter().any(|start| begins(line, start))
 }
 
 fn mask_keys(line: &mut [u8]) {
