@@ -157,8 +157,7 @@ fn bed_with(limits: Limits, rules: &Tls, authorities: Option<&Path>) -> Bed {
     let authorities = Authorities::open(authorities).unwrap();
     let own = Fingerprint::of(&identity.chain()[0]);
     let trust = Arc::new(Trust::default());
-    let [tcp, tls, legacy, ws, wss] = std::array::from_fn(|_| free_port());
-    let settings = Settings {
+    let settings = |[tcp, tls, legacy, ws, wss]: [u16; 5]| Settings {
         networks: vec![Listen {
             network: NETWORK,
             address: Ipv4Addr::LOCALHOST.into(),
@@ -178,9 +177,15 @@ fn bed_with(limits: Limits, rules: &Tls, authorities: Option<&Path>) -> Bed {
         origins: vec!["https://phone.example.com".to_owned()],
         limits,
     };
-    let (streams, events) = Streams::start(settings).unwrap();
+    // A port that is free may be another test's by the time that it is bound.
+    let (ports, (streams, events)) = (0..100)
+        .find_map(|_| {
+            let ports = std::array::from_fn(|_| free_port());
+            Some((ports, Streams::start(settings(ports)).ok()?))
+        })
+        .unwrap();
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let [tcp, tls, legacy, ws, wss] = [tcp, tls, legacy, ws, wss].map(at);
+    let [tcp, tls, legacy, ws, wss] = ports.map(at);
     Bed { streams, events, tcp, tls, legacy, ws, wss, trust, own, _directory: directory }
 }
 
