@@ -54,10 +54,12 @@ impl Proxy {
         self.flush(now, media);
     }
 
-    /// The names that servers have to prove by their certificates, by address.
+    /// The names that servers and trunks have to prove by their certificates, by address.
     #[must_use]
     pub fn server_names(&self) -> std::collections::HashMap<std::net::SocketAddr, String> {
-        self.upstream.names()
+        let mut names = self.upstream.names();
+        names.extend(self.trunks.names());
+        names
     }
 
     /// By which family of addresses the servers are reached: that of the appliance's own on their network.

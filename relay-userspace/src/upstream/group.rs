@@ -280,13 +280,15 @@ impl Group {
     pub fn is_out_of_service(&self) -> bool {
         let is_down =
             |key: &Key| self.peers.get(key).is_some_and(|peer| matches!(peer.health, Health::Down(_)));
-        self.servers.iter().all(|server| {
-            let transport = server.uri.transport;
-            let nowhere = server.addresses.is_empty() && server.error.is_some();
-            nowhere
-                || (!server.addresses.is_empty()
-                    && server.addresses.iter().all(|address| is_down(&(transport, *address))))
-        })
+        // Where none is configured, none is missed.
+        !self.servers.is_empty()
+            && self.servers.iter().all(|server| {
+                let transport = server.uri.transport;
+                let nowhere = server.addresses.is_empty() && server.error.is_some();
+                nowhere
+                    || (!server.addresses.is_empty()
+                        && server.addresses.iter().all(|address| is_down(&(transport, *address))))
+            })
     }
 
     /// The name in the tables of the peer at a hop, if it is on the group's network.

@@ -179,3 +179,51 @@ fn srv_records_are_ordered_by_priority_and_drawn_by_weight() {
     assert_eq!(order(equal.clone(), |_| 0)[0].host, "a");
     assert_eq!(order(equal, |most| most)[0].host, "b", "records without weights are drawn evenly");
 }
+
+#[test]
+fn a_server_has_to_fail_for_a_while_before_it_is_out_of_service_and_is_then_asked_although_none_is() {
+    let now = Instant::now();
+    let second = Duration::from_secs(1);
+    let settings = Settings {
+        when_down: WhenDown::Asked,
+        patience: 5 * second,
+        recovery: 20 * second,
+        ..Settings::new(NetworkId(1), vec![uri(A)])
+    };
+    let mut group = Group::new(settings, now);
+    assert!(!group.is_out_of_service(), "nothing is known yet");
+    group.failed(now, hop(A), Failure::Silent);
+    assert!(!group.is_out_of_service());
+    assert_eq!(group.poll_timeout(), Some(now + 5 * second));
+    group.succeeded(now + 2 * second, hop(A));
+    group.handle_timeout(now + 6 * second);
+    assert!(!group.is_out_of_service(), "it answered in between");
+    group.failed(now + 10 * second, hop(A), Failure::Status(503));
+    group.handle_timeout(now + 15 * second);
+    assert!(group.is_out_of_service());
+    outputs(&mut group);
+    group.handle_timeout(now + 35 * second);
+    assert!(matches!(outputs(&mut group)[..], [Output::Probe(_)]), "it is asked how it is");
+    group.succeeded(now + 36 * second, hop(A));
+    assert!(!group.is_out_of_service());
+    assert_eq!(group.poll_timeout(), None, "and is left alone again");
+
+    let none = Group::new(Settings::new(NetworkId(1), Vec::new()), now);
+    assert!(!none.is_out_of_service(), "where none is configured, none is missed");
+}
+
+#[test]
+fn one_of_two_that_is_silent_stands_by_where_that_is_how_it_is() {
+    let now = Instant::now();
+    let servers = vec![uri(A), uri(B)];
+    let settings =
+        Settings { silence: crate::config::Silence::Standby, ..Settings::new(NetworkId(1), servers) };
+    let mut group = Group::new(settings, now);
+    let standing_by = |group: &Group| group.states().iter().map(|state| state.standby).collect::<Vec<_>>();
+    group.failed(now, hop(B), Failure::Silent);
+    assert_eq!(standing_by(&group), [false, false], "nobody answers yet");
+    group.succeeded(now, hop(A));
+    assert_eq!(standing_by(&group), [false, true]);
+    group.failed(now, hop(B), Failure::Status(503));
+    assert_eq!(standing_by(&group), [false, false], "it says that it is out of order");
+}

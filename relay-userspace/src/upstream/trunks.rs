@@ -4,13 +4,13 @@
 //! smaller costs, then the order in which they were configured; one that is out of service goes last, and is tried all
 //! the same when no other is left. A shorter prefix is no second choice: it is for other numbers.
 
-use std::time::Instant;
+use std::{net::SocketAddr, time::Instant};
 
 use super::{
     group::{Failure, Group, Output, Resolution, Settings, Target},
     number::Number,
 };
-use crate::{config::ServerUri, net::NetworkId, sip::Hop};
+use crate::{config::ServerUri, sip::Hop};
 
 /// What is told of a trunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,9 +166,9 @@ impl Trunks {
         found.map(|trunk| trunk.settings.name.as_str())
     }
 
-    /// The networks that they are on.
-    pub fn networks(&self) -> impl Iterator<Item = NetworkId> {
-        self.0.iter().map(|trunk| trunk.settings.peer.network)
+    /// The names that they have to prove by their certificates, by address.
+    pub fn names(&self) -> impl Iterator<Item = (SocketAddr, String)> {
+        self.0.iter().flat_map(|trunk| trunk.group.names())
     }
 
     /// One has answered.
@@ -229,6 +229,7 @@ impl TrunkSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::NetworkId;
 
     fn trunk(name: &str, prefix: &str, priority: u32, cost: u32) -> TrunkSettings {
         let contact = ServerUri::try_from(format!("10.63.0.{}:5060", name.len())).unwrap();
