@@ -49,6 +49,15 @@ impl Announcement {
     }
 }
 
+/// Whether the servers were tried with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tried {
+    /// They were not.
+    NotYet,
+    /// They were, and none has answered.
+    InVain,
+}
+
 /// What a credential says of a registration.
 enum Proof {
     /// It is good enough.
@@ -78,13 +87,15 @@ impl Proxy {
         if self.trunks.carry_emergencies() { EmergencyWay::Trunk } else { EmergencyWay::Servers }
     }
 
-    /// Answers a REGISTER here, if the office is on its own. Says whether it did.
+    /// Answers a REGISTER here, if the office is on its own. Says whether it did: whom it does not know it leaves to the
+    /// servers as long as these were not tried.
     pub(super) fn registers_here(
         &mut self,
         now: Instant,
         server: ServerId,
         hop: Hop,
         message: &Message,
+        servers: Tried,
     ) -> bool {
         let from_phone = self.settings.network(hop.network).is_some_and(|own| own.role == Role::Phones);
         if message.method() != &Method::Register || !from_phone || self.survival.since().is_none() {
@@ -103,6 +114,8 @@ impl Proxy {
                 let reply = Reply { headers: headers.as_bytes(), ..Reply::new(401, &tag) };
                 self.transactions.reply(now, server, &reply);
             }
+            // One may have come back since it was asked.
+            Proof::Refused(_) if servers == Tried::NotYet => return false,
             Proof::Refused(why) => {
                 let mut refuse = Refuse::new(403, DropReason::StrangePhone);
                 refuse.warn(&self.own(hop).address.to_string(), why);

@@ -7,6 +7,7 @@ use std::{borrow::Cow, collections::VecDeque, time::Instant};
 use bytes::Bytes;
 
 use super::{
+    alone::Tried,
     call::{CallState, Dialog, Kind, MAX_DIALOGS, Party, Side},
     credentials::Answering,
     failover::to_phone,
@@ -120,7 +121,7 @@ impl Proxy {
             let tag = self.local_tag(message);
             return self.transactions.reply(now, server, &Reply::new(200, &tag));
         }
-        if self.registers_here(now, server, hop, message) {
+        if self.registers_here(now, server, hop, message, Tried::NotYet) {
             return;
         }
         let planned = self.admit(hop, message).and_then(|routes| self.plan(now, hop, message, routes));

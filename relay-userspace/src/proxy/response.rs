@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{
+    alone::Tried,
     call::{CallState, Dialog, Kind, MAX_DIALOGS, Party, Side},
     failover::Instead,
     forward::{bears_target, rewrite_contacts},
@@ -340,7 +341,7 @@ impl Proxy {
                 return;
             }
             if let Some(request) = self.transactions.request(relay.server).cloned()
-                && self.registers_here(now, relay.server, relay.ingress, &request)
+                && self.registers_here(now, relay.server, relay.ingress, &request, Tried::InVain)
             {
                 self.relays.insert(client, relay);
                 return;

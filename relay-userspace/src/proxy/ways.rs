@@ -2,7 +2,7 @@
 //! are tried.
 //!
 //! A request of a phone goes to the servers, as it always has; rules may send it elsewhere. When no server can serve, what
-//! can be done here is done here: a number for which phones are registered rings these, others go by trunk. An emergency
+//! can be done here is done here, and the servers are the last that is tried: a number for which phones are registered rings these, others go by trunk. An emergency
 //! call goes by trunk first, in every mode, because a server far away would call the wrong rescuers.
 //!
 //! Invariant: nobody who is not registered reaches a trunk or a phone without a server's word, but for emergencies; and
@@ -105,9 +105,6 @@ impl Proxy {
         number: Option<&Number>,
     ) -> VecDeque<Way> {
         let servers = |proxy: &Self, number: Option<&[u8]>| -> Vec<Way> {
-            if proxy.survival.since().is_some() {
-                return Vec::new();
-            }
             let targets = proxy.upstream.candidates(now).into_iter();
             targets.map(|target| Way::Server(target, number.map(<[u8]>::to_vec))).collect()
         };
@@ -154,20 +151,27 @@ impl Proxy {
             }
             return ways;
         }
-        let mut ways: VecDeque<Way> = servers(self, None).into();
         // A server that is there decides alone; these are for when none is, or none answers.
+        let mut here = Vec::new();
         if self.settings.routing.alone.is_some()
             && let Some(number) = number
         {
             match phones(self, number) {
-                Some(way) => ways.push_back(way),
+                Some(way) => here.push(way),
                 None if by_trunk && registered => {
-                    ways.extend(self.trunks.ways(now, number).into_iter().map(Way::Trunk));
+                    here.extend(self.trunks.ways(now, number).into_iter().map(Way::Trunk));
                 }
                 None => {}
             }
         }
-        ways
+        // On its own the office does what it can at once. What it cannot do goes to the servers all the same: one may have
+        // come back since it was asked.
+        let there = servers(self, None).into_iter();
+        if self.survival.since().is_some() {
+            here.into_iter().chain(there).collect()
+        } else {
+            there.chain(here).collect()
+        }
     }
 
     /// Whether a request is an emergency call.

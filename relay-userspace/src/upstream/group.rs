@@ -374,10 +374,16 @@ impl Group {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.failing = None;
         peer.alone = Some(now + recovery);
-        if probe.is_none() && when_down == WhenDown::Asked {
-            peer.probe = Some(now + recovery.max(SHORTEST_PROBE));
-        }
         self.change(now, key, Health::Down(failure));
+        if when_down == WhenDown::Asked {
+            let all = self.is_out_of_service();
+            // The office waits for the first that is back; where another serves, there is time.
+            let at = now + if all { SHORTEST_PROBE } else { recovery.max(SHORTEST_PROBE) };
+            let wanted = |peer: &Key| all || (probe.is_none() && *peer == key);
+            for (_, peer) in self.peers.iter_mut().filter(|(peer, _)| wanted(peer)) {
+                peer.probe = Some(peer.probe.map_or(at, |before| before.min(at)));
+            }
+        }
         if self.preferred == Some(key) {
             let next = self.candidates(now).into_iter().find(|target| {
                 target.key() != key
@@ -433,6 +439,7 @@ impl Group {
                 self.out.push_back(Output::Resolve(server.uri.clone()));
             }
         }
+        let waits = self.settings.when_down == WhenDown::Asked && self.is_out_of_service();
         let targets: Vec<Target> = self.targets().collect();
         for target in &targets {
             let Some(peer) = self.peers.get(&target.key()) else { continue };
@@ -444,7 +451,13 @@ impl Group {
         for target in targets {
             let Some(peer) = self.peers.get_mut(&target.key()) else { continue };
             if peer.probe.is_some_and(|at| at <= now) {
-                peer.probe = self.settings.probe.map(|every| now + every);
+                let every = self.settings.probe;
+                let every = if waits {
+                    Some(every.map_or(SHORTEST_PROBE, |every| every.min(SHORTEST_PROBE)))
+                } else {
+                    every
+                };
+                peer.probe = every.map(|every| now + every);
                 peer.probed = Some(now);
                 self.out.push_back(Output::Probe(target));
             }
