@@ -54,7 +54,9 @@ const OWN_URI: (&str, &str) =
 #[test]
 fn requests_outside_dialogs_go_to_the_server_as_the_phone_wrote_them() {
     let long = format!("{}\n", "x".repeat(1400));
-    let rows: [(&str, &str, &str, &str, &[(&str, &str)]); 9] = [
+    /// Description, method, headers, body, and what is other in it when it leaves.
+    type Row<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [(&'a str, &'a str)]);
+    let rows: [Row<'_>; 9] = [
         (
             "SUBSCRIBE to busy lamps, BroadWorks",
             "SUBSCRIBE",
