@@ -4,11 +4,13 @@
 mod admission;
 mod bounds;
 mod calls;
+mod corpus;
 mod credentials;
 mod dialects;
 mod failover;
 mod failures;
 mod harness;
+mod hostile;
 mod hostile_descriptions;
 mod large;
 mod negotiation;

@@ -17,6 +17,7 @@ use tokio::{
     time::timeout,
 };
 
+mod fuzz;
 mod websocket;
 
 use super::*;

@@ -98,7 +98,7 @@ pub struct Rejected {
     /// Why.
     pub error: ParseError,
     /// The message as far as it could be read, when it is a request of which a response can be built:
-    /// Via, From, To, Call-ID and CSeq are good (RFC 3261 8.2.6).
+    /// Via and Call-ID are good, and From, To and CSeq are there to be copied (RFC 3261 8.2.6).
     pub answerable: Option<Box<Message>>,
 }
 

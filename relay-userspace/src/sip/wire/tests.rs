@@ -1,6 +1,8 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
+mod fuzz;
+
 use super::*;
 
 const INVITE: &str = "INVITE sip:100@198.51.100.9:5060;user=phone SIP/2.0\r\n\
@@ -293,17 +295,17 @@ fn malformed_messages_are_refused_with_the_fault_and_answered_where_possible() {
             true,
         ),
         ("other CSeq method", with(&[("7 INVITE", "7 OPTIONS")]), Fault::CSeqMethod, 400, true),
-        ("CSeq too large", with(&[("CSeq: 7", "CSeq: 2147483648")]), Fault::Malformed(H::CSeq), 400, false),
+        ("CSeq too large", with(&[("CSeq: 7", "CSeq: 2147483648")]), Fault::Malformed(H::CSeq), 400, true),
         (
             "CSeq overflow",
             with(&[("CSeq: 7", "CSeq: 36893488147419103232")]),
             Fault::Malformed(H::CSeq),
             400,
-            false,
+            true,
         ),
         (
             "unknown Via protocol",
-            with(&[("SIP/2.0/UDP 192.0.2.11", "SIP/7.0/UDP 192.0.2.11")]),
+            with(&[("SIP/2.0/UDP 192.0.2.11", "XIP/2.0/UDP 192.0.2.11")]),
             Fault::Malformed(H::Via),
             400,
             false,
@@ -313,9 +315,9 @@ fn malformed_messages_are_refused_with_the_fault_and_answered_where_possible() {
             with(&[("<sip:100@example.com>", "<sip:100@example.com")]),
             Fault::Malformed(H::To),
             400,
-            false,
+            true,
         ),
-        ("unclosed quote", with(&[("\"A, B\"", "\"A, B")]), Fault::Malformed(H::From), 400, false),
+        ("unclosed quote", with(&[("\"A, B\"", "\"A, B")]), Fault::Malformed(H::From), 400, true),
         (
             "Max-Forwards of words",
             with(&[("Forwards: 70", "Forwards: seventy")]),
@@ -340,6 +342,11 @@ fn malformed_messages_are_refused_with_the_fault_and_answered_where_possible() {
         assert_eq!(rejected.can_answer(), answerable, "{description}");
         if let Some(message) = rejected.answerable {
             let response = respond(&message, "192.0.2.1:5060".parse().unwrap(), &Reply::new(status, b"t"));
+            assert!(response.starts_with(format!("SIP/2.0 {status} ").as_bytes()), "{description}");
+            // What is copied of a header that cannot be read cannot be read either.
+            if matches!(fault, Fault::Malformed(H::From | H::To | H::CSeq)) {
+                continue;
+            }
             let response = Message::parse(&response).unwrap_or_else(|e| panic!("{description}: {e}"));
             assert_eq!(response.status(), Some(status), "{description}");
         }

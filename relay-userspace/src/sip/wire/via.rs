@@ -37,7 +37,8 @@ impl<'a> Via<'a> {
         let slash = rest.iter().position(|byte| *byte == b'/')?;
         let version = scan::trim(rest.get(..slash)?);
         let mut rest = rest.get(slash + 1..)?;
-        if !name.eq_ignore_ascii_case(b"SIP") || version != b"2.0" {
+        // Of another version, so that a request of that version can be told so (RFC 4475 3.1.2.16).
+        if !name.eq_ignore_ascii_case(b"SIP") || !scan::is_token(version) {
             return None;
         }
         while let [first, after @ ..] = rest
@@ -63,12 +64,12 @@ impl<'a> Via<'a> {
         self.params.value("branch").filter(|branch| !branch.is_empty())
     }
 
-    /// Whether the branch is one of RFC 3261, unique by itself.
+    /// Whether the branch is one of RFC 3261, unique by itself: something has to follow the cookie (RFC 4475 3.2.1).
     #[must_use]
     pub fn has_magic_cookie(&self) -> bool {
-        self.branch().is_some_and(|branch| {
-            branch.get(..MAGIC_COOKIE.len()).is_some_and(|head| head.eq_ignore_ascii_case(MAGIC_COOKIE))
-        })
+        self.branch()
+            .and_then(|branch| branch.split_at_checked(MAGIC_COOKIE.len()))
+            .is_some_and(|(head, own)| head.eq_ignore_ascii_case(MAGIC_COOKIE) && !own.is_empty())
     }
 
     /// Where the response to a request with this Via on top, that came from `source`, goes: RFC 3581 4 with

@@ -146,7 +146,8 @@ impl Parser {
         } else if !version.eq_ignore_ascii_case(b"SIP/2.0") {
             self.fault(Fault::Version, space + 2 + last);
         }
-        if Uri::parse(uri).is_none() {
+        // Headers have no place there, and must not be handed on (RFC 3261 19.1.1, RFC 4475 3.1.2.11).
+        if Uri::parse(uri).is_none_or(|uri| uri.is_sip() && !uri.headers.is_empty()) {
             self.fault(Fault::RequestUri, space + 1);
         }
         Some((StartLine::Request, method, Span::within(raw, uri), next))
@@ -228,8 +229,8 @@ impl Parser {
                 continue;
             };
             let read = match name {
-                HeaderName::Via => Self::index_via(message, raw, span),
-                HeaderName::From | HeaderName::To => Self::index_party(message, raw, name, span),
+                HeaderName::Via => self.index_via(message, raw, span),
+                HeaderName::From | HeaderName::To => self.index_party(message, raw, name, span),
                 HeaderName::CallId => {
                     message.call_id = span;
                     let id = span.of(raw);
@@ -250,8 +251,12 @@ impl Parser {
         good
     }
 
-    fn index_via(message: &mut Message, raw: &[u8], span: Span) -> bool {
-        let Some(via) = scan::split_commas(span.of(raw)).next().and_then(Via::parse) else { return false };
+    fn index_via(&mut self, message: &mut Message, raw: &[u8], span: Span) -> bool {
+        let mut values = scan::split_commas(span.of(raw));
+        let Some(via) = values.next().and_then(Via::parse) else { return false };
+        if values.any(|other| Via::parse(other).is_none()) {
+            self.fault(Fault::Malformed(HeaderName::Via), span.start as usize);
+        }
         message.via = ViaSpans {
             value: Span::within(raw, via.value),
             transport: Span::within(raw, via.transport),
@@ -263,8 +268,17 @@ impl Parser {
         via.branch().is_none_or(|branch| branch.len() <= limits::KEY)
     }
 
-    fn index_party(message: &mut Message, raw: &[u8], name: HeaderName, span: Span) -> bool {
-        let Some(party) = NameAddr::parse(span.of(raw)) else { return false };
+    /// One that cannot be read can still be copied into an answer (RFC 4475 3.1.2.6).
+    fn index_party(&mut self, message: &mut Message, raw: &[u8], name: HeaderName, span: Span) -> bool {
+        let Some(party) = NameAddr::parse(span.of(raw)) else {
+            self.fault(Fault::Malformed(name), span.start as usize);
+            if name == HeaderName::From {
+                message.from = span;
+            } else {
+                message.to = span;
+            }
+            return !span.of(raw).is_empty();
+        };
         let tag = party.tag();
         let tag_span = tag.map(|tag| Span::within(raw, tag));
         if name == HeaderName::From {
@@ -282,10 +296,14 @@ impl Parser {
         let (number, method) =
             (value.get(..space).unwrap_or_default(), value.get(space..).unwrap_or_default());
         let method = scan::trim(method);
-        let Some(number) = scan::number(number).filter(|number| *number < limits::CSEQ) else { return false };
         if !scan::is_token(method) {
             return false;
         }
+        let Some(number) = scan::number(number).filter(|number| *number < limits::CSEQ) else {
+            // A number that is too large can still be copied into an answer (RFC 4475 3.1.2.4).
+            self.fault(Fault::Malformed(HeaderName::CSeq), span.start as usize);
+            return !number.is_empty() && number.iter().all(u8::is_ascii_digit);
+        };
         message.cseq = number;
         let method = Method::recognise(&raw, method);
         if !message.is_request() {
