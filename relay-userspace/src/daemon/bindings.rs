@@ -75,33 +75,37 @@ pub(super) fn restore_known(store: &Store, networks: &[String], remember: Durati
 }
 
 fn known(stored: StoredPhone, networks: &[String], now: Instant, unix: i64) -> KnownPhone {
-    let place = |(network, address): (String, String)| {
-        let network = networks.iter().position(|name| *name == network)?;
-        Some((NetworkId(u16::try_from(network).ok()?), address.parse().ok()?))
+    let at = |seen: i64| {
+        let ago = Duration::from_secs(u64::try_from(unix - seen).unwrap_or(0));
+        now.checked_sub(ago).unwrap_or(now)
     };
-    let ago = Duration::from_secs(u64::try_from(unix - stored.seen_unix).unwrap_or(0));
+    let place = |(network, address, seen): (String, String, i64)| {
+        let network = networks.iter().position(|name| *name == network)?;
+        Some((NetworkId(u16::try_from(network).ok()?), address.parse().ok()?, at(seen)))
+    };
     KnownPhone {
         aor: stored.aor.into(),
         user: stored.user.into(),
         addresses: stored.addresses.into_iter().filter_map(place).collect(),
         numbers: stored.numbers,
         digest: stored.digest,
-        seen: now.checked_sub(ago).unwrap_or(now),
+        seen: at(stored.seen_unix),
     }
 }
 
 fn stored_phone(phone: &KnownPhone, networks: &[String], now: Instant, unix: i64) -> Option<StoredPhone> {
-    let place = |(network, address): &(NetworkId, std::net::IpAddr)| {
-        Some((networks.get(network.index())?.clone(), address.to_string()))
+    let unix_of =
+        |seen: Instant| unix - i64::try_from(now.saturating_duration_since(seen).as_secs()).unwrap_or(0);
+    let place = |(network, address, seen): &(NetworkId, std::net::IpAddr, Instant)| {
+        Some((networks.get(network.index())?.clone(), address.to_string(), unix_of(*seen)))
     };
-    let ago = now.saturating_duration_since(phone.seen).as_secs();
     Some(StoredPhone {
         aor: text(&phone.aor)?,
         user: text(&phone.user)?,
         addresses: phone.addresses.iter().filter_map(place).collect(),
         numbers: phone.numbers.clone(),
         digest: phone.digest.clone(),
-        seen_unix: unix - i64::try_from(ago).unwrap_or(0),
+        seen_unix: unix_of(phone.seen),
     })
 }
 

@@ -98,7 +98,11 @@ impl Proxy {
         servers: Tried,
     ) -> bool {
         let from_phone = self.settings.network(hop.network).is_some_and(|own| own.role == Role::Phones);
-        if message.method() != &Method::Register || !from_phone || self.survival.since().is_none() {
+        let alone = match servers {
+            Tried::NotYet => self.survival.since().is_some(),
+            Tried::InVain => self.upstream.has_failed(),
+        };
+        if message.method() != &Method::Register || !from_phone || !alone {
             return false;
         }
         let Some(alone) = self.settings.routing.alone.clone() else { return false };

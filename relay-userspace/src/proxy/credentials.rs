@@ -21,6 +21,7 @@ use crate::{
     media::MediaRelay,
     net::{NetworkId, Role},
     sip::{
+        Hop,
         digest::{Challenge, Request},
         transaction::{ClientId, keyed_hash},
         wire::{Editor, HeaderName, Message, Method, NameAddr, scan},
@@ -192,9 +193,10 @@ impl Proxy {
         relay: &mut Relay,
         response: &Message,
     ) -> bool {
-        let from_phone =
-            self.settings.network(relay.ingress.network).is_some_and(|network| network.role == Role::Phones);
-        if !from_phone || relay.cancelled {
+        let role = |hop: Hop| self.settings.network(hop.network).map(|network| network.role);
+        // A phone or a gateway that challenges would be handed an answer to a nonce of its own choice.
+        let by_a_server = role(relay.egress) == Some(Role::Servers);
+        if role(relay.ingress) != Some(Role::Phones) || !by_a_server || relay.cancelled {
             return false;
         }
         let Some(request) = self.transactions.request(relay.server).cloned() else { return false };

@@ -90,14 +90,19 @@ impl Proxy {
         let Some((kind, _)) = relay.others else { return Instead::Nothing };
         let retry = self.settings.upstream.retry.iter().any(|range| range.contains(status));
         match (kind, status) {
-            (WayKind::Phone | WayKind::Elsewhere, _) => return Instead::Nothing,
+            (WayKind::Phone, _) => return Instead::Nothing,
+            (WayKind::Elsewhere, _) => {}
             (WayKind::Server, 503) => self.upstream.failed(now, relay.egress, Failure::Status(status)),
             (WayKind::Server, 200..500) if !retry => self.upstream.chosen(now, relay.egress),
             (WayKind::Server, _) => self.upstream.succeeded(now, relay.egress),
             (WayKind::Trunk, 503) => self.trunks.failed(now, relay.egress, &Failure::Status(status)),
             (WayKind::Trunk, _) => self.trunks.succeeded(now, relay.egress),
         }
+        let emergency = kind == WayKind::Trunk
+            && self.transactions.request(relay.server).is_some_and(|request| self.is_emergency(request));
         match (retry, status) {
+            // Rescuers that are busy or refuse have been reached; for all else somebody else may reach them.
+            (_, 300..) if emergency && !matches!(status, 486 | 487 | 600 | 603) => Instead::Anything,
             (false, _) => Instead::Nothing,
             (true, 503) => Instead::Anything,
             // A server that answers decides; the office does not know better than it.
@@ -127,6 +132,11 @@ impl Proxy {
         let places = self.redirections(relay, response);
         if places.is_empty() {
             return false;
+        }
+        // Whatever waits is tried when none of these will have it.
+        let mut places = places;
+        if let Some((_, waiting)) = &relay.others {
+            places.extend(waiting.iter().cloned());
         }
         relay.others = Some((WayKind::Elsewhere, places));
         relay.redirected += 1;
@@ -228,8 +238,8 @@ impl Proxy {
 
     /// Who is asked there, server or trunk, cannot serve.
     pub(super) fn out_of_reach(&mut self, now: Instant, hop: Hop, failure: &Failure) {
-        self.upstream.failed(now, hop, failure.clone());
-        self.trunks.failed(now, hop, failure);
+        self.upstream.found_down(now, hop, failure.clone());
+        self.trunks.found_down(now, hop, failure);
     }
 
     /// Does what the group asks for. Says whether there was anything.

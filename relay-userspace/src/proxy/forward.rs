@@ -257,7 +257,7 @@ impl Proxy {
             Method::Subscribe | Method::Refer if message.to_tag().is_none() => Kind::Subscription,
             _ => return Ok(None),
         };
-        if !self.has_room(kind) {
+        if !self.has_room(kind) && !(kind == Kind::Call && self.is_emergency(message)) {
             return Err(Refuse::because(503, DropReason::Overload, "Too Many Calls"));
         }
         if kind == Kind::Call {

@@ -359,10 +359,18 @@ impl Proxy {
             Role::Gateway => self.settings.trusts_peer(hop.address.ip()) || self.trunks.at(hop).is_some(),
             Role::Phones => true,
         };
+        // Who is in a dialog that stands goes on in it, whatever was reconfigured meanwhile.
+        let trusted = trusted || self.is_in_its_dialog(hop, message);
         if role == Role::Phones && is_scanner(message) {
             // No answer: it would tell that somebody is here.
             self.drop(DropReason::Scanner);
-            return self.measure(Measure::Scanner(hop.address.ip()));
+            // The source of a datagram may be a lie, and nobody is shut out at once for one.
+            let source = hop.address.ip();
+            return self.measure(if hop.transport.is_reliable() {
+                Measure::Scanner(source)
+            } else {
+                Measure::Offence(source)
+            });
         }
         if !trusted {
             self.drop(DropReason::Untrusted);
@@ -383,6 +391,20 @@ impl Proxy {
                 self.refuse_stateless(hop, message, 503, "Too many transactions");
             }
         }
+    }
+
+    /// Whether a request is in a dialog, and comes from where its sender was last heard.
+    fn is_in_its_dialog(&self, hop: Hop, message: &Message) -> bool {
+        let Some(to_tag) = message.to_tag() else { return false };
+        let numbers = self.by_call_id.get(message.call_id()).into_iter().flatten();
+        numbers.filter_map(|number| self.calls.get(number)).any(|call| {
+            let found = call.sender(hop.network, message.from_tag(), to_tag);
+            let side = found.and_then(|(party, dialog)| match party {
+                Party::Caller => Some(&call.caller),
+                Party::Callee => call.dialogs.get(dialog).map(|dialog| &dialog.callee),
+            });
+            side.is_some_and(|side| side.source.address.ip() == hop.address.ip())
+        })
     }
 
     fn reject(&mut self, hop: Hop, rejected: &Rejected) {
@@ -606,22 +628,13 @@ impl Proxy {
     }
 }
 
-/// Whether a request comes from a program that looks for open servers, by the name that it gives itself. Those that lie
-/// are caught by what they send.
+/// Whether a request comes from a program that looks for open servers, by the product that it says to be (RFC 3261 section
+/// 20.41: a product, and perhaps a slash and a version). Those that lie are caught by what they send.
 fn is_scanner(message: &Message) -> bool {
-    const NAMES: [&[u8]; 7] = [
-        b"friendly-scanner",
-        b"sipvicious",
-        b"sundayddr",
-        b"sip-scan",
-        b"sipcli",
-        b"iwar",
-        b"vaxsipuseragent",
-    ];
-    let header = |name| message.header(name).map(|header| header.value).unwrap_or_default();
-    let names_one = |value: &[u8]| {
-        let value = value.to_ascii_lowercase();
-        NAMES.iter().any(|name| memchr::memmem::find(&value, name).is_some())
-    };
-    names_one(header(wire::HeaderName::UserAgent)) || names_one(message.from_value())
+    const PRODUCTS: [&[u8]; 6] =
+        [b"friendly-scanner", b"sipvicious", b"sundayddr", b"sip-scan", b"sipcli", b"vaxsipuseragent"];
+    let Some(agent) = message.header(wire::HeaderName::UserAgent) else { return false };
+    let first =
+        agent.value.split(|byte| byte.is_ascii_whitespace() || *byte == b'/').next().unwrap_or_default();
+    PRODUCTS.iter().any(|product| product.eq_ignore_ascii_case(first))
 }

@@ -29,7 +29,7 @@ pub enum Measure {
     Dropped(DropReason),
     /// A source has sent what is no SIP, or what it has no right to send.
     Offence(std::net::IpAddr),
-    /// A source calls itself by the name of a program that looks for open servers.
+    /// A peer, by a connection, calls itself by the name of a program that looks for open servers.
     Scanner(std::net::IpAddr),
     /// Registration request delay (RFC 6076 4.1): REGISTER to its 2xx.
     RegistrationDelay(Duration),

@@ -272,7 +272,7 @@ impl Proxy {
             && let Some(to) = NameAddr::parse(message.to_value()).and_then(|to| to.parsed_uri())
             && let Some(number) = to.user.and_then(registrar::number_of)
         {
-            self.registrar.learn(aor, &number);
+            self.registrar.learn(aor, &number, registrar::Told::ByCaller);
         }
     }
 

@@ -257,6 +257,13 @@ impl Proxy {
         for loser in losers.map(|dialog| &dialog.callee.tag) {
             media.release(now, &call.info.media_key, loser);
             relay.negotiated.take_if(|done| done.tag == *loser);
+            // Branches that were sent at the same time have what they negotiated themselves.
+            let open = self.forks.get(&relay.server).map(|fork| fork.open.as_slice()).unwrap_or_default();
+            for other in open {
+                if let Some(other) = self.relays.get_mut(other) {
+                    other.negotiated.take_if(|done| done.tag == *loser);
+                }
+            }
         }
     }
 
@@ -274,7 +281,8 @@ impl Proxy {
                 }
             }
             (Method::Invite, None) if status >= 300 => {
-                let outcome = if relay.cancelled { Outcome::Cancelled } else { Outcome::of_status(status) };
+                // The caller was told 487 if he cancelled; a branch that we cancelled says nothing of the call.
+                let outcome = Outcome::of_status(status);
                 let challenge = matches!(status, 401 | 407);
                 self.failed(now, media, number, (!challenge).then_some(outcome));
             }
@@ -371,7 +379,11 @@ impl Proxy {
                 self.end_dialog(now, media, number, &tag);
             }
             (Method::Invite, None) => {
-                let outcome = if cancelled { Outcome::Cancelled } else { Outcome::Timeout };
+                let outcome = match status {
+                    408 => Outcome::Timeout,
+                    503 if silence == Silence::Unreachable => Outcome::Timeout,
+                    told => Outcome::of_status(told),
+                };
                 self.failed(now, media, number, Some(outcome));
             }
             (Method::Subscribe | Method::Refer, None) => self.keep_subscription(now, number, 0),

@@ -37,6 +37,8 @@ impl Rule {
         Some(self.target.as_ref().map(|target| {
             let mut number = Vec::new();
             caught.expand(target.as_bytes(), &mut number);
+            // What a pattern has caught of To may be anything; what may not stand in a user part does not go into one.
+            number.retain(|byte| byte.is_ascii_alphanumeric() || b"+*-_.!~'()&=$,/%".contains(byte));
             number
         }))
     }

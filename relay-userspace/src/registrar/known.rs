@@ -2,7 +2,7 @@
 //!
 //! A phone is known by its address-of-record, the addresses that it was registered from, and the numbers that servers use
 //! for it: those that the server listed when it registered (P-Associated-URI, RFC 7315 section 4.1), and those by which
-//! calls came to it that it answered. Bounded in phones, addresses and numbers; the one that was not seen for longest
+//! servers have called it, as long as they are nobody else's. Bounded in phones, addresses and numbers; the one that was not seen for longest
 //! gives way.
 
 use std::{collections::HashMap, net::IpAddr, time::Instant};
@@ -22,14 +22,23 @@ pub struct KnownPhone {
     pub aor: Bytes,
     /// The user alone.
     pub user: Bytes,
-    /// From where it was registered.
-    pub addresses: Vec<(NetworkId, IpAddr)>,
+    /// From where it was registered, and when last.
+    pub addresses: Vec<(NetworkId, IpAddr, Instant)>,
     /// The numbers that servers use for it.
     pub numbers: Vec<String>,
     /// The realm that it has answered a challenge for itself, and by which algorithm.
     pub digest: Option<(String, String)>,
     /// When a server last registered it.
     pub seen: Instant,
+}
+
+/// Who says that a number is a phone's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// The server that registered it.
+    ByServer,
+    /// The caller of a call that a server has led to it.
+    ByCaller,
 }
 
 /// All of them.
@@ -87,13 +96,17 @@ impl Known {
         });
         phone.seen = now;
         phone.digest = digest;
-        phone.addresses.retain(|known| *known != address);
-        phone.addresses.insert(0, address);
+        phone.addresses.retain(|(network, ip, _)| (*network, *ip) != address);
+        phone.addresses.insert(0, (address.0, address.1, now));
         phone.addresses.truncate(MOST_ADDRESSES);
     }
 
     /// A server uses a number for a phone. Says whether that was not known.
-    pub(super) fn learn(&mut self, aor: &Bytes, number: &str) -> bool {
+    pub(super) fn learn(&mut self, aor: &Bytes, number: &str, told: Told) -> bool {
+        // Whom a call is for is what its caller says.
+        if told == Told::ByCaller && self.by_number.get(number).is_some_and(|owner| owner != aor) {
+            return false;
+        }
         let Some(phone) = self.phones.get_mut(aor) else { return false };
         if phone.user == number.as_bytes() || phone.numbers.iter().any(|known| known == number) {
             return false;
@@ -145,15 +158,16 @@ mod tests {
         let at = (NetworkId(0), IpAddr::from([192, 0, 2, 1]));
         known.registered(now, &one, &Bytes::from_static(b"200"), at, None);
         known.registered(now + Duration::from_secs(1), &two, &Bytes::from_static(b"201"), at, None);
-        assert!(known.learn(&one, "+49711200"));
-        assert!(!known.learn(&one, "+49711200"), "it is known");
-        assert!(!known.learn(&one, "200"), "its own user is no other number");
+        assert!(known.learn(&one, "+49711200", Told::ByServer));
+        assert!(!known.learn(&one, "+49711200", Told::ByServer), "it is known");
+        assert!(!known.learn(&one, "200", Told::ByServer), "its own user is no other number");
         assert_eq!(known.of_number("+49711200").unwrap().aor, one);
-        assert!(known.learn(&two, "+49711200"));
+        assert!(!known.learn(&two, "+49711200", Told::ByCaller), "a caller takes no number from anybody");
+        assert!(known.learn(&two, "+49711200", Told::ByServer));
         assert_eq!(known.of_number("+49711200").unwrap().aor, two);
         assert!(known.get(&one).unwrap().numbers.is_empty());
         for number in 0..20 {
-            known.learn(&two, &format!("{number}"));
+            known.learn(&two, &format!("{number}"), Told::ByCaller);
         }
         assert_eq!(known.get(&two).unwrap().numbers.len(), MOST_NUMBERS);
         assert_eq!(known.by_number.len(), MOST_NUMBERS, "nothing stays behind");

@@ -5,7 +5,8 @@
 //! token is a keyed hash of address of record, contact and source: nobody can make one up, and a refresh gets the
 //! same one. In the 200 the Contacts are turned back, so that the phone sees what it sent.
 //!
-//! Invariants: a binding exists only after the server's 200 and only as long as the server granted; a token belongs
+//! Invariants: a binding exists only after the server's 200 and only as long as the server granted (or, while the office is
+//! on its own, as `local` grants); a token belongs
 //! to one binding; the number of bindings is bounded, per address of record and in all. RFC 3261 section 10.
 
 mod known;
@@ -24,6 +25,7 @@ use bytes::Bytes;
 
 use known::Known;
 pub use known::KnownPhone;
+pub(crate) use known::Told;
 pub use rewrite::Pending;
 pub(crate) use rewrite::{number_of, replace_uri, rewritten_contact, user_agent};
 
@@ -229,7 +231,9 @@ impl Registrar {
     ) -> bool {
         let (aor, _) = address_of_record(message);
         self.known.get(&aor).is_some_and(|phone| {
-            phone.addresses.contains(&(network, address)) && now.saturating_duration_since(phone.seen) <= most
+            phone.addresses.iter().any(|(known, ip, seen)| {
+                (*known, *ip) == (network, address) && now.saturating_duration_since(*seen) <= most
+            })
         })
     }
 
@@ -241,8 +245,8 @@ impl Registrar {
     }
 
     /// A server uses a number for an address-of-record.
-    pub(crate) fn learn(&mut self, aor: &Bytes, number: &str) {
-        if self.known.learn(aor, number) {
+    pub(crate) fn learn(&mut self, aor: &Bytes, number: &str, told: Told) {
+        if self.known.learn(aor, number, told) {
             self.changes += 1;
         }
     }

@@ -159,7 +159,7 @@ impl Registrar {
         }
         for uri in response.addresses(HeaderName::PAssociatedUri).filter_map(|address| address.parsed_uri()) {
             if let Some(number) = uri.user.and_then(number_of) {
-                self.learn(&pending.aor, &number);
+                self.learn(&pending.aor, &number, super::Told::ByServer);
             }
         }
     }

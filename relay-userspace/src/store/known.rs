@@ -12,8 +12,8 @@ pub struct StoredPhone {
     pub aor: String,
     /// The user alone.
     pub user: String,
-    /// Names of networks, and addresses on them, from which it was registered.
-    pub addresses: Vec<(String, String)>,
+    /// Names of networks, addresses on them from which it was registered, and when last, in seconds since 1970.
+    pub addresses: Vec<(String, String, i64)>,
     /// The numbers that servers use for it.
     pub numbers: Vec<String>,
     /// Realm and algorithm of the challenges that it answers itself.
@@ -70,7 +70,7 @@ mod tests {
         let phone = |aor: &str, seen_unix| StoredPhone {
             aor: aor.to_owned(),
             user: "200".to_owned(),
-            addresses: vec![("office".to_owned(), "192.0.2.11".to_owned())],
+            addresses: vec![("office".to_owned(), "192.0.2.11".to_owned(), 90)],
             numbers: vec!["+49711".to_owned()],
             digest: Some(("pbx".to_owned(), "MD5".to_owned())),
             seen_unix,

@@ -207,6 +207,9 @@ struct Peer {
     updated: Option<Instant>,
     /// When it began to fail, and how, while it is not out of service yet.
     failing: Option<(Instant, Failure)>,
+    /// Whether it was asked how it is since it failed, or cannot be reached at all: a request that nobody answers may be
+    /// the request's fault.
+    confirmed: bool,
     /// Until when it is left alone.
     alone: Option<Instant>,
     probe: Option<Instant>,
@@ -275,11 +278,18 @@ impl Group {
         targets
     }
 
-    /// Whether none of them can serve: each is down, and no name has an address that may be tried.
+    /// Whether all of them have failed, if only in a request.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        !self.peers.is_empty() && self.peers.values().all(|peer| matches!(peer.health, Health::Down(_)))
+    }
+
+    /// Whether none of them can serve: each was asked and is down, and no name has an address that may be tried.
     #[must_use]
     pub fn is_out_of_service(&self) -> bool {
-        let is_down =
-            |key: &Key| self.peers.get(key).is_some_and(|peer| matches!(peer.health, Health::Down(_)));
+        let is_down = |key: &Key| {
+            self.peers.get(key).is_some_and(|peer| matches!(peer.health, Health::Down(_)) && peer.confirmed)
+        };
         // Where none is configured, none is missed.
         !self.servers.is_empty()
             && self.servers.iter().all(|server| {
@@ -333,6 +343,7 @@ impl Group {
         }
         peer.alone = None;
         peer.failing = None;
+        peer.confirmed = false;
         if self.settings.probe.is_none() {
             peer.probe = None;
         }
@@ -353,7 +364,16 @@ impl Group {
         }
     }
 
-    /// A server could not be reached, did not answer, or says that it cannot serve.
+    /// A server has not answered when it was asked how it is, or cannot be reached at all.
+    pub fn found_down(&mut self, now: Instant, hop: Hop, failure: Failure) {
+        if let Some(peer) = self.key_of(hop).and_then(|key| self.peers.get_mut(&key)) {
+            peer.confirmed = true;
+        }
+        self.failed(now, hop, failure);
+    }
+
+    /// A server did not answer a request, or said that it cannot serve. It is asked how it is at once, if it is asked at
+    /// all.
     pub fn failed(&mut self, now: Instant, hop: Hop, failure: Failure) {
         let Some(key) = self.key_of(hop) else { return };
         let patience = self.settings.patience;
@@ -374,8 +394,13 @@ impl Group {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.failing = None;
         peer.alone = Some(now + recovery);
+        let confirmed = peer.confirmed;
         self.change(now, key, Health::Down(failure));
-        if when_down == WhenDown::Asked {
+        if when_down == WhenDown::Asked && !confirmed {
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.probe = Some(now);
+            }
+        } else if when_down == WhenDown::Asked {
             let all = self.is_out_of_service();
             // The office waits for the first that is back; where another serves, there is time.
             let at = now + if all { SHORTEST_PROBE } else { recovery.max(SHORTEST_PROBE) };
@@ -529,6 +554,7 @@ impl Group {
                 since: now,
                 updated: None,
                 failing: None,
+                confirmed: false,
                 alone: None,
                 probe: Some(now),
                 probed: None,

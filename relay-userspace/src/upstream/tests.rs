@@ -200,10 +200,14 @@ fn a_server_has_to_fail_for_a_while_before_it_is_out_of_service_and_is_then_aske
     assert!(!group.is_out_of_service(), "it answered in between");
     group.failed(now + 10 * second, hop(A), Failure::Status(503));
     group.handle_timeout(now + 15 * second);
+    assert!(group.has_failed() && !group.is_out_of_service(), "it may have been the request's fault");
+    group.handle_timeout(now + 15 * second);
+    assert!(matches!(outputs(&mut group).last(), Some(Output::Probe(_))), "it is asked how it is at once");
+    group.found_down(now + 19 * second, hop(A), Failure::Silent);
     assert!(group.is_out_of_service());
     outputs(&mut group);
     group.handle_timeout(now + 35 * second);
-    assert!(matches!(outputs(&mut group)[..], [Output::Probe(_)]), "it is asked how it is");
+    assert!(matches!(outputs(&mut group)[..], [Output::Probe(_)]), "it is asked again");
     group.succeeded(now + 36 * second, hop(A));
     assert!(!group.is_out_of_service());
     assert_eq!(group.poll_timeout(), None, "and is left alone again");

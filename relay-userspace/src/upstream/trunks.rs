@@ -142,9 +142,7 @@ impl Trunks {
         number: &Number,
     ) -> Vec<TrunkChoice> {
         let mut trunks: Vec<&Trunk> = trunks.collect();
-        trunks.sort_by_key(|trunk| {
-            (trunk.group.is_out_of_service(), trunk.settings.priority, trunk.settings.cost)
-        });
+        trunks.sort_by_key(|trunk| (trunk.group.has_failed(), trunk.settings.priority, trunk.settings.cost));
         let choices = trunks.into_iter().flat_map(|trunk| {
             let number = trunk.settings.outward(number);
             trunk.group.candidates(now).into_iter().map(move |target| TrunkChoice {
@@ -179,6 +177,11 @@ impl Trunks {
     /// One could not be reached, did not answer, or says that it cannot serve.
     pub fn failed(&mut self, now: Instant, hop: Hop, failure: &Failure) {
         self.groups().for_each(|group| group.failed(now, hop, failure.clone()));
+    }
+
+    /// One has not answered when it was asked how it is, or cannot be reached at all.
+    pub fn found_down(&mut self, now: Instant, hop: Hop, failure: &Failure) {
+        self.groups().for_each(|group| group.found_down(now, hop, failure.clone()));
     }
 
     /// What a name resolved to, or why it did not.

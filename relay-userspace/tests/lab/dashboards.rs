@@ -30,7 +30,8 @@ const SYSLOG: u16 = 514;
 fn with_services() -> Settings {
     let tables = format!(
         "[dhcp]\nenabled = true\n[clock]\nenabled = true\n[syslog]\nenabled = true\n\
-         [provisioning]\nservers = [\"http://{FIRST}\"]\n"
+         [provisioning]\nservers = [\"http://{FIRST}\"]\n\
+         [survival]\nenter_after_seconds = 60\n"
     );
     Settings { tables, upstream: "probe_seconds = 1\n".to_owned(), ..settings() }
 }

@@ -109,15 +109,33 @@ fn each_network_has_the_timers_that_it_was_given() {
 }
 
 #[test]
-fn programs_that_look_for_open_servers_are_not_answered_and_are_told_to_the_protection() {
-    for (description, agent) in [
-        ("by its name", "User-Agent: friendly-scanner\n"),
-        ("in other letters", "User-Agent: SIPVicious 0.3\n"),
+fn a_redirection_whose_first_place_is_dead_or_refuses_goes_to_the_next_and_then_to_other_servers() {
+    let mut world = world(Redirects::Follow);
+    let sent = world.phone(&invite());
+    let contacts = "Contact: <sip:100@198.51.100.66:5065>;q=0.9, <sip:100@198.51.100.66:5067>;q=0.1\n";
+    let sent = world.server(&answer(to(&sent, SERVER)[0], 302, "Moved", "m", contacts, ""));
+    let first = to(&sent, "198.51.100.66:5065")[0].clone();
+    let refused = answer(&first, 503, "Full", "w", "", "").replace('\n', "\r\n");
+    let sent = world.receive(SERVERS, "198.51.100.66:5065", refused.as_bytes());
+    assert_eq!(to(&sent, "198.51.100.66:5067").len(), 1, "{sent:?}");
+}
+
+#[test]
+fn programs_that_look_for_open_servers_are_not_answered_and_people_of_like_names_are() {
+    for (description, agent, scanner) in [
+        ("by its name", "User-Agent: friendly-scanner\n", true),
+        ("in other letters, with a version", "User-Agent: SIPVicious/0.3\n", true),
+        ("a phone", "User-Agent: Phone/1 (not sipvicious)\n", false),
+        ("no word of it", "", false),
     ] {
         let mut world = World::new();
-        let sent = world.phone(&from_phone("OPTIONS", "sip:100@192.0.2.1", "o1", 1, "", agent, ""));
-        assert_eq!(sent, [], "{description}");
-        assert_eq!(world.count(Measure::Dropped(DropReason::Scanner)), 1);
-        assert_eq!(world.count(Measure::Scanner("192.0.2.11".parse().unwrap())), 1);
+        let options = from_phone("OPTIONS", "sip:100@192.0.2.1", "o1", 1, "", agent, "")
+            .replace("\"Zoë\" <sip:200@", "\"A. Tiwari\" <sip:siwarat@");
+        let sent = world.phone(&options);
+        assert_eq!(sent.is_empty(), scanner, "{description}");
+        let count = usize::from(scanner);
+        assert_eq!(world.count(Measure::Dropped(DropReason::Scanner)), count, "{description}");
+        // The source of a datagram may be a lie: it counts as one offence.
+        assert_eq!(world.count(Measure::Offence("192.0.2.11".parse().unwrap())), count, "{description}");
     }
 }

@@ -159,7 +159,7 @@ fn the_register_that_finds_out_that_no_server_is_there_is_granted_too() {
     assert_eq!(world.from(PHONE, &register("200", PHONE, 2, ""))[0].to, SERVER);
     let sent = world.wait(Duration::from_secs(10));
     assert_eq!(to(&sent, PHONE)[0].first_line(), "SIP/2.0 200 OK");
-    assert_eq!(world.survival, [SurvivalChange::Entered]);
+    assert_eq!(world.survival, [SurvivalChange::Entered], "since it does not answer a question either");
 }
 
 #[test]
@@ -388,6 +388,86 @@ fn other_numbers_leave_by_trunk_as_it_wants_them_and_only_for_phones_that_are_re
 }
 
 #[test]
+fn a_request_that_a_server_ignores_does_not_put_an_office_on_its_own_whose_server_answers_questions() {
+    let mut world = world();
+    world.register_by_server("200", PHONE, "");
+    world.phone(&from_phone("PUBLISH", "sip:100@example.com", "odd", 1, "", "Event: x\n", ""));
+    for _ in 0..20 {
+        let sent = world.wait(Duration::from_secs(1));
+        for probe in to(&sent, SERVER).into_iter().filter(|sent| sent.first_line().starts_with("OPTIONS")) {
+            world.server(&answer(probe, 200, "OK", "x", "", ""));
+        }
+    }
+    assert_eq!(world.survival, []);
+}
+
+#[test]
+fn a_phone_that_challenges_is_not_given_the_callers_password_in_any_form() {
+    let mut world = world();
+    let mut credentials = Credentials::default();
+    let entry =
+        Credential { registration_id: "200".into(), user: "u".into(), password: "secret".to_owned().into() };
+    credentials.add(&entry, &[]);
+    world.proxy.set_credentials(credentials);
+    world.register_by_server("200", PHONE, "");
+    world.register_by_server("100", SECOND_PHONE, "");
+    world.lose_server();
+    let sent = world.phone(&invite("sip:100@example.com", "i1"));
+    let challenge = "Proxy-Authenticate: Digest realm=\"pbx\", nonce=\"mine\", qop=\"auth\"\n";
+    let challenged =
+        answer(to(&sent, SECOND_PHONE)[0], 407, "Proxy Authentication Required", "s", challenge, "");
+    let sent = world.from(SECOND_PHONE, &challenged);
+    assert_eq!(to(&sent, PHONE)[0].first_line(), "SIP/2.0 407 Proxy Authentication Required");
+    assert!(!sent.iter().any(|sent| sent.text().contains("response=")), "{sent:?}");
+}
+
+#[test]
+fn an_emergency_that_a_gateway_cannot_carry_goes_to_the_servers_and_one_that_the_rescuers_refuse_does_not() {
+    for (status, goes_on) in [(404, true), (500, true), (488, true), (486, false), (603, false)] {
+        let mut world = world();
+        let sent = world.from(THIRD_PHONE, &invite("sip:112@example.com", "i1"));
+        let sent = world.gateway(&answer(to(&sent, GATEWAY)[0], status, "No", "g", "", ""));
+        assert_eq!(to(&sent, SERVER).len() == 1, goes_on, "{status}: {sent:?}");
+    }
+}
+
+#[test]
+fn a_call_that_none_takes_but_one_refuses_for_all_is_declined_and_not_cancelled() {
+    let mut world = world();
+    world.register_by_server("200", PHONE, "");
+    world.register_by_server("100", SECOND_PHONE, "");
+    world.register_by_server("100", THIRD_PHONE, "");
+    world.lose_server();
+    let sent = world.phone(&invite("sip:100@example.com", "i1"));
+    let (second, third) = (to(&sent, SECOND_PHONE)[0].clone(), to(&sent, THIRD_PHONE)[0].clone());
+    world.from(THIRD_PHONE, &answer(&third, 180, "Ringing", "s3", "Contact: <sip:100@x>\n", ""));
+    world.from(SECOND_PHONE, &answer(&second, 603, "Decline", "s2", "", ""));
+    let sent = world.from(THIRD_PHONE, &answer(&third, 487, "Request Terminated", "s3", "", ""));
+    assert_eq!(to(&sent, PHONE)[0].first_line(), "SIP/2.0 603 Decline");
+    assert_eq!(world.count(Measure::CallEnded(Outcome::Declined)), 1);
+}
+
+#[test]
+fn a_gateway_that_is_no_trunk_any_more_still_ends_its_calls() {
+    let mut world = world();
+    world.register_by_server("200", PHONE, "");
+    world.lose_server();
+    let sent = world.phone(&invite("sip:00711555@example.com", "i1"));
+    let ok = answer(to(&sent, GATEWAY)[0], 200, "OK", "g", "Contact: <sip:gw@192.0.2.200>\n", "");
+    world.gateway(&ok);
+    world.phone(&from_phone("ACK", "sip:gw@192.0.2.1:8060", "a1", 1, ";tag=g", "", ""));
+    world.proxy.trunks.set(Vec::new(), world.now);
+    let bye = |tag: &str| {
+        format!(
+            "BYE sip:200@192.0.2.2:8060 SIP/2.0\nVia: SIP/2.0/UDP {GATEWAY};branch=z9hG4bK{tag}\nFrom: <sip:100@example.com>;tag={tag}\n\
+             To: \"Zoë\" <sip:200@example.com>;tag=p\nCall-ID: c1\nCSeq: 1 BYE\nMax-Forwards: 70\n\n"
+        )
+    };
+    assert_eq!(world.gateway(&bye("x"))[0].first_line(), "SIP/2.0 403 Forbidden", "not its dialog");
+    assert!(to(&world.gateway(&bye("g")), PHONE)[0].first_line().starts_with("BYE sip:200@192.0.2.11:5060"));
+}
+
+#[test]
 fn a_call_that_no_server_answers_goes_on_by_trunk_and_one_that_a_server_refuses_does_not() {
     let mut world = world();
     world.register_by_server("200", PHONE, "");
@@ -464,7 +544,7 @@ fn phones_are_told_a_few_at_a_time_and_the_servers_are_asked_although_nobody_is_
     world.phone(&from_phone("OPTIONS", "sip:100@example.com", "lost", 900, "", "", ""));
     let messages =
         |sent: &[Sent]| sent.iter().filter(|sent| sent.first_line().starts_with("MESSAGE")).count();
-    let sent = world.wait(Duration::from_secs(5));
+    let sent = world.wait(Duration::from_secs(12));
     assert_eq!(world.survival, [SurvivalChange::Entered]);
     let first: Vec<&Sent> =
         sent.iter().filter(|sent| sent.first_line().starts_with("MESSAGE sip:200@")).collect();
