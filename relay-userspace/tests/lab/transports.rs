@@ -56,6 +56,8 @@ fn talk(case: &Case) -> Result<()> {
         until,
         servers: vec![case.server.clone()],
         upstream: "probe_seconds = 1\n".to_owned(),
+        // What is looked at is the way by the server, as soon as it is believed.
+        tables: "[survival]\nleave_after_seconds = 0\n".to_owned(),
         ..settings()
     };
     let _server = Kamailio::start_with(
