@@ -257,7 +257,8 @@ impl Proxy {
             Method::Subscribe | Method::Refer if message.to_tag().is_none() => Kind::Subscription,
             _ => return Ok(None),
         };
-        if !self.has_room(kind) && !(kind == Kind::Call && self.is_emergency(message)) {
+        let emergency = kind == Kind::Call && self.is_emergency(message);
+        if !(emergency || self.has_room(kind)) {
             return Err(Refuse::because(503, DropReason::Overload, "Too Many Calls"));
         }
         if kind == Kind::Call {
