@@ -1,7 +1,7 @@
 //! The dashboard, with Debian's Prometheus, under real calls and phones that use the office's services.
 
 use std::fs;
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use branchline::control::CallView;
 use xtask::dashboards::{self, Prometheus};
 use xtask::demo::appliance::{Appliance, Settings};
 use xtask::demo::metrics::Metrics;
-use xtask::lab::network::{APPLIANCE_OFFICE, phone};
+use xtask::lab::network::{APPLIANCE_OFFICE, TO_OFFICE, phone};
 use xtask::lab::nginx::Nginx;
 use xtask::lab::traffic::Via;
 use xtask::lab::{Lab, Plan, Routes, Traffic, dhcp, interrupt};
@@ -27,11 +27,18 @@ const NTP_LENGTH: usize = 48;
 const NTP: u16 = 123;
 const SYSLOG: u16 = 514;
 
+/// The appliance's address for gateways; its trunk leads nowhere, and has its figures all the same.
+const TO_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 61, 0, 2);
+const NOBODY: u8 = 14;
+
 fn with_services() -> Settings {
     let tables = format!(
         "[dhcp]\nenabled = true\n[clock]\nenabled = true\n[syslog]\nenabled = true\n\
          [provisioning]\nservers = [\"http://{FIRST}\"]\n\
-         [survival]\nenter_after_seconds = 60\n"
+         [survival]\nenter_after_seconds = 60\n\
+         [[network]]\nname = \"gateways\"\nrole = \"gateway\"\ninterface = \"{TO_OFFICE}\"\naddress = \"{TO_GATEWAY}\"\n\
+         [[trunk]]\nname = \"isdn\"\ncontact = \"{}:5999\"\n",
+        phone(NOBODY)
     );
     Settings { tables, upstream: "probe_seconds = 1\n".to_owned(), ..settings() }
 }
@@ -121,6 +128,7 @@ fn uncounted(metrics: &Metrics) -> Vec<String> {
 fn every_panel_returns_data_under_real_calls_and_names_what_the_daemon_exports() -> Result<()> {
     let _turn = turn();
     let lab = Lab::create(Routes::None)?;
+    lab.branch.ip(&["address", "add", &format!("{TO_GATEWAY}/24"), "dev", TO_OFFICE])?;
     let appliance = Appliance::start_with(&lab, &with_services())?;
     let mut prometheus = Prometheus::start(&lab)?;
     // Counters that begin with their first event have no rate: some calls before, more while Prometheus watches.
