@@ -302,13 +302,22 @@ pub(super) fn servers(servers: &[ServerView]) -> String {
                 server.address.clone().unwrap_or_else(|| "-".to_owned()),
                 format!("{}{}", server.state, if server.preferred { ", preferred" } else { "" }),
                 server.since_seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.0} s")),
+                known_by(server),
                 server.round_trip_ms.map_or_else(|| "-".to_owned(), |time| format!("{time:.1} ms")),
                 server.step.clone().unwrap_or_default(),
                 server.reason.clone().unwrap_or_default(),
             ]
         })
         .collect();
-    table(&["server", "address", "state", "for", "answers in", "fails at", ""], &rows)
+    table(&["server", "address", "state", "for", "known by", "answers in", "fails at", ""], &rows)
+}
+
+/// By what it is known how a server is, and how long ago that was.
+fn known_by(server: &ServerView) -> String {
+    match (&server.known_by, server.updated_seconds) {
+        (Some(by), Some(seconds)) => format!("{by}, {seconds:.0} s ago"),
+        _ => "-".to_owned(),
+    }
 }
 
 /// Ports by transport; a port that has several names them together.

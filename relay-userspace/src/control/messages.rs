@@ -387,6 +387,9 @@ pub struct ServerView {
     /// Seconds since it was last found to be so; none as long as nothing is known of it.
     #[serde(default)]
     pub updated_seconds: Option<f64>,
+    /// By what: `probe`, `answer` (to a phone's request, or that there was none) or `request` (of its own).
+    #[serde(default)]
+    pub known_by: Option<String>,
     /// Milliseconds that it took to answer the last probe.
     pub round_trip_ms: Option<f64>,
     /// Whether it is the one that is tried first.

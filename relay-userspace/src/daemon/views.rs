@@ -741,6 +741,7 @@ fn server_view(server: &ServerState) -> ServerView {
         reason: unresolved.or_else(|| failure.map(ToString::to_string)),
         since_seconds: server.since.map(|since| since.elapsed().as_secs_f64()),
         updated_seconds: server.updated.map(|at| at.elapsed().as_secs_f64()),
+        known_by: server.known_by.map(|by| by.as_label().to_owned()),
         round_trip_ms: server.round_trip.map(|time| time.as_secs_f64() * 1000.0),
         preferred: server.preferred,
     }

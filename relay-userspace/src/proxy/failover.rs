@@ -25,7 +25,7 @@ use crate::{
         transaction::{ClientId, keyed_hash},
         wire::{Message, Method, Uri},
     },
-    upstream::{self, Failure, Target},
+    upstream::{self, Evidence, Failure, Target},
 };
 
 impl Proxy {
@@ -94,9 +94,9 @@ impl Proxy {
             (WayKind::Elsewhere, _) => {}
             (WayKind::Server, 503) => self.upstream.failed(now, relay.egress, Failure::Status(status)),
             (WayKind::Server, 200..500) if !retry => self.upstream.chosen(now, relay.egress),
-            (WayKind::Server, _) => self.upstream.succeeded(now, relay.egress),
+            (WayKind::Server, _) => self.upstream.succeeded(now, relay.egress, Evidence::Answer),
             (WayKind::Trunk, 503) => self.trunks.failed(now, relay.egress, &Failure::Status(status)),
-            (WayKind::Trunk, _) => self.trunks.succeeded(now, relay.egress),
+            (WayKind::Trunk, _) => self.trunks.succeeded(now, relay.egress, Evidence::Answer),
         }
         let emergency = kind == WayKind::Trunk
             && self.transactions.request(relay.server).is_some_and(|request| self.is_emergency(request));
@@ -108,6 +108,12 @@ impl Proxy {
             // A server that answers decides; the office does not know better than it.
             (true, _) => Instead::OfThisKind,
         }
+    }
+
+    /// A server or a trunk has sent something that is no answer to a probe: as long as it does, it is not asked how it is.
+    pub(super) fn heard(&mut self, now: Instant, hop: Hop, evidence: Evidence) {
+        self.upstream.heard(now, hop, evidence);
+        self.trunks.heard(now, hop, evidence);
     }
 
     /// The peer of a request was silent.
@@ -230,8 +236,8 @@ impl Proxy {
             ..200 => {}
             503 => self.out_of_reach(now, hop, &Failure::Status(status)),
             _ => {
-                self.upstream.succeeded(now, hop);
-                self.trunks.succeeded(now, hop);
+                self.upstream.succeeded(now, hop, Evidence::Probe);
+                self.trunks.succeeded(now, hop, Evidence::Probe);
             }
         }
     }

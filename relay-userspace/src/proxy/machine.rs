@@ -31,7 +31,7 @@ use crate::{
         transport::Step,
         wire::{self, Datagram, Message, Method, Rejected, Reply},
     },
-    upstream::{self, Failure, Group, Survival, SurvivalChange, Trunks},
+    upstream::{self, Evidence, Failure, Group, Survival, SurvivalChange, Trunks},
 };
 
 /// What comes out of the proxy.
@@ -379,6 +379,9 @@ impl Proxy {
         }
         if role == Role::Servers {
             self.note_alias(hop, message);
+        }
+        if role != Role::Phones {
+            self.heard(now, hop, Evidence::Request);
         }
         let share = if role == Role::Phones { Share::Half } else { Share::Whole };
         match self.transactions.receive_request(now, hop, message, share) {

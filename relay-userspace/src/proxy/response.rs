@@ -19,7 +19,7 @@ use crate::{
         transaction::ClientId,
         wire::{self, Editor, HeaderName, Message, Method, Reply},
     },
-    upstream::Failure,
+    upstream::{Evidence, Failure},
 };
 
 /// How long a SUBSCRIBE without Expires holds (RFC 6665 leaves it to the event package; most say an hour).
@@ -53,6 +53,8 @@ impl Proxy {
         let Some(mut relay) = self.relays.remove(&client) else { return self.drop(DropReason::LateResponse) };
         if relay.large {
             self.tcp_works(now, relay.egress.address);
+        } else if status != 503 {
+            self.heard(now, relay.egress, Evidence::Answer);
         }
         if relay.superseded {
             self.drop(DropReason::LateResponse);

@@ -17,6 +17,7 @@ fn server(address: &str, health: Health) -> ServerState {
         health,
         since: None,
         updated: None,
+        known_by: None,
         round_trip: None,
         preferred: false,
         standby: false,

@@ -139,6 +139,29 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What last told how a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// An OPTIONS of ours, answered or not.
+    Probe,
+    /// An answer to a phone's request, or that there was none.
+    Answer,
+    /// A request of its own.
+    Request,
+}
+
+impl Evidence {
+    /// A name in pages and for programs.
+    #[must_use]
+    pub fn as_label(self) -> &'static str {
+        match self {
+            Self::Probe => "probe",
+            Self::Answer => "answer",
+            Self::Request => "request",
+        }
+    }
+}
+
 /// What a name resolved to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolution {
@@ -179,6 +202,8 @@ pub struct ServerState {
     pub since: Option<Instant>,
     /// When it was last found to be so.
     pub updated: Option<Instant>,
+    /// What it was found by.
+    pub known_by: Option<Evidence>,
     /// How long its last answer to a probe took.
     pub round_trip: Option<Duration>,
     /// Whether it is the one that is tried first.
@@ -205,6 +230,7 @@ struct Peer {
     health: Health,
     since: Instant,
     updated: Option<Instant>,
+    known_by: Option<Evidence>,
     /// When it began to fail, and how, while it is not out of service yet.
     failing: Option<(Instant, Failure)>,
     /// Whether it was asked how it is since it failed, or cannot be reached at all: a request that nobody answers may be
@@ -334,20 +360,25 @@ impl Group {
             .collect()
     }
 
-    /// A server has answered a request.
-    pub fn succeeded(&mut self, now: Instant, hop: Hop) {
+    /// A server has answered a probe, or another request.
+    pub fn succeeded(&mut self, now: Instant, hop: Hop, evidence: Evidence) {
         let Some(key) = self.key_of(hop) else { return };
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        if let Some(asked) = peer.probed.take() {
+        if evidence == Evidence::Probe
+            && let Some(asked) = peer.probed.take()
+        {
             peer.round_trip = Some(now.saturating_duration_since(asked));
         }
         peer.alone = None;
         peer.failing = None;
         peer.confirmed = false;
-        if self.settings.probe.is_none() {
-            peer.probe = None;
-        }
-        self.change(now, key, Health::Up);
+        peer.probe = match (self.settings.probe, evidence) {
+            (None, _) => None,
+            (Some(_), Evidence::Probe) => peer.probe,
+            // It need not be asked what it has just shown.
+            (Some(every), Evidence::Answer | Evidence::Request) => Some(now + every),
+        };
+        self.change(now, key, Health::Up, evidence);
         let is_up = |key: &Key| self.peers.get(key).is_some_and(|peer| peer.health == Health::Up);
         if !self.settled || self.preferred.is_none_or(|preferred| !is_up(&preferred)) {
             let best = self.targets().map(|target| target.key()).find(is_up);
@@ -357,11 +388,47 @@ impl Group {
 
     /// A request was answered by this server: it is the one to try first from now on.
     pub fn chosen(&mut self, now: Instant, hop: Hop) {
-        self.succeeded(now, hop);
+        self.succeeded(now, hop, Evidence::Answer);
         if let Some(key) = self.key_of(hop).filter(|key| self.peers.contains_key(key)) {
             self.settled = true;
             self.prefer(key);
         }
+    }
+
+    /// A server was heard of otherwise: it has answered a request that stays with it whatever it answers, or sent one of its
+    /// own. It need not be asked how it is for as long as it is asked otherwise. That brings none back which is down, since
+    /// what does not reach it may be new calls alone; but such a one is asked at once.
+    pub fn heard(&mut self, now: Instant, hop: Hop, evidence: Evidence) {
+        let Some(key) = self.key_of_sender(hop) else { return };
+        let Settings { probe, when_down, .. } = self.settings;
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        match peer.health {
+            Health::Unknown if evidence == Evidence::Request => {}
+            Health::Up | Health::Unknown => {
+                let (transport, address) = key;
+                self.succeeded(now, Hop { transport, address, ..hop }, evidence);
+            }
+            Health::Down(_) => {
+                let lately = |at: Instant| now.saturating_duration_since(at) < SHORTEST_PROBE;
+                let asked = probe.is_some() || when_down == WhenDown::Asked;
+                if asked && peer.probed.is_none() && !peer.updated.is_some_and(lately) {
+                    peer.probe = Some(now);
+                }
+            }
+        }
+    }
+
+    /// The name in the tables of who sends from a hop: a connection that a server has made comes from any port of its
+    /// address, which tells who it is if no other server has it.
+    fn key_of_sender(&self, hop: Hop) -> Option<Key> {
+        let key = self.key_of(hop)?;
+        if self.peers.contains_key(&key) || !hop.transport.is_reliable() {
+            return Some(key);
+        }
+        let mut there = self.peers.keys().filter(|(transport, address)| {
+            (*transport, address.ip()) == (hop.transport, hop.address.ip())
+        });
+        there.next().filter(|_| there.next().is_none()).copied()
     }
 
     /// A server has not answered when it was asked how it is, or cannot be reached at all.
@@ -369,16 +436,21 @@ impl Group {
         if let Some(peer) = self.key_of(hop).and_then(|key| self.peers.get_mut(&key)) {
             peer.confirmed = true;
         }
-        self.failed(now, hop, failure);
+        self.fails(now, hop, failure, Evidence::Probe);
     }
 
     /// A server did not answer a request, or said that it cannot serve. It is asked how it is at once, if it is asked at
     /// all.
     pub fn failed(&mut self, now: Instant, hop: Hop, failure: Failure) {
+        self.fails(now, hop, failure, Evidence::Answer);
+    }
+
+    fn fails(&mut self, now: Instant, hop: Hop, failure: Failure, evidence: Evidence) {
         let Some(key) = self.key_of(hop) else { return };
         let patience = self.settings.patience;
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.probed = None;
+        peer.known_by = Some(evidence);
         if !matches!(peer.health, Health::Down(_)) && !patience.is_zero() {
             let (since, last) = peer.failing.get_or_insert_with(|| (now, failure.clone()));
             *last = failure.clone();
@@ -395,7 +467,8 @@ impl Group {
         peer.failing = None;
         peer.alone = Some(now + recovery);
         let confirmed = peer.confirmed;
-        self.change(now, key, Health::Down(failure));
+        let evidence = peer.known_by.unwrap_or(Evidence::Answer);
+        self.change(now, key, Health::Down(failure), evidence);
         if when_down == WhenDown::Asked && !confirmed {
             if let Some(peer) = self.peers.get_mut(&key) {
                 peer.probe = Some(now);
@@ -516,6 +589,7 @@ impl Group {
                     health: Health::Unknown,
                     since: None,
                     updated: None,
+                    known_by: None,
                     round_trip: None,
                     preferred: false,
                     standby: false,
@@ -532,6 +606,7 @@ impl Group {
                     health: peer.map_or(Health::Unknown, |peer| peer.health.clone()),
                     since: peer.map(|peer| peer.since),
                     updated: peer.and_then(|peer| peer.updated),
+                    known_by: peer.and_then(|peer| peer.known_by),
                     round_trip: peer.and_then(|peer| peer.round_trip),
                     preferred: self.preferred == Some(key),
                     standby: may_stand_by
@@ -553,6 +628,7 @@ impl Group {
                 health: Health::Unknown,
                 since: now,
                 updated: None,
+                known_by: None,
                 failing: None,
                 confirmed: false,
                 alone: None,
@@ -572,9 +648,10 @@ impl Group {
         }
     }
 
-    fn change(&mut self, now: Instant, key: Key, health: Health) {
+    fn change(&mut self, now: Instant, key: Key, health: Health, evidence: Evidence) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.updated = Some(now);
+        peer.known_by = Some(evidence);
         if peer.health == health {
             return;
         }

@@ -17,7 +17,7 @@ mod survival;
 mod tests;
 mod trunks;
 
-pub use group::{Failure, Group, Health, Output, Resolution, ServerState, Settings, Target, WhenDown};
+pub use group::{Evidence, Failure, Group, Health, Output, Resolution, ServerState, Settings, Target, WhenDown};
 pub use number::Number;
 pub use srv::{SrvRecord, order};
 pub use survival::{Service, Survival, SurvivalChange, SurvivalSettings};

@@ -52,7 +52,7 @@ fn the_first_is_tried_first_until_another_has_answered_in_its_place() {
     group.chosen(now, hop(B));
     let later = now + RECOVERY;
     assert_eq!(order_of(&group, later), [B, A], "the last one known good stays");
-    group.succeeded(later, hop(A));
+    group.succeeded(later, hop(A), Evidence::Probe);
     assert_eq!(
         order_of(&group, later),
         [B, A],
@@ -69,12 +69,12 @@ fn the_first_is_tried_first_until_another_has_answered_in_its_place() {
 fn before_the_first_request_the_order_of_the_list_counts_and_not_who_answers_a_probe_first() {
     let now = Instant::now();
     let mut group = group(&[A, B], now);
-    group.succeeded(now, hop(B));
+    group.succeeded(now, hop(B), Evidence::Probe);
     assert_eq!(order_of(&group, now), [B, A], "nothing was heard of the first yet");
-    group.succeeded(now, hop(A));
+    group.succeeded(now, hop(A), Evidence::Probe);
     assert_eq!(order_of(&group, now), [A, B]);
     group.chosen(now, hop(B));
-    group.succeeded(now, hop(A));
+    group.succeeded(now, hop(A), Evidence::Probe);
     assert_eq!(order_of(&group, now), [B, A], "from the first request on, the last one known good");
 }
 
@@ -92,8 +92,8 @@ fn each_server_is_probed_and_its_changes_are_told_once() {
     );
     assert_eq!(group.poll_timeout(), Some(now + PROBE));
     let answered = now + Duration::from_millis(20);
-    group.succeeded(answered, hop(A));
-    group.succeeded(answered, hop(A));
+    group.succeeded(answered, hop(A), Evidence::Probe);
+    group.succeeded(answered, hop(A), Evidence::Probe);
     let told = outputs(&mut group);
     assert!(
         matches!(&told[..], [Output::Changed { health: Health::Up, .. }, Output::Preferred(_)]),
@@ -101,7 +101,7 @@ fn each_server_is_probed_and_its_changes_are_told_once() {
     );
     assert_eq!(group.states()[0].round_trip, Some(Duration::from_millis(20)));
     let later = answered + PROBE;
-    group.succeeded(later, hop(A));
+    group.succeeded(later, hop(A), Evidence::Probe);
     let [first, second] = &group.states()[..] else { panic!("two servers") };
     assert_eq!((first.since, first.updated), (Some(answered), Some(later)), "up as before, heard of again");
     assert_eq!((second.since, second.updated), (Some(now), None), "nothing was heard of it");
@@ -195,7 +195,7 @@ fn a_server_has_to_fail_for_a_while_before_it_is_out_of_service_and_is_then_aske
     group.failed(now, hop(A), Failure::Silent);
     assert!(!group.is_out_of_service());
     assert_eq!(group.poll_timeout(), Some(now + 5 * second));
-    group.succeeded(now + 2 * second, hop(A));
+    group.succeeded(now + 2 * second, hop(A), Evidence::Probe);
     group.handle_timeout(now + 6 * second);
     assert!(!group.is_out_of_service(), "it answered in between");
     group.failed(now + 10 * second, hop(A), Failure::Status(503));
@@ -208,7 +208,7 @@ fn a_server_has_to_fail_for_a_while_before_it_is_out_of_service_and_is_then_aske
     outputs(&mut group);
     group.handle_timeout(now + 35 * second);
     assert!(matches!(outputs(&mut group)[..], [Output::Probe(_)]), "it is asked again");
-    group.succeeded(now + 36 * second, hop(A));
+    group.succeeded(now + 36 * second, hop(A), Evidence::Probe);
     assert!(!group.is_out_of_service());
     assert_eq!(group.poll_timeout(), None, "and is left alone again");
 
@@ -226,8 +226,56 @@ fn one_of_two_that_is_silent_stands_by_where_that_is_how_it_is() {
     let standing_by = |group: &Group| group.states().iter().map(|state| state.standby).collect::<Vec<_>>();
     group.failed(now, hop(B), Failure::Silent);
     assert_eq!(standing_by(&group), [false, false], "nobody answers yet");
-    group.succeeded(now, hop(A));
+    group.succeeded(now, hop(A), Evidence::Probe);
     assert_eq!(standing_by(&group), [false, true]);
     group.failed(now, hop(B), Failure::Status(503));
     assert_eq!(standing_by(&group), [false, false], "it says that it is out of order");
+}
+
+#[test]
+fn a_server_that_answers_phones_or_sends_requests_is_not_asked_and_one_that_is_down_is_asked_when_it_speaks() {
+    let start = Instant::now();
+    let second = Duration::from_secs(1);
+    let asked = |group: &mut Group, now: Instant| -> Vec<String> {
+        group.handle_timeout(now);
+        let probed = |output| match output {
+            Output::Probe(target) => Some(target.address.to_string()),
+            _ => None,
+        };
+        outputs(group).into_iter().filter_map(probed).collect()
+    };
+    let mut group = group(&[A, B], start);
+    assert_eq!(asked(&mut group, start), [A, B]);
+    group.succeeded(start + second, hop(A), Evidence::Probe);
+    group.succeeded(start + second, hop(B), Evidence::Probe);
+    group.heard(start + 20 * second, hop(A), Evidence::Answer);
+    assert_eq!(asked(&mut group, start + PROBE), [B], "the first has answered a phone");
+    group.heard(start + 45 * second, hop(A), Evidence::Request);
+    assert_eq!(asked(&mut group, start + 50 * second), [""; 0], "and then called one");
+    let known = |group: &Group| group.states()[0].known_by;
+    assert_eq!(known(&group), Some(Evidence::Request));
+    assert_eq!(group.states()[0].round_trip, Some(second), "of its last probe, and of nothing else");
+    assert!(asked(&mut group, start + 45 * second + PROBE).contains(&A.to_owned()), "silent for a period");
+
+    let now = start + 80 * second;
+    group.failed(now, hop(A), Failure::Status(503));
+    assert_eq!(known(&group), Some(Evidence::Answer));
+    group.heard(now + second, hop(A), Evidence::Request);
+    assert_eq!(asked(&mut group, now + second), [""; 0], "it was heard of a moment ago");
+    group.heard(now + 6 * second, hop(A), Evidence::Request);
+    assert_eq!(asked(&mut group, now + 6 * second), [A], "it speaks, so it may be back");
+    assert_eq!(group.states()[0].health, Health::Down(Failure::Status(503)), "what it says to that counts");
+}
+
+#[test]
+fn a_connection_that_a_server_has_made_tells_of_it_by_its_address() {
+    let now = Instant::now();
+    let mut group = group(&["sip:10.0.0.1;transport=tcp", "sip:10.0.0.2:5060;transport=tcp"], now);
+    let tcp = |address: &str| Hop { transport: Transport::Tcp, ..hop(address) };
+    group.succeeded(now, tcp(A), Evidence::Probe);
+    group.heard(now, tcp("10.0.0.1:41234"), Evidence::Request);
+    assert_eq!(group.states()[0].known_by, Some(Evidence::Request));
+    group.heard(now, hop("10.0.0.1:41234"), Evidence::Request);
+    group.heard(now, tcp("10.0.0.9:41234"), Evidence::Request);
+    assert_eq!(group.states()[1].known_by, None);
 }

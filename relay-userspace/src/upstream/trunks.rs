@@ -7,7 +7,7 @@
 use std::{net::SocketAddr, time::Instant};
 
 use super::{
-    group::{Failure, Group, Output, Resolution, Settings, Target},
+    group::{Evidence, Failure, Group, Output, Resolution, Settings, Target},
     number::Number,
 };
 use crate::{config::ServerUri, sip::Hop};
@@ -170,8 +170,13 @@ impl Trunks {
     }
 
     /// One has answered.
-    pub fn succeeded(&mut self, now: Instant, hop: Hop) {
-        self.groups().for_each(|group| group.succeeded(now, hop));
+    pub fn succeeded(&mut self, now: Instant, hop: Hop, evidence: Evidence) {
+        self.groups().for_each(|group| group.succeeded(now, hop, evidence));
+    }
+
+    /// One was heard of otherwise.
+    pub fn heard(&mut self, now: Instant, hop: Hop, evidence: Evidence) {
+        self.groups().for_each(|group| group.heard(now, hop, evidence));
     }
 
     /// One could not be reached, did not answer, or says that it cannot serve.
@@ -287,7 +292,7 @@ mod tests {
         let first = trunks.ways(now, &number("7"))[0].target.hop();
         trunks.failed(now, first, &Failure::Silent);
         assert_eq!(ways(&trunks, now, "7"), expected(&[("bb", "7"), ("a", "7")]));
-        trunks.succeeded(now, first);
+        trunks.succeeded(now, first, Evidence::Probe);
         assert_eq!(ways(&trunks, now, "7"), expected(&[("a", "7"), ("bb", "7")]));
         assert_eq!(trunks.at(first), Some("a"));
     }

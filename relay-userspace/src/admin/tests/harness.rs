@@ -100,6 +100,7 @@ impl Appliance for Pretended {
                 reason: Some("no such name".to_owned()),
                 since_seconds: None,
                 updated_seconds: None,
+                known_by: None,
                 round_trip_ms: None,
                 preferred: false,
             }],
