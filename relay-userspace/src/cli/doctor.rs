@@ -230,7 +230,7 @@ async fn network(
     }
     findings.push(overlaps(&links, &netlink.routes().await?));
     if let Some(config) = config {
-        for server in config.upstream.servers.as_ref() {
+        for (server, ..) in config.all_servers() {
             let Host::Ip(std::net::IpAddr::V4(ip)) = server.host else { continue };
             findings.push(match netlink.route(ip.into()).await {
                 Ok(Some(route)) => {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::{
     capture::CaptureView,
+    config::UPSTREAM_GROUP,
     control::{
         CallView, CertificateView, DenialView, EntryView, FlowView, ListenerView, PhoneView, RefusalView,
         ReloadedView, ServerView, SetupLinkView, StatusView, TrunkView,
@@ -218,7 +219,13 @@ pub(super) fn captures(captures: &[CaptureView]) -> String {
 /// Whether the office is on its own, in a line.
 fn survival_in_short(status: &StatusView) -> String {
     match status.survival_seconds {
-        Some(seconds) => format!("the office is on its own for {seconds} s: no server can be reached"),
+        Some(seconds) if status.servers.iter().all(|server| server.group == UPSTREAM_GROUP) => {
+            format!("the office is on its own for {seconds} s: no server can be reached")
+        }
+        Some(seconds) => format!(
+            "the phones of {} are on their own for {seconds} s: no server of theirs can be reached",
+            status.survival_groups.join(", ")
+        ),
         None => "a server serves".to_owned(),
     }
 }
@@ -298,9 +305,11 @@ pub(super) fn servers(servers: &[ServerView]) -> String {
         .iter()
         .map(|server| {
             vec![
+                server.group.clone(),
                 server.server.clone(),
                 server.address.clone().unwrap_or_else(|| "-".to_owned()),
-                format!("{}{}", server.state, if server.preferred { ", preferred" } else { "" }),
+                server.transport.clone().unwrap_or_else(|| "-".to_owned()),
+                format!("{}{}", server.state, place(server)),
                 server.since_seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.0} s")),
                 known_by(server),
                 server.round_trip_ms.map_or_else(|| "-".to_owned(), |time| format!("{time:.1} ms")),
@@ -309,7 +318,19 @@ pub(super) fn servers(servers: &[ServerView]) -> String {
             ]
         })
         .collect();
-    table(&["server", "address", "state", "for", "known by", "answers in", "fails at", ""], &rows)
+    table(
+        &["group", "server", "address", "by", "state", "for", "known by", "answers in", "fails at", ""],
+        &rows,
+    )
+}
+
+/// What a server is beside the others of its group.
+fn place(server: &ServerView) -> &'static str {
+    match (server.preferred, server.fallback) {
+        (true, _) => ", preferred",
+        (false, true) => ", fallback",
+        (false, false) => "",
+    }
 }
 
 /// By what it is known how a server is, and how long ago that was.

@@ -6,10 +6,11 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Admin, Capture, Clock, ConfigError, Control, Datapath, Dhcp, DscpMarks, Emergency, Log, Media, Network,
-    Protection, Provisioning, Route, Routing, Sip, State, SurvivalTable, Syslog, Tls, Trace, Trunk, Upstream,
-    Web,
+    Admin, Capture, Clock, ConfigError, Control, Datapath, Dhcp, DscpMarks, Emergency, Group, GroupServers,
+    Log, Media, Network, Protection, Provisioning, Route, Routing, ServerUri, Sip, State, SurvivalTable,
+    Syslog, Tls, Trace, Trunk, Upstream, Web,
     error::line_of,
+    groups::check_groups,
     routing::{check_routes, check_trunks},
 };
 use crate::net::{NetworkId, Role, Transport};
@@ -33,6 +34,9 @@ pub struct Config {
     /// The central servers.
     #[serde(default)]
     pub upstream: Upstream,
+    /// Groups of servers for some of the phones.
+    #[serde(rename = "group", default)]
+    pub groups: Vec<Group>,
     /// Ways to the telephone network beside the servers.
     #[serde(rename = "trunk", default)]
     pub trunks: Vec<Trunk>,
@@ -149,6 +153,31 @@ impl Config {
     #[must_use]
     pub fn line_of_network(&self, text: &str, network: NetworkId) -> Option<usize> {
         self.networks.get(network.index()).map(|spanned| line_of(text, spanned.span().start))
+    }
+
+    /// The servers of all groups with the network that each is on, those of `[upstream]` first, and the key that they are
+    /// set by.
+    pub fn all_servers(&self) -> impl Iterator<Item = (ServerUri, Option<NetworkId>, &'static str)> {
+        let first = self.networks().find(|(_, network)| network.role == Role::Servers).map(|(id, _)| id);
+        let upstream = self.upstream.servers.as_ref().iter();
+        let upstream = upstream.map(move |server| (server.clone(), first, "upstream.servers"));
+        let groups = self.groups.iter().flat_map(move |group| {
+            let on = self.network_of_group(group);
+            let lists = group.lists().into_iter();
+            let servers =
+                lists.flat_map(|GroupServers { servers, proxies, .. }| servers.into_iter().chain(proxies));
+            servers.map(move |server| (server, on, "group.servers"))
+        });
+        upstream.chain(groups)
+    }
+
+    /// The network that a group's servers are on.
+    #[must_use]
+    pub fn network_of_group(&self, group: &Group) -> Option<NetworkId> {
+        let mut networks = self.networks().filter(|(_, network)| network.role == Role::Servers);
+        let found =
+            networks.find(|(_, network)| group.network.as_ref().is_none_or(|name| *name == network.name));
+        found.map(|(id, _)| id)
     }
 
     /// How long an INVITE may ring.
@@ -324,7 +353,8 @@ impl Config {
             .iter()
             .map(|network| (network.as_ref().name.as_str(), network.as_ref().role))
             .collect();
-        check_trunks(&self.trunks, &networks)
+        check_groups(&self.groups, &networks)
+            .and_then(|()| check_trunks(&self.trunks, &networks))
             .and_then(|()| check_routes(&self.routes, &self.trunks))
             .and_then(|()| self.emergency.check())
             .and_then(|()| self.survival.check())

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Config, LogWord, Network, Route, Trunk};
+use super::{Config, Group, LogWord, Network, Route, Trunk};
 
 /// When a new value takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,6 +198,22 @@ pub const TRUNK_KEYS: &[Key<Trunk>] = &[
     key("recovery_timeout_seconds", Running, Number, |trunk| Value::Number(trunk.recovery_timeout_seconds)),
 ];
 
+/// The keys of a group of servers. They are set in the file.
+pub const GROUP_KEYS: &[Key<Group>] = &[
+    key("name", Running, Text, |group| text(&group.name)),
+    key("network", Running, Text, |group| maybe(group.network.as_ref())),
+    key("servers", Running, List, |group| list(&group.servers)),
+    key("numbers", Running, List, |group| list(&group.numbers)),
+    key("domains", Running, List, |group| list(&group.domains)),
+    key("dual_registration", Running, Text, |group| text(&word(group.dual_registration))),
+    key("probe_seconds", Running, Number, |group| Value::Number(group.probe_seconds)),
+    key("oos_force_seconds", Running, Number, |group| Value::Number(group.oos_force_seconds)),
+    key("recovery_seconds", Running, Number, |group| Value::Number(group.recovery_seconds)),
+    key("redirects", Running, Text, |group| text(&word(group.redirects))),
+    key("silence", Running, Text, |group| text(&word(group.silence))),
+    key("retry_statuses", Running, List, |group| list(&group.retry_statuses)),
+];
+
 /// The keys of a rule. They are set in the file.
 pub const ROUTE_KEYS: &[Key<Route>] = &[
     key("name", Running, Text, |route| text(&route.name)),
@@ -233,6 +249,7 @@ pub const KEYS: &[Key<Config>] = &[
     }),
     key("upstream.redirects", Running, Text, |config| text(&word(config.upstream.redirects))),
     key("upstream.silence", Running, Text, |config| text(&word(config.upstream.silence))),
+    key("upstream.dual_registration", Running, Text, |config| text(&word(config.upstream.dual_registration))),
     key("upstream.dns", Running, List, |config| list(&config.upstream.dns)),
     key("upstream.retry_statuses", Running, List, |config| list(&config.upstream.retry_statuses)),
     key("routing.registration_has_priority", Running, Flag, |config| {
@@ -399,6 +416,7 @@ mod tests {
         }
         let mut known: BTreeSet<String> = KEYS.iter().map(|key| key.name.to_owned()).collect();
         known.extend(NETWORK_KEYS.iter().map(|key| format!("network.{}", key.name)));
+        known.extend(GROUP_KEYS.iter().map(|key| format!("group.{}", key.name)));
         known.extend(TRUNK_KEYS.iter().map(|key| format!("trunk.{}", key.name)));
         known.extend(ROUTE_KEYS.iter().map(|key| format!("route.{}", key.name)));
         assert_eq!(known, documented);

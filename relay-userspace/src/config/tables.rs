@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{PortRange, ServerUri, StatusRange};
+use super::{DualRegistration, PortRange, ServerUri, StatusRange};
 use crate::net::{
     AttachChoice, DatapathChoice, Dscp, Latching, Marking, Priority, Role, SrtpPolicy, Transport,
 };
@@ -109,6 +109,8 @@ pub struct Upstream {
     pub redirects: Redirects,
     /// What silence to a probe means where another server answers.
     pub silence: Silence,
+    /// Whether phones are registered with two servers at once, and who does it.
+    pub dual_registration: DualRegistration,
     /// The servers of DNS to ask for the servers' names; none: the system's.
     pub dns: Vec<IpAddr>,
     /// Final answers that make the next server be tried: `"480"` or `"500-599"`.
@@ -125,6 +127,7 @@ impl Default for Upstream {
             recovery_seconds: 60,
             redirects: Redirects::Follow,
             silence: Silence::Failure,
+            dual_registration: DualRegistration::Off,
             dns: Vec::new(),
             retry_statuses: StatusRange::reference(),
         }

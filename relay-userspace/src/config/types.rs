@@ -129,7 +129,8 @@ impl fmt::Display for Host {
 /// A SIP server, written as a URI (`"sip:sip.example.com;transport=tls"`, `"sips:sip.example.com"`) or as
 /// `"203.0.113.10:5060"`.
 ///
-/// A name without a port is looked up by its SRV records, one with a port by its addresses (RFC 3263 section 4).
+/// A name without a port and without a transport is looked up by its NAPTR records, one without a port by its SRV records,
+/// one with a port by its addresses (RFC 3263 section 4).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct ServerUri {
@@ -137,21 +138,33 @@ pub struct ServerUri {
     pub host: Host,
     /// The port, if one is named.
     pub port: Option<u16>,
-    /// By what.
+    /// By what, unless DNS says otherwise.
     pub transport: Transport,
+    /// Whether it may.
+    pub chosen_by: ChosenBy,
+}
+
+/// Who says by which transport a server is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ChosenBy {
+    /// The configuration, with a transport, a port or an address.
+    Configuration,
+    /// The domain, by its NAPTR records; of a server in `sips:` only by those for TLS.
+    Domain,
 }
 
 impl fmt::Display for ServerUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sip:{}", self.host)?;
+        let by_domain = self.chosen_by == ChosenBy::Domain;
+        let scheme = if by_domain && self.transport == Transport::Tls { "sips" } else { "sip" };
+        write!(f, "{scheme}:{}", self.host)?;
         if let Some(port) = self.port {
             write!(f, ":{port}")?;
         }
-        if self.transport == Transport::Udp {
-            Ok(())
-        } else {
-            write!(f, ";transport={}", self.transport.as_uri())
-        }
+        // UDP is what an address or a port means without more; a name alone means what its domain says.
+        let implied =
+            self.transport == Transport::Udp && (self.port.is_some() || matches!(self.host, Host::Ip(_)));
+        if by_domain || implied { Ok(()) } else { write!(f, ";transport={}", self.transport.as_uri()) }
     }
 }
 
@@ -174,6 +187,7 @@ impl TryFrom<String> for ServerUri {
             return Err(wrong("a server has no user part"));
         }
         let mut transport = if secure { Transport::Tls } else { Transport::Udp };
+        let mut named = false;
         for parameter in parameters.split(';').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             if !name.eq_ignore_ascii_case("transport") {
@@ -182,6 +196,7 @@ impl TryFrom<String> for ServerUri {
             transport = Transport::parse(value.as_bytes())
                 .filter(|transport| !transport.is_inward())
                 .ok_or_else(|| wrong(&format!("{value:?} is not udp, tcp or tls")))?;
+            named = true;
             if secure && transport == Transport::Tcp {
                 transport = Transport::Tls;
             }
@@ -210,7 +225,11 @@ impl TryFrom<String> for ServerUri {
         }
         match host {
             Host::Ip(ip) if ip.is_unspecified() || ip.is_multicast() => Err(wrong("it cannot be sent to")),
-            host => Ok(Self { host, port, transport }),
+            host => {
+                let open = matches!(host, Host::Name(_)) && port.is_none() && !named;
+                let chosen_by = if open { ChosenBy::Domain } else { ChosenBy::Configuration };
+                Ok(Self { host, port, transport, chosen_by })
+            }
         }
     }
 }
@@ -328,7 +347,10 @@ mod tests {
             ("10.62.0.10:5060", "sip:10.62.0.10:5060"),
             ("10.62.0.10", "sip:10.62.0.10"),
             ("sip:10.62.0.10:5070;transport=TCP", "sip:10.62.0.10:5070;transport=tcp"),
-            ("sips:Sip.Example.com", "sip:sip.example.com;transport=tls"),
+            ("sips:Sip.Example.com", "sips:sip.example.com"),
+            ("sips:sip.example.com:5061", "sip:sip.example.com:5061;transport=tls"),
+            ("sip:example.com;transport=udp", "sip:example.com;transport=udp"),
+            ("sip:example.com:5060;transport=udp", "sip:example.com:5060"),
             ("sips:example.com;transport=tcp", "sip:example.com;transport=tls"),
             ("sip:example.com:5061;transport=tls", "sip:example.com:5061;transport=tls"),
             ("example.com", "sip:example.com"),

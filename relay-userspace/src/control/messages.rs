@@ -264,6 +264,9 @@ pub struct StatusView {
     /// Seconds for which the office has been on its own; none while a server serves.
     #[serde(default)]
     pub survival_seconds: Option<u64>,
+    /// The groups of servers whose phones are on their own.
+    #[serde(default)]
+    pub survival_groups: Vec<String>,
     /// By which way emergency calls leave first: `trunk` or `servers`.
     #[serde(default)]
     pub emergency_calls_by: String,
@@ -372,10 +375,19 @@ pub struct ListenerView {
 /// A server at one of its addresses.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ServerView {
+    /// The group that it is in, by name; empty for a trunk.
+    #[serde(default)]
+    pub group: String,
+    /// Whether it is used only while no other of its group serves.
+    #[serde(default)]
+    pub fallback: bool,
     /// As configured.
     pub server: String,
     /// Its address; none while its name does not resolve.
     pub address: Option<String>,
+    /// By what it is reached there: `udp`, `tcp` or `tls`.
+    #[serde(default)]
+    pub transport: Option<String>,
     /// `up`, `down`, `standby` or `unknown`.
     pub state: String,
     /// At which step it fails: `name`, `route`, `tcp`, `tls` or `sip`.

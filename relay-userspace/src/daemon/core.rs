@@ -184,7 +184,7 @@ impl Core {
                 Output::Upstream(news) => self.server_news(None, &news),
                 Output::Trunk(_, upstream::Output::Resolve(server)) => tasks.push(Task::Resolve(server)),
                 Output::Trunk(trunk, news) => self.server_news(Some(&trunk), &news),
-                Output::Survival(change) => self.survival_news(change, state.proxy.servers().len()),
+                Output::Survival(group, change) => self.survival_news(&group, change),
             }
         }
         for stream in self.quality().take_finished() {
@@ -400,14 +400,14 @@ impl Core {
         }
     }
 
-    fn survival_news(&self, change: SurvivalChange, servers: usize) {
+    fn survival_news(&self, group: &str, change: SurvivalChange) {
         match change {
             SurvivalChange::Entered => {
-                warn!(target: "branchline::upstream", servers, "no server can be reached: the office is on its own; calls within it and by the trunks work");
+                warn!(target: "branchline::upstream", group, "no server of the group can be reached: its phones are on their own; calls within the office and by the trunks work");
             }
             SurvivalChange::Left(length) => {
                 self.measures.metrics.survival_seconds.inc_by(length.as_secs_f64());
-                info!(target: "branchline::upstream", seconds = length.as_secs(), "a server can be reached: the office is not on its own any more");
+                info!(target: "branchline::upstream", group, seconds = length.as_secs(), "a server of the group can be reached: its phones are not on their own any more");
             }
         }
     }

@@ -167,10 +167,8 @@ pub(super) fn check_families(config: &Config, networks: &[Ready<'_>]) -> Result<
             return Err(Misfit::of(ready, "network.advertised", message));
         }
     }
-    let Some(ready) = networks.iter().find(|ready| ready.network.role == Role::Servers) else {
-        return Ok(());
-    };
-    for server in config.upstream.servers.as_ref() {
+    for (server, network, key) in config.all_servers() {
+        let Some(ready) = networks.iter().find(|ready| Some(ready.id) == network) else { continue };
         if let ServerHost::Ip(ip) = &server.host
             && ip.is_ipv4() != ready.address.is_ipv4()
         {
@@ -179,7 +177,7 @@ pub(super) fn check_families(config: &Config, networks: &[Ready<'_>]) -> Result<
                  that network (network.address), an address of the other's family",
                 ready.address, ready.network.name
             );
-            return Err(Misfit { network: None, key: "upstream.servers", message });
+            return Err(Misfit { network: None, key, message });
         }
     }
     Ok(())
@@ -216,9 +214,9 @@ fn check_apart(config: &Config, networks: &[Ready<'_>], host: &Host) -> Result<(
         .filter(|ready| ready.network.role == Role::Servers)
         .map(|ready| ready.network.interface.as_str())
         .collect();
-    for server in config.upstream.servers.as_ref() {
+    for (server, _, key) in config.all_servers() {
         let ServerHost::Ip(ip) = &server.host else { continue };
-        let wrong = |message| Misfit { network: None, key: "upstream.servers", message };
+        let wrong = |message| Misfit { network: None, key, message };
         if networks.iter().any(|ready| ready.address == *ip && Some(ready.network.sip_port) == server.port) {
             return Err(wrong(format!("{server} is this appliance itself")));
         }
@@ -369,15 +367,14 @@ pub(super) fn check(config: &Config, running: &Config, host: &Host, examine: Exa
             .collect();
         ports(running, &networks).into_iter().map(|(_, _, by, address)| (by, address.port())).collect()
     };
-    if differs("network") || differs("upstream.servers") {
+    if differs("network") || differs("upstream.servers") || differs("group") {
         let networks = find_addresses(config, host)?;
         check_shared_addresses(&networks)?;
         check_families(config, &networks)?;
         // A running appliance that overlaps is told so by a symptom; it may go on.
-        if changed
-            .iter()
-            .any(|changed| changed.key.starts_with("network") || changed.key == "upstream.servers")
-        {
+        if changed.iter().any(|changed| {
+            changed.key.starts_with("network") || changed.key == "upstream.servers" || changed.key == "group"
+        }) {
             check_apart(config, &networks, host)?;
         }
         return check_ports(config, &networks, &own);

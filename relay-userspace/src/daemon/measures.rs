@@ -183,9 +183,10 @@ impl Measures {
             let address = server.address.map_or_else(String::new, |address| address.to_string());
             let name = server.server.to_string();
             let up = i64::from(server.health == Health::Up);
-            metrics.server_up.with_label_values(&[&name, &address]).set(up);
+            metrics.server_up.with_label_values(&[&server.group, &name, &address]).set(up);
             if let Some(time) = server.round_trip {
-                metrics.server_round_trip.with_label_values(&[&name, &address]).set(time.as_secs_f64());
+                let labels = [&server.group, &name, &address];
+                metrics.server_round_trip.with_label_values(&labels).set(time.as_secs_f64());
             }
         }
         for (index, network) in (0..).zip(&self.networks) {

@@ -75,6 +75,7 @@ fn see(core: &Core, phones: &Inventory, overlaps: Vec<String>) -> Observations {
         let state = core.state();
         seen.servers = state.proxy.servers();
         seen.trunks = state.proxy.trunks().into_iter().map(|trunk| (trunk.name, trunk.servers)).collect();
+        seen.alone_groups = state.proxy.groups_alone().map(str::to_owned).collect();
         seen.alone = state.proxy.alone_since().map(|since| now.saturating_duration_since(since));
         for binding in state.proxy.bindings() {
             let line = lines.entry(String::from_utf8_lossy(&binding.aor).into_owned()).or_default();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    config::{Config, Network, Route, SurvivalTable, Trunk},
+    config::{Config, Group, GroupServers, Network, Route, SurvivalTable, Trunk},
     datapath::{
         Settings as EngineSettings,
         kernel::{attach::Lifetime, keeper::Port, programs::KernelLog},
@@ -22,7 +22,7 @@ use crate::{
     },
     srtp::system_random,
     tls::{self, Authorities, Identity, LegacyAcceptor, TlsError, Trust},
-    upstream::{self, Emergency, SurvivalSettings, WhenDown},
+    upstream::{self, Emergency, GroupSettings, SurvivalSettings, WhenDown},
 };
 
 /// A network with its address found.
@@ -158,9 +158,11 @@ pub(super) fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::
         retry: changes.retry,
         redirects: changes.redirects,
         silence: changes.silence,
+        dual: changes.dual,
         ..proxy::Upstream::new(upstream, changes.servers)
     };
     let mut settings = proxy::Settings::new(sides, upstream, rand::random());
+    settings.groups = changes.groups;
     settings.trusted = changes.trusted;
     settings.timers = changes.timers;
     settings.timer_c = changes.timer_c;
@@ -188,8 +190,35 @@ pub(super) fn proxy_changes(config: &Config) -> proxy::Changes {
         retry: config.upstream.retry_statuses.clone(),
         redirects: config.upstream.redirects,
         silence: config.upstream.silence,
+        dual: config.upstream.dual_registration,
+        groups: groups(config),
         routing: routing(config),
     }
+}
+
+/// Groups of servers for some of the phones; of one with a line, one for each of its domains.
+fn groups(config: &Config) -> Vec<GroupSettings> {
+    let of = |group: &Group| {
+        // The check of the configuration has seen to its network.
+        let network = config.network_of_group(group).unwrap_or(NetworkId(0));
+        let settings = |list: GroupServers| GroupSettings {
+            name: group.name.clone(),
+            servers: upstream::Settings {
+                lesser: list.proxies,
+                probe: (group.probe_seconds > 0).then(|| Duration::from_secs(group.probe_seconds)),
+                patience: Duration::from_secs(group.oos_force_seconds),
+                recovery: Duration::from_secs(group.recovery_seconds),
+                silence: group.silence,
+                ..upstream::Settings::new(network, list.servers)
+            },
+            members: upstream::Members { users: group.numbers.clone(), domains: list.domains },
+            retry: group.retry_statuses.clone(),
+            redirects: group.redirects,
+            dual: group.dual_registration,
+        };
+        group.lists().into_iter().map(settings).collect::<Vec<_>>()
+    };
+    config.groups.iter().flat_map(of).collect()
 }
 
 /// What networks take of calls.

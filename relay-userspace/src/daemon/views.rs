@@ -44,7 +44,7 @@ use crate::{
     store::{Entry, StoreError},
     tls::Identity,
     trace::{TraceView, TracesView},
-    upstream::{Health, ServerState},
+    upstream::{Health, Rank, ServerState},
 };
 
 /// What does not change while the daemon runs.
@@ -82,9 +82,10 @@ impl Views {
         let sockets = engine.sockets();
         let totals = engine.totals();
         let not_ready_reason = self.ready().err();
-        let (trunks, alone_since, emergency) = {
+        let (trunks, alone_since, survival_groups, emergency) = {
             let state = self.core.state();
-            (state.proxy.trunks(), state.proxy.alone_since(), state.proxy.emergency_way())
+            let alone = state.proxy.groups_alone().map(str::to_owned).collect();
+            (state.proxy.trunks(), state.proxy.alone_since(), alone, state.proxy.emergency_way())
         };
         let trunks = trunks
             .into_iter()
@@ -149,6 +150,7 @@ impl Views {
             networks,
             servers,
             trunks,
+            survival_groups,
             survival_seconds: alone_since.map(|since| since.elapsed().as_secs()),
             emergency_calls_by: emergency.as_label().to_owned(),
             symptoms: self.core.symptoms(),
@@ -724,8 +726,11 @@ fn server_view(server: &ServerState) -> ServerView {
     };
     let unresolved = server.unresolved.clone().filter(|_| server.address.is_none());
     ServerView {
+        group: server.group.clone(),
+        fallback: server.rank == Rank::Lesser,
         server: server.server.to_string(),
         address: server.address.map(|address| address.to_string()),
+        transport: server.transport.map(|transport| transport.as_label().to_owned()),
         state: match &server.health {
             _ if unresolved.is_some() => "down",
             Health::Down(_) if server.standby => "standby",

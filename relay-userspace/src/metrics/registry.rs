@@ -292,11 +292,15 @@ impl Metrics {
                 &["transport"],
             )?,
             stun_answered: counter(names::STUN_ANSWERED, "STUN binding requests answered on the SIP ports.")?,
-            server_up: gauges(names::SERVER_UP, "1 for a server that answers.", &["server", "address"])?,
+            server_up: gauges(
+                names::SERVER_UP,
+                "1 for a server that answers.",
+                &["group", "server", "address"],
+            )?,
             server_round_trip: {
                 let opts =
                     Opts::new(names::SERVER_ROUND_TRIP, "How long a server took to answer the last probe.");
-                let metric = GaugeVec::new(opts, &["server", "address"])?;
+                let metric = GaugeVec::new(opts, &["group", "server", "address"])?;
                 registry.register(Box::new(metric.clone()))?;
                 metric
             },

@@ -26,7 +26,7 @@ use crate::{
         transaction::{ServerId, keyed_hash},
         wire::{HeaderName, Message, Method, NameAddr, Reply},
     },
-    upstream::{Service, SurvivalChange},
+    upstream::{GroupId, SurvivalChange},
 };
 
 /// How long a nonce may be answered.
@@ -38,8 +38,7 @@ const TOLD_EVERY: Duration = Duration::from_millis(200);
 /// What the phones are being told, a few at a time.
 #[derive(Debug, Default)]
 pub(super) struct Announcement {
-    text: String,
-    waiting: VecDeque<Token>,
+    waiting: VecDeque<(Token, std::sync::Arc<str>)>,
     next: Option<Instant>,
 }
 
@@ -69,10 +68,15 @@ enum Proof {
 }
 
 impl Proxy {
-    /// Since when the office is on its own; `None` while a server serves.
+    /// Since when the phones of some group are on their own; `None` while servers serve all.
     #[must_use]
     pub fn alone_since(&self) -> Option<Instant> {
-        self.survival.since()
+        self.groups.alone().map(|(_, since)| since).min()
+    }
+
+    /// The groups whose phones are on their own, by name.
+    pub fn groups_alone(&self) -> impl Iterator<Item = &str> {
+        self.groups.alone().map(|(name, _)| name)
     }
 
     /// How the trunks are.
@@ -98,11 +102,15 @@ impl Proxy {
         servers: Tried,
     ) -> bool {
         let from_phone = self.settings.network(hop.network).is_some_and(|own| own.role == Role::Phones);
+        if message.method() != &Method::Register || !from_phone {
+            return false;
+        }
+        let group = self.group_of(hop, message);
         let alone = match servers {
-            Tried::NotYet => self.survival.since().is_some(),
-            Tried::InVain => self.upstream.has_failed(),
+            Tried::NotYet => self.groups.alone_since(group).is_some(),
+            Tried::InVain => self.groups.has_failed(group),
         };
-        if message.method() != &Method::Register || !from_phone || !alone {
+        if !alone {
             return false;
         }
         let Some(alone) = self.settings.routing.alone.clone() else { return false };
@@ -212,24 +220,31 @@ impl Proxy {
 
     /// Looks whether the office is on its own now. Says whether that has changed.
     pub(super) fn mind_survival(&mut self, now: Instant) -> bool {
-        let service = if self.upstream.is_out_of_service() { Service::None } else { Service::Some };
-        let change = self.survival.update(now, service);
-        if let Some(change) = change {
-            self.survival_changed(now, change);
+        let changes = self.groups.mind(now);
+        let any = !changes.is_empty();
+        for (group, change) in changes {
+            self.survival_changed(now, group, change);
         }
-        change.is_some()
+        any
     }
 
-    pub(super) fn survival_changed(&mut self, now: Instant, change: SurvivalChange) {
+    pub(super) fn survival_changed(&mut self, now: Instant, group: GroupId, change: SurvivalChange) {
         if change == SurvivalChange::Entered {
             self.measure(Measure::SurvivalEntered);
         }
-        self.tell(Output::Survival(change));
+        let name = self.groups.settings(group).map(|group| group.name.clone()).unwrap_or_default();
+        self.tell(Output::Survival(name, change));
         let message = self.settings.routing.alone.as_ref().and_then(|alone| alone.message.clone());
         let Some((alone, served)) = message else { return };
-        let text = if change == SurvivalChange::Entered { alone } else { served };
-        let waiting = self.registrar.bindings().map(|binding| binding.token).collect();
-        self.announcement = Announcement { text, waiting, next: Some(now) };
+        let text: std::sync::Arc<str> = if change == SurvivalChange::Entered { alone } else { served }.into();
+        // Who waits to be told something of another group is told that first.
+        let mut waiting = std::mem::take(&mut self.announcement.waiting);
+        waiting.retain(|(token, _)| {
+            self.registrar.binding(*token).is_some_and(|binding| self.group_of_aor(&binding.aor) != group)
+        });
+        let concerned = self.registrar.bindings().filter(|binding| self.group_of_aor(&binding.aor) == group);
+        waiting.extend(concerned.map(|binding| (binding.token, text.clone())));
+        self.announcement = Announcement { waiting, next: Some(now) };
     }
 
     /// Tells the next few phones what they are to be told.
@@ -238,13 +253,13 @@ impl Proxy {
             return;
         }
         for _ in 0..TOLD_AT_ONCE {
-            let Some(token) = self.announcement.waiting.pop_front() else { break };
-            self.tell_phone(now, token);
+            let Some((token, text)) = self.announcement.waiting.pop_front() else { break };
+            self.tell_phone(now, token, &text);
         }
         self.announcement.next = (!self.announcement.waiting.is_empty()).then(|| now + TOLD_EVERY);
     }
 
-    fn tell_phone(&mut self, now: Instant, token: Token) {
+    fn tell_phone(&mut self, now: Instant, token: Token, body: &str) {
         let Some(binding) = self.registrar.binding(token) else { return };
         let (hop, contact) = (binding.destination(), binding.contact.clone());
         let (Ok(uri), Ok(aor)) =
@@ -255,7 +270,6 @@ impl Proxy {
         let own = self.own(hop);
         let (client, branch) = self.transactions.reserve(0);
         let tag = keyed_hash(self.settings.secret, &[b"announcement", branch.as_bytes()]);
-        let body = &self.announcement.text;
         let text = format!(
             "MESSAGE {uri} SIP/2.0\r\n\
              Via: SIP/2.0/{transport} {address};branch={branch};rport\r\n\

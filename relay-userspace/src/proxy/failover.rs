@@ -11,8 +11,7 @@ use std::time::Instant;
 use super::{
     machine::{Output, Proxy, Relay},
     request::Plan,
-    routing::Routing,
-    settings::{Upstream, host_port},
+    settings::host_port,
     ways::WayKind,
 };
 use crate::{
@@ -29,45 +28,32 @@ use crate::{
 };
 
 impl Proxy {
-    /// What the settings tell the group.
-    pub(super) fn group_settings(upstream: &Upstream, routing: &Routing) -> upstream::Settings {
-        upstream::Settings {
-            probe: upstream.probe,
-            when_down: routing.when_down(),
-            patience: upstream.patience,
-            recovery: upstream.recovery,
-            silence: upstream.silence,
-            ..upstream::Settings::new(upstream.network, upstream.servers.clone())
-        }
-    }
-
     /// How the servers are.
     #[must_use]
     pub fn servers(&self) -> Vec<upstream::ServerState> {
-        self.upstream.states()
+        self.groups.states()
     }
 
     /// Asks every server how it is: something has changed that may have brought one back.
     pub fn probe_servers(&mut self, now: Instant, media: &mut dyn MediaRelay) {
-        self.upstream.probe_now(now);
-        self.upstream.handle_timeout(now);
+        self.groups.probe_now(now);
+        self.groups.handle_timeout(now);
         self.flush(now, media);
     }
 
     /// The names that servers and trunks have to prove by their certificates, by address.
     #[must_use]
     pub fn server_names(&self) -> std::collections::HashMap<std::net::SocketAddr, String> {
-        let mut names = self.upstream.names();
+        let mut names = self.groups.names();
         names.extend(self.trunks.names());
         names
     }
 
-    /// By which family of addresses the servers are reached: that of the appliance's own on their network.
+    /// By which family of addresses a server is reached: that of the appliance's own on its network.
     #[must_use]
-    pub fn server_family(&self) -> Family {
-        self.settings
-            .network(self.settings.upstream.network)
-            .map_or(Family::Ipv4, |own| Family::of(own.bound))
+    pub fn server_family(&self, server: &crate::config::ServerUri) -> Family {
+        let network = self.groups.network_of(server).unwrap_or(self.settings.upstream.network);
+        self.settings.network(network).map_or(Family::Ipv4, |own| Family::of(own.bound))
     }
 
     /// What a server's name resolved to, or why it did not.
@@ -79,22 +65,29 @@ impl Proxy {
         result: Result<upstream::Resolution, String>,
     ) {
         self.trunks.resolved(now, server, &result);
-        self.upstream.resolved(now, server, result);
-        self.settings.upstream.addresses = self.upstream.addresses().collect();
-        self.upstream.handle_timeout(now);
+        self.groups.resolved(now, server, &result);
+        self.settings.server_addresses = self.groups.addresses().collect();
+        self.groups.handle_timeout(now);
         self.flush(now, media);
     }
 
     /// A response came to a request whose way was chosen here. Says what may be tried instead of passing it on.
     pub(super) fn note_way(&mut self, now: Instant, relay: &Relay, status: u16) -> Instead {
         let Some((kind, _)) = relay.others else { return Instead::Nothing };
-        let retry = self.settings.upstream.retry.iter().any(|range| range.contains(status));
+        let retry = self.is_retried(relay, status);
         match (kind, status) {
             (WayKind::Phone, _) => return Instead::Nothing,
             (WayKind::Elsewhere, _) => {}
-            (WayKind::Server, 503) => self.upstream.failed(now, relay.egress, Failure::Status(status)),
-            (WayKind::Server, 200..500) if !retry => self.upstream.chosen(now, relay.egress),
-            (WayKind::Server, _) => self.upstream.succeeded(now, relay.egress, Evidence::Answer),
+            (WayKind::Server | WayKind::Lesser, 503) => {
+                self.groups.failed(now, relay.egress, &Failure::Status(status));
+            }
+            (WayKind::Server, 200..500) if !retry => {
+                let group = self.group_of_relay(relay);
+                self.groups.chosen(now, group, relay.egress);
+            }
+            (WayKind::Server | WayKind::Lesser, _) => {
+                self.groups.succeeded(now, relay.egress, Evidence::Answer);
+            }
             (WayKind::Trunk, 503) => self.trunks.failed(now, relay.egress, &Failure::Status(status)),
             (WayKind::Trunk, _) => self.trunks.succeeded(now, relay.egress, Evidence::Answer),
         }
@@ -112,14 +105,16 @@ impl Proxy {
 
     /// A server or a trunk has sent something that is no answer to a probe: as long as it does, it is not asked how it is.
     pub(super) fn heard(&mut self, now: Instant, hop: Hop, evidence: Evidence) {
-        self.upstream.heard(now, hop, evidence);
+        self.groups.heard(now, hop, evidence);
         self.trunks.heard(now, hop, evidence);
     }
 
     /// The peer of a request was silent.
     pub(super) fn note_silence(&mut self, now: Instant, relay: &Relay) {
         match relay.others {
-            Some((WayKind::Server, _)) => self.upstream.failed(now, relay.egress, Failure::Silent),
+            Some((WayKind::Server | WayKind::Lesser, _)) => {
+                self.groups.failed(now, relay.egress, &Failure::Silent);
+            }
             Some((WayKind::Trunk, _)) => self.trunks.failed(now, relay.egress, &Failure::Silent),
             Some((WayKind::Phone | WayKind::Elsewhere, _)) | None => {}
         }
@@ -236,7 +231,7 @@ impl Proxy {
             ..200 => {}
             503 => self.out_of_reach(now, hop, &Failure::Status(status)),
             _ => {
-                self.upstream.succeeded(now, hop, Evidence::Probe);
+                self.groups.succeeded(now, hop, Evidence::Probe);
                 self.trunks.succeeded(now, hop, Evidence::Probe);
             }
         }
@@ -244,14 +239,14 @@ impl Proxy {
 
     /// Who is asked there, server or trunk, cannot serve.
     pub(super) fn out_of_reach(&mut self, now: Instant, hop: Hop, failure: &Failure) {
-        self.upstream.found_down(now, hop, failure.clone());
+        self.groups.found_down(now, hop, failure);
         self.trunks.found_down(now, hop, failure);
     }
 
     /// Does what the group asks for. Says whether there was anything.
     pub(super) fn tend_servers(&mut self, now: Instant) -> bool {
         let mut any = false;
-        while let Some(output) = self.upstream.poll_output() {
+        while let Some(output) = self.groups.poll_output() {
             any = true;
             match output {
                 upstream::Output::Probe(target) => self.probe(now, &target),

@@ -109,10 +109,10 @@ impl Proxy {
             self.notified(now, *number, message);
         }
         if let (Some((_, Party::Caller, None)), Some((kind, _))) = (&call, &plan.others)
-            && self.survival.since().is_some()
+            && self.groups.alone_since(self.group_of(hop, message)).is_some()
         {
             match kind {
-                WayKind::Server | WayKind::Elsewhere => {}
+                WayKind::Server | WayKind::Lesser | WayKind::Elsewhere => {}
                 WayKind::Phone => self.measure(Measure::SurvivalCall(SurvivalCall::Phone)),
                 WayKind::Trunk => self.measure(Measure::SurvivalCall(SurvivalCall::Trunk)),
             }

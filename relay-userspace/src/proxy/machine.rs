@@ -31,7 +31,7 @@ use crate::{
         transport::Step,
         wire::{self, Datagram, Message, Method, Rejected, Reply},
     },
-    upstream::{self, Evidence, Failure, Group, Survival, SurvivalChange, Trunks},
+    upstream::{self, Evidence, Failure, Groups, SurvivalChange, Trunks},
 };
 
 /// What comes out of the proxy.
@@ -57,8 +57,8 @@ pub enum Output {
     Upstream(upstream::Output),
     /// The same of a trunk, by its name.
     Trunk(String, upstream::Output),
-    /// The office is on its own, or has a server again.
-    Survival(SurvivalChange),
+    /// The phones of a group are on their own, or have a server again.
+    Survival(String, SurvivalChange),
 }
 
 /// How many ended calls are remembered.
@@ -106,9 +106,8 @@ pub struct Proxy {
     pub(super) settings: Settings,
     pub(super) transactions: Transactions,
     pub(super) registrar: Registrar,
-    pub(super) upstream: Group,
+    pub(super) groups: Groups,
     pub(super) trunks: Trunks,
-    pub(super) survival: Survival,
     pub(super) admission: Admission,
     /// Requests of the appliance's own: probes, and what phones are told.
     pub(super) own_requests: HashMap<ClientId, Hop>,
@@ -136,8 +135,9 @@ impl Proxy {
     /// A proxy without calls and bindings.
     #[must_use]
     pub fn new(mut settings: Settings, now: Instant) -> Self {
-        let upstream = Group::new(Self::group_settings(&settings.upstream, &settings.routing), now);
-        settings.upstream.addresses = upstream.addresses().collect();
+        let alone = settings.routing.alone.as_ref().map(|alone| alone.when);
+        let groups = Groups::new(Self::group_settings(&settings), alone, now);
+        settings.server_addresses = groups.addresses().collect();
         Self {
             transactions: Transactions::new(
                 settings.timers.clone(),
@@ -145,9 +145,8 @@ impl Proxy {
                 settings.secret,
             ),
             registrar: Registrar::new(settings.limits.bindings, settings.lasting_secret),
-            upstream,
+            groups,
             trunks: Trunks::new(settings.routing.trunks.clone(), now),
-            survival: Survival::new(settings.routing.alone.as_ref().map(|alone| alone.when)),
             admission: Admission::new(settings.capacities.clone()),
             own_requests: HashMap::new(),
             announcement: Announcement::default(),
@@ -217,9 +216,8 @@ impl Proxy {
     pub fn poll_timeout(&self) -> Option<Instant> {
         [
             self.transactions.poll_timeout(),
-            self.upstream.poll_timeout(),
+            self.groups.poll_timeout(),
             self.trunks.poll_timeout(),
-            self.survival.poll_timeout(),
             self.announcement.poll_timeout(),
             self.registrar.poll_timeout(),
             self.timer_c.next(),
@@ -233,7 +231,7 @@ impl Proxy {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant, media: &mut dyn MediaRelay) {
         self.transactions.handle_timeout(now);
-        self.upstream.handle_timeout(now);
+        self.groups.handle_timeout(now);
         self.trunks.handle_timeout(now);
         self.registrar.handle_timeout(now);
         self.announce(now);

@@ -9,10 +9,11 @@ use ipnet::IpNet;
 
 use super::{Capacity, Proxy, Upstream, routing::Routing};
 use crate::{
-    config::{Redirects, ServerUri, Silence, StatusRange},
+    config::{DualRegistration, Redirects, ServerUri, Silence, StatusRange},
     media::MediaRelay,
     net::NetworkId,
     sip::transaction::NetworkTimers,
+    upstream::GroupSettings,
 };
 
 /// What can change without touching a call. It holds for what begins from now on.
@@ -44,6 +45,10 @@ pub struct Changes {
     pub redirects: Redirects,
     /// What silence means where another server answers.
     pub silence: Silence,
+    /// Whether phones are registered with two servers at once.
+    pub dual: DualRegistration,
+    /// Groups of servers for some of the phones.
+    pub groups: Vec<GroupSettings>,
     /// Rules, trunks, emergency numbers, and what the office does on its own.
     pub routing: Routing,
 }
@@ -65,6 +70,8 @@ impl Proxy {
             retry,
             redirects,
             silence,
+            dual,
+            groups,
             routing,
         } = changes;
         self.settings.timers = timers.clone();
@@ -77,16 +84,21 @@ impl Proxy {
         self.settings.upstream.retry = retry;
         self.settings.upstream.redirects = redirects;
         self.settings.upstream =
-            Upstream { servers, probe, patience, recovery, silence, ..self.settings.upstream.clone() };
-        self.upstream.set(Self::group_settings(&self.settings.upstream, &routing), now);
+            Upstream { servers, probe, patience, recovery, silence, dual, ..self.settings.upstream.clone() };
+        self.settings.groups = groups;
         self.trunks.set(routing.trunks.clone(), now);
-        if let Some(change) = self.survival.set(routing.alone.as_ref().map(|alone| alone.when), now) {
-            self.survival_changed(now, change);
+        let alone = routing.alone.as_ref().map(|alone| alone.when);
+        let told = std::mem::replace(&mut self.settings.routing, routing).alone;
+        let settings = Self::group_settings(&self.settings);
+        for (group, change) in self.groups.set(settings, alone, now) {
+            // They are told by what was said of it when it began.
+            let now_alone = std::mem::replace(&mut self.settings.routing.alone, told.clone());
+            self.survival_changed(now, group, change);
+            self.settings.routing.alone = now_alone;
         }
-        self.settings.routing = routing;
         self.trunks.handle_timeout(now);
-        self.settings.upstream.addresses = self.upstream.addresses().collect();
-        self.upstream.handle_timeout(now);
+        self.settings.server_addresses = self.groups.addresses().collect();
+        self.groups.handle_timeout(now);
         self.flush(now, media);
     }
 }

@@ -35,7 +35,7 @@ impl Proxy {
         address.set_port(via.port.unwrap_or(connection.transport.default_port()));
         let itself = std::str::from_utf8(via.host).ok().is_some_and(|host| {
             host.parse() == Ok(address.ip())
-                || self.upstream.names().get(&address).is_some_and(|name| name.eq_ignore_ascii_case(host))
+                || self.groups.names().get(&address).is_some_and(|name| name.eq_ignore_ascii_case(host))
         });
         if itself && address != connection.address {
             self.tell(Output::Reuse { connection, target: Hop { address, ..connection } });

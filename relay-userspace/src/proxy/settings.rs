@@ -10,13 +10,14 @@ use ipnet::IpNet;
 
 use super::{admission::Capacity, routing::Routing};
 use crate::{
-    config::{Redirects, ServerUri, Silence, StatusRange},
+    config::{DualRegistration, Redirects, ServerUri, Silence, StatusRange},
     net::{NetworkId, Role, Transport},
     registrar,
     sip::{
         transaction::{self, NetworkTimers},
         wire::{DEFAULT_PORT, Uri},
     },
+    upstream::GroupSettings,
 };
 
 /// One network of the appliance, as SIP sees it.
@@ -104,8 +105,8 @@ pub struct Upstream {
     pub redirects: Redirects,
     /// What silence means where another server answers.
     pub silence: Silence,
-    /// Their addresses as last resolved: who on the servers' network is one of them.
-    pub addresses: Vec<IpAddr>,
+    /// Whether phones are registered with two of them at once.
+    pub dual: DualRegistration,
 }
 
 impl Upstream {
@@ -122,7 +123,7 @@ impl Upstream {
             retry,
             redirects: Redirects::Follow,
             silence: Silence::Failure,
-            addresses: Vec::new(),
+            dual: DualRegistration::Off,
         }
     }
 }
@@ -159,6 +160,10 @@ pub struct Settings {
     pub networks: Vec<Network>,
     /// The servers.
     pub upstream: Upstream,
+    /// Groups of servers for some of the phones.
+    pub groups: Vec<GroupSettings>,
+    /// The addresses of all servers as last resolved: who on a servers' network is one of them.
+    pub server_addresses: Vec<IpAddr>,
     /// What networks take of calls, those that have a limit.
     pub capacities: HashMap<NetworkId, Capacity>,
     /// Rules, trunks, emergency numbers, and what the office does on its own.
@@ -186,6 +191,8 @@ impl Settings {
         Self {
             networks,
             upstream,
+            groups: Vec::new(),
+            server_addresses: Vec::new(),
             capacities: HashMap::new(),
             routing: Routing::default(),
             trusted: Vec::new(),
@@ -205,7 +212,7 @@ impl Settings {
     /// Whether an address on the servers' side may send requests. The appliance's own may: when a server that stays
     /// out of the dialog joins two phones of one office, the appliance is its own next hop.
     pub(super) fn trusts(&self, address: IpAddr) -> bool {
-        self.upstream.addresses.contains(&address)
+        self.server_addresses.contains(&address)
             || self.trusts_peer(address)
             || self.networks.iter().any(|own| own.bound == address || own.advertised == address)
     }

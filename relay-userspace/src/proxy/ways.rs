@@ -25,7 +25,7 @@ use crate::{
         Hop,
         wire::{HeaderName, Message, Method, NameAddr},
     },
-    upstream::{Number, Target, TrunkChoice},
+    upstream::{Number, Rank, Target, TrunkChoice},
 };
 
 /// One way of a request.
@@ -44,6 +44,7 @@ pub(super) enum Way {
 impl Way {
     pub(super) fn kind(&self) -> WayKind {
         match self {
+            Self::Server(target, _) if target.rank == Rank::Lesser => WayKind::Lesser,
             Self::Server(..) => WayKind::Server,
             Self::Elsewhere(..) => WayKind::Elsewhere,
             Self::Phones(_) => WayKind::Phone,
@@ -57,6 +58,8 @@ impl Way {
 pub(super) enum WayKind {
     /// To a central server.
     Server,
+    /// To a lesser service, which is used while no server of the group serves.
+    Lesser,
     /// To a phone that is registered here, without a server.
     Phone,
     /// By a trunk.
@@ -78,7 +81,7 @@ impl Proxy {
         message: &Message,
         routes: usize,
     ) -> Result<Plan, Refuse> {
-        let alone = self.survival.since().is_some();
+        let alone = self.groups.alone_since(self.group_of(hop, message)).is_some();
         let number = dialled(message);
         let mut ways = self.ways(now, hop, role, message, number.as_ref());
         ways.truncate(MOST_WAYS);
@@ -104,8 +107,9 @@ impl Proxy {
         message: &Message,
         number: Option<&Number>,
     ) -> VecDeque<Way> {
+        let group = self.group_of(hop, message);
         let servers = |proxy: &Self, number: Option<&[u8]>| -> Vec<Way> {
-            let targets = proxy.upstream.candidates(now).into_iter();
+            let targets = proxy.groups.candidates(now, group).into_iter();
             targets.map(|target| Way::Server(target, number.map(<[u8]>::to_vec))).collect()
         };
         let carries_calls = matches!(message.method(), Method::Invite | Method::Message);
@@ -167,7 +171,7 @@ impl Proxy {
         // On its own the office does what it can at once. What it cannot do goes to the servers all the same: one may have
         // come back since it was asked.
         let there = servers(self, None).into_iter();
-        if self.survival.since().is_some() {
+        if self.groups.alone_since(group).is_some() {
             here.into_iter().chain(there).collect()
         } else {
             there.chain(here).collect()
@@ -212,11 +216,12 @@ impl Proxy {
         while let Some(way) = ways.pop_front() {
             match way {
                 Way::Server(target, number) => {
+                    let kind = if target.rank == Rank::Lesser { WayKind::Lesser } else { WayKind::Server };
                     let uri = message.parsed_request_uri();
                     let ours = uri.filter(|uri| self.settings.is_ours(uri) || number.is_some());
                     return Some(Plan {
                         uri: ours.and_then(|uri| toward(&uri, number.as_deref(), &target)),
-                        others: Some((WayKind::Server, ways)),
+                        others: Some((kind, ways)),
                         ..Plan::to(target.hop(), routes)
                     });
                 }
@@ -264,9 +269,9 @@ impl Proxy {
     /// redirected again only from there on, and never more than a few times.
     pub(super) fn redirections(&self, relay: &Relay, message: &Message) -> VecDeque<Way> {
         const MOST_REDIRECTIONS: u8 = 5;
-        let followed = self.settings.upstream.redirects == Redirects::Follow
+        let followed = self.redirects_of(relay) == Redirects::Follow
             && relay.redirected < MOST_REDIRECTIONS
-            && matches!(relay.others, Some((WayKind::Server | WayKind::Elsewhere, _)))
+            && matches!(relay.others, Some((WayKind::Server | WayKind::Lesser | WayKind::Elsewhere, _)))
             && !relay.cancelled;
         if !followed {
             return VecDeque::new();

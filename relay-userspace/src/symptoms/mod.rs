@@ -173,7 +173,9 @@ pub struct Observations {
     pub servers: Vec<ServerState>,
     /// The trunks, by name, each at each of its addresses.
     pub trunks: Vec<(String, Vec<ServerState>)>,
-    /// For how long the office has been on its own; `None` while a server serves.
+    /// The groups of servers whose phones are on their own, by name.
+    pub alone_groups: Vec<String>,
+    /// For how long some have been; `None` while servers serve all.
     pub alone: Option<Duration>,
     /// Pairs of routes that overlap, in words.
     pub overlaps: Vec<String>,

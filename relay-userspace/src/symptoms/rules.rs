@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{Kind, Observations, Severity, Stream, Symptom};
 use crate::{
+    config::UPSTREAM_GROUP,
     quality::{Place, Verdict},
     upstream::{Failure, Health, ServerState},
 };
@@ -25,12 +26,18 @@ const NAMED: usize = 20;
 pub fn find(seen: &Observations) -> Vec<Symptom> {
     let mut found = Vec::new();
     if let Some(length) = seen.alone {
+        let several = seen.servers.iter().any(|server| server.group != UPSTREAM_GROUP);
+        let (servers, office) = if several {
+            (format!("no server of {}", seen.alone_groups.join(", ")), "its phones are on their own")
+        } else {
+            ("no server".to_owned(), "the office is on its own")
+        };
         found.push(Symptom {
             kind: Kind::Survival,
             severity: Severity::Critical,
             subject: "servers".to_owned(),
             what: format!(
-                "no server can be reached for {} s: the office is on its own; calls within it and by its trunks work",
+                "{servers} can be reached for {} s: {office}; calls within the office and by its trunks work",
                 length.as_secs()
             ),
             advice: "see why each server fails; phones return by themselves when one is back".to_owned(),
@@ -117,8 +124,9 @@ fn servers(servers: &[ServerState], found: &mut Vec<Symptom>) {
         (Health::Down(failure), _) if !server.standby => Some((failure.step(), failure.to_string())),
         _ => None,
     };
-    let all = servers.iter().all(|server| failure(server).is_some());
     for server in servers {
+        let mut group = servers.iter().filter(|other| other.group == server.group);
+        let all = group.all(|server| failure(server).is_some());
         let Some((step, why)) = failure(server) else { continue };
         let address = server.address.map_or_else(String::new, |address| format!(" at {address}"));
         let certificate = matches!(&server.health, Health::Down(Failure::Connection(_, why)) if why.contains("certificate"));

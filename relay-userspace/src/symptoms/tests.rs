@@ -7,13 +7,16 @@ use crate::{
     config::ServerUri,
     quality::Place,
     sip::transport::Step,
-    upstream::{Failure, Health, ServerState},
+    upstream::{Failure, Health, Rank, ServerState},
 };
 
 fn server(address: &str, health: Health) -> ServerState {
     ServerState {
+        group: "upstream".to_owned(),
+        rank: Rank::Equal,
         server: ServerUri::try_from(address.to_owned()).unwrap(),
         address: Some(address.parse().unwrap()),
+        transport: None,
         health,
         since: None,
         updated: None,

@@ -28,8 +28,11 @@ const MOST_ADDRESSES: usize = 16;
 pub struct Settings {
     /// The network that they are on.
     pub network: NetworkId,
-    /// The servers, in order of preference.
+    /// The servers, in order of preference: equals.
     pub servers: Vec<ServerUri>,
+    /// Lesser services, in order: they are tried while no equal serves, and none of them is remembered as the one to try
+    /// first.
+    pub lesser: Vec<ServerUri>,
     /// How often each is asked by OPTIONS how it is; `None`: never.
     pub probe: Option<Duration>,
     /// Whether one that is down is asked although none is asked otherwise.
@@ -59,6 +62,7 @@ impl Settings {
         Self {
             network,
             servers,
+            lesser: Vec::new(),
             probe: None,
             when_down: WhenDown::Left,
             patience: Duration::ZERO,
@@ -66,6 +70,20 @@ impl Settings {
             silence: Silence::Failure,
         }
     }
+
+    /// All servers, the lesser ones last.
+    pub fn all(&self) -> impl Iterator<Item = &ServerUri> {
+        self.servers.iter().chain(&self.lesser)
+    }
+}
+
+/// Whether a server is one of the equals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// It is.
+    Equal,
+    /// It is used while no equal serves.
+    Lesser,
 }
 
 /// One server at one address.
@@ -75,6 +93,8 @@ pub struct Target {
     pub network: NetworkId,
     /// The configured server that it belongs to.
     pub server: ServerUri,
+    /// Whether it is one of the equals.
+    pub rank: Rank,
     /// By what it is reached.
     pub transport: Transport,
     /// Where.
@@ -165,8 +185,8 @@ impl Evidence {
 /// What a name resolved to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolution {
-    /// The addresses, in the order in which they are to be tried.
-    pub addresses: Vec<SocketAddr>,
+    /// The places, in the order in which they are to be tried: by what, and where.
+    pub places: Vec<(Transport, SocketAddr)>,
     /// How long this holds.
     pub ttl: Duration,
 }
@@ -192,10 +212,16 @@ pub enum Output {
 /// What can be said of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerState {
+    /// The group that it is in, by name; empty for a trunk.
+    pub group: String,
+    /// Whether it is one of the equals.
+    pub rank: Rank,
     /// As configured.
     pub server: ServerUri,
     /// At which address; `None` while its name has none.
     pub address: Option<SocketAddr>,
+    /// By what it is reached there.
+    pub transport: Option<Transport>,
     /// How it is.
     pub health: Health,
     /// Since when.
@@ -219,7 +245,8 @@ type Key = (Transport, SocketAddr);
 #[derive(Debug)]
 struct Server {
     uri: ServerUri,
-    addresses: Vec<SocketAddr>,
+    rank: Rank,
+    places: Vec<Key>,
     error: Option<String>,
     /// When the name is asked for again; `None` for an address, or while the question is under way.
     resolve: Option<Instant>,
@@ -274,23 +301,29 @@ impl Group {
     /// Takes other settings. What is known of servers that stay is kept.
     pub fn set(&mut self, settings: Settings, now: Instant) {
         let mut old = std::mem::take(&mut self.servers);
-        for uri in &settings.servers {
+        let equals = settings.servers.iter().map(|uri| (uri, Rank::Equal));
+        for (uri, rank) in equals.chain(settings.lesser.iter().map(|uri| (uri, Rank::Lesser))) {
             if let Some(known) = old.iter().position(|server| &server.uri == uri) {
-                self.servers.push(old.swap_remove(known));
+                let server = old.swap_remove(known);
+                self.servers.push(Server { rank, ..server });
                 continue;
             }
-            let addresses = match uri.host {
-                Host::Ip(ip) => vec![SocketAddr::new(ip, uri.port.unwrap_or(uri.transport.default_port()))],
+            let places = match uri.host {
+                Host::Ip(ip) => {
+                    let port = uri.port.unwrap_or(uri.transport.default_port());
+                    vec![(uri.transport, SocketAddr::new(ip, port))]
+                }
                 Host::Name(_) => Vec::new(),
             };
-            let resolve = addresses.is_empty().then_some(now);
-            self.servers.push(Server { uri: uri.clone(), addresses, error: None, resolve });
+            let resolve = places.is_empty().then_some(now);
+            self.servers.push(Server { uri: uri.clone(), rank, places, error: None, resolve });
         }
         self.settings = settings;
         self.meet(now);
     }
 
-    /// Those to try, the best first: the preferred one, then the others in order; those that are left alone last.
+    /// Those to try, the best first: the preferred one, then the others in order, then lesser ones; those that are left
+    /// alone last.
     #[must_use]
     pub fn candidates(&self, now: Instant) -> Vec<Target> {
         let mut targets: Vec<Target> = self.targets().collect();
@@ -299,7 +332,7 @@ impl Group {
             let alone = self.peers.get(&key).is_some_and(|peer| {
                 matches!(peer.health, Health::Down(_)) && peer.alone.is_some_and(|until| until > now)
             });
-            (alone, self.preferred != Some(key))
+            (alone, target.rank, self.preferred != Some(key))
         });
         targets
     }
@@ -319,11 +352,8 @@ impl Group {
         // Where none is configured, none is missed.
         !self.servers.is_empty()
             && self.servers.iter().all(|server| {
-                let transport = server.uri.transport;
-                let nowhere = server.addresses.is_empty() && server.error.is_some();
-                nowhere
-                    || (!server.addresses.is_empty()
-                        && server.addresses.iter().all(|address| is_down(&(transport, *address))))
+                let nowhere = server.places.is_empty() && server.error.is_some();
+                nowhere || (!server.places.is_empty() && server.places.iter().all(is_down))
             })
     }
 
@@ -334,10 +364,11 @@ impl Group {
 
     fn targets(&self) -> impl Iterator<Item = Target> {
         self.servers.iter().flat_map(|server| {
-            server.addresses.iter().map(|address| Target {
+            server.places.iter().map(|(transport, address)| Target {
                 network: self.settings.network,
                 server: server.uri.clone(),
-                transport: server.uri.transport,
+                rank: server.rank,
+                transport: *transport,
                 address: *address,
             })
         })
@@ -345,18 +376,18 @@ impl Group {
 
     /// The addresses of all servers.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.servers.iter().flat_map(|server| server.addresses.iter().map(SocketAddr::ip))
+        self.servers.iter().flat_map(|server| server.places.iter().map(|(_, address)| address.ip()))
     }
 
     /// The names that servers have to prove by their certificates, by address.
     #[must_use]
     pub fn names(&self) -> HashMap<SocketAddr, String> {
         let named = self.servers.iter().filter_map(|server| match &server.uri.host {
-            Host::Name(name) => Some((name, &server.addresses)),
+            Host::Name(name) => Some((name, &server.places)),
             Host::Ip(_) => None,
         });
         named
-            .flat_map(|(name, addresses)| addresses.iter().map(move |address| (*address, name.clone())))
+            .flat_map(|(name, places)| places.iter().map(move |(_, address)| (*address, name.clone())))
             .collect()
     }
 
@@ -381,15 +412,19 @@ impl Group {
         self.change(now, key, Health::Up, evidence);
         let is_up = |key: &Key| self.peers.get(key).is_some_and(|peer| peer.health == Health::Up);
         if !self.settled || self.preferred.is_none_or(|preferred| !is_up(&preferred)) {
-            let best = self.targets().map(|target| target.key()).find(is_up);
-            self.prefer(best.unwrap_or(key));
+            let equals = self.targets().filter(|target| target.rank == Rank::Equal);
+            let best = equals.map(|target| target.key()).find(is_up);
+            if let Some(best) = best {
+                self.prefer(best);
+            }
         }
     }
 
     /// A request was answered by this server: it is the one to try first from now on.
     pub fn chosen(&mut self, now: Instant, hop: Hop) {
         self.succeeded(now, hop, Evidence::Answer);
-        if let Some(key) = self.key_of(hop).filter(|key| self.peers.contains_key(key)) {
+        let Some(key) = self.key_of(hop) else { return };
+        if self.targets().any(|target| target.rank == Rank::Equal && target.key() == key) {
             self.settled = true;
             self.prefer(key);
         }
@@ -425,9 +460,10 @@ impl Group {
         if self.peers.contains_key(&key) || !hop.transport.is_reliable() {
             return Some(key);
         }
-        let mut there = self.peers.keys().filter(|(transport, address)| {
-            (*transport, address.ip()) == (hop.transport, hop.address.ip())
-        });
+        let mut there = self
+            .peers
+            .keys()
+            .filter(|(transport, address)| (*transport, address.ip()) == (hop.transport, hop.address.ip()));
         there.next().filter(|_| there.next().is_none()).copied()
     }
 
@@ -485,6 +521,7 @@ impl Group {
         if self.preferred == Some(key) {
             let next = self.candidates(now).into_iter().find(|target| {
                 target.key() != key
+                    && target.rank == Rank::Equal
                     && self.peers.get(&target.key()).is_some_and(|peer| peer.health == Health::Up)
             });
             if let Some(next) = next {
@@ -497,9 +534,15 @@ impl Group {
     pub fn resolved(&mut self, now: Instant, uri: &ServerUri, result: Result<Resolution, String>) {
         let Some(server) = self.servers.iter_mut().find(|server| &server.uri == uri) else { return };
         let again = match result {
-            Ok(mut found) if !found.addresses.is_empty() => {
-                found.addresses.truncate(MOST_ADDRESSES);
-                server.addresses = found.addresses;
+            Ok(mut found) if !found.places.is_empty() => {
+                let mut seen = Vec::new();
+                found.places.retain(|place| {
+                    !seen.contains(place) && {
+                        seen.push(*place);
+                        seen.len() <= MOST_ADDRESSES
+                    }
+                });
+                server.places = found.places;
                 server.error = None;
                 found.ttl.clamp(SHORTEST_TTL, LONGEST_TTL)
             }
@@ -582,10 +625,13 @@ impl Group {
             && self.peers.values().any(|peer| peer.health == Health::Up);
         for server in &self.servers {
             let unresolved = server.error.clone();
-            if server.addresses.is_empty() {
+            if server.places.is_empty() {
                 states.push(ServerState {
+                    group: String::new(),
+                    rank: server.rank,
                     server: server.uri.clone(),
                     address: None,
+                    transport: None,
                     health: Health::Unknown,
                     since: None,
                     updated: None,
@@ -597,12 +643,14 @@ impl Group {
                 });
                 continue;
             }
-            for address in &server.addresses {
-                let key = (server.uri.transport, *address);
+            for key in server.places.iter().copied() {
                 let peer = self.peers.get(&key);
                 states.push(ServerState {
+                    group: String::new(),
+                    rank: server.rank,
                     server: server.uri.clone(),
-                    address: Some(*address),
+                    address: Some(key.1),
+                    transport: Some(key.0),
                     health: peer.map_or(Health::Unknown, |peer| peer.health.clone()),
                     since: peer.map(|peer| peer.since),
                     updated: peer.and_then(|peer| peer.updated),

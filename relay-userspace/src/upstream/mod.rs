@@ -4,12 +4,15 @@
 //! [`Group`] is a machine without sockets: it is told what names resolve to and how servers answered, and says whom to
 //! try, which names to resolve and whom to probe. The last server known to be good is tried first, whatever its place in
 //! the list: equals share their registrations' fate, and going back and forth loses calls. A server that failed is left
-//! alone for a while, but never given up: when no other is left it is tried all the same.
+//! alone for a while, but never given up: when no other is left it is tried all the same. [`Groups`] are all groups, and
+//! know which phone belongs to which.
 //!
 //! Invariant: a name that stops resolving keeps its last addresses; what a DNS server says can add and reorder servers,
 //! but not take the last one away. RFC 3263 (locating servers), RFC 2782 (SRV).
 
 mod group;
+mod groups;
+mod naptr;
 mod number;
 mod srv;
 mod survival;
@@ -17,7 +20,11 @@ mod survival;
 mod tests;
 mod trunks;
 
-pub use group::{Evidence, Failure, Group, Health, Output, Resolution, ServerState, Settings, Target, WhenDown};
+pub use group::{
+    Evidence, Failure, Group, Health, Output, Rank, Resolution, ServerState, Settings, Target, WhenDown,
+};
+pub use groups::{GroupId, GroupSettings, Groups, Members};
+pub use naptr::{NaptrRecord, Service as DomainService, Wanted, services, usual_services};
 pub use number::Number;
 pub use srv::{SrvRecord, order};
 pub use survival::{Service, Survival, SurvivalChange, SurvivalSettings};

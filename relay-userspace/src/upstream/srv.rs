@@ -1,8 +1,13 @@
-//! The order in which the targets of SRV records are tried. RFC 2782, "Usage rules" under Weight.
+//! The order in which the targets of SRV records are tried. RFC 2782, "Usage rules" under Weight. The records may be those
+//! of several names and transports: priorities and weights hold over all of them.
+
+use crate::net::Transport;
 
 /// One SRV record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SrvRecord {
+    /// By what it is reached: that of the name that the record was found under.
+    pub transport: Transport,
     /// Smaller ones are tried first.
     pub priority: u16,
     /// Among equals, how often it comes first.

@@ -1,9 +1,6 @@
 //! The group, driven by hand.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::{
@@ -123,8 +120,8 @@ fn names_are_resolved_again_when_their_time_is_over_and_keep_their_addresses_whe
     assert_eq!(group.states()[0].address, None);
     group.handle_timeout(now);
     assert_eq!(outputs(&mut group), [Output::Resolve(uri("sip:example.com"))]);
-    let addresses: Vec<SocketAddr> = [B, A].iter().map(|address| address.parse().unwrap()).collect();
-    let found = Resolution { addresses, ttl: Duration::from_secs(300) };
+    let places = [B, A].map(|address| (Transport::Udp, address.parse().unwrap())).into();
+    let found = Resolution { places, ttl: Duration::from_secs(300) };
     group.resolved(now, &uri("sip:example.com"), Ok(found));
     assert_eq!(order_of(&group, now), [B, A], "in the order in which the resolver gave them");
     assert_eq!(group.names().len(), 2);
@@ -136,7 +133,7 @@ fn names_are_resolved_again_when_their_time_is_over_and_keep_their_addresses_whe
     group.resolved(later, &uri("sip:example.com"), Err("no answer".to_owned()));
     assert_eq!(order_of(&group, later), [B, A]);
     assert_eq!(group.states()[0].unresolved.as_deref(), Some("no answer"));
-    let moved = Resolution { addresses: vec![A.parse().unwrap()], ttl: Duration::ZERO };
+    let moved = Resolution { places: vec![(Transport::Udp, A.parse().unwrap())], ttl: Duration::ZERO };
     group.resolved(later, &uri("sip:example.com"), Ok(moved));
     assert_eq!(order_of(&group, later), [A]);
     assert_eq!(group.states()[0].unresolved, None);
@@ -155,8 +152,14 @@ fn other_settings_keep_what_is_known_of_the_servers_that_stay() {
 
 #[test]
 fn srv_records_are_ordered_by_priority_and_drawn_by_weight() {
-    let record =
-        |priority, weight, host: &str| SrvRecord { priority, weight, port: 5060, host: host.to_owned() };
+    let record = |priority, weight, host: &str| SrvRecord {
+        // Of two names: priority and weight hold over both.
+        transport: if weight == 30 { Transport::Tcp } else { Transport::Udp },
+        priority,
+        weight,
+        port: 5060,
+        host: host.to_owned(),
+    };
     let records = vec![record(10, 60, "c"), record(0, 0, "a"), record(0, 30, "b"), record(10, 20, "d")];
     let hosts = |draw: fn(u32) -> u32| -> String {
         order(records.clone(), draw).iter().map(|record| record.host.as_str()).collect()
@@ -233,7 +236,8 @@ fn one_of_two_that_is_silent_stands_by_where_that_is_how_it_is() {
 }
 
 #[test]
-fn a_server_that_answers_phones_or_sends_requests_is_not_asked_and_one_that_is_down_is_asked_when_it_speaks() {
+fn a_server_that_answers_phones_or_sends_requests_is_not_asked_and_one_that_is_down_is_asked_when_it_speaks()
+{
     let start = Instant::now();
     let second = Duration::from_secs(1);
     let asked = |group: &mut Group, now: Instant| -> Vec<String> {
@@ -278,4 +282,24 @@ fn a_connection_that_a_server_has_made_tells_of_it_by_its_address() {
     group.heard(now, hop("10.0.0.1:41234"), Evidence::Request);
     group.heard(now, tcp("10.0.0.9:41234"), Evidence::Request);
     assert_eq!(group.states()[1].known_by, None);
+}
+
+#[test]
+fn a_lesser_service_is_used_while_no_equal_serves_and_is_never_the_one_to_try_first() {
+    const PROXY: &str = "10.0.0.9:5060";
+    let now = Instant::now();
+    let settings = Settings { lesser: vec![uri(PROXY)], ..Settings::new(NetworkId(1), vec![uri(A), uri(B)]) };
+    let mut group = Group::new(settings, now);
+    group.succeeded(now, hop(PROXY), Evidence::Probe);
+    assert_eq!(order_of(&group, now), [A, B, PROXY], "it answers, and is lesser all the same");
+    group.chosen(now, hop(B));
+    group.found_down(now, hop(B), Failure::Silent);
+    assert_eq!(order_of(&group, now), [A, PROXY, B]);
+    group.found_down(now, hop(A), Failure::Silent);
+    assert_eq!(order_of(&group, now)[0], PROXY);
+    assert!(!group.is_out_of_service(), "somebody serves");
+    group.chosen(now, hop(PROXY));
+    group.succeeded(now, hop(A), Evidence::Probe);
+    assert_eq!(order_of(&group, now), [A, PROXY, B], "what is new goes to the equal that is back");
+    assert!(group.states().iter().all(|state| !state.preferred || state.rank == Rank::Equal));
 }

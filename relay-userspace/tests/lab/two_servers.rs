@@ -24,8 +24,8 @@ fn account(index: u8) -> Account {
     Account { expires: EXPIRES, ..Account::of(index) }
 }
 
-/// dnsmasq as the centre's DNS: two servers of one domain, the first with the better priority.
-fn dns(lab: &Lab) -> Result<Running> {
+/// dnsmasq as the centre's DNS, with these records.
+pub(crate) fn dns(lab: &Lab, records: &[String]) -> Result<Running> {
     let mut command = lab.centre.command("dnsmasq");
     command.args([
         "--keep-in-foreground",
@@ -35,17 +35,24 @@ fn dns(lab: &Lab) -> Result<Running> {
         "--pid-file=",
     ]);
     command.args(["--user=root", "--bind-interfaces", "--local-ttl=1", "--log-queries", "--log-facility=-"]);
-    command.arg(format!("--listen-address={SERVER}"));
-    for (host, address, priority) in [("one", SERVER, 10), ("two", SECOND_SERVER, 20)] {
-        command.arg(format!("--host-record={host}.lab.example,{address}"));
-        command.arg(format!("--srv-host=_sip._udp.lab.example,{host}.lab.example,{PEER_SIP},{priority},0"));
-    }
+    command.arg(format!("--listen-address={SERVER}")).args(records);
     let running = Running::start(&mut command, "dnsmasq", lab.dir())?;
     lab.centre.wait_for_udp(SocketAddrV4::new(SERVER, 53), LIMIT).with_context(|| running.last_words())?;
     Ok(running)
 }
 
-fn server(servers: &[ServerView], address: Ipv4Addr) -> Option<&ServerView> {
+/// Two servers of one domain, the first with the better priority.
+fn two_servers() -> Vec<String> {
+    let of = |(host, address, priority): (&str, Ipv4Addr, u16)| {
+        [
+            format!("--host-record={host}.lab.example,{address}"),
+            format!("--srv-host=_sip._udp.lab.example,{host}.lab.example,{PEER_SIP},{priority},0"),
+        ]
+    };
+    [("one", SERVER, 10), ("two", SECOND_SERVER, 20)].into_iter().flat_map(of).collect()
+}
+
+pub(crate) fn server(servers: &[ServerView], address: Ipv4Addr) -> Option<&ServerView> {
     let wanted = format!("{address}:{PEER_SIP}");
     servers.iter().find(|server| server.address.as_deref() == Some(wanted.as_str()))
 }
@@ -54,7 +61,7 @@ fn server(servers: &[ServerView], address: Ipv4Addr) -> Option<&ServerView> {
 fn a_call_outlives_its_server_and_the_next_goes_by_the_other() -> Result<()> {
     let _turn = turn();
     let lab = Lab::create(Routes::None)?;
-    let _dns = dns(&lab)?;
+    let _dns = dns(&lab, &two_servers())?;
     let mut first =
         Kamailio::start_with(&lab, &lab.centre, "kamailio-one", SocketAddrV4::new(SERVER, PEER_SIP), None)?;
     let second = Kamailio::start_with(

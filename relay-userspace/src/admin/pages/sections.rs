@@ -80,7 +80,7 @@ static SERVERS: Section = Section {
         field(
             "upstream.servers",
             "Servers",
-            "In order of preference, one in a line: address and port, or a SIP URI. A name without a port is looked up by its SRV records.",
+            "In order of preference, one in a line: address and port, or a SIP URI. A name without a port is looked up by its NAPTR and SRV records.",
             Lines("sip:sip.example.com;transport=tls"),
         ),
         field(
@@ -94,6 +94,12 @@ static SERVERS: Section = Section {
             "Probe every (s)",
             "Each server is asked how it is by OPTIONS. 0: never.",
             Number { least: 0, most: 86_400 },
+        ),
+        field(
+            "upstream.dual_registration",
+            "Registered with two servers",
+            "Both servers can then call a phone at any time. Phones that do it themselves name the server in each registration.",
+            Choice(&[("off", "no"), ("phone", "by the phones"), ("appliance", "by this appliance")]),
         ),
         field(
             "upstream.oos_force_seconds",

@@ -170,7 +170,7 @@ fn a_server_known_by_name_is_asked_for_by_its_name() {
     let refused = world.phone(&register("r1", 1));
     assert_eq!(refused[0].first_line(), "SIP/2.0 503 No Server");
     let found = crate::upstream::Resolution {
-        addresses: vec![SECOND.parse().unwrap(), SERVER.parse().unwrap()],
+        places: [SECOND, SERVER].map(|at| (crate::net::Transport::Udp, at.parse().unwrap())).into(),
         ttl: Duration::from_secs(60),
     };
     world.proxy.resolved(world.now, &mut world.media, &server, Ok(found));

@@ -9,6 +9,7 @@ mod credentials;
 mod dialects;
 mod failover;
 mod failures;
+mod groups;
 mod harness;
 mod hostile;
 mod hostile_descriptions;

@@ -18,6 +18,8 @@ fn changes() -> Changes {
         retry: settings.upstream.retry,
         redirects: settings.upstream.redirects,
         silence: settings.upstream.silence,
+        dual: crate::config::DualRegistration::Off,
+        groups: Vec::new(),
         servers: settings.upstream.servers,
         probe: None,
         patience: Duration::ZERO,
