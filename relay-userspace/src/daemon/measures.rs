@@ -15,7 +15,7 @@ use crate::{
     media::PortUse,
     metrics::{Metrics, names, raise},
     net::{NetworkId, Role, Transport, descriptors::Descriptors},
-    proxy::{DropReason, EmergencyWay, Load, Measure, Outcome, SurvivalCall},
+    proxy::{DropReason, EmergencyWay, Load, Measure, Outcome, SecondRegistration, SurvivalCall},
     quality::{StreamQuality, Verdict},
     sip::{
         Hop,
@@ -63,6 +63,9 @@ impl Measures {
         }
         for way in SurvivalCall::ALL {
             metrics.survival_calls.with_label_values(&[way.as_label()]);
+        }
+        for result in SecondRegistration::ALL {
+            metrics.second_registrations.with_label_values(&[result.as_label()]);
         }
         for reason in DropReason::ALL {
             metrics.sip_dropped.with_label_values(&[reason.as_label()]);
@@ -145,6 +148,9 @@ impl Measures {
             Measure::MediaRefused => metrics.media_refused.inc(),
             Measure::ChallengeAnswered => metrics.challenges_answered.inc(),
             Measure::CredentialsRefused => metrics.credentials_refused.inc(),
+            Measure::SecondRegistration(result) => {
+                metrics.second_registrations.with_label_values(&[result.as_label()]).inc();
+            }
             Measure::FailedOver => metrics.failovers.inc(),
             Measure::EmergencyCall(way) => {
                 metrics.emergency_calls.with_label_values(&[way.as_label()]).inc();

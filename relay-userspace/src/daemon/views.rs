@@ -779,6 +779,8 @@ impl Observed for Views {
             let state = self.core.state();
             let networks = (0..).map(NetworkId).take(self.networks.len());
             let loads: Vec<_> = networks.map(|network| state.proxy.load(network)).collect();
+            let held = state.proxy.second_registrations();
+            measures.metrics.second_registrations_held.set(i64::try_from(held).unwrap_or(i64::MAX));
             (state.proxy.trunks(), state.proxy.alone_since(), loads)
         };
         measures.loads(&loads);

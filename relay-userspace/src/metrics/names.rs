@@ -42,6 +42,10 @@ pub const SURVIVAL_CALLS: &str = "branchline_survival_calls_total";
 pub const NETWORK_CALLS: &str = "branchline_network_calls";
 /// kbit/s that their media takes there in each direction, as estimated for admission.
 pub const NETWORK_KBPS: &str = "branchline_network_admitted_kilobits_per_second";
+/// REGISTERs by which phones are registered with a second server.
+pub const SECOND_REGISTRATIONS: &str = "branchline_second_registrations_total";
+/// Second registrations that servers hold.
+pub const SECOND_REGISTRATIONS_HELD: &str = "branchline_second_registrations";
 /// Phones that were registered by the appliance itself.
 pub const SURVIVAL_REGISTRATIONS: &str = "branchline_survival_registrations_total";
 /// Emergency calls, by the `way` that was tried first.

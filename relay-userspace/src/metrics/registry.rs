@@ -67,6 +67,10 @@ pub struct Metrics {
     pub survival_calls: IntCounterVec,
     /// Registrations without a server.
     pub survival_registrations: IntCounter,
+    /// REGISTERs by which phones are registered with a second server.
+    pub second_registrations: IntCounterVec,
+    /// Second registrations that servers hold.
+    pub second_registrations_held: IntGauge,
     /// Emergency calls: way.
     pub emergency_calls: IntCounterVec,
     /// Calls: network.
@@ -269,6 +273,15 @@ impl Metrics {
             survival_registrations: counter(
                 names::SURVIVAL_REGISTRATIONS,
                 "Registrations that the appliance granted itself.",
+            )?,
+            second_registrations: counters(
+                names::SECOND_REGISTRATIONS,
+                "REGISTERs by which the appliance registers phones with a second server, by what became of them.",
+                &["result"],
+            )?,
+            second_registrations_held: gauge(
+                names::SECOND_REGISTRATIONS_HELD,
+                "Registrations of phones that a second server holds, made by the appliance.",
             )?,
             emergency_calls: counters(
                 names::EMERGENCY_CALLS,

@@ -232,7 +232,9 @@ impl Proxy {
             // Whatever the way: a refresh that is smaller must not look like the registration of another contact.
             let own = self.own(plan.egress);
             let pending = self.registrar.rewrite_request(&mut editor, hop, own);
-            register = Some(Box::new(pending.map_err(|refusal| refused_registration(&refusal))?));
+            let mut pending = pending.map_err(|refusal| refused_registration(&refusal))?;
+            pending.goes_to(plan.egress.address);
+            register = Some(Box::new(pending));
         }
         if let Some(answer) = &plan.answer {
             let uri = plan.uri.as_deref().unwrap_or(message.request_uri());

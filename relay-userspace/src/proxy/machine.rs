@@ -12,6 +12,7 @@ use super::{
     alone::Announcement,
     call::{Call, CallInfo, CallState, Kind, Negotiated, Party},
     credentials::{Credentials, Offsets},
+    dual::Seconds,
     fork::Fork,
     large::ByTcp,
     measure::{DropReason, Measure, Outcome},
@@ -116,6 +117,7 @@ pub struct Proxy {
     pub(super) started: Instant,
     pub(super) credentials: Credentials,
     pub(super) offsets: Offsets,
+    pub(super) seconds: Seconds,
     pub(super) by_tcp: ByTcp,
     pub(super) relays: HashMap<ClientId, Relay>,
     /// INVITEs that are under way, with their branches.
@@ -153,6 +155,7 @@ impl Proxy {
             started: now,
             credentials: Credentials::default(),
             offsets: Offsets::default(),
+            seconds: Seconds::default(),
             by_tcp: ByTcp::default(),
             settings,
             relays: HashMap::new(),
@@ -219,6 +222,7 @@ impl Proxy {
             self.groups.poll_timeout(),
             self.trunks.poll_timeout(),
             self.announcement.poll_timeout(),
+            self.seconds.poll_timeout(),
             self.registrar.poll_timeout(),
             self.timer_c.next(),
             self.forget.next(),
@@ -235,6 +239,7 @@ impl Proxy {
         self.trunks.handle_timeout(now);
         self.registrar.handle_timeout(now);
         self.announce(now);
+        self.tend_seconds(now);
         while let Some(client) = self.timer_c.pop(now) {
             if let Some(relay) = self.relays.get_mut(&client) {
                 relay.timer_c = None;

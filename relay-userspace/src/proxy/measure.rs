@@ -4,6 +4,32 @@ use std::time::Duration;
 
 use crate::net::{NetworkId, Transport};
 
+/// What became of a REGISTER by which the appliance registers a phone with a second server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecondRegistration {
+    /// It was granted.
+    Registered,
+    /// The server refused it.
+    Refused,
+    /// It did not answer.
+    Unanswered,
+}
+
+impl SecondRegistration {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Registered, Self::Refused, Self::Unanswered];
+
+    /// The name in metrics.
+    #[must_use]
+    pub fn as_label(self) -> &'static str {
+        match self {
+            Self::Registered => "registered",
+            Self::Refused => "refused",
+            Self::Unanswered => "unanswered",
+        }
+    }
+}
+
 /// One observation, to be counted by whoever keeps the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
@@ -50,6 +76,8 @@ pub enum Measure {
     ChallengeAnswered,
     /// A server did not take the credentials of an authentication entry.
     CredentialsRefused,
+    /// A phone's second registration was made or refreshed, or was not.
+    SecondRegistration(SecondRegistration),
     /// A request went to another server because the one before failed.
     FailedOver,
     /// An emergency call was made.

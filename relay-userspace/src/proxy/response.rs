@@ -49,6 +49,9 @@ impl Proxy {
         if let Some(hop) = self.own_requests.get(&client).copied() {
             return self.probed(now, hop, status);
         }
+        if self.second_answered(now, client, message) {
+            return;
+        }
         // Taken out, so that the rest of the proxy can be used meanwhile; put back below.
         let Some(mut relay) = self.relays.remove(&client) else { return self.drop(DropReason::LateResponse) };
         if relay.large {
@@ -137,6 +140,9 @@ impl Proxy {
         if let Some((told, payload)) = self.branch_ended(now, media, client, relay, status, payload) {
             self.transactions.respond(now, relay.server, told, payload);
             self.note_final(now, media, relay, told);
+            if success {
+                self.mind_second(now, relay);
+            }
         }
     }
 
@@ -337,6 +343,9 @@ impl Proxy {
             }
             return;
         }
+        if self.second_unanswered(now, client) {
+            return;
+        }
         let Some(mut relay) = self.relays.remove(&client) else { return };
         if relay.superseded {
             return;
@@ -396,6 +405,7 @@ impl Proxy {
     /// A relayed request's transaction is over: what it kept goes, and early dialogs that never were answered.
     pub(super) fn relay_gone(&mut self, now: Instant, media: &mut dyn MediaRelay, client: ClientId) {
         self.own_requests.remove(&client);
+        self.seconds.gone(client);
         let Some(mut relay) = self.relays.remove(&client) else { return };
         self.timer_c.set(client, &mut relay.timer_c, None);
         let mut others = false;

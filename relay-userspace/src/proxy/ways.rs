@@ -109,7 +109,7 @@ impl Proxy {
     ) -> VecDeque<Way> {
         let group = self.group_of(hop, message);
         let servers = |proxy: &Self, number: Option<&[u8]>| -> Vec<Way> {
-            let targets = proxy.groups.candidates(now, group).into_iter();
+            let targets = proxy.targets(now, group, message).into_iter();
             targets.map(|target| Way::Server(target, number.map(<[u8]>::to_vec))).collect()
         };
         let carries_calls = matches!(message.method(), Method::Invite | Method::Message);

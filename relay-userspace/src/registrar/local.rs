@@ -39,7 +39,7 @@ impl Registrar {
                 self.remove(*token);
                 continue;
             }
-            self.insert(pending.binding(*token, contact.clone(), now, seconds));
+            self.insert(pending.binding(*token, contact.clone(), now, seconds), None);
         }
         let mut lines = Vec::new();
         for binding in self.of_aor(&pending.aor) {

@@ -5,6 +5,8 @@
 //! token is a keyed hash of address of record, contact and source: nobody can make one up, and a refresh gets the
 //! same one. In the 200 the Contacts are turned back, so that the phone sees what it sent.
 //!
+//! A phone may be registered with two servers at once for one binding; it lasts as long as one of them says.
+//!
 //! Invariants: a binding exists only after the server's 200 and only as long as the server granted (or, while the office is
 //! on its own, as `local` grants); a token belongs
 //! to one binding; the number of bindings is bounded, per address of record and in all. RFC 3261 section 10.
@@ -167,7 +169,28 @@ impl Own {
 #[derive(Debug)]
 struct Entry {
     binding: Binding,
+    /// By whom it was granted; the binding ends with the last of them. Never empty.
+    grants: Vec<Grant>,
     deadline: Option<Instant>,
+}
+
+/// A registration of a binding with one server.
+#[derive(Debug)]
+struct Grant {
+    /// The server; `None` for the appliance itself, and for what an earlier run knew.
+    server: Option<SocketAddr>,
+    call_id: Bytes,
+    expires: Instant,
+}
+
+/// Servers that one binding may be registered with at a time.
+const MOST_GRANTS: usize = 4;
+
+impl Grant {
+    /// Whether another one takes its place: of the same server, or of the same registration that has moved to another.
+    fn is_followed_by(&self, server: Option<SocketAddr>, call_id: &[u8]) -> bool {
+        self.server == server || self.call_id == call_id
+    }
 }
 
 /// All bindings.
@@ -205,7 +228,7 @@ impl Registrar {
     /// Takes bindings of an earlier run.
     pub fn restore(&mut self, bindings: impl IntoIterator<Item = Binding>) {
         for binding in bindings {
-            self.insert(binding);
+            self.insert(binding, None);
         }
     }
 
@@ -355,13 +378,26 @@ impl Registrar {
         }
     }
 
-    fn insert(&mut self, mut binding: Binding) {
+    /// The server that has granted a binding last, and still does.
+    #[must_use]
+    pub fn granted_by(&self, token: Token) -> Option<SocketAddr> {
+        self.entries.get(&token)?.grants.last()?.server
+    }
+
+    fn insert(&mut self, mut binding: Binding, server: Option<SocketAddr>) {
         let token = binding.token;
-        let at = binding.expires;
+        let grant = Grant { server, call_id: binding.call_id.clone(), expires: binding.expires };
         self.changes += 1;
         match self.entries.get_mut(&token) {
             Some(entry) => {
                 binding.registered = entry.binding.registered;
+                entry.grants.retain(|known| !known.is_followed_by(server, &binding.call_id));
+                if entry.grants.len() >= MOST_GRANTS {
+                    entry.grants.remove(0);
+                }
+                entry.grants.push(grant);
+                let at = entry.grants.iter().map(|grant| grant.expires).max().unwrap_or(binding.expires);
+                binding.expires = at;
                 let before = std::mem::replace(&mut entry.binding, binding).source;
                 let source = entry.binding.source;
                 self.deadlines.set(token, &mut entry.deadline, Some(at));
@@ -384,9 +420,23 @@ impl Registrar {
                 self.by_aor.entry(binding.aor.clone()).or_default().push(token);
                 self.by_user.entry(binding.user.clone()).or_default().push(token);
                 let mut deadline = None;
-                self.deadlines.set(token, &mut deadline, Some(at));
-                self.entries.insert(token, Entry { binding, deadline });
+                self.deadlines.set(token, &mut deadline, Some(grant.expires));
+                self.entries.insert(token, Entry { binding, grants: vec![grant], deadline });
             }
+        }
+    }
+
+    /// A server has ended a registration of a binding: the binding ends with it, unless it is registered elsewhere too.
+    fn end(&mut self, now: Instant, token: Token, server: Option<SocketAddr>, call_id: &[u8]) {
+        let Some(entry) = self.entries.get_mut(&token) else { return };
+        entry.grants.retain(|known| !known.is_followed_by(server, call_id) && known.expires > now);
+        match entry.grants.iter().map(|grant| grant.expires).max() {
+            Some(at) => {
+                entry.binding.expires = at;
+                self.deadlines.set(token, &mut entry.deadline, Some(at));
+                self.changes += 1;
+            }
+            None => self.remove(token),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Contacts of REGISTER on their way to the server and back.
 
-use std::time::Instant;
+use std::{net::SocketAddr, time::Instant};
 
 use bytes::Bytes;
 
@@ -29,6 +29,8 @@ pub struct Pending {
     pub(super) wildcard: bool,
     pub(super) contacts: Vec<(Token, Bytes, Option<u32>)>,
     pub(super) expires: Option<u32>,
+    /// The server that it goes to.
+    server: Option<SocketAddr>,
     /// The realm of the challenge that the phone answers itself, and the algorithm.
     digest: Option<(String, String)>,
     /// The appliance in the rewritten Contacts.
@@ -39,6 +41,25 @@ pub struct Pending {
 const DEFAULT_EXPIRES: u32 = 3600;
 /// What is kept of a User-Agent.
 const USER_AGENT_BYTES: usize = 128;
+
+impl Pending {
+    /// The server that it goes to.
+    pub fn goes_to(&mut self, server: SocketAddr) {
+        self.server = Some(server);
+    }
+
+    /// The tokens of its contacts.
+    #[must_use]
+    pub fn tokens(&self) -> Vec<Token> {
+        self.contacts.iter().map(|(token, ..)| *token).collect()
+    }
+
+    /// Whether it ends all bindings of its address-of-record.
+    #[must_use]
+    pub fn ends_all(&self) -> bool {
+        self.wildcard
+    }
+}
 
 impl Registrar {
     /// Rewrites the Contacts of a REGISTER from a phone. `server_side` is how the server will reach the appliance.
@@ -64,6 +85,7 @@ impl Registrar {
             wildcard: false,
             contacts: Vec::new(),
             expires: message.expires(),
+            server: None,
             digest: given(message),
             server_side,
         };
@@ -136,7 +158,7 @@ impl Registrar {
         if pending.wildcard {
             let tokens: Vec<Token> = self.of_aor(&pending.aor).map(|binding| binding.token).collect();
             for token in tokens {
-                self.remove(token);
+                self.end(now, token, pending.server, &pending.call_id);
             }
             return;
         }
@@ -150,10 +172,10 @@ impl Registrar {
                 .or(asked)
                 .unwrap_or(DEFAULT_EXPIRES);
             if asked == Some(0) || seconds == 0 {
-                self.remove(*token);
+                self.end(now, *token, pending.server, &pending.call_id);
                 continue;
             }
-            self.insert(pending.binding(*token, contact.clone(), now, seconds));
+            self.insert(pending.binding(*token, contact.clone(), now, seconds), pending.server);
             let address = (pending.source.network, pending.source.address.ip());
             self.known.registered(now, &pending.aor, &pending.user, address, pending.digest.clone());
         }

@@ -17,6 +17,7 @@ mod credentials;
 mod dashboards;
 mod descriptors;
 mod dhcp_inform;
+mod dual;
 mod first_configuration;
 mod flood;
 mod forking;

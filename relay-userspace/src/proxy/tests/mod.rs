@@ -7,6 +7,7 @@ mod calls;
 mod corpus;
 mod credentials;
 mod dialects;
+mod dual;
 mod failover;
 mod failures;
 mod groups;
