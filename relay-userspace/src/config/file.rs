@@ -6,9 +6,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Admin, Capture, Clock, ConfigError, Control, Datapath, Dhcp, DscpMarks, Emergency, Group, GroupServers,
-    Log, Media, Network, Protection, Provisioning, Route, Routing, ServerUri, Sip, State, SurvivalTable,
-    Syslog, Tls, Trace, Trunk, Upstream, Web,
+    Admin, Capture, ChallengePolicy, Clock, ConfigError, Control, Datapath, Dhcp, DscpMarks, Emergency,
+    Group, GroupServers, Log, Media, Network, Protection, Provisioning, Route, Routing, ServerUri, Sip,
+    State, SurvivalTable, Syslog, Tls, Trace, Trunk, Upstream, Web,
     error::line_of,
     groups::check_groups,
     routing::{check_routes, check_trunks},
@@ -210,6 +210,11 @@ impl Config {
             if network.interface.is_empty() || network.interface.len() > 15 {
                 let message = format!("{:?} cannot be the name of an interface", network.interface);
                 return Err(wrong(span, "network.interface", message));
+            }
+            if network.challenge == ChallengePolicy::Always && network.role != Role::Phones {
+                let message =
+                    "servers and gateways are never challenged; set it on networks with role = \"phones\"";
+                return Err(wrong(span, "network.challenge", message.to_owned()));
             }
             if network.sip_port == 0 {
                 return Err(wrong(span, "network.sip_port", "the SIP port must be 1 to 65535".to_owned()));
@@ -549,6 +554,12 @@ servers = ["10.62.0.10:5060"]
                 "interface = \"eth1\"",
                 "interface = \"eth1\"\nsip_legacy_tls_port = 8062",
                 "key network.sip_legacy_tls_port: old phones and softphones are on networks with role = \"phones\"",
+            ),
+            (
+                "servers challenged",
+                "interface = \"eth1\"",
+                "interface = \"eth1\"\nchallenge = \"always\"",
+                "key network.challenge: servers and gateways are never challenged",
             ),
             (
                 "softphones among the servers",

@@ -180,6 +180,7 @@ pub const NETWORK_KEYS: &[Key<Network>] = &[
     key("media_ports", Restart, Text, |network| text(&network.media_ports)),
     key("latching", Restart, Text, |network| text(&word(network.latching))),
     key("srtp", Restart, Text, |network| text(&word(network.srtp))),
+    key("challenge", Restart, Text, |network| text(&word(network.challenge))),
     key("attach", Restart, Text, |network| text(&word(network.attach))),
 ];
 

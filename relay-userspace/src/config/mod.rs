@@ -32,7 +32,8 @@ pub use protection::Protection;
 pub use routing::{Destination, Emergency, Pattern, Route, Routing, SurvivalTable, Trunk, Unproven};
 pub use services::{Clock, Dhcp, Provisioning, Syslog, Unsynchronised};
 pub use tables::{
-    Admin, Control, Datapath, DscpMarks, Media, Network, Redirects, Silence, Sip, State, Upstream,
+    Admin, ChallengePolicy, Control, Datapath, DscpMarks, Media, Network, Redirects, Silence, Sip, State,
+    Upstream,
 };
 pub use tls::{ClientCertificates, Suite, Tls};
 pub use trace::{HepServer, Trace};

@@ -70,6 +70,9 @@ pub struct Network {
     /// How its parties protect their media.
     #[serde(default)]
     pub srtp: SrtpPolicy,
+    /// When phones that have an authentication entry have to prove themselves to the appliance.
+    #[serde(default)]
+    pub challenge: ChallengePolicy,
     /// Where on the interface the relay program is attached.
     #[serde(default)]
     pub attach: AttachChoice,
@@ -89,6 +92,19 @@ impl Network {
         };
         Some(port).filter(|port| *port != 0)
     }
+}
+
+/// When phones that have an authentication entry have to prove themselves to the appliance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChallengePolicy {
+    /// With each registration while no server serves, if they answer challenges themselves.
+    #[default]
+    Survival,
+    /// With each request outside dialogs at all times, but for emergency calls.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// The central servers.

@@ -142,6 +142,7 @@ pub(super) fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::
                 ws: ready.network.port(Transport::Ws),
                 wss: ready.network.port(Transport::Wss),
             },
+            challenge: ready.network.challenge,
             mtu: ready.mtu,
         })
         .collect();

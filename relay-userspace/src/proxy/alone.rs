@@ -13,24 +13,22 @@ use std::{
 use super::{
     machine::{Output, Proxy},
     measure::{DropReason, EmergencyWay, Measure},
+    prove::Verdict,
     request::Refuse,
     routing::Alone,
 };
 use crate::{
-    config::Unproven,
+    config::{ChallengePolicy, Unproven},
     net::Role,
     registrar::Token,
     sip::{
         Hop,
-        digest::Given,
         transaction::{ServerId, keyed_hash},
-        wire::{HeaderName, Message, Method, NameAddr, Reply},
+        wire::{Message, Method, NameAddr, Reply},
     },
     upstream::{GroupId, SurvivalChange},
 };
 
-/// How long a nonce may be answered.
-const NONCE_LIFE: Duration = Duration::from_secs(300);
 /// How many phones are told something at a time, and how often.
 const TOLD_AT_ONCE: usize = 10;
 const TOLD_EVERY: Duration = Duration::from_millis(200);
@@ -117,14 +115,8 @@ impl Proxy {
         match self.proof_of(now, hop, message, &alone) {
             Proof::Enough => self.grant(now, server, hop, message, &alone),
             Proof::Challenge { realm, algorithm, stale } => {
-                let nonce = self.nonce(now);
                 let stale = if stale { ", stale=true" } else { "" };
-                let headers = format!(
-                    "WWW-Authenticate: Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm={algorithm}, qop=\"auth\"{stale}\r\n"
-                );
-                let tag = self.local_tag(message);
-                let reply = Reply { headers: headers.as_bytes(), ..Reply::new(401, &tag) };
-                self.transactions.reply(now, server, &reply);
+                self.challenge_in(now, server, message, &realm, &algorithm, stale);
             }
             // One may have come back since it was asked.
             Proof::Refused(_) if servers == Tried::NotYet => return false,
@@ -137,27 +129,24 @@ impl Proxy {
         true
     }
 
-    fn proof_of(&self, now: Instant, hop: Hop, message: &Message, alone: &Alone) -> Proof {
+    fn proof_of(&mut self, now: Instant, hop: Hop, message: &Message, alone: &Alone) -> Proof {
         let user =
             NameAddr::parse(message.to_value()).and_then(|to| to.parsed_uri()).and_then(|uri| uri.user);
-        let credential = user.and_then(|user| self.credentials.of(user));
-        if let (Some(credential), Some((realm, algorithm))) = (credential, self.registrar.digest_of(message))
-        {
-            let challenge =
-                |stale| Proof::Challenge { realm: realm.clone(), algorithm: algorithm.clone(), stale };
-            let given = message
-                .headers()
-                .filter(|header| header.name == HeaderName::Authorization)
-                .filter_map(|header| Given::parse(header.value))
-                .find(|given| given.realm == realm.as_bytes() && self.is_ours_nonce(given.nonce));
-            let Some(given) = given else { return challenge(false) };
-            let method = message.method().as_bytes();
-            if given.user != credential.user.as_bytes()
-                || !given.is_right(method, message.body(), &credential.password)
-            {
-                return Proof::Refused("the credentials are wrong");
-            }
-            return if self.is_fresh(now, given.nonce) { Proof::Enough } else { challenge(true) };
+        let credential = user.and_then(|user| self.credentials.of(user)).cloned();
+        if credential.is_some() && self.challenges(hop) {
+            // It has proved itself before it came here.
+            return Proof::Enough;
+        }
+        let never =
+            self.settings.network(hop.network).is_some_and(|own| own.challenge == ChallengePolicy::Never);
+        let digest = self.registrar.digest_of(message).cloned().filter(|_| !never);
+        if let (Some(credential), Some((realm, algorithm))) = (credential, digest) {
+            return match self.verify(now, message, &credential) {
+                Verdict::Right => Proof::Enough,
+                Verdict::Missing => Proof::Challenge { realm, algorithm, stale: false },
+                Verdict::Stale => Proof::Challenge { realm, algorithm, stale: true },
+                Verdict::Wrong => Proof::Refused("the credentials are wrong"),
+            };
         }
         if alone.unproven == Unproven::Refuse {
             return Proof::Refused("no server is in reach, and no credentials of this phone are known here");
@@ -192,30 +181,6 @@ impl Proxy {
     fn server_side(&self) -> crate::registrar::Own {
         let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
         self.own(Hop::udp(self.settings.upstream.network, nowhere))
-    }
-
-    /// A nonce says when it was made, and that we made it: nothing is kept of it.
-    fn nonce(&self, now: Instant) -> String {
-        let made = now.saturating_duration_since(self.started).as_secs();
-        format!("{made:x}.{:016x}", self.nonce_mark(made))
-    }
-
-    fn nonce_mark(&self, made: u64) -> u64 {
-        keyed_hash(self.settings.secret, &[b"nonce", &made.to_be_bytes()])
-    }
-
-    fn nonce_made(nonce: &[u8]) -> Option<(u64, u64)> {
-        let (made, mark) = std::str::from_utf8(nonce).ok()?.split_once('.')?;
-        Some((u64::from_str_radix(made, 16).ok()?, u64::from_str_radix(mark, 16).ok()?))
-    }
-
-    fn is_ours_nonce(&self, nonce: &[u8]) -> bool {
-        Self::nonce_made(nonce).is_some_and(|(made, mark)| mark == self.nonce_mark(made))
-    }
-
-    fn is_fresh(&self, now: Instant, nonce: &[u8]) -> bool {
-        let age = now.saturating_duration_since(self.started);
-        Self::nonce_made(nonce).is_some_and(|(made, _)| age <= Duration::from_secs(made) + NONCE_LIFE)
     }
 
     /// Looks whether the office is on its own now. Says whether that has changed.

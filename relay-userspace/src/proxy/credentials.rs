@@ -73,10 +73,10 @@ impl Credentials {
 #[derive(Clone, Debug)]
 pub(super) struct Answering {
     /// `Authorization` or `Proxy-Authorization`.
-    header: &'static str,
-    challenge: Bytes,
-    credential: Credential,
-    cnonce: String,
+    pub(super) header: &'static str,
+    pub(super) challenge: Bytes,
+    pub(super) credential: Credential,
+    pub(super) cnonce: String,
     /// How often this request has been answered for, this time included.
     pub(super) times: u8,
     /// The call that the request is in.
@@ -242,7 +242,7 @@ impl Proxy {
     }
 
     /// The entry of the phone that sent a request: by the address-of-record that it registers, or speaks as.
-    fn credential_of(&self, request: &Message) -> Option<&Credential> {
+    pub(super) fn credential_of(&self, request: &Message) -> Option<&Credential> {
         let value =
             if request.method() == &Method::Register { request.to_value() } else { request.from_value() };
         let party = NameAddr::parse(value)?;
@@ -296,6 +296,6 @@ impl Answering {
     }
 }
 
-fn client_bytes(client: ClientId) -> [u8; 8] {
+pub(super) fn client_bytes(client: ClientId) -> [u8; 8] {
     client.number().to_be_bytes()
 }

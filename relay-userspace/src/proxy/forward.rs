@@ -80,6 +80,8 @@ impl Proxy {
         let method = message.method();
         let mark = self.loop_mark(hop, message);
         let (client, branch) = self.transactions.reserve(mark);
+        let with_next = self.next_answer(now, hop, message, plan, client);
+        let plan = with_next.as_ref().unwrap_or(plan);
         let standing = plan.answer.as_ref().and_then(|answer| answer.call.clone());
         let call = match &plan.dialog {
             Some((number, party, tag)) => Some((*number, *party, Some(tag.clone()))),
@@ -148,6 +150,7 @@ impl Proxy {
             uri: plan.uri.clone(),
             routes: plan.routes,
             answered: plan.answer.as_ref().map_or(0, |answer| answer.times),
+            answer: plan.answer.clone(),
             redirected: plan.redirected,
             superseded: false,
             timer_c: None,
@@ -194,6 +197,7 @@ impl Proxy {
                 uri: plan.uri,
                 routes: first.routes,
                 answered: 0,
+                answer: None,
                 redirected: 0,
                 superseded: false,
                 timer_c: None,
@@ -239,6 +243,8 @@ impl Proxy {
         if let Some(answer) = &plan.answer {
             let uri = plan.uri.as_deref().unwrap_or(message.request_uri());
             answer.write(&mut editor, uri, body.unwrap_or(message.body()));
+        } else if self.challenges(hop) {
+            self.keep_own_answers(&mut editor);
         }
         if let Some(body) = body {
             editor.body(body);

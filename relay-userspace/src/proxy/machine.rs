@@ -11,11 +11,13 @@ use super::{
     admission::{Admission, Load},
     alone::Announcement,
     call::{Call, CallInfo, CallState, Kind, Negotiated, Party},
-    credentials::{Credentials, Offsets},
+    credentials::{Answering, Credentials, Offsets},
     dual::Seconds,
     fork::Fork,
     large::ByTcp,
     measure::{DropReason, Measure, Outcome},
+    next_nonce::NextNonces,
+    prove::Nonces,
     response::Silence,
     settings::Settings,
     standing::Touched,
@@ -94,6 +96,8 @@ pub(super) struct Relay {
     pub(super) routes: usize,
     /// How often challenges to it were answered.
     pub(super) answered: u8,
+    /// What it has answered.
+    pub(super) answer: Option<Box<Answering>>,
     /// How often a server has redirected it.
     pub(super) redirected: u8,
     /// It was sent again in another form, which counts instead.
@@ -118,6 +122,8 @@ pub struct Proxy {
     pub(super) credentials: Credentials,
     pub(super) offsets: Offsets,
     pub(super) seconds: Seconds,
+    pub(super) nonces: Nonces,
+    pub(super) next_nonces: NextNonces,
     pub(super) by_tcp: ByTcp,
     pub(super) relays: HashMap<ClientId, Relay>,
     /// INVITEs that are under way, with their branches.
@@ -156,6 +162,8 @@ impl Proxy {
             credentials: Credentials::default(),
             offsets: Offsets::default(),
             seconds: Seconds::default(),
+            nonces: Nonces::default(),
+            next_nonces: NextNonces::default(),
             by_tcp: ByTcp::default(),
             settings,
             relays: HashMap::new(),

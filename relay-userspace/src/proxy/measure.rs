@@ -150,6 +150,10 @@ labelled! {
         NotRegistered = "not_registered",
         /// A registration that the office, on its own, does not accept; answered 403.
         StrangePhone = "strange_phone",
+        /// A phone that has to prove itself gave the wrong answer; answered 403.
+        WrongCredentials = "wrong_credentials",
+        /// It gave the right answer, but to an old nonce, or for the second time; it was challenged again.
+        StaleCredentials = "stale_credentials",
         /// There is no server to send it to; answered 503.
         NoDestination = "no_destination",
         /// A network takes no more calls, or its line no more media; answered 503.

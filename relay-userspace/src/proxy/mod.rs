@@ -23,6 +23,8 @@ mod large;
 mod machine;
 mod measure;
 mod negotiate;
+mod next_nonce;
+mod prove;
 mod reconfigure;
 mod request;
 mod response;

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Where a request goes and what is changed for it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) egress: Hop,
     /// The new Request-URI.
@@ -121,7 +121,9 @@ impl Proxy {
             let tag = self.local_tag(message);
             return self.transactions.reply(now, server, &Reply::new(200, &tag));
         }
-        if self.registers_here(now, server, hop, message, Tried::NotYet) {
+        if self.has_to_prove(now, server, hop, message)
+            || self.registers_here(now, server, hop, message, Tried::NotYet)
+        {
             return;
         }
         let planned = self.admit(hop, message).and_then(|routes| self.plan(now, hop, message, routes));

@@ -120,6 +120,9 @@ impl Proxy {
                 self.measure(Measure::RegistrationDelay(now - relay.started));
             }
         }
+        if success && relay.answer.is_some() {
+            self.note_next_nonce(now, relay, &mut editor);
+        }
         self.note_dialog(now, relay, status, message);
         if let Some(body) = self.negotiate_response(now, media, relay, message) {
             editor.body(&body);

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::{admission::Capacity, routing::Routing};
 use crate::{
-    config::{DualRegistration, Redirects, ServerUri, Silence, StatusRange},
+    config::{ChallengePolicy, DualRegistration, Redirects, ServerUri, Silence, StatusRange},
     net::{NetworkId, Role, Transport},
     registrar,
     sip::{
@@ -35,6 +35,8 @@ pub struct Network {
     pub advertised: IpAddr,
     /// The ports, by transport.
     pub ports: Ports,
+    /// When phones of authentication entries have to prove themselves.
+    pub challenge: ChallengePolicy,
     /// Bytes of the largest packet on its interface; `None` where that is not known.
     pub mtu: Option<usize>,
 }

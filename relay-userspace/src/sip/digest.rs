@@ -138,6 +138,31 @@ impl<'a> Challenge<'a> {
         })
     }
 
+    /// The same challenge with another nonce, as it would stand in its header: what a server wants answered next
+    /// (RFC 7616 section 3.5).
+    #[must_use]
+    pub fn with_nonce(&self, nonce: &[u8]) -> Vec<u8> {
+        let mut out = b"Digest realm=\"".to_vec();
+        out.extend_from_slice(self.realm);
+        out.extend_from_slice(b"\", nonce=\"");
+        out.extend_from_slice(nonce);
+        out.push(b'"');
+        if self.named {
+            out.extend_from_slice(format!(", algorithm={}", self.algorithm).as_bytes());
+        }
+        match self.protection {
+            Protection::None => {}
+            Protection::Auth => out.extend_from_slice(b", qop=\"auth\""),
+            Protection::Body => out.extend_from_slice(b", qop=\"auth-int\""),
+        }
+        if let Some(opaque) = self.opaque {
+            out.extend_from_slice(b", opaque=\"");
+            out.extend_from_slice(opaque);
+            out.push(b'"');
+        }
+        out
+    }
+
     /// The value of the Authorization or Proxy-Authorization header that answers it. `cnonce` is random, and new for
     /// each answer.
     #[must_use]
@@ -234,6 +259,12 @@ impl<'a> Given<'a> {
         })
     }
 
+    /// How often it says that the nonce was used, this time included (RFC 7616 section 3.4); `None` if it does not say.
+    #[must_use]
+    pub fn count(&self) -> Option<u32> {
+        u32::from_str_radix(std::str::from_utf8(self.count?).ok()?, 16).ok()
+    }
+
     /// The name of the algorithm, as a challenge names it.
     #[must_use]
     pub fn algorithm(&self) -> String {
@@ -268,6 +299,12 @@ impl<'a> Given<'a> {
     }
 }
 
+/// The nonce that an Authentication-Info or Proxy-Authentication-Info header wants answered next (RFC 7616 section 3.5).
+#[must_use]
+pub fn next_nonce(value: &[u8]) -> Option<&[u8]> {
+    named(value, "nextnonce").filter(|nonce| !nonce.is_empty() && !nonce.contains(&b'"'))
+}
+
 /// What is authenticated.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -283,14 +320,17 @@ pub struct Request<'a> {
 fn parameters<'a>(value: &'a [u8]) -> Option<impl Fn(&'static str) -> Option<&'a [u8]>> {
     let value = scan::trim(value);
     let (scheme, rest) = value.split_at_checked(value.iter().position(|byte| scan::is_space(*byte))?)?;
-    scheme.eq_ignore_ascii_case(b"Digest").then_some(move |name: &'static str| {
-        scan::split_commas(rest).find_map(|part| {
-            let (key, value) = part.split_at_checked(part.iter().position(|byte| *byte == b'=')?)?;
-            scan::trim(key)
-                .eq_ignore_ascii_case(name.as_bytes())
-                .then(|| scan::unquote(scan::trim(value.get(1..).unwrap_or_default())))
-                .filter(|value| value.len() <= LONGEST_VALUE)
-        })
+    scheme.eq_ignore_ascii_case(b"Digest").then_some(move |name: &'static str| named(rest, name))
+}
+
+/// The value of a parameter in a list that commas separate.
+fn named<'a>(list: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    scan::split_commas(list).find_map(|part| {
+        let (key, value) = part.split_at_checked(part.iter().position(|byte| *byte == b'=')?)?;
+        scan::trim(key)
+            .eq_ignore_ascii_case(name.as_bytes())
+            .then(|| scan::unquote(scan::trim(value.get(1..).unwrap_or_default())))
+            .filter(|value| value.len() <= LONGEST_VALUE)
     })
 }
 

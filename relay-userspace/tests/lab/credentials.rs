@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 
 use anyhow::{Context as _, Result};
 use branchline::control::{EntryView, FlowView, StatusView};
-use xtask::demo::appliance::Appliance;
+use xtask::demo::appliance::{Appliance, Settings};
 use xtask::lab::baresip::{Account, Baresip};
 use xtask::lab::kamailio::Kamailio;
 use xtask::lab::network::{APPLIANCE_OFFICE, SERVER};
@@ -63,5 +63,55 @@ fn a_phone_with_an_entry_registers_and_calls_with_the_appliances_credentials() -
     drop(caller);
     let error = Baresip::start(&lab, &lab.office, &account(0, "wrong"), to_appliance(APPLIANCE_OFFICE));
     assert!(error.is_err(), "it registered with a wrong password");
+    Ok(())
+}
+
+#[test]
+fn phones_with_entries_prove_themselves_to_the_appliance_with_a_server_and_without() -> Result<()> {
+    let _turn = turn();
+    let lab = Lab::create(Routes::None)?;
+    let mut server = Kamailio::start(&lab, SocketAddrV4::new(SERVER, PEER_SIP))?;
+    let settings = Settings {
+        office: "challenge = \"always\"\n".to_owned(),
+        upstream: "probe_seconds = 1\n".to_owned(),
+        tables: "[survival]\nregistration_seconds = 10\n\n".to_owned(),
+        ..settings()
+    };
+    let appliance = Appliance::start_with(&lab, &settings)?;
+    appliance.tell(&lab, &["entries", "set", "1001"], "lab1001\n")?;
+    let host = lab.own_host(1)?;
+
+    // The appliance could answer the server for it, but does not for who does not know the password.
+    let guess = Baresip::start(&lab, &lab.office, &account(0, "wrong"), to_appliance(APPLIANCE_OFFICE));
+    assert!(guess.is_err(), "it registered with a wrong password");
+    let metric = |name: &str, labels: &[(&str, &str)]| -> Result<f64> {
+        Ok(appliance.metrics(&lab)?.sum(&format!("branchline_{name}"), labels))
+    };
+    assert!(metric("sip_dropped_total", &[("reason", "wrong_credentials")])? >= 1.0);
+    assert!(!server.said().contains("registered 1001"), "{}", server.said());
+
+    let right = Account { expires: 10, ..account(0, "lab1001") };
+    let caller = Baresip::start(&lab, &lab.office, &right, to_appliance(APPLIANCE_OFFICE))?;
+    let _called = Baresip::start(&lab, &host, &account(1, "lab1002"), to_appliance(APPLIANCE_OFFICE))?;
+    caller.call(&lab.office, USERS[1])?;
+    interrupt::wait_until(LIMIT, "sound in both directions of both legs", || {
+        let flows = ask::<Vec<FlowView>>(&appliance, &lab, "flows")?;
+        let rtp: Vec<u64> =
+            flows.iter().filter(|flow| flow.kind == "rtp").map(|flow| flow.expected).collect();
+        Ok((rtp.len() == 4 && rtp.iter().all(|expected| *expected > ENOUGH)).then_some(()))
+    })
+    .with_context(|| appliance.said())?;
+    let answered = metric("challenges_answered_total", &[])?;
+    assert!(answered >= 2.0, "its registration and its call: {answered}");
+    caller.hang_up(&lab.office)?;
+
+    server.kill();
+    interrupt::wait_until(LIMIT, "a registration here, proved", || {
+        Ok((metric("survival_registrations_total", &[])? >= 2.0).then_some(()))
+    })
+    .with_context(|| appliance.said())?;
+    drop(caller);
+    let guess = Baresip::start(&lab, &lab.office, &account(0, "wrong"), to_appliance(APPLIANCE_OFFICE));
+    assert!(guess.is_err(), "it registered with a wrong password, from a known address");
     Ok(())
 }

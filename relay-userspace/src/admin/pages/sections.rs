@@ -713,6 +713,12 @@ pub(super) static NETWORK: &[Described] = &[
         ]),
     ),
     field(
+        "challenge",
+        "Phones prove themselves",
+        "Phones that have an authentication entry have to give its password to the appliance; emergency calls never need one.",
+        Choice(&[("survival", "while no server serves"), ("always", "always"), ("never", "never")]),
+    ),
+    field(
         "attach",
         "Kernel program",
         "Where it is attached to the interface.",

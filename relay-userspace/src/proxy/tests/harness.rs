@@ -137,6 +137,7 @@ pub(super) fn settings() -> Settings {
         bound: own.parse().unwrap(),
         advertised: own.parse().unwrap(),
         ports: Ports { udp: 8060, tcp: Some(8060), tls: Some(8061), ..Ports::default() },
+        challenge: crate::config::ChallengePolicy::Survival,
         mtu: None,
     };
     Settings::new(

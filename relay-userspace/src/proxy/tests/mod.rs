@@ -16,6 +16,7 @@ mod hostile;
 mod hostile_descriptions;
 mod large;
 mod negotiation;
+mod prove;
 mod reconfigure;
 mod redirects;
 mod registration;

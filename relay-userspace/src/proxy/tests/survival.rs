@@ -50,6 +50,7 @@ fn settings_with(trunks: Vec<TrunkSettings>, alone: Option<Alone>) -> Settings {
         bound: "192.0.2.2".parse().unwrap(),
         advertised: "192.0.2.2".parse().unwrap(),
         ports: Ports { udp: 8060, ..Ports::default() },
+        challenge: crate::config::ChallengePolicy::Survival,
         mtu: None,
     });
     settings.routing = Routing {

@@ -49,6 +49,7 @@ pub fn default_reason(status: u16) -> &'static str {
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        407 => "Proxy Authentication Required",
         408 => "Request Timeout",
         416 => "Unsupported URI Scheme",
         420 => "Bad Extension",

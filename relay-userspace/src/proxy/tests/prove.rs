@@ -1,0 +1,175 @@
+//! Phones that have to prove themselves, and nonces that servers give out in advance.
+
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::harness::*;
+use crate::{
+    config::ChallengePolicy,
+    proxy::{Credential, Credentials, DropReason, EmergencyCalls, Measure, Routing, Settings},
+    sip::{
+        digest::{Challenge, Request},
+        wire::{HeaderName, Method},
+    },
+};
+
+const SERVERS_CHALLENGE: &str =
+    "WWW-Authenticate: Digest realm=\"pbx\", nonce=\"abc\", qop=\"auth\", algorithm=MD5\n";
+
+fn world(challenge: ChallengePolicy) -> World {
+    let mut settings = settings();
+    settings.networks[0].challenge = challenge;
+    let emergency = EmergencyCalls { numbers: vec!["112".to_owned()], dial: "112".to_owned() };
+    let mut world =
+        World::with(Settings { routing: Routing { emergency, ..Routing::default() }, ..settings });
+    let mut credentials = Credentials::default();
+    let credential = Credential {
+        registration_id: "200".to_owned(),
+        user: "station200".to_owned(),
+        password: Zeroizing::new("secret".to_owned()),
+    };
+    credentials.add(&credential, &[]);
+    world.proxy.set_credentials(credentials);
+    world
+}
+
+fn request(method: &str, uri: &str, user: &str, cseq: u32, more: &str) -> String {
+    format!(
+        "{method} {uri} SIP/2.0\nVia: SIP/2.0/UDP 192.0.2.11:5060;branch=z9hG4bK{method}{user}{cseq}\nFrom: <sip:{user}@example.com>;tag=r\n\
+         To: <sip:{user}@example.com>\nCall-ID: reg\nCSeq: {cseq} {method}\nContact: <sip:{user}@192.0.2.11:5060>\n{more}Expires: 3600\nContent-Length: 0\n\n"
+    )
+}
+
+fn header(sent: &Sent, name: HeaderName) -> Option<String> {
+    sent.message().header(name).map(|header| String::from_utf8_lossy(header.value).into_owned())
+}
+
+/// What a phone with this password answers to a challenge, with a count of its own.
+fn answered(challenge: &str, method: &str, uri: &str, password: &str, count: &str) -> String {
+    use md5::{Digest as _, Md5};
+    let hash = |text: String| {
+        Md5::digest(text.as_bytes()).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    };
+    let part = |name: &str| {
+        let (_, rest) = challenge.split_once(&format!("{name}=\"")).unwrap();
+        rest.split('"').next().unwrap()
+    };
+    let (realm, nonce) = (part("realm"), part("nonce"));
+    let secret = hash(format!("station200:{realm}:{password}"));
+    let what = hash(format!("{method}:{uri}"));
+    let response = hash(format!("{secret}:{nonce}:{count}:c:auth:{what}"));
+    format!(
+        "Digest username=\"station200\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", response=\"{response}\", algorithm=MD5, qop=auth, nc={count}, cnonce=\"c\""
+    )
+}
+
+#[test]
+fn a_phone_with_an_entry_proves_itself_and_the_server_gets_the_appliances_answer() {
+    let mut world = world(ChallengePolicy::Always);
+    let uri = "sip:example.com";
+    let sent = world.phone(&request("REGISTER", uri, "200", 1, ""));
+    assert_eq!((sent.len(), sent[0].first_line().as_str()), (1, "SIP/2.0 401 Unauthorized"));
+    let challenge = header(&sent[0], HeaderName::WwwAuthenticate).unwrap();
+    assert!(challenge.starts_with("Digest realm=\"example.com\", nonce=\""), "{challenge}");
+
+    let answer_of =
+        |count| format!("Authorization: {}\n", answered(&challenge, "REGISTER", uri, "secret", count));
+    let sent = world.phone(&request("REGISTER", uri, "200", 2, &answer_of("00000001")));
+    assert_eq!((sent[0].network, sent[0].to.as_str()), (SERVERS, SERVER));
+    assert_eq!(header(&sent[0], HeaderName::Authorization), None, "what was for the appliance stays here");
+    let again = world.server(&answer(&sent[0], 401, "Unauthorized", "t", SERVERS_CHALLENGE, "")).remove(0);
+    let authorization = header(&again, HeaderName::Authorization).unwrap();
+    assert!(authorization.contains("realm=\"pbx\", nonce=\"abc\""), "{authorization}");
+
+    // Somebody has heard it, and sends it again; the phone goes on with the same nonce.
+    let replayed = world.phone(&request("REGISTER", uri, "200", 3, &answer_of("00000001")));
+    assert_eq!(replayed[0].first_line(), "SIP/2.0 401 Unauthorized");
+    assert!(header(&replayed[0], HeaderName::WwwAuthenticate).unwrap().ends_with(", stale=true"));
+    assert_eq!(world.count(Measure::Dropped(DropReason::StaleCredentials)), 1);
+    let sent = world.phone(&request("REGISTER", uri, "200", 4, &answer_of("00000002")));
+    assert_eq!(sent[0].network, SERVERS);
+    world.wait(Duration::from_secs(400));
+    let sent = world.phone(&request("REGISTER", uri, "200", 5, &answer_of("00000003")));
+    assert!(header(&sent[0], HeaderName::WwwAuthenticate).unwrap().ends_with(", stale=true"), "too old");
+}
+
+#[test]
+fn who_gives_the_wrong_answer_is_refused_and_who_cannot_be_asked_is_not() {
+    let uri = "sip:100@example.com";
+    let mut world = world(ChallengePolicy::Always);
+    let sent = world.phone(&request("INVITE", uri, "200", 1, ""));
+    let refused = sent.iter().find(|sent| sent.first_line().starts_with("SIP/2.0 4")).unwrap();
+    assert_eq!(refused.first_line(), "SIP/2.0 407 Proxy Authentication Required");
+    let challenge = header(refused, HeaderName::ProxyAuthenticate).unwrap();
+    world.phone(&request("ACK", uri, "200", 1, ""));
+    let wrong =
+        format!("Proxy-Authorization: {}\n", answered(&challenge, "INVITE", uri, "guess", "00000001"));
+    let sent = world.phone(&request("INVITE", uri, "200", 2, &wrong));
+    assert!(sent.iter().any(|sent| sent.first_line() == "SIP/2.0 403 Forbidden"), "{sent:?}");
+    assert_eq!(world.count(Measure::Dropped(DropReason::WrongCredentials)), 1);
+    let right =
+        format!("Proxy-Authorization: {}\n", answered(&challenge, "INVITE", uri, "secret", "00000001"));
+    let sent = world.phone(&request("INVITE", uri, "200", 3, &right));
+    assert!(sent.iter().any(|sent| sent.network == SERVERS), "a guess has not used the nonce up");
+
+    for (description, policy, method, to, user) in [
+        ("without an entry", ChallengePolicy::Always, Method::Invite, uri, "300"),
+        ("an emergency", ChallengePolicy::Always, Method::Invite, "sip:112@example.com", "200"),
+        ("while a server serves", ChallengePolicy::Survival, Method::Register, "sip:example.com", "200"),
+        ("never", ChallengePolicy::Never, Method::Register, "sip:example.com", "200"),
+    ] {
+        let mut world = super::prove::world(policy);
+        let sent = world.phone(&request(method.as_label(), to, user, 1, ""));
+        assert!(sent.iter().any(|sent| sent.network == SERVERS), "{description}: {sent:?}");
+    }
+}
+
+#[test]
+fn a_nonce_that_a_server_wants_next_is_answered_at_once_and_used_once() {
+    let mut world = world(ChallengePolicy::Survival);
+    let uri = "sip:example.com";
+    let first = world.phone(&request("REGISTER", uri, "200", 1, "")).remove(0);
+    let again = world.server(&answer(&first, 401, "Unauthorized", "t", SERVERS_CHALLENGE, "")).remove(0);
+    let grant = |world: &mut World, sent: &Sent, info: &str| {
+        let contact = header(sent, HeaderName::Contact).unwrap();
+        let headers = format!("Contact: {contact};expires=60\n{info}");
+        world.server(&answer(sent, 200, "OK", "t", &headers, "")).remove(0)
+    };
+    let ok =
+        grant(&mut world, &again, "Authentication-Info: qop=auth, nextnonce=\"n,ext\", rspauth=\"00\"\n");
+    assert!(!ok.text().contains("Authentication-Info"), "the phone has answered nothing");
+
+    let refresh = world.phone(&request("REGISTER", uri, "200", 2, "")).remove(0);
+    let authorization = header(&refresh, HeaderName::Authorization).expect("at once");
+    assert!(
+        authorization.contains("nonce=\"n,ext\"") && authorization.contains("nc=00000001"),
+        "{authorization}"
+    );
+    let challenge = "Digest realm=\"pbx\", nonce=\"n,ext\", qop=\"auth\", algorithm=MD5";
+    let cnonce = authorization.split("cnonce=\"").nth(1).unwrap().split('"').next().unwrap();
+    let asked = Request { method: b"REGISTER", uri: uri.as_bytes(), body: b"" };
+    let expected =
+        Challenge::parse(challenge.as_bytes()).unwrap().answer(&asked, "station200", "secret", cnonce);
+    assert_eq!(authorization.as_bytes(), expected);
+    grant(&mut world, &refresh, "");
+    let third = world.phone(&request("REGISTER", uri, "200", 3, "")).remove(0);
+    assert_eq!(header(&third, HeaderName::Authorization), None, "each nonce once");
+    assert_eq!(world.count(Measure::ChallengeAnswered), 1);
+}
+
+#[test]
+fn a_server_that_has_forgotten_its_next_nonce_challenges_and_is_answered() {
+    let mut world = world(ChallengePolicy::Survival);
+    let uri = "sip:example.com";
+    let first = world.phone(&request("REGISTER", uri, "200", 1, "")).remove(0);
+    let again = world.server(&answer(&first, 401, "Unauthorized", "t", SERVERS_CHALLENGE, "")).remove(0);
+    world.server(&answer(&again, 200, "OK", "t", "Authentication-Info: nextnonce=\"lost\"\n", ""));
+    let refresh = world.phone(&request("REGISTER", uri, "200", 2, "")).remove(0);
+    assert!(header(&refresh, HeaderName::Authorization).unwrap().contains("nonce=\"lost\""));
+    let sent = world.server(&answer(&refresh, 401, "Unauthorized", "t", SERVERS_CHALLENGE, ""));
+    let again = &sent[0];
+    assert_eq!(again.network, SERVERS, "the phone sees nothing of it");
+    assert!(header(again, HeaderName::Authorization).unwrap().contains("nonce=\"abc\""));
+    assert_eq!(again.text().matches("Authorization:").count(), 1);
+}
