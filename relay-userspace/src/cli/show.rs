@@ -294,7 +294,11 @@ fn moment(unix_us: u64) -> String {
 fn servers_in_short(servers: &[ServerView]) -> String {
     let words = servers.iter().map(|server| {
         let address = server.address.as_deref().unwrap_or("no address");
-        format!("{address} {}{}", server.state, if server.preferred { " (preferred)" } else { "" })
+        let group = match server.group.as_str() {
+            "" | UPSTREAM_GROUP => String::new(),
+            other => format!("{other}: "),
+        };
+        format!("{group}{address} {}{}", server.state, if server.preferred { " (preferred)" } else { "" })
     });
     words.collect::<Vec<_>>().join(", ")
 }
@@ -383,9 +387,18 @@ pub(super) fn entries(entries: &[EntryView]) -> String {
     }
     let rows: Vec<Vec<String>> = entries
         .iter()
-        .map(|entry| vec![entry.registration_id.clone(), entry.user.clone(), entry.aliases.join(", ")])
+        .map(|entry| {
+            let password = if entry.password_kept { "kept" } else { "forgotten" };
+            vec![
+                entry.registration_id.clone(),
+                entry.user.clone(),
+                entry.aliases.join(", "),
+                password.to_owned(),
+                entry.realms.join(", "),
+            ]
+        })
         .collect();
-    table(&["registration", "user", "aliases"], &rows)
+    table(&["registration", "user", "aliases", "password", "realms"], &rows)
 }
 
 /// The calls.

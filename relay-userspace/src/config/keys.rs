@@ -298,6 +298,7 @@ pub const KEYS: &[Key<Config>] = &[
     }),
     key("sip.tcp_above_bytes", Running, Number, |config| Value::Number(config.sip.tcp_above_bytes as u64)),
     key("sip.websocket_origins", Restart, List, |config| list(&config.sip.websocket_origins)),
+    key("sip.keep_entry_passwords", Running, Flag, |config| Value::Flag(config.sip.keep_entry_passwords)),
     key("sip.max_calls", Running, Number, |config| Value::Number(config.sip.max_calls as u64)),
     key("sip.ring_timeout_seconds", Running, Number, |config| Value::Number(config.sip.ring_timeout_seconds)),
     key("media.timeout_seconds", Running, Number, |config| Value::Number(config.media.timeout_seconds)),

@@ -240,6 +240,8 @@ pub struct Sip {
     pub tcp_above_bytes: usize,
     /// Origins whose pages may connect by WebSocket; none: any.
     pub websocket_origins: Vec<String>,
+    /// Whether passwords of authentication entries are kept although servers have taken them.
+    pub keep_entry_passwords: bool,
     /// Calls that there can be at a time.
     pub max_calls: usize,
     /// Seconds that an INVITE may ring without any answer (timer C).
@@ -258,6 +260,7 @@ impl Default for Sip {
             // RFC 3261 section 18.1.1.
             tcp_above_bytes: 1300,
             websocket_origins: Vec::new(),
+            keep_entry_passwords: false,
             max_calls: 10_000,
             ring_timeout_seconds: 180,
         }

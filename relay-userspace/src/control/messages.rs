@@ -463,6 +463,12 @@ pub struct EntryView {
     pub user: String,
     /// Extensions that it may be used for too.
     pub aliases: Vec<String>,
+    /// The realms in which it can be used without its password.
+    #[serde(default)]
+    pub realms: Vec<String>,
+    /// Whether its password is still kept, so that it can be used in any realm.
+    #[serde(default)]
+    pub password_kept: bool,
 }
 
 /// A call.

@@ -5,6 +5,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
+    sync::atomic::{AtomicBool, Ordering},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -20,8 +21,14 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    certificates::Certificates, measures::Measures, names, plane::MediaPlane, protection::Protection,
-    quality::Ledger, start::credentials, traces::Tracing,
+    certificates::{Certificates, now_unix},
+    measures::Measures,
+    names,
+    plane::MediaPlane,
+    protection::Protection,
+    quality::Ledger,
+    start::credentials,
+    traces::Tracing,
 };
 use crate::{
     capture::{CaptureError, Captures, Target, Wanted},
@@ -32,9 +39,10 @@ use crate::{
     proxy::{self, Measure, Outcome, Output, Proxy},
     sip::{
         Hop,
+        digest::Ha1,
         transport::{Event, Streams},
     },
-    store::{Entry, Store, StoreError},
+    store::{Entry, KeptDigest, Store, StoreError},
     symptoms::Symptom,
     upstream::{self, Health, SurvivalChange},
 };
@@ -73,6 +81,8 @@ pub(super) struct Core {
     protection: Mutex<Protection>,
     /// The configured peers beside the servers.
     peers: Mutex<Vec<IpNet>>,
+    /// Whether passwords of entries are kept although servers have taken them.
+    keeps_passwords: AtomicBool,
     /// What was wrong when last looked at.
     symptoms: Mutex<Vec<Symptom>>,
     /// Woken when the daemon shall start anew.
@@ -87,6 +97,8 @@ enum Task {
     Transmit(Hop, Bytes),
     /// A name to resolve.
     Resolve(ServerUri),
+    /// What stands for an entry's password in a realm is to be kept.
+    LearnRealm(String, String),
 }
 
 impl Core {
@@ -120,6 +132,7 @@ impl Core {
             dns: Mutex::new(config.upstream.dns.clone()),
             protection: Mutex::new(Protection::new(config.protection.clone())),
             peers: Mutex::new(config.upstream.trusted.clone()),
+            keeps_passwords: AtomicBool::new(config.sip.keep_entry_passwords),
             symptoms: Mutex::default(),
             restart: Notify::new(),
             deadline: Notify::new(),
@@ -184,6 +197,9 @@ impl Core {
                 Output::Upstream(news) => self.server_news(None, &news),
                 Output::Trunk(_, upstream::Output::Resolve(server)) => tasks.push(Task::Resolve(server)),
                 Output::Trunk(trunk, news) => self.server_news(Some(&trunk), &news),
+                Output::Realm { registration_id, realm } => {
+                    tasks.push(Task::LearnRealm(registration_id, realm));
+                }
                 Output::Survival(group, change) => self.survival_news(&group, change),
             }
         }
@@ -216,6 +232,14 @@ impl Core {
                 Task::Resolve(server) => {
                     let dns = self.dns.lock().unwrap_or_else(PoisonError::into_inner).clone();
                     tokio::spawn(names::resolve(Arc::clone(self), server, dns));
+                }
+                Task::LearnRealm(registration_id, realm) => {
+                    let core = Arc::clone(self);
+                    tokio::task::spawn_blocking(move || {
+                        if let Err(error) = core.learn_realm(&registration_id, &realm) {
+                            warn!(%error, registration = registration_id, "what stands for an entry's password cannot be kept");
+                        }
+                    });
                 }
             }
         }
@@ -336,6 +360,7 @@ impl Core {
     /// Takes what of a configuration can change while calls stand.
     pub(super) fn reconfigure(self: &Arc<Self>, changes: proxy::Changes, marks: Marks, config: &Config) {
         self.dns.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.upstream.dns);
+        self.keeps_passwords.store(config.sip.keep_entry_passwords, Ordering::Relaxed);
         self.captures.reconfigure(config.capture.clone());
         self.traces.reconfigure(&config.trace);
         self.protection().reconfigure(config.protection.clone());
@@ -370,6 +395,40 @@ impl Core {
         let removed = self.store.remove_entry(registration_id)?;
         self.enforce_entries()?;
         Ok(removed)
+    }
+
+    /// Keeps what stands for an entry's password in a realm in which a server has taken it.
+    fn learn_realm(&self, registration_id: &str, realm: &str) -> Result<(), StoreError> {
+        let entries = self.store.entries()?;
+        let found = entries.iter().find(|entry| entry.registration_id == registration_id);
+        let Some(entry) = found.filter(|entry| !entry.password.is_empty()) else { return Ok(()) };
+        let all = Ha1::all(&entry.user, realm, &entry.password).into_iter();
+        let digests =
+            all.map(|Ha1 { algorithm, realm, hash }| KeptDigest { algorithm, realm, hash }).collect();
+        self.store.add_digests(registration_id, &entry.user, digests, now_unix())?;
+        self.enforce_entries()
+    }
+
+    /// Forgets the passwords of entries that have met no further realm for a day, unless they are to be kept.
+    pub(super) fn forget_passwords(&self) {
+        /// As long may another server or a second registration take to show its realm.
+        const SETTLED: i64 = 24 * 3600;
+        if self.keeps_passwords.load(Ordering::Relaxed) {
+            return;
+        }
+        match self.store.forget_passwords(now_unix() - SETTLED) {
+            Ok(0) => {}
+            Ok(count) => {
+                info!(
+                    count,
+                    "passwords of entries are forgotten: what stands for them in their realms is kept"
+                );
+                if let Err(error) = self.enforce_entries() {
+                    warn!(%error, "authentication entries cannot be read");
+                }
+            }
+            Err(error) => warn!(%error, "passwords of entries cannot be forgotten"),
+        }
     }
 
     fn enforce_entries(&self) -> Result<(), StoreError> {

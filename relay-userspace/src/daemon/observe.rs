@@ -20,6 +20,8 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(5);
 /// Routes are looked at every so many times.
 const ROUTES_EVERY: u32 = 12;
+/// And entries' passwords that need not be kept: once an hour.
+const PASSWORDS_EVERY: u32 = 720;
 
 /// Looks again and again. News are logged once, when a symptom comes and when it goes.
 pub(super) async fn observe(core: Arc<Core>, phones: Arc<Inventory>) {
@@ -29,6 +31,10 @@ pub(super) async fn observe(core: Arc<Core>, phones: Arc<Inventory>) {
     let mut told: HashSet<(Kind, String)> = HashSet::new();
     for round in 0u32.. {
         tick.tick().await;
+        if round.is_multiple_of(PASSWORDS_EVERY) {
+            let core = Arc::clone(&core);
+            tokio::task::spawn_blocking(move || core.forget_passwords());
+        }
         if round.is_multiple_of(ROUTES_EVERY) {
             overlaps = look_at_routes().await;
         }

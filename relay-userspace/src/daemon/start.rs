@@ -48,8 +48,11 @@ use crate::{
     metrics::{Metrics, MetricsError, names},
     net::{DatapathChoice, Marking, Role, Transport, descriptors, netlink},
     proxy::{self, Proxy},
-    sip::transport::{self, Streams},
-    store::{Entry, Store, StoreError},
+    sip::{
+        digest::Ha1,
+        transport::{self, Streams},
+    },
+    store::{Entry, KeptDigest, Store, StoreError},
     tls::{self, Authorities, Identity, TlsError, Trust},
 };
 
@@ -540,8 +543,11 @@ fn cannot_bind(networks: &[Ready<'_>], error: &transport::BindError) -> StartErr
 pub(super) fn credentials(store: &Store) -> Result<proxy::Credentials, StoreError> {
     let mut credentials = proxy::Credentials::default();
     for entry in store.entries()? {
-        let Entry { registration_id, user, password, aliases } = entry;
-        credentials.add(&proxy::Credential { registration_id, user, password }, &aliases);
+        let Entry { registration_id, user, password, digests, aliases } = entry;
+        let digests =
+            digests.into_iter().map(|KeptDigest { algorithm, realm, hash }| Ha1 { algorithm, realm, hash });
+        let digests = digests.collect();
+        credentials.add(&proxy::Credential { registration_id, user, password, digests }, &aliases);
     }
     Ok(credentials)
 }

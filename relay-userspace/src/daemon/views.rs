@@ -557,6 +557,7 @@ impl Answers for Views {
                     registration_id: registration_id.clone(),
                     user: user.clone(),
                     password: Zeroizing::new(password.clone()),
+                    digests: Vec::new(),
                     aliases: aliases.clone(),
                 };
                 match entry.check() {
@@ -716,6 +717,8 @@ fn entry_view(entry: &Entry) -> EntryView {
         registration_id: entry.registration_id.clone(),
         user: entry.user.clone(),
         aliases: entry.aliases.clone(),
+        realms: entry.realms(),
+        password_kept: !entry.password.is_empty(),
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    credentials::Credential,
     machine::{Output, Proxy},
     measure::{DropReason, EmergencyWay, Measure},
     prove::Verdict,
@@ -140,7 +141,13 @@ impl Proxy {
         let never =
             self.settings.network(hop.network).is_some_and(|own| own.challenge == ChallengePolicy::Never);
         let digest = self.registrar.digest_of(message).cloned().filter(|_| !never);
-        if let (Some(credential), Some((realm, algorithm))) = (credential, digest) {
+        let can_tell = |credential: &Credential, (realm, algorithm): &(String, String)| {
+            let function = algorithm.strip_suffix("-sess").unwrap_or(algorithm);
+            credential.secret(credential.user.as_bytes(), realm.as_bytes(), function).is_some()
+        };
+        if let (Some(credential), Some((realm, algorithm))) = (credential, digest)
+            && can_tell(&credential, &(realm.clone(), algorithm.clone()))
+        {
             return match self.verify(now, message, &credential) {
                 Verdict::Right => Proof::Enough,
                 Verdict::Missing => Proof::Challenge { realm, algorithm, stale: false },

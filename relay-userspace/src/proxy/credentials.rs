@@ -13,7 +13,7 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::{
-    machine::{Proxy, Relay},
+    machine::{Output, Proxy, Relay},
     measure::Measure,
     request::Plan,
 };
@@ -22,7 +22,7 @@ use crate::{
     net::{NetworkId, Role},
     sip::{
         Hop,
-        digest::{Challenge, Request},
+        digest::{Challenge, Ha1, Request, Secret},
         transaction::{ClientId, keyed_hash},
         wire::{Editor, HeaderName, Message, Method, NameAddr, scan},
     },
@@ -42,8 +42,32 @@ pub struct Credential {
     pub registration_id: String,
     /// The user name in the digest.
     pub user: String,
-    /// The password.
+    /// The password; empty where only what stands for it in some realms is kept.
     pub password: Zeroizing<String>,
+    /// What stands for it in the realms of servers that have taken it.
+    pub digests: Vec<Ha1>,
+}
+
+impl Credential {
+    /// What may be answered with in a realm, by a hash function and as a user; `None` where it is not known.
+    pub(super) fn secret(&self, user: &[u8], realm: &[u8], function: &str) -> Option<Secret<'_>> {
+        if !self.password.is_empty() {
+            return Some(Secret::Password(&self.password));
+        }
+        let fits = |ha1: &&Ha1| ha1.realm.as_bytes() == realm && ha1.algorithm == function;
+        let known = self.digests.iter().find(fits).filter(|_| user == self.user.as_bytes())?;
+        Some(Secret::Ha1(&known.hash))
+    }
+
+    /// The same for a challenge.
+    pub(super) fn secret_for(&self, challenge: &Challenge<'_>) -> Option<Secret<'_>> {
+        self.secret(self.user.as_bytes(), challenge.realm, &challenge.hash_function())
+    }
+
+    /// Whether what stands for the password in a realm is not kept yet, and can be.
+    fn is_new(&self, realm: &str) -> bool {
+        !self.password.is_empty() && !self.digests.iter().any(|known| known.realm == realm)
+    }
 }
 
 /// All credentials, by registration id and by alias.
@@ -208,9 +232,15 @@ impl Proxy {
         };
         // Not by `values`: the commas in a challenge do not separate challenges.
         let found = response.headers().filter(|header| header.name == name).find_map(|header| {
-            Challenge::parse(header.value).map(|challenge| (challenge.stale, header.value))
+            let challenge = Challenge::parse(header.value)?;
+            Some((challenge.stale, header.value, credential.secret_for(&challenge).is_some()))
         });
-        let Some((stale, challenge)) = found else { return false };
+        let Some((stale, challenge, known)) = found else { return false };
+        if !known {
+            // Its password is not kept any more, and was never used in this realm: it has to be set again.
+            self.measure(Measure::CredentialsRefused);
+            return false;
+        }
         if relay.answered > 0 && (!stale || relay.answered >= MOST_ANSWERS) {
             self.measure(Measure::CredentialsRefused);
             return false;
@@ -239,6 +269,22 @@ impl Proxy {
             self.refuse(now, relay.server, &request, refuse);
         }
         true
+    }
+
+    /// A server has taken an answer of an entry: what stands for the password in its realm can be kept, and in time in the
+    /// password's place.
+    pub(super) fn note_realm(&mut self, credential: &Credential, realm: &[u8]) {
+        /// A longer realm is nobody's.
+        const LONGEST_REALM: usize = 256;
+        let Ok(realm) = std::str::from_utf8(realm) else { return };
+        // As it is now: others may have told it since.
+        let now = self.credentials.of(credential.registration_id.as_bytes());
+        if realm.len() <= LONGEST_REALM
+            && now.is_some_and(|known| known.user == credential.user && known.is_new(realm))
+        {
+            let (registration_id, realm) = (credential.registration_id.clone(), realm.to_owned());
+            self.tell(Output::Realm { registration_id, realm });
+        }
     }
 
     /// The entry of the phone that sent a request: by the address-of-record that it registers, or speaks as.
@@ -290,8 +336,8 @@ impl Answering {
         }
         let Some(challenge) = Challenge::parse(&self.challenge) else { return };
         let request = Request { method: message.method().as_bytes(), uri, body };
-        let Credential { user, password, .. } = &self.credential;
-        let value = challenge.answer(&request, user, password, &self.cnonce);
+        let Some(secret) = self.credential.secret_for(&challenge) else { return };
+        let value = challenge.answer(&request, &self.credential.user, &secret, &self.cnonce);
         editor.add_header(self.header, format_args!("{}", String::from_utf8_lossy(&value)));
     }
 }

@@ -53,8 +53,9 @@ struct Second {
     /// Seconds that the server wants at least (RFC 3261 section 10.2.8).
     least: u32,
     state: State,
-    /// How often challenges to the present REGISTER were answered.
+    /// How often challenges to the present REGISTER were answered, and in which realm.
     answered: u8,
+    realm: Vec<u8>,
     due: Option<Instant>,
 }
 
@@ -213,6 +214,7 @@ impl Proxy {
                     least: 0,
                     state,
                     answered: 0,
+                    realm: Vec::new(),
                     due: None,
                 };
                 self.seconds.by_token.insert(token, second);
@@ -286,7 +288,8 @@ impl Proxy {
         let seed = client.number().to_be_bytes();
         let cnonce = format!("{:016x}", keyed_hash(self.settings.secret, &[b"cnonce", &seed]));
         let request = Request { method: b"REGISTER", uri: uri.as_bytes(), body: b"" };
-        String::from_utf8(challenge.answer(&request, &credential.user, &credential.password, &cnonce)).ok()
+        let secret = credential.secret_for(&challenge)?;
+        String::from_utf8(challenge.answer(&request, &credential.user, &secret, &cnonce)).ok()
     }
 
     /// A response to a REGISTER of a second registration. Says whether it is one.
@@ -310,16 +313,27 @@ impl Proxy {
                 let granted = granted.map(|granted| Duration::from_secs(granted.into())).or(left);
                 let granted = granted.unwrap_or_default();
                 second.state = State::Registered(now + granted);
+                let realm = std::mem::take(&mut second.realm);
+                let user = second.aor.split(|byte| *byte == b'@').next().unwrap_or_default();
+                let credential = self.credentials.of(user).filter(|_| second.answered > 0).cloned();
                 second.answered = 0;
+                if let Some(credential) = credential {
+                    self.note_realm(&credential, &realm);
+                }
                 self.seconds.at(token, now + (granted / 2).max(SHORTEST_REFRESH));
                 self.measure(Measure::SecondRegistration(SecondRegistration::Registered));
             }
             401 | 407 => {
-                let stale = second_challenge(message).is_some_and(|challenge| challenge.stale);
+                let challenge = second_challenge(message);
+                let stale = challenge.as_ref().is_some_and(|challenge| challenge.stale);
                 let again = second.answered == 0 || (stale && second.answered < MOST_ANSWERS);
                 let user = second.aor.split(|byte| *byte == b'@').next().unwrap_or_default();
-                if again && self.credentials.of(user).is_some() {
+                let credential = self.credentials.of(user);
+                let realm = challenge
+                    .filter(|challenge| credential.is_some_and(|it| it.secret_for(challenge).is_some()));
+                if again && let Some(challenge) = realm {
                     second.answered += 1;
+                    second.realm = challenge.realm.to_vec();
                     let header = if status == 407 { "Proxy-Authorization" } else { "Authorization" };
                     self.send_second(now, token, Some((header, message)));
                     return true;

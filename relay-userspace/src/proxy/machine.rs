@@ -60,6 +60,13 @@ pub enum Output {
     Upstream(upstream::Output),
     /// The same of a trunk, by its name.
     Trunk(String, upstream::Output),
+    /// A server has taken the password of an entry in this realm.
+    Realm {
+        /// Whose entry it is.
+        registration_id: String,
+        /// The realm.
+        realm: String,
+    },
     /// The phones of a group are on their own, or have a server again.
     Survival(String, SurvivalChange),
 }

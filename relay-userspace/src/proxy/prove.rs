@@ -109,16 +109,18 @@ impl Proxy {
         let mut answers = answers.filter_map(|header| Given::parse(header.value));
         let found = answers.find_map(|given| Some((given, self.our_nonce(given.nonce)?)));
         let Some((given, nonce)) = found else { return Verdict::Missing };
-        let is_its_user =
-            [&credential.user, &credential.registration_id].iter().any(|it| given.user == it.as_bytes());
-        if !is_its_user || !given.is_right(message.method().as_bytes(), message.body(), &credential.password)
-        {
+        let secret = credential.secret(given.user, given.realm, &given.hash_function());
+        let Some(secret) = secret else { return Verdict::Missing };
+        let method = message.method().as_bytes();
+        if given.user != credential.user.as_bytes() || !given.is_right(method, message.body(), &secret) {
             return Verdict::Wrong;
         }
+        let realm = given.realm.to_vec();
         let age = now.saturating_duration_since(self.started);
         let fresh = age <= Duration::from_secs(nonce.made) + NONCE_LIFE;
         // Who counts nothing, as RFC 2069 has it, may answer once.
         if fresh && self.nonces.take(nonce.number, given.count().unwrap_or(u32::MAX)) {
+            self.note_realm(credential, &realm);
             Verdict::Right
         } else {
             Verdict::Stale
@@ -149,12 +151,12 @@ impl Proxy {
         match self.verify(now, message, &credential) {
             Verdict::Right => false,
             Verdict::Missing => {
-                self.challenge(now, server, message, "");
+                self.challenge(now, server, message, &credential, "");
                 true
             }
             Verdict::Stale => {
                 self.drop(DropReason::StaleCredentials);
-                self.challenge(now, server, message, ", stale=true");
+                self.challenge(now, server, message, &credential, ", stale=true");
                 true
             }
             Verdict::Wrong => {
@@ -175,15 +177,29 @@ impl Proxy {
 
     /// Asks for credentials: in the realm and by the algorithm that this phone has answered before, else in the realm of its
     /// address-of-record by MD5, which every phone knows.
-    fn challenge(&mut self, now: Instant, server: ServerId, message: &Message, stale: &str) {
+    fn challenge(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        message: &Message,
+        credential: &Credential,
+        stale: &str,
+    ) {
         let register = message.method() == &Method::Register;
         let known = register.then(|| self.registrar.digest_of(message).cloned()).flatten();
-        let (realm, algorithm) = known.unwrap_or_else(|| {
-            let value = if register { message.to_value() } else { message.from_value() };
-            let party = NameAddr::parse(value);
-            let host = party.as_ref().and_then(NameAddr::parsed_uri).map(|uri| uri.host).unwrap_or_default();
-            (String::from_utf8_lossy(host).into_owned(), "MD5".to_owned())
+        let value = if register { message.to_value() } else { message.from_value() };
+        let party = NameAddr::parse(value);
+        let host = party.as_ref().and_then(NameAddr::parsed_uri).map(|uri| uri.host).unwrap_or_default();
+        let of_its_host = (String::from_utf8_lossy(host).into_owned(), "MD5".to_owned());
+        // Where the password is not kept, in a realm in which what stands for it is.
+        let kept = credential.digests.first().map(|ha1| (ha1.realm.clone(), "MD5".to_owned()));
+        let mut ways = known.into_iter().chain([of_its_host.clone()]).chain(kept);
+        let user = credential.user.as_bytes();
+        let found = ways.find(|(realm, algorithm)| {
+            let function = algorithm.strip_suffix("-sess").unwrap_or(algorithm);
+            credential.secret(user, realm.as_bytes(), function).is_some()
         });
+        let (realm, algorithm) = found.unwrap_or(of_its_host);
         self.challenge_in(now, server, message, &realm, &algorithm, stale);
     }
 

@@ -16,6 +16,7 @@ use crate::{
     media::MediaRelay,
     registrar::user_agent,
     sip::{
+        digest::Challenge,
         transaction::ClientId,
         wire::{self, Editor, HeaderName, Message, Method, Reply},
     },
@@ -120,7 +121,10 @@ impl Proxy {
                 self.measure(Measure::RegistrationDelay(now - relay.started));
             }
         }
-        if success && relay.answer.is_some() {
+        if success && let Some(answer) = &relay.answer {
+            if let Some(challenge) = Challenge::parse(&answer.challenge) {
+                self.note_realm(&answer.credential, challenge.realm);
+            }
             self.note_next_nonce(now, relay, &mut editor);
         }
         self.note_dialog(now, relay, status, message);

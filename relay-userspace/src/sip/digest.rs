@@ -14,6 +14,48 @@ use super::wire::scan;
 /// Bytes of a challenge's parameters that are copied into an answer.
 const LONGEST_VALUE: usize = 1024;
 
+/// What somebody knows who may answer.
+#[derive(Clone, Copy, Debug)]
+pub enum Secret<'a> {
+    /// The password.
+    Password(&'a str),
+    /// The hash of user name, realm and password that stands for it in one realm and by one hash function, in
+    /// hexadecimal (RFC 7616 section 3.4.2, H(A1) without a session).
+    Ha1(&'a str),
+}
+
+/// The hash that stands for a password in one realm.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Ha1 {
+    /// The name of the hash function, as a challenge names it.
+    pub algorithm: String,
+    /// The realm.
+    pub realm: String,
+    /// The hash in hexadecimal.
+    pub hash: String,
+}
+
+impl fmt::Debug for Ha1 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It is as good as the password in its realm.
+        write!(f, "Ha1({} {:?})", self.algorithm, self.realm)
+    }
+}
+
+impl Ha1 {
+    /// Those of a password in a realm by every hash function that is known here: a server may choose another one tomorrow.
+    #[must_use]
+    pub fn all(user: &str, realm: &str, password: &str) -> Vec<Self> {
+        let user = escaped(user);
+        let of = |hash: Hash| {
+            let algorithm = Algorithm { hash, session: false };
+            let hash = algorithm.hash(&[user.as_bytes(), realm.as_bytes(), password.as_bytes()]);
+            Self { algorithm: algorithm.to_string(), realm: realm.to_owned(), hash }
+        };
+        [Hash::Md5, Hash::Sha256, Hash::Sha512Trunc256].map(of).into()
+    }
+}
+
 /// A hash function, and whether the session variant is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Algorithm {
@@ -39,6 +81,11 @@ impl Algorithm {
         };
         let (_, hash) = NAMES.into_iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()))?;
         Some(Self { hash, session })
+    }
+
+    /// The name of the hash function alone.
+    fn function(self) -> String {
+        Self { session: false, ..self }.to_string()
     }
 
     /// The hash in lower-case hexadecimal.
@@ -138,6 +185,12 @@ impl<'a> Challenge<'a> {
         })
     }
 
+    /// The name of its hash function, without a session.
+    #[must_use]
+    pub fn hash_function(&self) -> String {
+        self.algorithm.function()
+    }
+
     /// The same challenge with another nonce, as it would stand in its header: what a server wants answered next
     /// (RFC 7616 section 3.5).
     #[must_use]
@@ -166,13 +219,16 @@ impl<'a> Challenge<'a> {
     /// The value of the Authorization or Proxy-Authorization header that answers it. `cnonce` is random, and new for
     /// each answer.
     #[must_use]
-    pub fn answer(&self, request: &Request<'_>, user: &str, password: &str, cnonce: &str) -> Vec<u8> {
+    pub fn answer(&self, request: &Request<'_>, user: &str, secret: &Secret<'_>, cnonce: &str) -> Vec<u8> {
         /// A nonce is used once here: what the server gave is answered at once.
         const COUNT: &str = "00000001";
         let Self { realm, nonce, algorithm, .. } = self;
         let user = escaped(user);
         let hash = |parts: &[&[u8]]| algorithm.hash(parts);
-        let mut secret = hash(&[user.as_bytes(), realm, password.as_bytes()]);
+        let mut secret = match secret {
+            Secret::Password(password) => hash(&[user.as_bytes(), realm, password.as_bytes()]),
+            Secret::Ha1(known) => (*known).to_owned(),
+        };
         if algorithm.session {
             secret = hash(&[secret.as_bytes(), nonce, cnonce.as_bytes()]);
         }
@@ -271,12 +327,21 @@ impl<'a> Given<'a> {
         self.algorithm.to_string()
     }
 
-    /// Whether it is what somebody with this password answers. The URI is taken as it is given: phones differ in what they
+    /// The name of its hash function, without a session.
+    #[must_use]
+    pub fn hash_function(&self) -> String {
+        self.algorithm.function()
+    }
+
+    /// Whether it is what somebody with this secret answers. The URI is taken as it is given: phones differ in what they
     /// write there, and a proxy on the way may have changed the request's own (RFC 3261 section 22.4 item 5).
     #[must_use]
-    pub fn is_right(&self, method: &[u8], body: &[u8], password: &str) -> bool {
+    pub fn is_right(&self, method: &[u8], body: &[u8], secret: &Secret<'_>) -> bool {
         let hash = |parts: &[&[u8]]| self.algorithm.hash(parts);
-        let mut secret = hash(&[self.user, self.realm, password.as_bytes()]);
+        let mut secret = match secret {
+            Secret::Password(password) => hash(&[self.user, self.realm, password.as_bytes()]),
+            Secret::Ha1(known) => (*known).to_owned(),
+        };
         if self.algorithm.session {
             let Some(cnonce) = self.cnonce else { return false };
             secret = hash(&[secret.as_bytes(), self.nonce, cnonce]);
@@ -348,7 +413,7 @@ mod tests {
 
     fn answer(challenge: &str, request: Request<'_>, user: &str, password: &str, cnonce: &str) -> String {
         let challenge = Challenge::parse(challenge.as_bytes()).unwrap();
-        String::from_utf8(challenge.answer(&request, user, password, cnonce)).unwrap()
+        String::from_utf8(challenge.answer(&request, user, &Secret::Password(password), cnonce)).unwrap()
     }
 
     #[test]
@@ -365,7 +430,20 @@ mod tests {
             let challenge = format!("Digest realm=\"r\", nonce=\"n\", algorithm={algorithm}{qop}");
             let value = answer(&challenge, request, "bo\"b", "secret", "c");
             let given = Given::parse(value.as_bytes()).unwrap();
-            let is_right = |method: &[u8], body: &[u8], password| given.is_right(method, body, password);
+            let is_right = |method: &[u8], body: &[u8], password| {
+                given.is_right(method, body, &Secret::Password(password))
+            };
+            // The hash is as good as the password, for who knows either.
+            let ha1 = Ha1::all("bo\"b", "r", "secret");
+            let ha1 = ha1.iter().find(|ha1| ha1.algorithm == given.hash_function()).unwrap();
+            let by_hash = Challenge::parse(challenge.as_bytes()).unwrap().answer(
+                &request,
+                "bo\"b",
+                &Secret::Ha1(&ha1.hash),
+                "c",
+            );
+            assert_eq!(by_hash, value.as_bytes(), "{algorithm}{qop}");
+            assert!(given.is_right(b"REGISTER", b"v=0", &Secret::Ha1(&ha1.hash)), "{algorithm}{qop}");
             assert!(is_right(b"REGISTER", b"v=0", "secret"), "{algorithm}{qop}");
             assert!(!is_right(b"REGISTER", b"v=0", "Secret"), "{algorithm}{qop}");
             assert!(!is_right(b"INVITE", b"v=0", "secret"), "{algorithm}{qop}");

@@ -25,7 +25,7 @@ pub use bindings::StoredBinding;
 pub use calls::{CallChange, KeptCall};
 pub use certificates::SeenCertificate;
 pub use database::{Store, StoreError};
-pub use entries::Entry;
+pub use entries::{Entry, KeptDigest};
 pub use epoch::Epoch;
 pub use known::StoredPhone;
 pub use secrets::{SealError, Secrets};

@@ -115,3 +115,45 @@ fn phones_with_entries_prove_themselves_to_the_appliance_with_a_server_and_witho
     assert!(guess.is_err(), "it registered with a wrong password, from a known address");
     Ok(())
 }
+
+#[test]
+fn an_entry_whose_password_is_forgotten_goes_on_registering_and_calling() -> Result<()> {
+    let _turn = turn();
+    let lab = Lab::create(Routes::None)?;
+    let _server = Kamailio::start(&lab, SocketAddrV4::new(SERVER, PEER_SIP))?;
+    let appliance = Appliance::start_with(&lab, &settings())?;
+    appliance.tell(&lab, &["entries", "set", "1001"], "lab1001\n")?;
+    let host = lab.own_host(1)?;
+    let caller = Baresip::start(&lab, &lab.office, &account(0, "wrong"), to_appliance(APPLIANCE_OFFICE))?;
+    interrupt::wait_until(LIMIT, "the realm in which the server has taken it", || {
+        let entries: Vec<EntryView> = ask(&appliance, &lab, "entries")?;
+        Ok((entries[0].realms == ["lab.example"] && entries[0].password_kept).then_some(()))
+    })
+    .with_context(|| appliance.said())?;
+    drop((caller, appliance));
+
+    // A day later.
+    let database = rusqlite::Connection::open(lab.dir().join("state/branchline.db"))?;
+    assert_eq!(
+        database.execute("UPDATE authentication_entry SET learned_unix = learned_unix - 86400", [])?,
+        1
+    );
+    drop(database);
+    let appliance = Appliance::start_with(&lab, &settings())?;
+    interrupt::wait_until(LIMIT, "the password forgotten", || {
+        let entries: Vec<EntryView> = ask(&appliance, &lab, "entries")?;
+        Ok((entries[0].realms == ["lab.example"] && !entries[0].password_kept).then_some(()))
+    })
+    .with_context(|| appliance.said())?;
+    let caller = Baresip::start(&lab, &lab.office, &account(0, "wrong"), to_appliance(APPLIANCE_OFFICE))?;
+    let _called = Baresip::start(&lab, &host, &account(1, "lab1002"), to_appliance(APPLIANCE_OFFICE))?;
+    caller.call(&lab.office, USERS[1])?;
+    interrupt::wait_until(LIMIT, "sound in both directions of both legs", || {
+        let flows = ask::<Vec<FlowView>>(&appliance, &lab, "flows")?;
+        let rtp: Vec<u64> =
+            flows.iter().filter(|flow| flow.kind == "rtp").map(|flow| flow.expected).collect();
+        Ok((rtp.len() == 4 && rtp.iter().all(|expected| *expected > ENOUGH)).then_some(()))
+    })
+    .with_context(|| appliance.said())?;
+    Ok(())
+}

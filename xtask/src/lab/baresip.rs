@@ -26,6 +26,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 pub struct Account {
     /// Its user.
     pub user: String,
+    /// The hosts of its addresses-of-record: it registers each at the same time.
+    pub domains: Vec<String>,
     /// Its address; SIP is at port 5060.
     pub address: IpAddr,
     /// Its media ports.
@@ -55,6 +57,7 @@ impl Account {
         let first = 20_000 + PORTS * u16::from(index);
         let user = (1001 + u16::from(index)).to_string();
         Self {
+            domains: vec![REALM.to_owned()],
             address: phone(index).into(),
             ports: first..=first + PORTS - 1,
             tone: 400 + 100 * u16::from(index),
@@ -90,6 +93,7 @@ impl Baresip {
         let proxy = proxy.into();
         let Account {
             user,
+            domains,
             address,
             ports,
             tone,
@@ -121,13 +125,13 @@ impl Baresip {
             SocketAddr::new(*address, CONTROL),
         );
         fs::write(dir.join("config"), config)?;
-        fs::write(
-            dir.join("accounts"),
+        let account = |domain: &String| {
             format!(
-                "<sip:{user}@{REALM};transport={transport}>;auth_user={user};auth_pass={password};\
+                "<sip:{user}@{domain};transport={transport}>;auth_user={user};auth_pass={password};\
                  outbound=\"sip:{proxy};transport={transport}\";regint={expires};answermode=auto;audio_codecs=pcmu/8000/1{encryption}\n"
-            ),
-        )?;
+            )
+        };
+        fs::write(dir.join("accounts"), domains.iter().map(account).collect::<String>())?;
         fs::write(dir.join("contacts"), "")?;
         let mut command = host.command("baresip");
         command.arg(if address.is_ipv6() { "-6" } else { "-4" }).arg("-f").arg(&dir);

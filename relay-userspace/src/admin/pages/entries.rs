@@ -92,16 +92,22 @@ pub(in crate::admin) async fn keep(web: &Web, typed: Typed) -> Result<Result<(),
         if old.is_none() && entries.len() >= MOST {
             return Ok(Err(Wrong { field: "registration_id", why: format!("there may be {MOST} entries") }));
         }
-        let password = match old {
-            _ if !typed.password.is_empty() => typed.password,
-            Some(old) => old.password.clone(),
+        let (password, digests) = match old {
+            _ if !typed.password.is_empty() => (typed.password, Vec::new()),
+            // What stands for a password stands for it with that user name.
+            Some(old) if old.user == typed.user => (old.password.clone(), old.digests.clone()),
+            Some(old) if !old.password.is_empty() => (old.password.clone(), Vec::new()),
+            Some(_) => {
+                let why = "set it anew: it is not kept, and what is kept is for the old user name".to_owned();
+                return Ok(Err(Wrong { field: "password", why }));
+            }
             None => {
                 let why = "a new entry needs a password".to_owned();
                 return Ok(Err(Wrong { field: "password", why }));
             }
         };
         let Typed { registration_id, user, aliases, .. } = typed;
-        let entry = Entry { registration_id, user, password, aliases };
+        let entry = Entry { registration_id, user, password, digests, aliases };
         if let Err(why) = entry.check() {
             return Ok(Err(Wrong { field: "registration_id", why }));
         }

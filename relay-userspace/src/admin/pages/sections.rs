@@ -170,6 +170,12 @@ static PROTOCOLS: Section = Section {
             Lines("https://phone.example.com"),
         ),
         field(
+            "sip.keep_entry_passwords",
+            "Passwords of entries",
+            "A day after servers have taken them, hashes can stand for them, in the realms of those servers alone.",
+            Choice(&[("false", "forgotten then"), ("true", "kept")]),
+        ),
+        field(
             "sip.max_calls",
             "Calls at a time",
             "More are answered 503.",

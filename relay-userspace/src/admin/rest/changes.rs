@@ -28,6 +28,8 @@ pub(super) struct EntryView {
     registration_id: String,
     user: String,
     aliases: Vec<String>,
+    realms: Vec<String>,
+    password_kept: bool,
 }
 
 /// An entry that is put; without a password, that of the entry that there is.
@@ -83,6 +85,8 @@ pub(super) struct MadeToken {
 pub(super) async fn entries(State(web): State<Web>) -> Result<Json<Vec<EntryView>>, Problem> {
     let entries = web.store(|store| store.entries()).await?;
     let view = |entry: crate::store::Entry| EntryView {
+        realms: entry.realms(),
+        password_kept: !entry.password.is_empty(),
         registration_id: entry.registration_id,
         user: entry.user,
         aliases: entry.aliases,

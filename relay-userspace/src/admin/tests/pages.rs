@@ -206,6 +206,7 @@ async fn what_does_not_validate_is_told_at_its_field_and_never_written() {
         ("sip.other_retries", "4"),
         ("sip.tcp_connect_timeout_ms", "2000"),
         ("sip.tcp_above_bytes", "1300"),
+        ("sip.keep_entry_passwords", "false"),
         ("sip.max_calls", "10000"),
         ("sip.ring_timeout_seconds", "180"),
         ("dscp.sip", "24"),

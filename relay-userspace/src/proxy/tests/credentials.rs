@@ -18,6 +18,8 @@ fn world() -> World {
         registration_id: "200".to_owned(),
         user: "station200".to_owned(),
         password: Zeroizing::new("secret".to_owned()),
+
+        digests: Vec::new(),
     };
     credentials.add(&credential, &["2200".to_owned()]);
     world.proxy.set_credentials(credentials);

@@ -24,6 +24,8 @@ fn world(dual: DualRegistration) -> World {
         registration_id: "200".to_owned(),
         user: "station200".to_owned(),
         password: Zeroizing::new("secret".to_owned()),
+
+        digests: Vec::new(),
     };
     credentials.add(&credential, &[]);
     world.proxy.set_credentials(credentials);

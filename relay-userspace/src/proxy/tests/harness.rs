@@ -127,6 +127,7 @@ pub(super) struct World {
     pub(super) news: Vec<upstream::Output>,
     pub(super) survival: Vec<upstream::SurvivalChange>,
     pub(super) reused: Vec<(Hop, Hop)>,
+    pub(super) realms: Vec<(String, String)>,
 }
 
 pub(super) fn settings() -> Settings {
@@ -169,6 +170,7 @@ impl World {
             news: Vec::new(),
             survival: Vec::new(),
             reused: Vec::new(),
+            realms: Vec::new(),
         }
     }
 
@@ -199,6 +201,7 @@ impl World {
                 Output::Measure(measure) => self.measures.push(measure),
                 Output::Reuse { connection, target } => self.reused.push((connection, target)),
                 Output::Upstream(news) | Output::Trunk(_, news) => self.news.push(news),
+                Output::Realm { registration_id, realm } => self.realms.push((registration_id, realm)),
                 Output::Survival(_, change) => self.survival.push(change),
             }
         }

@@ -9,7 +9,7 @@ use crate::{
     config::ChallengePolicy,
     proxy::{Credential, Credentials, DropReason, EmergencyCalls, Measure, Routing, Settings},
     sip::{
-        digest::{Challenge, Request},
+        digest::{Challenge, Ha1, Request, Secret},
         wire::{HeaderName, Method},
     },
 };
@@ -28,6 +28,8 @@ fn world(challenge: ChallengePolicy) -> World {
         registration_id: "200".to_owned(),
         user: "station200".to_owned(),
         password: Zeroizing::new("secret".to_owned()),
+
+        digests: Vec::new(),
     };
     credentials.add(&credential, &[]);
     world.proxy.set_credentials(credentials);
@@ -149,8 +151,12 @@ fn a_nonce_that_a_server_wants_next_is_answered_at_once_and_used_once() {
     let challenge = "Digest realm=\"pbx\", nonce=\"n,ext\", qop=\"auth\", algorithm=MD5";
     let cnonce = authorization.split("cnonce=\"").nth(1).unwrap().split('"').next().unwrap();
     let asked = Request { method: b"REGISTER", uri: uri.as_bytes(), body: b"" };
-    let expected =
-        Challenge::parse(challenge.as_bytes()).unwrap().answer(&asked, "station200", "secret", cnonce);
+    let expected = Challenge::parse(challenge.as_bytes()).unwrap().answer(
+        &asked,
+        "station200",
+        &Secret::Password("secret"),
+        cnonce,
+    );
     assert_eq!(authorization.as_bytes(), expected);
     grant(&mut world, &refresh, "");
     let third = world.phone(&request("REGISTER", uri, "200", 3, "")).remove(0);
@@ -172,4 +178,65 @@ fn a_server_that_has_forgotten_its_next_nonce_challenges_and_is_answered() {
     assert_eq!(again.network, SERVERS, "the phone sees nothing of it");
     assert!(header(again, HeaderName::Authorization).unwrap().contains("nonce=\"abc\""));
     assert_eq!(again.text().matches("Authorization:").count(), 1);
+}
+
+/// The entry's password is not kept, only what stands for it in these realms.
+fn forget_password(world: &mut World, realms: &[&str]) {
+    let mut credentials = Credentials::default();
+    let credential = Credential {
+        registration_id: "200".to_owned(),
+        user: "station200".to_owned(),
+        password: Zeroizing::default(),
+        digests: realms.iter().flat_map(|realm| Ha1::all("station200", realm, "secret")).collect(),
+    };
+    credentials.add(&credential, &[]);
+    world.proxy.set_credentials(credentials);
+}
+
+#[test]
+fn a_realm_in_which_a_server_has_taken_the_password_is_told_once_it_is_known_no_more() {
+    let mut world = world(ChallengePolicy::Survival);
+    let uri = "sip:example.com";
+    let first = world.phone(&request("REGISTER", uri, "200", 1, "")).remove(0);
+    let again = world.server(&answer(&first, 401, "Unauthorized", "t", SERVERS_CHALLENGE, "")).remove(0);
+    assert!(world.realms.is_empty(), "it may be wrong");
+    world.server(&answer(&again, 200, "OK", "t", "", ""));
+    assert_eq!(world.realms, [("200".to_owned(), "pbx".to_owned())]);
+
+    // Without the password, by another hash function: what stands for it is kept for each.
+    forget_password(&mut world, &["pbx"]);
+    let challenge = SERVERS_CHALLENGE.replace("MD5", "SHA-512-256");
+    let refresh = world.phone(&request("REGISTER", uri, "200", 2, "")).remove(0);
+    let again = world.server(&answer(&refresh, 401, "Unauthorized", "t", &challenge, "")).remove(0);
+    let authorization = header(&again, HeaderName::Authorization).unwrap();
+    let cnonce = authorization.split("cnonce=\"").nth(1).unwrap().split('"').next().unwrap();
+    let asked = Request { method: b"REGISTER", uri: uri.as_bytes(), body: b"" };
+    let value = challenge.trim().strip_prefix("WWW-Authenticate: ").unwrap();
+    let expected = Challenge::parse(value.as_bytes()).unwrap();
+    let expected = expected.answer(&asked, "station200", &Secret::Password("secret"), cnonce);
+    assert_eq!(authorization.as_bytes(), expected, "the same as with the password");
+    world.server(&answer(&again, 200, "OK", "t", "", ""));
+    assert_eq!(world.realms.len(), 1);
+
+    // Another realm: the phone has to answer for itself.
+    let refresh = world.phone(&request("REGISTER", uri, "200", 3, "")).remove(0);
+    let other = SERVERS_CHALLENGE.replace("pbx", "elsewhere");
+    let sent = world.server(&answer(&refresh, 401, "Unauthorized", "t", &other, ""));
+    assert_eq!((sent[0].network, sent[0].first_line().as_str()), (PHONES, "SIP/2.0 401 Unauthorized"));
+    assert_eq!(world.count(Measure::CredentialsRefused), 1);
+}
+
+#[test]
+fn a_phone_is_challenged_in_a_realm_in_which_what_stands_for_its_password_is_kept() {
+    let mut world = world(ChallengePolicy::Always);
+    forget_password(&mut world, &["pbx"]);
+    let uri = "sip:example.com";
+    let sent = world.phone(&request("REGISTER", uri, "200", 1, ""));
+    let challenge = header(&sent[0], HeaderName::WwwAuthenticate).unwrap();
+    assert!(challenge.starts_with("Digest realm=\"pbx\""), "{challenge}");
+    for (password, cseq, expected) in [("guess", 2, PHONES), ("secret", 3, SERVERS)] {
+        let given = answered(&challenge, "REGISTER", uri, password, "00000001");
+        let sent = world.phone(&request("REGISTER", uri, "200", cseq, &format!("Authorization: {given}\n")));
+        assert_eq!(sent[0].network, expected, "{password}");
+    }
 }

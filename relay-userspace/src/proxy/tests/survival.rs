@@ -172,6 +172,7 @@ fn a_phone_that_answers_challenges_itself_has_to_answer_one_here() {
             registration_id: "200".into(),
             user: "station200".into(),
             password: "secret".to_owned().into(),
+            digests: Vec::new(),
         },
         &[],
     );
@@ -192,7 +193,7 @@ fn a_phone_that_answers_challenges_itself_has_to_answer_one_here() {
     assert_eq!(challenge.realm, b"pbx");
     let request = digest::Request { method: b"REGISTER", uri: b"sip:example.com", body: b"" };
     let given = |password: &str| {
-        let value = challenge.answer(&request, "station200", password, "c");
+        let value = challenge.answer(&request, "station200", &digest::Secret::Password(password), "c");
         format!("Authorization: {}\n", String::from_utf8(value).unwrap())
     };
     let sent = world.from(PHONE, &register("200", PHONE, 3, &given("wrong")));
@@ -257,8 +258,12 @@ fn phones_are_found_by_aliases_and_by_numbers_that_servers_use() {
         "P-Associated-URI: <tel:+49711100>, <sip:+49-711-101@example.com>\n",
     );
     let mut credentials = Credentials::default();
-    let entry =
-        Credential { registration_id: "100".into(), user: "u".into(), password: String::new().into() };
+    let entry = Credential {
+        registration_id: "100".into(),
+        user: "u".into(),
+        password: String::new().into(),
+        digests: Vec::new(),
+    };
     credentials.add(&entry, &["7100".into()]);
     world.proxy.set_credentials(credentials);
     // A server calls it by another number still.
@@ -406,8 +411,12 @@ fn a_request_that_a_server_ignores_does_not_put_an_office_on_its_own_whose_serve
 fn a_phone_that_challenges_is_not_given_the_callers_password_in_any_form() {
     let mut world = world();
     let mut credentials = Credentials::default();
-    let entry =
-        Credential { registration_id: "200".into(), user: "u".into(), password: "secret".to_owned().into() };
+    let entry = Credential {
+        registration_id: "200".into(),
+        user: "u".into(),
+        password: "secret".to_owned().into(),
+        digests: Vec::new(),
+    };
     credentials.add(&entry, &[]);
     world.proxy.set_credentials(credentials);
     world.register_by_server("200", PHONE, "");

@@ -41,6 +41,7 @@ impl World {
                 Output::Measure(measure) => self.measures.push(measure),
                 Output::Reuse { connection, target } => self.reused.push((connection, target)),
                 Output::Upstream(news) | Output::Trunk(_, news) => self.news.push(news),
+                Output::Realm { .. } => {}
                 Output::Survival(_, change) => self.survival.push(change),
             }
         }
