@@ -221,16 +221,15 @@ impl Group {
 
     fn check(&self, networks: &[(&str, Role)]) -> Result<(), Wrong> {
         let Self { name, servers, .. } = self;
-        match &self.network {
-            Some(network) => match networks.iter().find(|(known, _)| known == network) {
+        if let Some(network) = &self.network {
+            match networks.iter().find(|(known, _)| known == network) {
                 None => return Err(("group.network", format!("there is no network {network:?}"))),
                 Some((_, Role::Servers)) => {}
                 Some(_) => {
                     let message = format!("network {network:?} has not the role \"servers\"");
                     return Err(("group.network", message));
                 }
-            },
-            None => {}
+            }
         }
         if servers.is_empty() || servers.len() > MOST_ENTRIES {
             let message =

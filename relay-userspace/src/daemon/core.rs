@@ -481,7 +481,7 @@ impl Core {
             warn!(%server, %error, "a server's name cannot be resolved");
         }
         let tasks = self.feed(|state| {
-            state.proxy.resolved(Instant::now(), &mut state.plane, server, result);
+            state.proxy.resolved(Instant::now(), &mut state.plane, server, &result);
             self.streams.set_names(state.proxy.server_names());
         });
         self.work(tasks).await;

@@ -62,10 +62,10 @@ impl Proxy {
         now: Instant,
         media: &mut dyn MediaRelay,
         server: &crate::config::ServerUri,
-        result: Result<upstream::Resolution, String>,
+        result: &Result<upstream::Resolution, String>,
     ) {
-        self.trunks.resolved(now, server, &result);
-        self.groups.resolved(now, server, &result);
+        self.trunks.resolved(now, server, result);
+        self.groups.resolved(now, server, result);
         self.settings.server_addresses = self.groups.addresses().collect();
         self.groups.handle_timeout(now);
         self.flush(now, media);

@@ -11,7 +11,8 @@ use std::{
 };
 
 use super::{
-    group::{Evidence, Failure, Group, Output, Resolution, ServerState, Settings, Target},
+    group::Group,
+    server::{Evidence, Failure, Output, Resolution, ServerState, Settings, Target},
     survival::{Service, Survival, SurvivalChange, SurvivalSettings},
 };
 use crate::{

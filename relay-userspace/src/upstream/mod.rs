@@ -14,18 +14,20 @@ mod group;
 mod groups;
 mod naptr;
 mod number;
+mod server;
 mod srv;
 mod survival;
 #[cfg(test)]
 mod tests;
 mod trunks;
 
-pub use group::{
-    Evidence, Failure, Group, Health, Output, Rank, Resolution, ServerState, Settings, Target, WhenDown,
-};
+pub use group::Group;
 pub use groups::{GroupId, GroupSettings, Groups, Members};
 pub use naptr::{NaptrRecord, Service as DomainService, Wanted, services, usual_services};
 pub use number::Number;
+pub use server::{
+    Evidence, Failure, Health, Output, Rank, Resolution, ServerState, Settings, Target, WhenDown,
+};
 pub use srv::{SrvRecord, order};
 pub use survival::{Service, Survival, SurvivalChange, SurvivalSettings};
 pub use trunks::{Emergency, TrunkChoice, TrunkSettings, TrunkState, Trunks};

@@ -7,8 +7,9 @@
 use std::{net::SocketAddr, time::Instant};
 
 use super::{
-    group::{Evidence, Failure, Group, Output, Resolution, Settings, Target},
+    group::Group,
     number::Number,
+    server::{Evidence, Failure, Output, Resolution, Settings, Target},
 };
 use crate::{config::ServerUri, sip::Hop};
 

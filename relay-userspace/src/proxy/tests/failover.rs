@@ -173,7 +173,7 @@ fn a_server_known_by_name_is_asked_for_by_its_name() {
         places: [SECOND, SERVER].map(|at| (crate::net::Transport::Udp, at.parse().unwrap())).into(),
         ttl: Duration::from_secs(60),
     };
-    world.proxy.resolved(world.now, &mut world.media, &server, Ok(found));
+    world.proxy.resolved(world.now, &mut world.media, &server, &Ok(found));
     let sent = world.phone(&register("r2", 2));
     assert_eq!(
         (sent[0].to.as_str(), sent[0].first_line().as_str()),

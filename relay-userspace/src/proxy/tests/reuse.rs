@@ -53,7 +53,7 @@ fn a_servers_own_connection_is_used_for_the_address_that_it_names_if_that_is_its
         let places = vec![(Transport::Tls, "198.51.100.9:5061".parse().unwrap())];
         let named = "sips:sip.example.com:5061".to_owned().try_into().unwrap();
         let found = Resolution { places, ttl: MINUTE };
-        world.proxy.resolved(world.now, &mut world.media, &named, Ok(found));
+        world.proxy.resolved(world.now, &mut world.media, &named, &Ok(found));
         let connection = hop(SERVERS, transport, from);
         world.by(connection, &options(via));
         let expected = target.map(|target| (connection, hop(SERVERS, transport, target)));
