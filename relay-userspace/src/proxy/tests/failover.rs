@@ -184,3 +184,23 @@ fn a_server_known_by_name_is_asked_for_by_its_name() {
     let sent = world.receive(hop.network, SERVER, b"OPTIONS sip:198.51.100.1:8060 SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.9;branch=z9hG4bKx\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\nCall-ID: z\r\nCSeq: 1 OPTIONS\r\n\r\n");
     assert_eq!(sent[0].first_line(), "SIP/2.0 200 OK");
 }
+
+#[test]
+fn a_server_that_answers_phones_or_calls_them_is_not_asked_how_it_is() {
+    let mut upstream = Upstream::new(SERVERS, vec![SERVER.to_owned().try_into().unwrap()]);
+    upstream.probe = Some(Duration::from_secs(30));
+    let mut world = World::with(Settings { upstream, ..settings() });
+    let asked = |sent: &[Sent]| sent.iter().filter(|sent| sent.first_line().starts_with("OPTIONS")).count();
+    let probes = world.wait(Duration::ZERO);
+    assert_eq!(asked(&probes), 1);
+    world.server(&answer(&probes[0], 200, "OK", "x", "", ""));
+    assert_eq!(asked(&world.wait(Duration::from_secs(20))), 0);
+    let sent = world.phone(&register("r1", 1));
+    world.server(&answer(&sent[0], 404, "Not Found", "x", "", ""));
+    assert_eq!(asked(&world.wait(Duration::from_secs(25))), 0, "45 s, and it has answered 25 s ago");
+    world.server(&from_server("MESSAGE", "sip:200@198.51.100.1:8060", "m1", 1, "", "", ""));
+    assert_eq!(asked(&world.wait(Duration::from_secs(29))), 0, "it has sent something 29 s ago");
+    let known = world.proxy.servers()[0].known_by;
+    assert_eq!(known, Some(crate::upstream::Evidence::Request));
+    assert_eq!(asked(&world.wait(Duration::from_secs(1))), 1, "silent for a whole period");
+}

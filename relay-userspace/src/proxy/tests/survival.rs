@@ -202,9 +202,13 @@ fn a_phone_that_answers_challenges_itself_has_to_answer_one_here() {
     assert_eq!(to(&sent, PHONE)[0].first_line(), "SIP/2.0 403 Forbidden");
     let sent = world.from(PHONE, &register("200", PHONE, 4, &given("secret")));
     assert_eq!(sent[0].first_line(), "SIP/2.0 200 OK");
+    // Somebody has heard it, and sends it from the phone's address.
+    let sent = world.from(PHONE, &register("200", PHONE, 5, &given("secret")));
+    assert_eq!(sent[0].first_line(), "SIP/2.0 401 Unauthorized");
+    assert!(sent[0].text().contains("stale=true"));
     // The same answer after the nonce's life: the password is right, the nonce is old.
     world.wait(Duration::from_secs(301));
-    let sent = world.from(PHONE, &register("200", PHONE, 5, &given("secret")));
+    let sent = world.from(PHONE, &register("200", PHONE, 6, &given("secret")));
     assert_eq!(sent[0].first_line(), "SIP/2.0 401 Unauthorized");
     assert!(sent[0].text().contains("stale=true"));
 }
