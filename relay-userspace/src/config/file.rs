@@ -7,10 +7,10 @@ use toml::Spanned;
 
 use super::{
     Admin, Capture, Clock, ConfigError, Control, Datapath, Dhcp, DscpMarks, Emergency, Log, Media, Network,
-    Protection, Provisioning, Route, Routing, Sip, State, SurvivalTable, Syslog, Tls, Trace, Trunk, Upstream,
-    Web,
+    Numbering, Protection, Provisioning, Route, Routing, ServerPlan, Sip, State, SurvivalTable, Syslog, Tls,
+    Trace, Trunk, Upstream, Web,
     error::line_of,
-    routing::{check_routes, check_trunks},
+    routing::{check_plans, check_routes, check_trunks},
 };
 use crate::net::{NetworkId, Role, Transport};
 
@@ -36,12 +36,18 @@ pub struct Config {
     /// Ways to the telephone network beside the servers.
     #[serde(rename = "trunk", default)]
     pub trunks: Vec<Trunk>,
+    /// Named lists of destinations for rules.
+    #[serde(rename = "server_plan", default)]
+    pub server_plans: Vec<ServerPlan>,
     /// Rules for requests of phones.
     #[serde(rename = "route", default)]
     pub routes: Vec<Route>,
     /// Which goes first.
     #[serde(default)]
     pub routing: Routing,
+    /// The office's place in the world's numbering.
+    #[serde(default)]
+    pub numbering: Numbering,
     /// Emergency calls.
     #[serde(default)]
     pub emergency: Emergency,
@@ -325,7 +331,9 @@ impl Config {
             .map(|network| (network.as_ref().name.as_str(), network.as_ref().role))
             .collect();
         check_trunks(&self.trunks, &networks)
-            .and_then(|()| check_routes(&self.routes, &self.trunks))
+            .and_then(|()| check_plans(&self.server_plans, &networks))
+            .and_then(|()| check_routes(&self.routes, &self.trunks, &self.server_plans))
+            .and_then(|()| self.numbering.check())
             .and_then(|()| self.emergency.check())
             .and_then(|()| self.survival.check())
             .and_then(|()| self.dhcp.check(&self.provisioning))

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Config, LogWord, Network, Route, Trunk};
+use super::{Config, LogWord, Network, PlanDestination, Route, ServerPlan, Trunk};
 
 /// When a new value takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,6 +179,7 @@ pub const NETWORK_KEYS: &[Key<Network>] = &[
     key("sip_wss_port", Restart, Number, |network| Value::Number(network.sip_wss_port.into())),
     key("media_ports", Restart, Text, |network| text(&network.media_ports)),
     key("latching", Restart, Text, |network| text(&word(network.latching))),
+    key("identity", Restart, Text, |network| text(&word(network.identity))),
     key("srtp", Restart, Text, |network| text(&word(network.srtp))),
     key("attach", Restart, Text, |network| text(&word(network.attach))),
 ];
@@ -190,12 +191,25 @@ pub const TRUNK_KEYS: &[Key<Trunk>] = &[
     key("contact", Running, Text, |trunk| text(&trunk.contact)),
     key("prefix", Running, Text, |trunk| text(&trunk.prefix)),
     key("replace_prefix", Running, Text, |trunk| maybe(trunk.replace_prefix.as_ref())),
+    key("numbers", Running, Text, |trunk| text(&word(trunk.numbers))),
     key("priority", Running, Number, |trunk| Value::Number(trunk.priority.into())),
     key("cost", Running, Number, |trunk| Value::Number(trunk.cost.into())),
     key("emergency", Running, Flag, |trunk| Value::Flag(trunk.emergency)),
     key("oos_check_seconds", Running, Number, |trunk| Value::Number(trunk.oos_check_seconds)),
     key("oos_force_seconds", Running, Number, |trunk| Value::Number(trunk.oos_force_seconds)),
     key("recovery_timeout_seconds", Running, Number, |trunk| Value::Number(trunk.recovery_timeout_seconds)),
+];
+
+/// The keys of a server plan. They are set in the file.
+pub const PLAN_KEYS: &[Key<ServerPlan>] = &[
+    key("name", Running, Text, |plan| text(&plan.name)),
+    key("network", Running, Text, |plan| maybe(plan.network.as_ref())),
+];
+
+/// The keys of a destination of a server plan.
+pub const PLAN_DESTINATION_KEYS: &[Key<PlanDestination>] = &[
+    key("contact", Running, Text, |to| text(&to.contact)),
+    key("timeout_seconds", Running, Number, |to| Value::Number(to.timeout_seconds)),
 ];
 
 /// The keys of a rule. They are set in the file.
@@ -238,6 +252,16 @@ pub const KEYS: &[Key<Config>] = &[
     key("routing.registration_has_priority", Running, Flag, |config| {
         Value::Flag(config.routing.registration_has_priority)
     }),
+    key("numbering.country_code", Running, Text, |config| text(&config.numbering.country_code)),
+    key("numbering.area_code", Running, Text, |config| text(&config.numbering.area_code)),
+    key("numbering.national_prefix", Running, Text, |config| text(&config.numbering.national_prefix)),
+    key("numbering.international_prefix", Running, Text, |config| {
+        text(&config.numbering.international_prefix)
+    }),
+    key("numbering.national_digits", Running, Number, |config| {
+        Value::Number(config.numbering.national_digits as u64)
+    }),
+    key("numbering.outside_prefix", Running, Text, |config| maybe(config.numbering.outside_prefix.as_ref())),
     key("emergency.numbers", Running, List, |config| list(&config.emergency.numbers)),
     key("emergency.dial", Running, Text, |config| text(&config.emergency.dial)),
     key("survival.enabled", Running, Flag, |config| Value::Flag(config.survival.enabled)),
@@ -400,6 +424,8 @@ mod tests {
         let mut known: BTreeSet<String> = KEYS.iter().map(|key| key.name.to_owned()).collect();
         known.extend(NETWORK_KEYS.iter().map(|key| format!("network.{}", key.name)));
         known.extend(TRUNK_KEYS.iter().map(|key| format!("trunk.{}", key.name)));
+        known.extend(PLAN_KEYS.iter().map(|key| format!("server_plan.{}", key.name)));
+        known.extend(PLAN_DESTINATION_KEYS.iter().map(|key| format!("server_plan.destination.{}", key.name)));
         known.extend(ROUTE_KEYS.iter().map(|key| format!("route.{}", key.name)));
         assert_eq!(known, documented);
     }

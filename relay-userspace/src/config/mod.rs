@@ -11,6 +11,7 @@ mod error;
 mod file;
 pub mod keys;
 mod log;
+mod numbering;
 mod protection;
 mod routing;
 pub mod save;
@@ -26,8 +27,12 @@ pub use error::ConfigError;
 pub use file::Config;
 pub(crate) use file::STREAM_KEYS;
 pub use log::{DayTime, Log, LogWord, Topics};
+pub use numbering::Numbering;
 pub use protection::Protection;
-pub use routing::{Destination, Emergency, Pattern, Route, Routing, SurvivalTable, Trunk, Unproven};
+pub use routing::{
+    Destination, Emergency, NumberForm, Pattern, PlanDestination, Route, Routing, ServerPlan, SurvivalTable,
+    Trunk, Unproven,
+};
 pub use services::{Clock, Dhcp, Provisioning, Syslog, Unsynchronised};
 pub use tables::{
     Admin, Control, Datapath, DscpMarks, Media, Network, Redirects, Silence, Sip, State, Upstream,

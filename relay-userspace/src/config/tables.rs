@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use super::{PortRange, ServerUri, StatusRange};
 use crate::net::{
-    AttachChoice, DatapathChoice, Dscp, Latching, Marking, Priority, Role, SrtpPolicy, Transport,
+    AttachChoice, DatapathChoice, Dscp, Identity, Latching, Marking, Priority, Role, SrtpPolicy, Transport,
 };
 
 /// A network.
@@ -67,6 +67,9 @@ pub struct Network {
     /// Which sources its media may come from.
     #[serde(default = "default_latching")]
     pub latching: Latching,
+    /// Whether what it says of callers' identities is believed, and whether it may be told who withholds his.
+    #[serde(default)]
+    pub identity: Identity,
     /// How its parties protect their media.
     #[serde(default)]
     pub srtp: SrtpPolicy,

@@ -21,7 +21,7 @@ use crate::{
         Hop,
         transport::{Step, Why},
     },
-    upstream::{Health, ServerState, TrunkState},
+    upstream::{Health, PeerState, ServerState},
 };
 
 /// What the metrics need to know of a network.
@@ -206,7 +206,7 @@ impl Measures {
     }
 
     /// Brings the figures of trunks up to date, for a scrape.
-    pub(super) fn trunks(&self, trunks: &[TrunkState]) {
+    pub(super) fn trunks(&self, trunks: &[PeerState]) {
         self.metrics.trunk_up.reset();
         for trunk in trunks {
             for server in &trunk.servers {

@@ -213,6 +213,18 @@ pub enum SrtpPolicy {
     Off,
 }
 
+/// Whether a network is within the trust domain of RFC 3325: whether what it says of a caller's identity is believed, and
+/// whether it may be told who calls when the caller does not want to be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Identity {
+    /// It is: identities pass as they come.
+    #[default]
+    Trusted,
+    /// It is not.
+    Untrusted,
+}
+
 /// A differentiated services code point, 0-63 (RFC 2474).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
 #[serde(try_from = "u8")]

@@ -193,6 +193,8 @@ pub(super) struct Call {
     pub(super) info: CallInfo,
     pub(super) caller: Side,
     pub(super) dialogs: Vec<Dialog>,
+    /// The caller's header From, where it is nobody's at the other side (`identity`).
+    pub(super) anonymous: Option<Bytes>,
     /// Whether the media room has heard of it.
     pub(super) media: bool,
     pub(super) attempt_counted: bool,

@@ -59,6 +59,7 @@ impl Proxy {
     pub fn server_names(&self) -> std::collections::HashMap<std::net::SocketAddr, String> {
         let mut names = self.upstream.names();
         names.extend(self.trunks.names());
+        names.extend(self.plans.names());
         names
     }
 
@@ -79,10 +80,16 @@ impl Proxy {
         result: Result<upstream::Resolution, String>,
     ) {
         self.trunks.resolved(now, server, &result);
+        self.plans.resolved(now, server, &result);
         self.upstream.resolved(now, server, result);
-        self.settings.upstream.addresses = self.upstream.addresses().collect();
+        self.note_addresses();
         self.upstream.handle_timeout(now);
         self.flush(now, media);
+    }
+
+    /// Takes note of where servers and the destinations of plans are: these may send requests.
+    pub(super) fn note_addresses(&mut self) {
+        self.settings.upstream.addresses = self.upstream.addresses().chain(self.plans.addresses()).collect();
     }
 
     /// A response came to a request whose way was chosen here. Says what may be tried instead of passing it on.
@@ -92,6 +99,8 @@ impl Proxy {
         match (kind, status) {
             (WayKind::Phone, _) => return Instead::Nothing,
             (WayKind::Elsewhere, _) => {}
+            (WayKind::Plan, 503) => self.plans.failed(now, relay.egress, &Failure::Status(status)),
+            (WayKind::Plan, _) => self.plans.succeeded(now, relay.egress),
             (WayKind::Server, 503) => self.upstream.failed(now, relay.egress, Failure::Status(status)),
             (WayKind::Server, 200..500) if !retry => self.upstream.chosen(now, relay.egress),
             (WayKind::Server, _) => self.upstream.succeeded(now, relay.egress),
@@ -115,6 +124,7 @@ impl Proxy {
         match relay.others {
             Some((WayKind::Server, _)) => self.upstream.failed(now, relay.egress, Failure::Silent),
             Some((WayKind::Trunk, _)) => self.trunks.failed(now, relay.egress, &Failure::Silent),
+            Some((WayKind::Plan, _)) => self.plans.failed(now, relay.egress, &Failure::Silent),
             Some((WayKind::Phone | WayKind::Elsewhere, _)) | None => {}
         }
         self.mind_survival(now);
@@ -232,6 +242,7 @@ impl Proxy {
             _ => {
                 self.upstream.succeeded(now, hop);
                 self.trunks.succeeded(now, hop);
+                self.plans.succeeded(now, hop);
             }
         }
     }
@@ -257,6 +268,13 @@ impl Proxy {
             match output {
                 upstream::Output::Probe(target) => self.probe(now, &target),
                 other => self.tell(Output::Trunk(trunk, other)),
+            }
+        }
+        while let Some((destination, output)) = self.plans.poll_output() {
+            any = true;
+            match output {
+                upstream::Output::Probe(target) => self.probe(now, &target),
+                other => self.tell(Output::Destination(destination, other)),
             }
         }
         any | self.mind_survival(now)

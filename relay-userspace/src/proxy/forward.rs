@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::{
     call::{Call, CallInfo, CallState, Kind, Party, Side, label},
+    identity,
     machine::{Proxy, Relay},
     measure::{DropReason, Measure, Outcome, SurvivalCall},
     request::{Plan, Refuse},
@@ -55,6 +56,7 @@ impl Proxy {
         }
         editor.drop_routes(plan.routes);
         editor.max_forwards(message.max_forwards().map_or(DEFAULT_HOPS, |hops| hops - 1));
+        self.guard_request(editor, hop.network, way.network, plan, own);
         if bears_target(message.method()) {
             rewrite_contacts(editor, own);
         }
@@ -78,6 +80,7 @@ impl Proxy {
         plan: &Plan,
     ) -> Result<(), Refuse> {
         let method = message.method();
+        self.check_privacy(message, hop.network, plan.egress.network)?;
         let mark = self.loop_mark(hop, message);
         let (client, branch) = self.transactions.reserve(mark);
         let standing = plan.answer.as_ref().and_then(|answer| answer.call.clone());
@@ -112,7 +115,7 @@ impl Proxy {
             && self.survival.since().is_some()
         {
             match kind {
-                WayKind::Server | WayKind::Elsewhere => {}
+                WayKind::Server | WayKind::Plan | WayKind::Elsewhere => {}
                 WayKind::Phone => self.measure(Measure::SurvivalCall(SurvivalCall::Phone)),
                 WayKind::Trunk => self.measure(Measure::SurvivalCall(SurvivalCall::Trunk)),
             }
@@ -130,6 +133,9 @@ impl Proxy {
         }
         let large = fallback.is_some();
         self.transactions.send_request_or(now, client, branch, way, method, payload, fallback);
+        if let Some(patience) = plan.patience {
+            self.transactions.wait_at_most(now, client, patience);
+        }
         let relay = Relay {
             server,
             method: method.clone(),
@@ -292,11 +298,14 @@ impl Proxy {
             ended: None,
             outcome: None,
         };
+        let anonymous = self.goes_anonymously(message, hop.network, egress.network);
+        let anonymous = anonymous.then(|| identity::remembered(message));
         let number = self.add_call(Call {
             kind,
             info,
             caller,
             dialogs: Vec::new(),
+            anonymous,
             media: false,
             attempt_counted: false,
             share: None,

@@ -31,7 +31,7 @@ use crate::{
         transport::Step,
         wire::{self, Datagram, Message, Method, Rejected, Reply},
     },
-    upstream::{self, Failure, Group, Survival, SurvivalChange, Trunks},
+    upstream::{self, Failure, Group, Plans, Survival, SurvivalChange, Trunks},
 };
 
 /// What comes out of the proxy.
@@ -57,6 +57,8 @@ pub enum Output {
     Upstream(upstream::Output),
     /// The same of a trunk, by its name.
     Trunk(String, upstream::Output),
+    /// The same of a destination of a server plan.
+    Destination(String, upstream::Output),
     /// The office is on its own, or has a server again.
     Survival(SurvivalChange),
 }
@@ -108,6 +110,7 @@ pub struct Proxy {
     pub(super) registrar: Registrar,
     pub(super) upstream: Group,
     pub(super) trunks: Trunks,
+    pub(super) plans: Plans,
     pub(super) survival: Survival,
     pub(super) admission: Admission,
     /// Requests of the appliance's own: probes, and what phones are told.
@@ -137,7 +140,8 @@ impl Proxy {
     #[must_use]
     pub fn new(mut settings: Settings, now: Instant) -> Self {
         let upstream = Group::new(Self::group_settings(&settings.upstream, &settings.routing), now);
-        settings.upstream.addresses = upstream.addresses().collect();
+        let plans = Plans::new(settings.routing.plans.clone(), now);
+        settings.upstream.addresses = upstream.addresses().chain(plans.addresses()).collect();
         Self {
             transactions: Transactions::new(
                 settings.timers.clone(),
@@ -147,6 +151,7 @@ impl Proxy {
             registrar: Registrar::new(settings.limits.bindings, settings.lasting_secret),
             upstream,
             trunks: Trunks::new(settings.routing.trunks.clone(), now),
+            plans,
             survival: Survival::new(settings.routing.alone.as_ref().map(|alone| alone.when)),
             admission: Admission::new(settings.capacities.clone()),
             own_requests: HashMap::new(),
@@ -219,6 +224,7 @@ impl Proxy {
             self.transactions.poll_timeout(),
             self.upstream.poll_timeout(),
             self.trunks.poll_timeout(),
+            self.plans.poll_timeout(),
             self.survival.poll_timeout(),
             self.announcement.poll_timeout(),
             self.registrar.poll_timeout(),
@@ -235,6 +241,7 @@ impl Proxy {
         self.transactions.handle_timeout(now);
         self.upstream.handle_timeout(now);
         self.trunks.handle_timeout(now);
+        self.plans.handle_timeout(now);
         self.registrar.handle_timeout(now);
         self.announce(now);
         while let Some(client) = self.timer_c.pop(now) {

@@ -126,6 +126,8 @@ labelled! {
         NoDestination = "no_destination",
         /// A network takes no more calls, or its line no more media; answered 503.
         NetworkFull = "network_full",
+        /// Who calls does not want to be known, and more of it than can be kept back.
+        PrivacyNotPossible = "privacy_not_possible",
         /// There are as many calls or transactions as allowed; answered 503.
         Overload = "overload",
         /// The registrar has no room or cannot read a Contact; answered 503 or 400.

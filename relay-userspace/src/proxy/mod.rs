@@ -17,6 +17,7 @@ mod credentials;
 mod failover;
 mod fork;
 mod forward;
+mod identity;
 mod large;
 mod machine;
 mod measure;

@@ -80,12 +80,14 @@ impl Proxy {
             Upstream { servers, probe, patience, recovery, silence, ..self.settings.upstream.clone() };
         self.upstream.set(Self::group_settings(&self.settings.upstream, &routing), now);
         self.trunks.set(routing.trunks.clone(), now);
+        self.plans.set(routing.plans.clone(), now);
         if let Some(change) = self.survival.set(routing.alone.as_ref().map(|alone| alone.when), now) {
             self.survival_changed(now, change);
         }
         self.settings.routing = routing;
         self.trunks.handle_timeout(now);
-        self.settings.upstream.addresses = self.upstream.addresses().collect();
+        self.plans.handle_timeout(now);
+        self.note_addresses();
         self.upstream.handle_timeout(now);
         self.flush(now, media);
     }

@@ -2,7 +2,11 @@
 //!
 //! RFC 3261 16.3 to 16.5, RFC 5393 (loops). A request goes to the servers, to a registered phone or along a dialog.
 
-use std::{borrow::Cow, collections::VecDeque, time::Instant};
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
@@ -38,6 +42,8 @@ pub(super) struct Plan {
     pub(super) dialog: Option<(u64, Party, Bytes)>,
     /// What kind of way it goes, and those that may be tried next; `None` when there was nothing to choose.
     pub(super) others: Option<(WayKind, VecDeque<Way>)>,
+    /// How long it is waited for an answer at all; `None`: as long as the network's timers say.
+    pub(super) patience: Option<Duration>,
     /// Where else it goes at the same time, with the Request-URI there.
     pub(super) forks: Vec<(Hop, Vec<u8>)>,
     /// How often a server has redirected it.
@@ -55,6 +61,7 @@ impl Plan {
             routes,
             dialog: None,
             others: None,
+            patience: None,
             forks: Vec::new(),
             redirected: 0,
             answer: None,
@@ -272,7 +279,7 @@ impl Proxy {
             && let Some(to) = NameAddr::parse(message.to_value()).and_then(|to| to.parsed_uri())
             && let Some(number) = to.user.and_then(registrar::number_of)
         {
-            self.registrar.learn(aor, &number, registrar::Told::ByCaller);
+            self.registrar.learn(aor, number.as_str(), registrar::Told::ByCaller);
         }
     }
 

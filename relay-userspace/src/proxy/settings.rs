@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::{admission::Capacity, routing::Routing};
 use crate::{
     config::{Redirects, ServerUri, Silence, StatusRange},
-    net::{NetworkId, Role, Transport},
+    net::{Identity, NetworkId, Role, Transport},
     registrar,
     sip::{
         transaction::{self, NetworkTimers},
@@ -28,6 +28,8 @@ pub struct Network {
     pub name: String,
     /// Who lives there.
     pub role: Role,
+    /// Whether it is within the trust domain.
+    pub identity: Identity,
     /// The address that the SIP sockets are bound to.
     pub bound: IpAddr,
     /// The address that peers are told.

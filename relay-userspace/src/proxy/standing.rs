@@ -38,6 +38,9 @@ pub struct CallRecord {
     media: bool,
     caller: SideRecord,
     callees: Vec<SideRecord>,
+    /// The caller's header From, where it is nobody's at the other side.
+    #[serde(default)]
+    anonymous: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,6 +141,10 @@ impl Proxy {
             media: call.media,
             caller: side(&call.caller)?,
             callees: confirmed.map(|dialog| side(&dialog.callee)).collect::<Option<_>>()?,
+            anonymous: match &call.anonymous {
+                Some(from) => Some(text(from)?),
+                None => None,
+            },
         })
     }
 
@@ -215,6 +222,7 @@ impl Proxy {
             info,
             caller,
             dialogs: callees.into_iter().map(confirmed).collect(),
+            anonymous: record.anonymous.clone().map(Bytes::from),
             media: record.media,
             attempt_counted: true,
             share: None,

@@ -10,7 +10,9 @@
 //! but not take the last one away. RFC 3263 (locating servers), RFC 2782 (SRV).
 
 mod group;
-mod number;
+mod numbering;
+mod peers;
+mod plans;
 mod srv;
 mod survival;
 #[cfg(test)]
@@ -18,7 +20,9 @@ mod tests;
 mod trunks;
 
 pub use group::{Failure, Group, Health, Output, Resolution, ServerState, Settings, Target, WhenDown};
-pub use number::Number;
+pub use numbering::{Form, Numbering, Place};
+pub use peers::PeerState;
+pub use plans::{DestinationSettings, PlanChoice, Plans};
 pub use srv::{SrvRecord, order};
 pub use survival::{Service, Survival, SurvivalChange, SurvivalSettings};
-pub use trunks::{Emergency, TrunkChoice, TrunkSettings, TrunkState, Trunks};
+pub use trunks::{Emergency, TrunkChoice, TrunkSettings, Trunks};

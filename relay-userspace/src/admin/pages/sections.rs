@@ -563,6 +563,27 @@ static SURVIVAL: Section = Section {
         ),
         field("emergency.dial", "Number for urn:service:sos", "What a trunk is sent.", Text("112")),
         field(
+            "numbering.country_code",
+            "Country code",
+            "With it, all spellings of a number are the same one.",
+            Text("49"),
+        ),
+        field("numbering.area_code", "Area code", "Without the national prefix.", Text("711")),
+        field("numbering.national_prefix", "National prefix", "Before an area code.", Text("0")),
+        field("numbering.international_prefix", "International prefix", "Before a country code.", Text("00")),
+        field(
+            "numbering.national_digits",
+            "Digits of national numbers",
+            "Of those that are dialled without a prefix; 0: none are.",
+            Number { least: 0, most: 14 },
+        ),
+        field(
+            "numbering.outside_prefix",
+            "Prefix for a line",
+            "What phones dial for the telephone network; empty: nothing.",
+            Text("0"),
+        ),
+        field(
             "routing.registration_has_priority",
             "Registered phones first",
             "A number of a phone that is registered here is called directly, whatever the servers would do.",
@@ -694,6 +715,12 @@ pub(super) static NETWORK: &[Described] = &[
             ("same-address", "signalled address"),
             ("any", "whoever is first"),
         ]),
+    ),
+    field(
+        "identity",
+        "Callers' identities",
+        "Whether what it says of callers is believed, and whether it may be told who withholds his number.",
+        Choice(&[("trusted", "believed and told"), ("untrusted", "neither")]),
     ),
     field(
         "srtp",

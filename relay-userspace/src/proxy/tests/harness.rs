@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     media::{Answer, MediaError, MediaRelay, Offer, Sessions},
-    net::{NetworkId, Role},
+    net::{Identity, NetworkId, Role},
     proxy::{Limits, Measure, Network, Output, Ports, Proxy, Settings, Upstream},
     sdp,
     sip::{
@@ -134,6 +134,7 @@ pub(super) fn settings() -> Settings {
         id,
         name: name.into(),
         role,
+        identity: Identity::Trusted,
         bound: own.parse().unwrap(),
         advertised: own.parse().unwrap(),
         ports: Ports { udp: 8060, tcp: Some(8060), tls: Some(8061), ..Ports::default() },
@@ -197,7 +198,9 @@ impl World {
                 }
                 Output::Measure(measure) => self.measures.push(measure),
                 Output::Reuse { connection, target } => self.reused.push((connection, target)),
-                Output::Upstream(news) | Output::Trunk(_, news) => self.news.push(news),
+                Output::Upstream(news) | Output::Trunk(_, news) | Output::Destination(_, news) => {
+                    self.news.push(news);
+                }
                 Output::Survival(change) => self.survival.push(change),
             }
         }

@@ -12,6 +12,7 @@ mod failures;
 mod harness;
 mod hostile;
 mod hostile_descriptions;
+mod identity;
 mod large;
 mod negotiation;
 mod reconfigure;

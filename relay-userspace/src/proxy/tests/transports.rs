@@ -40,7 +40,9 @@ impl World {
                 }
                 Output::Measure(measure) => self.measures.push(measure),
                 Output::Reuse { connection, target } => self.reused.push((connection, target)),
-                Output::Upstream(news) | Output::Trunk(_, news) => self.news.push(news),
+                Output::Upstream(news) | Output::Trunk(_, news) | Output::Destination(_, news) => {
+                    self.news.push(news);
+                }
                 Output::Survival(change) => self.survival.push(change),
             }
         }
