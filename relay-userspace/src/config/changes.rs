@@ -2,7 +2,7 @@
 
 use super::{
     Config,
-    keys::{Effect, KEYS, Key, NETWORK_KEYS, ROUTE_KEYS, TRUNK_KEYS},
+    keys::{Effect, KEYS, Key, NETWORK_KEYS, PEER_KEYS, ROUTE_KEYS, TRUNK_KEYS},
 };
 
 /// A key that differs.
@@ -29,6 +29,7 @@ pub fn between(before: &Config, after: &Config) -> Vec<Changed> {
     } else {
         changed.push(Changed { key: "network".to_owned(), effect: Effect::Restart });
     }
+    changed.extend(tables("peer", PEER_KEYS, &before.peers, &after.peers));
     changed.extend(tables("trunk", TRUNK_KEYS, &before.trunks, &after.trunks));
     changed.extend(tables("route", ROUTE_KEYS, &before.routes, &after.routes));
     for key in KEYS.iter().filter(|key| (key.value)(before) != (key.value)(after)) {
