@@ -2,7 +2,9 @@
 
 use super::{
     Config,
-    keys::{Effect, KEYS, Key, NETWORK_KEYS, PLAN_DESTINATION_KEYS, PLAN_KEYS, ROUTE_KEYS, TRUNK_KEYS},
+    keys::{
+        Effect, KEYS, Key, NETWORK_KEYS, PEER_KEYS, PLAN_DESTINATION_KEYS, PLAN_KEYS, ROUTE_KEYS, TRUNK_KEYS,
+    },
 };
 
 /// A key that differs.
@@ -29,6 +31,7 @@ pub fn between(before: &Config, after: &Config) -> Vec<Changed> {
     } else {
         changed.push(Changed { key: "network".to_owned(), effect: Effect::Restart });
     }
+    changed.extend(tables("peer", PEER_KEYS, &before.peers, &after.peers));
     changed.extend(tables("trunk", TRUNK_KEYS, &before.trunks, &after.trunks));
     let plans = tables("server_plan", PLAN_KEYS, &before.server_plans, &after.server_plans);
     let destinations = |config: &Config| -> Vec<_> {

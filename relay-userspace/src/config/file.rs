@@ -7,9 +7,10 @@ use toml::Spanned;
 
 use super::{
     Admin, Capture, Clock, ConfigError, Control, Datapath, Dhcp, DscpMarks, Emergency, Log, Media, Network,
-    Numbering, Protection, Provisioning, Route, Routing, ServerPlan, Sip, State, SurvivalTable, Syslog, Tls,
-    Trace, Trunk, Upstream, Web,
+    Numbering, Peer, Protection, Provisioning, Route, Routing, ServerPlan, Sip, State, SurvivalTable, Syslog,
+    Tls, Trace, Trunk, Upstream, Web,
     error::line_of,
+    peers::{check_network, check_peers},
     routing::{check_plans, check_routes, check_trunks},
 };
 use crate::net::{NetworkId, Role, Transport};
@@ -30,6 +31,9 @@ pub struct Config {
     /// The networks, in order: their positions are their [`NetworkId`]s.
     #[serde(rename = "network", default)]
     networks: Vec<Spanned<Network>>,
+    /// Peers for which something else is converted than for the others of their network.
+    #[serde(rename = "peer", default)]
+    pub peers: Vec<Peer>,
     /// The central servers.
     #[serde(default)]
     pub upstream: Upstream,
@@ -225,6 +229,7 @@ impl Config {
                     return Err(wrong(span, key, message));
                 }
             }
+            check_network(network).map_err(|(key, message)| wrong(span.clone(), key, message))?;
             for other in self.networks.iter().take(position).map(Spanned::as_ref) {
                 if network.interface == other.interface && network.attach != other.attach {
                     let message = format!(
@@ -331,6 +336,7 @@ impl Config {
             .map(|network| (network.as_ref().name.as_str(), network.as_ref().role))
             .collect();
         check_trunks(&self.trunks, &networks)
+            .and_then(|()| check_peers(&self.peers))
             .and_then(|()| check_plans(&self.server_plans, &networks))
             .and_then(|()| check_routes(&self.routes, &self.trunks, &self.server_plans))
             .and_then(|()| self.numbering.check())

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Config, LogWord, Network, PlanDestination, Route, ServerPlan, Trunk};
+use super::{Config, LogWord, Network, Peer, PlanDestination, Route, ServerPlan, Trunk};
 
 /// When a new value takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,7 +181,25 @@ pub const NETWORK_KEYS: &[Key<Network>] = &[
     key("latching", Restart, Text, |network| text(&word(network.latching))),
     key("identity", Restart, Text, |network| text(&word(network.identity))),
     key("srtp", Restart, Text, |network| text(&word(network.srtp))),
+    key("refer", Running, Text, |network| text(&word(network.refer))),
+    key("delayed_offers", Running, Text, |network| text(&word(network.delayed_offers))),
+    key("offer_codecs", Running, List, |network| list(&network.offer_codecs)),
+    key("session_timer_seconds", Running, Number, |network| {
+        Value::Number(network.session_timer_seconds.into())
+    }),
     key("attach", Restart, Text, |network| text(&word(network.attach))),
+];
+
+/// The keys of a peer. They are set in the file.
+pub const PEER_KEYS: &[Key<Peer>] = &[
+    key("name", Running, Text, |peer| text(&peer.name)),
+    key("addresses", Running, List, |peer| list(&peer.addresses)),
+    key("refer", Running, Text, |peer| maybe(peer.refer.map(word).as_ref())),
+    key("delayed_offers", Running, Text, |peer| maybe(peer.delayed_offers.map(word).as_ref())),
+    key("offer_codecs", Running, List, |peer| peer.offer_codecs.as_deref().map_or(Value::Absent, list)),
+    key("session_timer_seconds", Running, Number, |peer| {
+        peer.session_timer_seconds.map_or(Value::Absent, |seconds| Value::Number(seconds.into()))
+    }),
 ];
 
 /// The keys of a trunk. They are set in the file.
@@ -423,6 +441,7 @@ mod tests {
         }
         let mut known: BTreeSet<String> = KEYS.iter().map(|key| key.name.to_owned()).collect();
         known.extend(NETWORK_KEYS.iter().map(|key| format!("network.{}", key.name)));
+        known.extend(PEER_KEYS.iter().map(|key| format!("peer.{}", key.name)));
         known.extend(TRUNK_KEYS.iter().map(|key| format!("trunk.{}", key.name)));
         known.extend(PLAN_KEYS.iter().map(|key| format!("server_plan.{}", key.name)));
         known.extend(PLAN_DESTINATION_KEYS.iter().map(|key| format!("server_plan.destination.{}", key.name)));

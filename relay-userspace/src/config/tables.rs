@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{PortRange, ServerUri, StatusRange};
+use super::{Codec, DelayedOffers, PortRange, ReferStyle, ServerUri, StatusRange};
 use crate::net::{
     AttachChoice, DatapathChoice, Dscp, Identity, Latching, Marking, Priority, Role, SrtpPolicy, Transport,
 };
@@ -73,6 +73,18 @@ pub struct Network {
     /// How its parties protect their media.
     #[serde(default)]
     pub srtp: SrtpPolicy,
+    /// What becomes of a REFER that goes to a peer of this network.
+    #[serde(default)]
+    pub refer: ReferStyle,
+    /// What becomes of an INVITE without a session description that goes to one.
+    #[serde(default)]
+    pub delayed_offers: DelayedOffers,
+    /// The codecs of the offers that the appliance makes for them, in order of preference.
+    #[serde(default = "Codec::usual")]
+    pub offer_codecs: Vec<Codec>,
+    /// Seconds of the session timer that is kept where not both sides of a call keep one; 0: none.
+    #[serde(default)]
+    pub session_timer_seconds: u32,
     /// Where on the interface the relay program is attached.
     #[serde(default)]
     pub attach: AttachChoice,

@@ -168,6 +168,7 @@ pub(super) fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::
     settings.tcp_above = changes.tcp_above;
     settings.limits.calls = changes.calls;
     settings.capacities = changes.capacities;
+    settings.peers = changes.peers;
     settings.routing = changes.routing;
     settings
 }
@@ -181,6 +182,7 @@ pub(super) fn proxy_changes(config: &Config) -> proxy::Changes {
         tcp_above: Some(config.sip.tcp_above_bytes).filter(|above| *above > 0),
         calls: config.sip.max_calls,
         capacities: capacities(config),
+        peers: proxy::Peers::new(config.networks(), &config.peers),
         servers: config.upstream.servers.as_ref().clone(),
         probe: (config.upstream.probe_seconds > 0)
             .then(|| Duration::from_secs(config.upstream.probe_seconds)),

@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Capacity, Proxy, Upstream, routing::Routing};
+use super::{Capacity, Peers, Proxy, Upstream, routing::Routing};
 use crate::{
     config::{Redirects, ServerUri, Silence, StatusRange},
     media::MediaRelay,
@@ -30,6 +30,8 @@ pub struct Changes {
     pub calls: usize,
     /// What networks take of calls.
     pub capacities: HashMap<NetworkId, Capacity>,
+    /// What is converted for each peer. Calls that stand keep what they have begun with.
+    pub peers: Peers,
     /// The servers. What is known of those that stay is kept; dialogs with those that go stay with them.
     pub servers: Vec<ServerUri>,
     /// How often each is asked how it is; `None`: never.
@@ -58,6 +60,7 @@ impl Proxy {
             tcp_above,
             calls,
             capacities,
+            peers,
             servers,
             probe,
             patience,
@@ -74,6 +77,7 @@ impl Proxy {
         self.settings.tcp_above = tcp_above;
         self.settings.limits.calls = calls;
         self.admission.set(capacities);
+        self.settings.peers = peers;
         self.settings.upstream.retry = retry;
         self.settings.upstream.redirects = redirects;
         self.settings.upstream =

@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{admission::Capacity, routing::Routing};
+use super::{admission::Capacity, peers::Peers, routing::Routing};
 use crate::{
     config::{Redirects, ServerUri, Silence, StatusRange},
     net::{Identity, NetworkId, Role, Transport},
@@ -163,6 +163,8 @@ pub struct Settings {
     pub upstream: Upstream,
     /// What networks take of calls, those that have a limit.
     pub capacities: HashMap<NetworkId, Capacity>,
+    /// What is converted for each peer.
+    pub peers: Peers,
     /// Rules, trunks, emergency numbers, and what the office does on its own.
     pub routing: Routing,
     /// Who on a servers' network may send requests, besides the servers' own addresses.
@@ -189,6 +191,7 @@ impl Settings {
             networks,
             upstream,
             capacities: HashMap::new(),
+            peers: Peers::default(),
             routing: Routing::default(),
             trusted: Vec::new(),
             timers: NetworkTimers::default(),

@@ -734,6 +734,25 @@ pub(super) static NETWORK: &[Described] = &[
         ]),
     ),
     field(
+        "refer",
+        "A transfer (REFER) to a peer here",
+        "Single peers ([[peer]]) are set in the file.",
+        Choice(&[("pass", "passes"), ("reinvite", "is made by the appliance, with a re-INVITE")]),
+    ),
+    field(
+        "delayed_offers",
+        "An INVITE without an offer",
+        "That goes to a peer here.",
+        Choice(&[("pass", "passes"), ("offer", "gets one")]),
+    ),
+    field("offer_codecs", "Codecs of these offers", "In order of preference, one in a line.", Lines("PCMA")),
+    field(
+        "session_timer_seconds",
+        "Session timer (s)",
+        "Kept by the appliance where not both sides keep one, 90 to 86400. 0: none.",
+        Number { least: 0, most: 86_400 },
+    ),
+    field(
         "attach",
         "Kernel program",
         "Where it is attached to the interface.",
