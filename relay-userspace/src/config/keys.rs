@@ -181,6 +181,7 @@ pub const NETWORK_KEYS: &[Key<Network>] = &[
     key("latching", Restart, Text, |network| text(&word(network.latching))),
     key("identity", Restart, Text, |network| text(&word(network.identity))),
     key("srtp", Restart, Text, |network| text(&word(network.srtp))),
+    key("hold", Running, Text, |network| text(&word(network.hold))),
     key("refer", Running, Text, |network| text(&word(network.refer))),
     key("delayed_offers", Running, Text, |network| text(&word(network.delayed_offers))),
     key("offer_codecs", Running, List, |network| list(&network.offer_codecs)),
@@ -194,6 +195,7 @@ pub const NETWORK_KEYS: &[Key<Network>] = &[
 pub const PEER_KEYS: &[Key<Peer>] = &[
     key("name", Running, Text, |peer| text(&peer.name)),
     key("addresses", Running, List, |peer| list(&peer.addresses)),
+    key("hold", Running, Text, |peer| maybe(peer.hold.map(word).as_ref())),
     key("refer", Running, Text, |peer| maybe(peer.refer.map(word).as_ref())),
     key("delayed_offers", Running, Text, |peer| maybe(peer.delayed_offers.map(word).as_ref())),
     key("offer_codecs", Running, List, |peer| peer.offer_codecs.as_deref().map_or(Value::Absent, list)),

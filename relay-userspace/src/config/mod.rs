@@ -29,7 +29,7 @@ pub use file::Config;
 pub(crate) use file::STREAM_KEYS;
 pub use log::{DayTime, Log, LogWord, Topics};
 pub use numbering::Numbering;
-pub use peers::{Addresses, Codec, Conversions, DelayedOffers, Peer, ReferStyle};
+pub use peers::{Addresses, Codec, Conversions, DelayedOffers, HoldStyle, Peer, ReferStyle};
 pub use protection::Protection;
 pub use routing::{
     Destination, Emergency, NumberForm, Pattern, PlanDestination, Route, Routing, ServerPlan, SurvivalTable,

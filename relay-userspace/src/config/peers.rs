@@ -45,6 +45,19 @@ pub enum ReferStyle {
     Reinvite,
 }
 
+/// How a peer is told that it is held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HoldStyle {
+    /// As the other side says it.
+    #[default]
+    AsSent,
+    /// By a direction: `a=sendonly`, `a=inactive` (RFC 3264).
+    Direction,
+    /// By an address of zeros (RFC 2543).
+    ZeroAddress,
+}
+
 /// A codec that the appliance offers itself, written as `"PCMA"`, `"opus"` or, where it is none of those that are known,
 /// as `"NAME/RATE"`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -147,6 +160,8 @@ impl fmt::Display for Addresses {
 /// What is converted for a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversions {
+    /// How it is told that it is held.
+    pub hold: HoldStyle,
     /// What becomes of a REFER.
     pub refer: ReferStyle,
     /// What becomes of an INVITE without a session description.
@@ -160,6 +175,7 @@ pub struct Conversions {
 impl Default for Conversions {
     fn default() -> Self {
         Self {
+            hold: HoldStyle::AsSent,
             refer: ReferStyle::Pass,
             delayed_offers: DelayedOffers::Pass,
             offer_codecs: Codec::usual(),
@@ -173,6 +189,7 @@ impl Network {
     #[must_use]
     pub fn conversions(&self) -> Conversions {
         Conversions {
+            hold: self.hold,
             refer: self.refer,
             delayed_offers: self.delayed_offers,
             offer_codecs: self.offer_codecs.clone(),
@@ -189,7 +206,9 @@ pub struct Peer {
     pub name: String,
     /// Its addresses. Where several peers have an address, the longest prefix decides.
     pub addresses: Vec<Addresses>,
-    /// See [`Network::refer`]; the network's where it is not given, like all that follow.
+    /// See [`Network::hold`]; the network's where it is not given, like all that follow.
+    pub hold: Option<HoldStyle>,
+    /// See [`Network::refer`].
     pub refer: Option<ReferStyle>,
     /// See [`Network::delayed_offers`].
     pub delayed_offers: Option<DelayedOffers>,
@@ -204,6 +223,7 @@ impl Peer {
     #[must_use]
     pub fn over(&self, network: &Conversions) -> Conversions {
         Conversions {
+            hold: self.hold.unwrap_or(network.hold),
             refer: self.refer.unwrap_or(network.refer),
             delayed_offers: self.delayed_offers.unwrap_or(network.delayed_offers),
             offer_codecs: self.offer_codecs.clone().unwrap_or_else(|| network.offer_codecs.clone()),

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Codec, DelayedOffers, PortRange, ReferStyle, ServerUri, StatusRange};
+use super::{Codec, DelayedOffers, HoldStyle, PortRange, ReferStyle, ServerUri, StatusRange};
 use crate::net::{
     AttachChoice, DatapathChoice, Dscp, Identity, Latching, Marking, Priority, Role, SrtpPolicy, Transport,
 };
@@ -73,6 +73,9 @@ pub struct Network {
     /// How its parties protect their media.
     #[serde(default)]
     pub srtp: SrtpPolicy,
+    /// How they are told that they are held.
+    #[serde(default)]
+    pub hold: HoldStyle,
     /// What becomes of a REFER that goes to a peer of this network.
     #[serde(default)]
     pub refer: ReferStyle,

@@ -17,6 +17,7 @@ use super::{
     call::{Call, CallState, Kind, Negotiated, Party},
     machine::{Proxy, Relay},
     measure::Measure,
+    settings::Settings,
 };
 use crate::{
     media::{Answer, MediaError, MediaRelay, Offer},
@@ -73,7 +74,8 @@ impl Proxy {
                     to: ingress.network,
                     sdp,
                 };
-                let rewritten = Bytes::from(media.answer(now, &answer)?);
+                let rewritten = media.answer(now, &answer)?;
+                let rewritten = Bytes::from(held_as(&self.settings, egress, rewritten));
                 dialog.offer_by = None;
                 dialog.acked = Some(Negotiated {
                     tag: Bytes::copy_from_slice(message.from_tag()),
@@ -94,7 +96,7 @@ impl Proxy {
             to: egress.network,
             sdp,
         };
-        let rewritten = media.offer(now, &offer)?;
+        let rewritten = held_as(&self.settings, egress, media.offer(now, &offer)?);
         call.media = true;
         note_hold(call, sdp);
         note_bandwidth(&mut self.admission, call, sdp, sdp::Of::Offer);
@@ -155,7 +157,17 @@ impl Proxy {
             )
         };
         let rewritten = match result {
-            Ok(rewritten) => rewritten,
+            Ok(rewritten) if delayed => held_as(&self.settings, relay.ingress, rewritten),
+            Ok(rewritten) => {
+                // Who was held in another way than the other side meant answers to that.
+                let offer = self.transactions.request(relay.server);
+                let rewritten = if self.settings.hold_of(relay.egress).is_some() {
+                    answer_to(offer, rewritten)
+                } else {
+                    rewritten
+                };
+                held_as(&self.settings, relay.ingress, rewritten)
+            }
             Err(_) => {
                 self.measure(Measure::MediaRefused);
                 return Some(multipart::replace(message.body(), range, &without_streams(sdp)));
@@ -183,6 +195,20 @@ impl Proxy {
         });
         Some(body)
     }
+}
+
+/// A description in the way in which the peer at a hop is held.
+fn held_as(settings: &Settings, peer: Hop, sdp: Vec<u8>) -> Vec<u8> {
+    let Some(way) = settings.hold_of(peer) else { return sdp };
+    let Some(own) = settings.network(peer.network).map(|network| network.advertised) else { return sdp };
+    sdp::Session::parse(&sdp).ok().and_then(|session| sdp::hold_by(&session, way, own)).unwrap_or(sdp)
+}
+
+/// An answer that fits what was offered in a request.
+fn answer_to(request: Option<&Message>, sdp: Vec<u8>) -> Vec<u8> {
+    let offered = request.and_then(|request| request.body().get(multipart::sdp_range(request)?));
+    let Some(Ok(offer)) = offered.map(sdp::Session::parse) else { return sdp };
+    sdp::Session::parse(&sdp).ok().and_then(|answer| sdp::fitting_answer(&answer, &offer)).unwrap_or(sdp)
 }
 
 /// The description with port 0 for each stream (RFC 3264 section 6); nothing of one that cannot be read.

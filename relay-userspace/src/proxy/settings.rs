@@ -10,10 +10,11 @@ use ipnet::IpNet;
 
 use super::{admission::Capacity, peers::Peers, routing::Routing};
 use crate::{
-    config::{Redirects, ServerUri, Silence, StatusRange},
+    config::{HoldStyle, Redirects, ServerUri, Silence, StatusRange},
     net::{Identity, NetworkId, Role, Transport},
-    registrar,
+    registrar, sdp,
     sip::{
+        Hop,
         transaction::{self, NetworkTimers},
         wire::{DEFAULT_PORT, Uri},
     },
@@ -205,6 +206,15 @@ impl Settings {
 
     pub(super) fn network(&self, id: NetworkId) -> Option<&Network> {
         self.networks.iter().find(|network| network.id == id)
+    }
+
+    /// How the peer at a hop is held; `None`: as the other side says it.
+    pub(super) fn hold_of(&self, peer: Hop) -> Option<sdp::HoldBy> {
+        match self.peers.of(peer.network, peer.address.ip()).hold {
+            HoldStyle::AsSent => None,
+            HoldStyle::Direction => Some(sdp::HoldBy::Direction),
+            HoldStyle::ZeroAddress => Some(sdp::HoldBy::ZeroAddress),
+        }
     }
 
     /// Whether an address on the servers' side may send requests. The appliance's own may: when a server that stays

@@ -734,6 +734,16 @@ pub(super) static NETWORK: &[Described] = &[
         ]),
     ),
     field(
+        "hold",
+        "How a peer here is held",
+        "By what it is told that nothing is to be sent.",
+        Choice(&[
+            ("as-sent", "as the other side says it"),
+            ("direction", "by a direction (RFC 3264)"),
+            ("zero-address", "by an address of zeros (RFC 2543)"),
+        ]),
+    ),
+    field(
         "refer",
         "A transfer (REFER) to a peer here",
         "Single peers ([[peer]]) are set in the file.",

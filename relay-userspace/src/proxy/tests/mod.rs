@@ -10,6 +10,7 @@ mod dialects;
 mod failover;
 mod failures;
 mod harness;
+mod hold;
 mod hostile;
 mod hostile_descriptions;
 mod identity;
