@@ -180,6 +180,7 @@ pub const NETWORK_KEYS: &[Key<Network>] = &[
     key("media_ports", Restart, Text, |network| text(&network.media_ports)),
     key("latching", Restart, Text, |network| text(&word(network.latching))),
     key("identity", Restart, Text, |network| text(&word(network.identity))),
+    key("ice", Restart, Text, |network| text(&word(network.ice))),
     key("srtp", Restart, Text, |network| text(&word(network.srtp))),
     key("hold", Running, Text, |network| text(&word(network.hold))),
     key("refer", Running, Text, |network| text(&word(network.refer))),

@@ -11,7 +11,8 @@ use toml::Spanned;
 
 use super::{Codec, DelayedOffers, HoldStyle, PortRange, ReferStyle, ServerUri, StatusRange};
 use crate::net::{
-    AttachChoice, DatapathChoice, Dscp, Identity, Latching, Marking, Priority, Role, SrtpPolicy, Transport,
+    AttachChoice, DatapathChoice, Dscp, IcePolicy, Identity, Latching, Marking, Priority, Role, SrtpPolicy,
+    Transport,
 };
 
 /// A network.
@@ -70,6 +71,9 @@ pub struct Network {
     /// Whether what it says of callers' identities is believed, and whether it may be told who withholds his.
     #[serde(default)]
     pub identity: Identity,
+    /// What becomes of what its parties say of ICE.
+    #[serde(default)]
+    pub ice: IcePolicy,
     /// How its parties protect their media.
     #[serde(default)]
     pub srtp: SrtpPolicy,

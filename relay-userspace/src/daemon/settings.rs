@@ -82,6 +82,7 @@ pub(super) fn media_settings(config: &Config, networks: &[Ready<'_>]) -> MediaSe
                 ports: ready.network.media_ports.range(),
                 latching: ready.network.latching,
                 srtp: ready.network.srtp,
+                ice: ready.network.ice,
                 rtp_dscp: marks.rtp,
                 rtcp_dscp: marks.rtcp,
             })

@@ -198,6 +198,17 @@ pub enum Latching {
     Any,
 }
 
+/// What becomes of what a network's parties say of ICE (RFC 8445).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IcePolicy {
+    /// It is taken out, and they are offered none: they send to the address that they are told.
+    #[default]
+    Remove,
+    /// The appliance speaks ICE with them, as a lite agent.
+    Lite,
+}
+
 /// How a network's parties are to protect their media.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]

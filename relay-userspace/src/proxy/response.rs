@@ -360,9 +360,16 @@ impl Proxy {
             }
         }
         let (server, cancelled) = (relay.server, relay.cancelled);
+        // Its sender has given it up by then, and an answer would only come in its way (RFC 4320 section 4.2).
+        let late = relay.method != Method::Invite && now - relay.started >= self.settings.timers.timeout();
+        if late {
+            self.transactions.abandon(now, server);
+        }
         let status = match silence {
             _ if cancelled => 487,
-            Silence::Timeout => 408,
+            Silence::Timeout if relay.method == Method::Invite => 408,
+            // A 408 to anything else says that its whole dialog is lost (RFC 4320 section 4.2, RFC 5057 section 5.1).
+            Silence::Timeout => 504,
             Silence::Unreachable => 503,
         };
         let call = relay.call.clone();
@@ -372,6 +379,7 @@ impl Proxy {
             let tag = self.local_tag(request);
             wire::respond(request, relay.ingress.address, &Reply::new(status, &tag))
         });
+        let answer = answer.or(late.then(Bytes::new));
         let told = answer.and_then(|payload| self.branch_ended(now, media, client, &relay, status, payload));
         self.relays.insert(client, relay);
         let Some((status, payload)) = told else { return };

@@ -179,6 +179,15 @@ impl<'s, 'a> Rewriter<'s, 'a> {
         }
     }
 
+    /// Adds an attribute line at the end of the session level.
+    pub fn add_session_attribute(&mut self, attribute: fmt::Arguments<'_>) {
+        let end =
+            self.session.media.first().and_then(|media| splice::offset_in(self.session.raw, media.line));
+        let Some(at) = end.map(|range| range.start).filter(|at| *at > 0) else { return };
+        let line = self.session.raw.get(..at).unwrap_or_default();
+        self.insert_after(line, format_args!("a={attribute}"));
+    }
+
     /// Takes out every attribute of that name at a level. Do not set and remove one in the same rewrite.
     pub fn remove_attributes(&mut self, target: Target, name: &str) {
         let attributes = match target {

@@ -24,6 +24,7 @@ mod full_disk;
 mod generic_mode;
 mod hostile_services;
 mod hostile_sip;
+mod ice;
 mod ipv6;
 mod large_requests;
 mod legacy_tls;

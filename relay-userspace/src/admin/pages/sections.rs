@@ -723,6 +723,12 @@ pub(super) static NETWORK: &[Described] = &[
         Choice(&[("trusted", "believed and told"), ("untrusted", "neither")]),
     ),
     field(
+        "ice",
+        "ICE",
+        "What becomes of what the parties say of ICE.",
+        Choice(&[("remove", "taken out"), ("lite", "answered, as a lite agent")]),
+    ),
+    field(
         "srtp",
         "Encrypted media",
         "Where the two sides of a call differ, the appliance translates between them.",

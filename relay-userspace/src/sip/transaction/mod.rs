@@ -81,6 +81,18 @@ impl Timers {
         self.t1.saturating_mul(64)
     }
 
+    /// When a request other than INVITE is repeated as seldom as it ever is: its sender's timer E has reached T2, which is
+    /// four seconds there unless it was told otherwise.
+    fn settled(&self) -> Duration {
+        const USUAL_T2: Duration = Duration::from_secs(4);
+        let (mut interval, mut waited) = (self.t1, Duration::ZERO);
+        while interval < self.t2.max(USUAL_T2) && !interval.is_zero() {
+            waited += interval;
+            interval = interval.saturating_mul(2);
+        }
+        waited
+    }
+
     /// How long a request waits for its first response: timers B and F, or, over UDP, until the last retransmission
     /// has had its time.
     fn patience(&self, invite: bool, transport: Transport) -> Duration {

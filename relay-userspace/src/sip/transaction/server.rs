@@ -1,4 +1,4 @@
-//! Server transactions. RFC 3261 17.2, RFC 6026 7.1.
+//! Server transactions. RFC 3261 17.2, RFC 6026 7.1, RFC 4320 (what is answered to requests other than INVITE, and when).
 
 use std::{
     net::IpAddr,
@@ -87,6 +87,9 @@ impl Transactions {
                 } else {
                     if method == &Method::Invite {
                         self.reply(now, ServerId(id), &Reply::trying());
+                    } else if let Some(server) = self.servers.get_mut(&id) {
+                        let at = now + self.timers.of(source).settled();
+                        self.deadlines.set(Timer::ServerRepeat(id), &mut server.repeat, Some(at));
                     }
                     Incoming::New(ServerId(id))
                 }
@@ -167,6 +170,8 @@ impl Transactions {
             return;
         }
         server.request = None;
+        // A 100 that is due to another request than INVITE is not any more.
+        self.deadlines.set(Timer::ServerRepeat(id.0), &mut server.repeat, None);
         let timeout = self.timers.of(server.source).timeout();
         let end = Some(now + timeout);
         if success {
@@ -214,10 +219,36 @@ impl Transactions {
         }
     }
 
-    /// Timer G.
+    /// A request that can no longer be answered in time is not answered at all (RFC 4320 section 4.2): its sender has
+    /// given it up, and what repeats it is absorbed until it stops. Of an INVITE nothing changes: it is waited for.
+    pub fn abandon(&mut self, now: Instant, id: ServerId) {
+        let Some((source, before)) = self.weigh(id) else { return };
+        let Some(server) = self.servers.get_mut(&id.0) else { return };
+        if server.invite || server.state != State::Proceeding {
+            return;
+        }
+        server.state = State::Completed;
+        (server.request, server.last) = (None, None);
+        self.deadlines.set(Timer::ServerRepeat(id.0), &mut server.repeat, None);
+        let end = now + self.timers.of(server.source).t4;
+        self.deadlines.set(Timer::ServerEnd(id.0), &mut server.end, Some(end));
+        self.bytes -= before;
+        if let Some(held) = self.by_source.get_mut(&source) {
+            held.bytes -= before;
+        }
+    }
+
+    /// Timer G, and the 100 to a request other than INVITE that takes its time.
     pub(super) fn server_repeat(&mut self, now: Instant, id: u64) {
         let Some(server) = self.servers.get_mut(&id) else { return };
         server.repeat = None;
+        if server.state == State::Proceeding {
+            // RFC 4320 section 4.1: not before its sender repeats it as seldom as it will, and by then in any case.
+            if server.last.is_none() {
+                self.reply(now, ServerId(id), &Reply::trying());
+            }
+            return;
+        }
         server.interval = (server.interval * 2).min(self.timers.of(server.source).t2);
         let at = Some(now + server.interval);
         self.deadlines.set(Timer::ServerRepeat(id), &mut server.repeat, at);
