@@ -28,6 +28,7 @@ mod ice;
 mod ipv6;
 mod large_requests;
 mod legacy_tls;
+mod linphone;
 mod logs;
 mod many_phones;
 mod moved;
