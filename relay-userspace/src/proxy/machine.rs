@@ -11,6 +11,7 @@ use super::{
     admission::{Admission, Load},
     alone::Announcement,
     call::{Call, CallInfo, CallState, Kind, Negotiated, Party},
+    converse::speak::Spoken,
     credentials::{Credentials, Offsets},
     fork::Fork,
     large::ByTcp,
@@ -95,6 +96,8 @@ pub(super) struct Relay {
     pub(super) answered: u8,
     /// How often a server has redirected it.
     pub(super) redirected: u8,
+    /// The least session timer that was asked for it, in seconds; 0 if none was.
+    pub(super) least_timer: u32,
     /// It was sent again in another form, which counts instead.
     pub(super) superseded: bool,
     pub(super) timer_c: Option<Instant>,
@@ -113,6 +116,10 @@ pub struct Proxy {
     /// Requests of the appliance's own: probes, and what phones are told.
     pub(super) own_requests: HashMap<ClientId, Hop>,
     pub(super) announcement: Announcement,
+    /// Requests of the appliance's own in calls of others.
+    pub(super) spoken: HashMap<ClientId, Spoken>,
+    /// When the calls are looked at in which it speaks.
+    pub(super) conversing_due: Deadlines<u64>,
     /// When this proxy was made: nonces count from then.
     pub(super) started: Instant,
     pub(super) credentials: Credentials,
@@ -151,6 +158,8 @@ impl Proxy {
             admission: Admission::new(settings.capacities.clone()),
             own_requests: HashMap::new(),
             announcement: Announcement::default(),
+            spoken: HashMap::new(),
+            conversing_due: Deadlines::default(),
             started: now,
             credentials: Credentials::default(),
             offsets: Offsets::default(),
@@ -224,6 +233,7 @@ impl Proxy {
             self.registrar.poll_timeout(),
             self.timer_c.next(),
             self.forget.next(),
+            self.conversing_due.next(),
         ]
         .into_iter()
         .flatten()
@@ -244,6 +254,7 @@ impl Proxy {
             // RFC 3261 16.8: the CANCEL brings a 487 that goes to the caller, or the transaction times out.
             self.transactions.cancel(now, client, b"");
         }
+        self.converse(now, media);
         self.flush(now, media);
         while let Some(number) = self.forget.pop(now) {
             if let Some(call) = self.calls.get_mut(&number) {
@@ -560,6 +571,7 @@ impl Proxy {
         self.touch(number);
         let mut call = self.calls.remove(&number)?;
         self.forget.set(number, &mut call.forget, None);
+        self.unschedule(number, &mut call);
         if call.kind == Kind::Call && call.is_live() {
             self.live_calls -= 1;
         }

@@ -80,6 +80,7 @@ impl Proxy {
                     original: Bytes::copy_from_slice(sdp),
                     rewritten: rewritten.clone(),
                 });
+                Self::note_said(call, *party, sdp);
                 return Ok((false, body(&rewritten)));
             }
         }
@@ -97,6 +98,7 @@ impl Proxy {
         let rewritten = media.offer(now, &offer)?;
         call.media = true;
         note_hold(call, sdp);
+        Self::note_said(call, *party, sdp);
         note_bandwidth(&mut self.admission, call, sdp, sdp::Of::Offer);
         Ok((true, body(&rewritten)))
     }
@@ -163,6 +165,7 @@ impl Proxy {
         };
         let of = if delayed { sdp::Of::Offer } else { sdp::Of::Answer };
         note_bandwidth(&mut self.admission, call, sdp, of);
+        Self::note_said(call, party.other(), sdp);
         if delayed {
             call.media = true;
             note_hold(call, sdp);

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::{
     call::{Call, CallInfo, CallState, Dialog, Kind, Side},
+    converse::{Conversing, kept::ConversingRecord},
     machine::Proxy,
 };
 use crate::{
@@ -38,6 +39,9 @@ pub struct CallRecord {
     media: bool,
     caller: SideRecord,
     callees: Vec<SideRecord>,
+    /// Absent in records of earlier versions, and where nothing is converted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    conversing: Option<Box<ConversingRecord>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +53,9 @@ struct SideRecord {
     routes: Vec<IpAddr>,
     /// By how much the server's CSeq numbers are ahead, and the last INVITE's here and there.
     offset: Option<(u32, Option<(u32, u32)>)>,
+    /// The highest number of its requests, as the other side knows them.
+    #[serde(default)]
+    sent: u32,
 }
 
 /// Why a call is not taken up.
@@ -138,6 +145,7 @@ impl Proxy {
             media: call.media,
             caller: side(&call.caller)?,
             callees: confirmed.map(|dialog| side(&dialog.callee)).collect::<Option<_>>()?,
+            conversing: call.conversing.as_ref().map(|conversing| Box::new(conversing.record(epoch))),
         })
     }
 
@@ -152,6 +160,7 @@ impl Proxy {
             disconnected: side.disconnected,
             routes: side.routes.clone(),
             offset: self.offsets.of(side.source.network, call_id, &side.tag),
+            sent: side.sent,
         })
     }
 
@@ -182,6 +191,7 @@ impl Proxy {
                 // The connection ended with the process that had it.
                 disconnected: kept.disconnected || source.transport.is_reliable(),
                 routes: kept.routes.clone(),
+                sent: kept.sent,
             })
         };
         let (caller, call_id) = (side(&record.caller)?, Bytes::from(record.call_id.clone()));
@@ -218,8 +228,10 @@ impl Proxy {
             media: record.media,
             attempt_counted: true,
             share: None,
+            conversing: record.conversing.as_ref().map(|record| Box::new(Conversing::take_up(record, epoch))),
             forget: None,
         });
+        self.reschedule(number);
         if let Some(at) = forget {
             self.forget_at(number, at);
         }

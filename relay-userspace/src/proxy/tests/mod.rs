@@ -19,6 +19,7 @@ mod redirects;
 mod registration;
 mod reuse;
 mod routing;
+mod session_timers;
 mod softphones;
 mod standing;
 mod stun;
