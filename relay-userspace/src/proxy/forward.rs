@@ -94,7 +94,19 @@ impl Proxy {
             None if plan.standing.is_some() => plan.standing.clone(),
             None => self.new_call(now, hop, plan, message)?.map(|number| (number, Party::Caller, None)),
         };
-        let negotiated = self.negotiate_request(now, media, hop, plan.egress, message, call.as_ref());
+        let lent = self.lend(plan.egress, message, call.as_ref());
+        let lent = match (&lent, &call) {
+            (Some(lent), Some((number, party, tag))) => {
+                let call = (*number, *party, tag.as_ref());
+                self.offer_lent(now, media, (hop, plan.egress), message, call, lent)
+            }
+            _ => None,
+        };
+        let is_lent = lent.is_some();
+        let negotiated = match lent {
+            Some(lent) => Ok((true, Some(lent))),
+            None => self.negotiate_request(now, media, hop, plan.egress, message, call.as_ref()),
+        };
         let (offered, body) = match negotiated {
             Ok(negotiated) => negotiated,
             Err(error) => {
@@ -123,9 +135,12 @@ impl Proxy {
                 WayKind::Trunk => self.measure(Measure::SurvivalCall(SurvivalCall::Trunk)),
             }
         }
-        let lines = call
+        let mut lines = call
             .as_ref()
             .map_or_else(Vec::new, |(number, party, _)| self.timer_lines(*number, *party, message));
+        if is_lent {
+            lines.push(("Content-Type", "application/sdp".to_owned()));
+        }
         let dress = Dress { body: body.as_deref(), lines: &lines };
         self.note_sent(now, hop, message, call.as_ref());
         let (mut payload, mut register) =
@@ -149,6 +164,7 @@ impl Proxy {
             from_tag: Bytes::copy_from_slice(message.from_tag()),
             call,
             offered,
+            lent: is_lent,
             negotiated: None,
             successes: Vec::new(),
             register,
@@ -217,6 +233,7 @@ impl Proxy {
                 from_tag: first.from_tag.clone(),
                 call: first.call.clone(),
                 offered: first.offered,
+                lent: first.lent,
                 negotiated: None,
                 successes: Vec::new(),
                 register: None,
@@ -276,6 +293,10 @@ impl Proxy {
         }
         if let Some(body) = dress.body {
             editor.body(body);
+            if body.is_empty() {
+                let kind = message.headers().filter(|header| header.name == HeaderName::ContentType);
+                kind.for_each(|header| editor.replace(header.line, b""));
+            }
         }
         Ok((editor.finish(), register))
     }

@@ -81,6 +81,8 @@ pub(super) struct Relay {
     pub(super) call: Option<(u64, Party, Option<Bytes>)>,
     /// Whether it carried an offer, so that descriptions in responses are answers.
     pub(super) offered: bool,
+    /// The offer was the appliance's: the answer is the offer that its sender has asked for.
+    pub(super) lent: bool,
     pub(super) negotiated: Option<Negotiated>,
     /// The 2xx that were passed, by To tag: each repetition goes on as the first did.
     pub(super) successes: Vec<(Bytes, Bytes)>,

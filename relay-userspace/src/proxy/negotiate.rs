@@ -49,6 +49,17 @@ impl Proxy {
         let Some(call) = self.calls.get_mut(number).filter(|call| is_call(call)) else { return Ok(NOTHING) };
         let sdp = message.body().get(range.clone()).unwrap_or_default();
         let body = |rewritten: &[u8]| Some(multipart::replace(message.body(), range.clone(), rewritten));
+        if matches!(method, Method::Ack | Method::Prack) && Self::owes(call, *party) {
+            if let Some(dialog) = dialog_tag.as_ref().and_then(|tag| call.dialog(tag)) {
+                dialog.acked = Some(Negotiated {
+                    tag: Bytes::copy_from_slice(message.from_tag()),
+                    original: Bytes::copy_from_slice(sdp),
+                    rewritten: Bytes::new(),
+                });
+            }
+            self.close_lent(now, media, *number, *party, sdp);
+            return Ok((false, Some(multipart::replace(message.body(), range, b""))));
+        }
         let media_key = call.info.media_key.clone();
         let caller_tag = call.caller.tag.clone();
         let dialog = dialog_tag.as_ref().and_then(|tag| call.dialog(tag));
@@ -184,6 +195,9 @@ impl Proxy {
             original: Bytes::copy_from_slice(sdp),
             rewritten: rewritten.into(),
         });
+        if relay.lent {
+            self.note_lent(number, party);
+        }
         Some(body)
     }
 }
@@ -215,7 +229,7 @@ fn note_hold(call: &mut Call, sdp: &[u8]) {
 }
 
 /// A description says what the call takes of its networks' lines from now on.
-fn note_bandwidth(admission: &mut Admission, call: &mut Call, sdp: &[u8], of: sdp::Of) {
+pub(super) fn note_bandwidth(admission: &mut Admission, call: &mut Call, sdp: &[u8], of: sdp::Of) {
     if let Some(share) = &mut call.share
         && let Ok(session) = sdp::Session::parse(sdp)
     {

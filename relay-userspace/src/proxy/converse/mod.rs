@@ -11,6 +11,7 @@
 
 mod credentials;
 pub(super) mod kept;
+mod offers;
 pub(super) mod speak;
 pub(super) mod timers;
 
@@ -94,6 +95,8 @@ pub(super) struct Conversing {
     clocks: [Option<Clock>; 2],
     /// The least interval that was asked for by 422.
     pub(super) least: u32,
+    /// Who owes the answer to an offer that was made of the other's answer.
+    pub(super) owes: Option<Party>,
     /// An offer of the appliance's own that is under way.
     pub(super) pending: Option<ClientId>,
     /// To whom a description has to be told, and when.

@@ -6,6 +6,7 @@ mod bounds;
 mod calls;
 mod corpus;
 mod credentials;
+mod delayed_offers;
 mod dialects;
 mod failover;
 mod failures;
