@@ -202,6 +202,7 @@ impl Proxy {
             return false;
         }
         let Some(request) = self.transactions.request(relay.server).cloned() else { return false };
+        let request = self.inner_request(relay.ingress, request);
         let Some(credential) = self.credential_of(&request).cloned() else { return false };
         let (name, header) = if response.status() == Some(407) {
             (HeaderName::ProxyAuthenticate, "Proxy-Authorization")

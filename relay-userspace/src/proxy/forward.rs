@@ -298,7 +298,13 @@ impl Proxy {
                 kind.for_each(|header| editor.replace(header.line, b""));
             }
         }
-        Ok((editor.finish(), register))
+        let dialog = plan.dialog.as_ref().map(|(number, party, _)| (*number, party.other()));
+        let standing = plan.standing.as_ref().map(|(number, party, _)| (*number, party.other()));
+        let Some((number, toward)) = dialog.or(standing) else { return Ok((editor.finish(), register)) };
+        for route in self.face_routes(number, toward) {
+            editor.append_header("Route", format_args!("{route}"));
+        }
+        Ok((self.face_request(number, toward, editor.finish()), register))
     }
 
     /// The state for a request that may make a dialog; `None` for others.

@@ -120,6 +120,10 @@ pub struct Proxy {
     pub(super) announcement: Announcement,
     /// Requests of the appliance's own in calls of others.
     pub(super) spoken: HashMap<ClientId, Spoken>,
+    /// Calls that one party knows by another dialog, by that one's Call-ID.
+    pub(super) faces: HashMap<Bytes, Vec<u64>>,
+    /// Transfers under way: the Call-ID of the INVITE to the target, and the call of transferor and transferee.
+    pub(super) transfers: HashMap<Bytes, u64>,
     /// When the calls are looked at in which it speaks.
     pub(super) conversing_due: Deadlines<u64>,
     /// When this proxy was made: nonces count from then.
@@ -161,6 +165,8 @@ impl Proxy {
             own_requests: HashMap::new(),
             announcement: Announcement::default(),
             spoken: HashMap::new(),
+            faces: HashMap::new(),
+            transfers: HashMap::new(),
             conversing_due: Deadlines::default(),
             started: now,
             credentials: Credentials::default(),
@@ -373,7 +379,9 @@ impl Proxy {
             Role::Phones => true,
         };
         // Who is in a dialog that stands goes on in it, whatever was reconfigured meanwhile.
-        let trusted = trusted || self.is_in_its_dialog(hop, message);
+        let inner = self.inward(hop, message);
+        let inner = inner.as_ref().unwrap_or(message);
+        let trusted = trusted || self.is_in_its_dialog(hop, inner);
         if role == Role::Phones && is_scanner(message) {
             // No answer: it would tell that somebody is here.
             self.drop(DropReason::Scanner);
@@ -395,8 +403,8 @@ impl Proxy {
         }
         let share = if role == Role::Phones { Share::Half } else { Share::Whole };
         match self.transactions.receive_request(now, hop, message, share) {
-            Incoming::New(server) => self.relay_request(now, media, server, hop, message),
-            Incoming::AckOfSuccess => self.relay_ack(now, media, hop, message),
+            Incoming::New(server) => self.relay_request(now, media, server, hop, inner),
+            Incoming::AckOfSuccess => self.relay_ack(now, media, hop, inner),
             Incoming::Cancel(server, invite) => self.cancel(now, server, invite, message),
             Incoming::Absorbed | Incoming::AckOfFailure => {}
             Incoming::Full => {
@@ -502,6 +510,7 @@ impl Proxy {
                         relay.large = false;
                     }
                 }
+                Some(Event::Within(status, payload)) => self.answered_within(now, media, status, &payload),
                 Some(Event::ClientGone(client)) => self.relay_gone(now, media, client),
                 Some(Event::ServerGone(server)) => {
                     self.forks.remove(&server);
@@ -574,6 +583,9 @@ impl Proxy {
         let mut call = self.calls.remove(&number)?;
         self.forget.set(number, &mut call.forget, None);
         self.unschedule(number, &mut call);
+        if let Some(face) = call.conversing.as_deref().and_then(|conversing| conversing.face.as_ref()) {
+            self.leave_face(number, face.call_id().as_bytes());
+        }
         if call.kind == Kind::Call && call.is_live() {
             self.live_calls -= 1;
         }
@@ -601,6 +613,10 @@ impl Proxy {
         if call.kind != Kind::Call || !call.is_live() {
             return;
         }
+        if call.conversing.as_deref().is_some_and(|conversing| conversing.transfer.is_some()) {
+            self.abort_transfer(now, number);
+        }
+        let Some(call) = self.calls.get_mut(&number) else { return };
         if call.media {
             media.delete(now, &call.info.media_key);
         }

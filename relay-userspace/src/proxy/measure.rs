@@ -138,6 +138,8 @@ labelled! {
         NoDescriptors = "no_descriptors",
         /// A session timer that is too short; answered 422.
         SessionTimer = "session_timer",
+        /// A REFER that asks for what cannot be done; answered 4xx or 501.
+        ReferRefused = "refer_refused",
         /// An offer of the appliance's own is under way in the call; answered 491.
         Glare = "glare",
         /// The session description was refused; answered 488 or 500.

@@ -135,6 +135,9 @@ impl Proxy {
         if self.registers_here(now, server, hop, message, Tried::NotYet) {
             return;
         }
+        if self.attends(now, media, server, hop, message) {
+            return;
+        }
         let planned = self.admit(hop, message).and_then(|routes| self.plan(now, hop, message, routes));
         let done = planned.and_then(|plan| self.forward(now, media, server, hop, message, &plan));
         if let Err(refuse) = done {
@@ -346,7 +349,12 @@ impl Proxy {
                 Some(uri) => self.hop_toward(recipient, Some(&uri)),
                 None => recipient.source,
             },
-            None => self.hop_toward(recipient, None),
+            None => {
+                let route = self.face_routes(number, party.other()).first();
+                let route = route.and_then(|route| NameAddr::parse(route.as_bytes()));
+                let uri = route.and_then(|route| route.parsed_uri());
+                self.hop_toward(recipient, uri.as_ref())
+            }
         };
         let uri = recipient.target.as_ref().filter(|_| ours).map(|target| target.to_vec());
         self.touch(number);

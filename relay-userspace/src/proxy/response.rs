@@ -62,6 +62,8 @@ impl Proxy {
         } else if message.values(HeaderName::Via).nth(1).is_none() {
             self.drop(DropReason::ResponseWithoutVia);
         } else {
+            let inner = self.inward_response(&relay, message);
+            let message = inner.as_ref().unwrap_or(message);
             self.relay_one_response(now, media, client, &mut relay, status, message);
         }
         self.relays.insert(client, relay);
@@ -139,7 +141,7 @@ impl Proxy {
         if let (true, Some((number, ..))) = (success, &relay.call) {
             self.touch(*number);
         }
-        let payload = editor.finish();
+        let payload = self.face_response(relay, editor.finish());
         if success && relay.method == Method::Invite && relay.successes.len() < MAX_SUCCESSES {
             relay.successes.push((Bytes::copy_from_slice(tag), payload.clone()));
         }

@@ -232,6 +232,7 @@ impl Proxy {
             forget: None,
         });
         self.reschedule(number);
+        self.enter_face(number);
         if let Some(at) = forget {
             self.forget_at(number, at);
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Conversing, Voice,
+    face::Face,
     timers::{Clock, Refresher},
 };
 use crate::store::{Epoch, text};
@@ -17,6 +18,8 @@ pub(in crate::proxy) struct ConversingRecord {
     voices: [Voice; 2],
     tag: Option<String>,
     clocks: [Option<ClockRecord>; 2],
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    face: Option<Face>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +44,7 @@ impl Conversing {
             voices: self.voices.clone(),
             tag: self.tag.as_ref().and_then(|tag| text(tag)),
             clocks: self.clocks.each_ref().map(|kept| kept.as_ref().map(clock)),
+            face: self.face.clone(),
         }
     }
 
@@ -57,6 +61,7 @@ impl Conversing {
             voices: record.voices.clone(),
             tag: record.tag.clone().map(Bytes::from),
             clocks: record.clocks.each_ref().map(|kept| kept.as_ref().map(clock)),
+            face: record.face.clone(),
             ..Self::default()
         }
     }

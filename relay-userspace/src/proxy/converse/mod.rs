@@ -10,17 +10,19 @@
 //! byte. At any time one offer of the appliance's own is under way in a call, and none while one of the parties' is.
 
 mod credentials;
+pub(super) mod face;
 pub(super) mod kept;
 mod offers;
 pub(super) mod speak;
 pub(super) mod timers;
+pub(super) mod transfer;
 
 use std::time::Instant;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use self::timers::Clock;
+use self::{face::Face, timers::Clock, transfer::Transfer};
 use super::{
     call::{Call, Kind, Party},
     machine::{Proxy, Relay},
@@ -101,6 +103,16 @@ pub(super) struct Conversing {
     pub(super) pending: Option<ClientId>,
     /// To whom a description has to be told, and when.
     pub(super) tell: Option<(Instant, Party, speak::Purpose)>,
+    /// The dialog by which the caller knows the call, where that is another one.
+    pub(super) face: Option<Face>,
+    /// A transfer that is under way.
+    pub(super) transfer: Option<Box<Transfer>>,
+    /// The party whose leg is over: the other one was transferred.
+    pub(super) parted: Option<Party>,
+    /// When that party is told so, if it does not hang up itself.
+    pub(super) leave: Option<(Instant, Party)>,
+    /// The number of the INVITE that came from within, for its ACK.
+    pub(super) invited: Option<u32>,
     /// When something is due.
     pub(super) due: Option<Instant>,
 }
@@ -133,7 +145,8 @@ impl Conversing {
     /// When something is to be done next.
     fn next(&self) -> Option<Instant> {
         let clocks = self.clocks.iter().flatten().map(|clock| clock.next);
-        clocks.chain(self.tell.iter().map(|(at, ..)| *at)).min()
+        let tell = self.tell.iter().map(|(at, ..)| *at);
+        clocks.chain(tell).chain(self.leave.iter().map(|(at, _)| *at)).min()
     }
 }
 
@@ -250,6 +263,7 @@ impl Proxy {
             {
                 self.tell_description(now, media, number, party, purpose);
             }
+            self.leave_due(now, number);
             for party in [Party::Caller, Party::Callee] {
                 self.timer_due(now, media, number, party);
             }

@@ -36,6 +36,10 @@ pub(in crate::proxy) enum Purpose {
     Refresh,
     /// To tell a side what the other has said; how often that was tried.
     Tell(u8),
+    /// To join a transferee to its target; how often that was tried.
+    Join(u8),
+    /// To tell a transferor what has become of its transfer.
+    Notify,
     /// To end the call.
     Bye,
 }
@@ -129,7 +133,7 @@ impl Proxy {
         self.spoken.insert(client, spoken);
         self.transactions.send_request_or(now, client, branch, way, &words.method, payload, fallback);
         if words.body.is_some()
-            && bears_target(&words.method)
+            && matches!(words.method, Method::Invite | Method::Update)
             && let Some(conversing) =
                 self.calls.get_mut(&number).and_then(|call| call.conversing.as_deref_mut())
         {
@@ -220,7 +224,7 @@ impl Proxy {
         text += &format!("Content-Length: {}\r\n\r\n", body.len());
         let mut payload = text.into_bytes();
         payload.extend_from_slice(body);
-        Some(payload.into())
+        Some(self.face_request(number, toward, payload.into()))
     }
 
     /// A response to a request of the appliance's own has come.
@@ -272,6 +276,34 @@ impl Proxy {
         spoken.ack = Some((way, payload));
     }
 
+    /// Acknowledges the 2xx to an INVITE that came from within.
+    pub(super) fn acknowledge_within(&mut self, now: Instant, number: u64) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        let sent = call.caller.sent;
+        let Some(conversing) = call.conversing.as_deref_mut() else { return };
+        let cseq = *conversing.invited.get_or_insert(sent);
+        let Some(egress) = self.way_toward(number, Party::Callee) else { return };
+        let (_, branch) = self.transactions.reserve(0);
+        let words = Words { method: Method::Ack, purpose: Purpose::Join(0), headers: "", body: None };
+        let Some(payload) = self.word(number, Party::Callee, egress, &branch, cseq, &words) else { return };
+        let way = self.way_of_ack(now, egress, payload.len());
+        let large = (way != egress).then(|| self.word(number, Party::Callee, way, &branch, cseq, &words));
+        let payload = large.flatten().unwrap_or(payload);
+        self.transactions.send(way, payload, &Method::Ack);
+    }
+
+    /// A party whose leg is over has not hung up itself.
+    pub(super) fn leave_due(&mut self, now: Instant, number: u64) {
+        let Some(conversing) = self.calls.get_mut(&number).and_then(|call| call.conversing.as_deref_mut())
+        else {
+            return;
+        };
+        if let Some((_, party)) = conversing.leave.take_if(|(at, _)| *at <= now) {
+            let words = Words { method: Method::Bye, purpose: Purpose::Bye, headers: "", body: None };
+            self.speak(now, number, party, &words);
+        }
+    }
+
     /// A request of the appliance's own has no answer.
     pub(in crate::proxy) fn unheard(
         &mut self,
@@ -305,7 +337,11 @@ impl Proxy {
             .filter(|_| success)
             .and_then(|message| Some(message.body().get(multipart::sdp_range(message)?)?.to_vec()));
         match spoken.purpose {
-            Purpose::Bye => {}
+            Purpose::Bye | Purpose::Notify => {}
+            Purpose::Join(tries) if status == 491 && tries < MOST_TRIES => {
+                self.tell_later(now, number, spoken.toward, Purpose::Join(tries + 1));
+            }
+            Purpose::Join(_) => self.join_answered(now, media, number, status, answer.as_deref()),
             Purpose::Refresh => {
                 if let Some(answer) = &answer {
                     self.take_answer(now, media, number, spoken.toward, answer, 0);
@@ -370,7 +406,11 @@ impl Proxy {
             }
             return;
         }
-        let Some(offer) = self.offer_of_other(now, media, number, toward) else { return };
+        let offer = match purpose {
+            Purpose::Join(_) => self.offer_of_target(number),
+            _ => self.offer_of_other(now, media, number, toward),
+        };
+        let Some(offer) = offer else { return };
         let words = Words { method: Method::Invite, purpose, headers: SDP_TYPE, body: Some(&offer) };
         self.speak(now, number, toward, &words);
     }

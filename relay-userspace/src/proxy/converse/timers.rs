@@ -318,6 +318,7 @@ impl Proxy {
         least: u32,
     ) -> bool {
         let Some(request) = self.transactions.request(relay.server).cloned() else { return false };
+        let request = self.inner_request(relay.ingress, request);
         let key = (
             relay.ingress.network,
             request.call_id_bytes(),

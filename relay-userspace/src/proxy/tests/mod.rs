@@ -25,4 +25,5 @@ mod softphones;
 mod standing;
 mod stun;
 mod survival;
+mod transfers;
 mod transports;

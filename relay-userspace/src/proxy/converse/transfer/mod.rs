@@ -1,0 +1,566 @@
+//! Transfers: a REFER to a peer that takes none is carried out here, and the peer gets a re-INVITE.
+//!
+//! The transferor is told 202 and, by NOTIFY, what becomes of it. The target is called in the transferee's name with the
+//! transferee's last description: that INVITE comes from within, as if the transferee had sent it, and goes the ordinary ways
+//! with all that belongs to them (failover, credentials, admission, forking); its responses end here. When the target
+//! answers, the transferee gets the target's description, and its answer joins both: from then on they are one call, in which
+//! the transferee goes on in the dialog that it had (`face`). The transferor's leg ends by its BYE, or by ours.
+//! RFC 3515, RFC 3891, RFC 3892, RFC 5589 section 6 (with the appliance in the transferee's place).
+//!
+//! Invariants: where the target may be is decided as for a call of the transferor itself, so nobody reaches by REFER what it
+//! could not call. One transfer at a time in a call. As long as the transferee has not taken the target's description, a
+//! failure leaves the old call as it was.
+
+mod refer;
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use self::refer::{Asked, dialog_of};
+use super::{
+    face::Face,
+    speak::{Purpose, SDP_TYPE, Words},
+};
+use crate::{
+    config::ReferStyle,
+    media::MediaRelay,
+    net::Role,
+    proxy::{
+        call::{Kind, Party},
+        failover::to_phone,
+        machine::Proxy,
+        measure::{Conversion, DropReason, Measure, Outcome},
+        request::{Plan, Refuse},
+        ways::Way,
+    },
+    sip::{
+        Hop,
+        transaction::{ServerId, keyed_hash},
+        wire::{Message, Method, NameAddr, Reply, multipart},
+    },
+};
+
+/// How long the transferor has to hang up when the transfer is done.
+const LEAVE: Duration = Duration::from_secs(5);
+/// How long a subscription of a transferor is said to live: longer than a phone may ring.
+const SUBSCRIBED_SECONDS: u32 = 600;
+
+/// How far a transfer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The target is being called.
+    Calling,
+    /// It has answered, and the transferee is being told.
+    Joining,
+}
+
+/// A transfer that is under way, in the call of transferor and transferee.
+#[derive(Debug)]
+pub(in crate::proxy) struct Transfer {
+    transferor: Party,
+    /// The REFER's number, by which its subscription is known.
+    event: u32,
+    /// Whether the transferor wants to be told nothing.
+    silent: bool,
+    /// Whether it has hung up.
+    gone: bool,
+    /// The INVITE to the target, from within, and its Call-ID.
+    server: ServerId,
+    call_id: Bytes,
+    stage: Stage,
+    /// The last status that the transferor was told.
+    told: u16,
+    /// What the target has answered, as the transferee gets it.
+    answer: Vec<u8>,
+}
+
+impl Proxy {
+    /// Whether a request is for the appliance where it speaks itself. What it does with it is done then.
+    pub(in crate::proxy) fn attends(
+        &mut self,
+        now: Instant,
+        media: &mut dyn MediaRelay,
+        server: ServerId,
+        hop: Hop,
+        message: &Message,
+    ) -> bool {
+        let Some(to_tag) = message.to_tag() else { return false };
+        let found = self.by_call_id.get(message.call_id()).and_then(|numbers| {
+            numbers.iter().rev().find_map(|number| {
+                let call = self.calls.get(number)?;
+                call.conversing.as_ref()?;
+                let (party, _) = call.sender(hop.network, message.from_tag(), to_tag)?;
+                Some((*number, party))
+            })
+        });
+        let Some((number, party)) = found else { return false };
+        let method = message.method();
+        let is_within =
+            self.calls.get(&number).is_some_and(|call| self.transfers.contains_key(&call.info.call_id));
+        let Some(call) = self.calls.get_mut(&number) else { return false };
+        let live = call.is_live();
+        let Some(conversing) = call.conversing.as_deref_mut() else { return false };
+        let answer = |proxy: &mut Self, status| {
+            let tag = proxy.local_tag(message);
+            proxy.transactions.reply(now, server, &Reply::new(status, &tag));
+            true
+        };
+        if conversing.parted == Some(party) {
+            if method == &Method::Bye {
+                conversing.leave = None;
+                self.reschedule(number);
+                return answer(self, 200);
+            }
+            self.drop(DropReason::NoDialog);
+            return answer(self, 481);
+        }
+        // Until the transferee is joined to it, the target speaks with nobody.
+        if is_within && party == Party::Callee && live {
+            if method == &Method::Bye {
+                answer(self, 200);
+                self.finish_call(now, media, number, Outcome::Answered);
+                return true;
+            }
+            return answer(self, 491);
+        }
+        if let Some(transfer) = conversing.transfer.as_deref_mut() {
+            let by_transferor = party == transfer.transferor;
+            match method {
+                Method::Bye if by_transferor => {
+                    transfer.gone = true;
+                    return answer(self, 200);
+                }
+                Method::Bye => {
+                    let gone = transfer.gone;
+                    self.abort_transfer(now, number);
+                    if gone {
+                        answer(self, 200);
+                        self.finish_call(now, media, number, Outcome::Answered);
+                    }
+                    return gone;
+                }
+                Method::Refer | Method::Invite | Method::Update => return answer(self, 491),
+                _ => return transfer.gone && answer(self, 480),
+            }
+        }
+        let transferee = conversing.voice(party.other());
+        let converts = method == &Method::Refer
+            && live
+            && transferee.refer == ReferStyle::Reinvite
+            && transferee.said.is_some()
+            && conversing.tag.is_some();
+        if !converts {
+            return false;
+        }
+        if let Err(refuse) = self.transfer(now, media, server, number, party, message) {
+            self.refuse(now, server, message, refuse);
+        }
+        true
+    }
+
+    /// Begins a transfer.
+    fn transfer(
+        &mut self,
+        now: Instant,
+        media: &mut dyn MediaRelay,
+        server: ServerId,
+        number: u64,
+        transferor: Party,
+        message: &Message,
+    ) -> Result<(), Refuse> {
+        let gone = || Refuse::new(481, DropReason::NoDialog);
+        let asked = Asked::of(message)?;
+        let call = self.calls.get(&number).ok_or_else(gone)?;
+        let conversing = call.conversing.as_deref().ok_or_else(gone)?;
+        let tag = conversing.tag.clone().ok_or_else(gone)?;
+        let (transferee, sender) = call.sides(transferor.other(), &tag).ok_or_else(gone)?;
+        let (from, by) = (transferee.source, sender.source);
+        let own = self.own(by);
+        let contact = format!("Contact: <sip:{}>\r\n", own.uri());
+        let quiet = if asked.silent { "Refer-Sub: false\r\n" } else { "" };
+        let headers = format!("{contact}{quiet}");
+        // Names that nobody else can have.
+        let mark = keyed_hash(
+            self.settings.secret,
+            &[b"transfer", &number.to_be_bytes(), message.call_id(), &message.cseq().to_be_bytes()],
+        );
+        let address = self.own(from).address;
+        let call_id = format!("{mark:016x}@{}", address.ip());
+        let invite = |name: &str| {
+            let target = transferee.target.as_deref().map_or_else(
+                || format!("sip:{}", transferee.source.address),
+                |target| String::from_utf8_lossy(target).into_owned(),
+            );
+            let name = NameAddr::parse(name.as_bytes())?;
+            let display = String::from_utf8_lossy(name.display).into_owned();
+            let uri = String::from_utf8_lossy(name.uri).into_owned();
+            let hops = message.max_forwards().unwrap_or(70).saturating_sub(1);
+            let mut text = format!(
+                "INVITE {to} SIP/2.0\r\n\
+                 Via: SIP/2.0/{transport} {address};branch=z9hG4bKwithin{mark:016x}\r\n\
+                 Max-Forwards: {hops}\r\n\
+                 From: {display}<{uri}>;tag={mark:016x}\r\n\
+                 To: <{to}>\r\n\
+                 Call-ID: {call_id}\r\n\
+                 CSeq: 1 INVITE\r\n\
+                 Contact: <{target}>\r\n\
+                 Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, NOTIFY, MESSAGE\r\n",
+                to = asked.uri,
+                transport = from.transport,
+            );
+            if let Some(replaces) = &asked.replaces {
+                text += &format!("Replaces: {replaces}\r\n");
+            }
+            if let Some(referred_by) = &asked.referred_by {
+                text += &format!("Referred-By: {referred_by}\r\n");
+            }
+            let body = active(conversing.voice(transferor.other()).said.as_deref()?);
+            text += &format!("{SDP_TYPE}Content-Length: {}\r\n\r\n{body}", body.len());
+            Message::parse(&Bytes::from(text)).ok()
+        };
+        let malformed = || Refuse::because(400, DropReason::ReferRefused, "Malformed Refer-To");
+        let sent = invite(&conversing.voice(transferor.other()).name).ok_or_else(malformed)?;
+        // Rules look at who calls: that is who asks for it.
+        let judged = invite(&conversing.voice(transferor).name).ok_or_else(malformed)?;
+        let tag = self.local_tag(message);
+        let reply =
+            Reply { status: 202, reason: "Accepted", to_tag: Some(&tag), headers: headers.as_bytes() };
+        self.transactions.reply(now, server, &reply);
+        let within = self.transactions.open_within(from, &sent);
+        let call_id = Bytes::from(call_id);
+        self.transfers.insert(call_id.clone(), number);
+        if let Some(conversing) = self.calls.get_mut(&number).and_then(|call| call.conversing.as_deref_mut())
+        {
+            conversing.transfer = Some(Box::new(Transfer {
+                transferor,
+                event: message.cseq(),
+                silent: asked.silent,
+                gone: false,
+                server: within,
+                call_id,
+                stage: Stage::Calling,
+                told: 0,
+                answer: Vec::new(),
+            }));
+        }
+        self.tell_transferor(now, number, 100, "Trying");
+        let planned = self.plan_transfer(now, by, &judged, asked.replaces.as_deref());
+        let done = planned.and_then(|plan| self.forward(now, media, within, from, &sent, &plan));
+        if let Err(refuse) = done {
+            self.refuse(now, within, &sent, refuse);
+        }
+        Ok(())
+    }
+
+    /// Where the target is, for a transferor there: as for a call of its own.
+    fn plan_transfer(
+        &mut self,
+        now: Instant,
+        by: Hop,
+        message: &Message,
+        replaces: Option<&str>,
+    ) -> Result<Plan, Refuse> {
+        if message.max_forwards() == Some(0) {
+            return Err(Refuse::new(483, DropReason::TooManyHops));
+        }
+        if let Some(plan) = replaces.and_then(dialog_of).and_then(|dialog| self.plan_replaced(by, dialog)) {
+            return Ok(plan);
+        }
+        let role = self.settings.network(by.network).map_or(Role::Phones, |network| network.role);
+        if role != Role::Servers {
+            return self.plan_outside(now, by, role, message, 0);
+        }
+        // What a server calls through here is a phone, and what it does not know as one it knows itself.
+        let binding = message.parsed_request_uri().and_then(|uri| self.registrar.find(&uri));
+        if let Some(binding) = binding {
+            return Ok(to_phone(binding, 0));
+        }
+        let ways: VecDeque<Way> =
+            self.upstream.candidates(now).into_iter().map(|target| Way::Server(target, None)).collect();
+        self.plan_next(message, 0, ways)
+            .ok_or_else(|| Refuse::because(503, DropReason::NoDestination, "No Server"))
+    }
+
+    /// The other party of a call of the transferor's own, which the new one takes the place of.
+    fn plan_replaced(&self, by: Hop, (call_id, to_tag, from_tag): (&[u8], &[u8], &[u8])) -> Option<Plan> {
+        let numbers = self.by_call_id.get(call_id)?;
+        numbers.iter().filter_map(|number| self.calls.get(number)).find_map(|call| {
+            let standing = call.kind == Kind::Call && call.is_live();
+            let mut dialogs =
+                call.dialogs.iter().filter(|dialog| standing && dialog.confirmed && !dialog.over);
+            let (target, own) = dialogs.find_map(|dialog| {
+                let sides = [(&call.caller, &dialog.callee), (&dialog.callee, &call.caller)];
+                sides.into_iter().find(|(target, own)| target.tag == to_tag && own.tag == from_tag)
+            })?;
+            let is_its = own.source.network == by.network && own.source.address.ip() == by.address.ip();
+            let egress = self.hop_toward(target, None);
+            is_its
+                .then(|| Plan { uri: target.target.as_ref().map(|uri| uri.to_vec()), ..Plan::to(egress, 0) })
+        })
+    }
+
+    /// A response to an INVITE from within.
+    pub(in crate::proxy) fn answered_within(
+        &mut self,
+        now: Instant,
+        media: &mut dyn MediaRelay,
+        status: u16,
+        payload: &Bytes,
+    ) {
+        let Ok(message) = Message::parse(payload) else { return };
+        let target = self.by_call_id.get(message.call_id()).and_then(|numbers| numbers.last().copied());
+        let outer = self.transfers.get(message.call_id()).copied();
+        let success = (200..300).contains(&status);
+        if success && let Some(target) = target {
+            self.acknowledge_within(now, target);
+        }
+        let reason = String::from_utf8_lossy(message.reason()).into_owned();
+        match (outer, status) {
+            (Some(number), 101..200) => self.tell_transferor(now, number, status, &reason),
+            (Some(number), 200..300) => {
+                let answer = multipart::sdp_range(&message).and_then(|range| message.body().get(range));
+                let Some(transfer) = self.transfer_of(number).filter(|known| known.stage == Stage::Calling)
+                else {
+                    return;
+                };
+                match answer {
+                    Some(answer) => {
+                        transfer.stage = Stage::Joining;
+                        transfer.answer = answer.to_vec();
+                        let toward = transfer.transferor.other();
+                        self.tell_description(now, media, number, toward, Purpose::Join(0));
+                    }
+                    None => self.transfer_failed(now, media, number, 488, "Not Acceptable Here"),
+                }
+            }
+            (Some(number), 300..) => self.transfer_failed(now, media, number, status, &reason),
+            // Nobody waits for it any more.
+            (None, 200..300) => {
+                if let Some(target) = target.filter(|target| self.is_unjoined(*target)) {
+                    self.let_go(now, media, target);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn transfer_of(&mut self, number: u64) -> Option<&mut Transfer> {
+        self.calls.get_mut(&number)?.conversing.as_deref_mut()?.transfer.as_deref_mut()
+    }
+
+    /// What the transferee of a call is offered: the target's answer.
+    pub(super) fn offer_of_target(&mut self, number: u64) -> Option<Vec<u8>> {
+        self.transfer_of(number).map(|transfer| transfer.answer.clone())
+    }
+
+    fn is_unjoined(&self, number: u64) -> bool {
+        let call = self.calls.get(&number).filter(|call| call.is_live());
+        call.and_then(|call| call.conversing.as_deref()).is_some_and(|conversing| conversing.face.is_none())
+    }
+
+    /// Hangs up with a target that nobody is joined to.
+    fn let_go(&mut self, now: Instant, media: &mut dyn MediaRelay, target: u64) {
+        let words = Words { method: Method::Bye, purpose: Purpose::Bye, headers: "", body: None };
+        self.speak(now, target, Party::Callee, &words);
+        self.finish_call(now, media, target, Outcome::Answered);
+    }
+
+    /// Tells the transferor how far its transfer is.
+    fn tell_transferor(&mut self, now: Instant, number: u64, status: u16, reason: &str) {
+        let Some(transfer) = self.transfer_of(number) else { return };
+        if transfer.silent || transfer.gone || transfer.told == status {
+            return;
+        }
+        transfer.told = status;
+        let (event, toward) = (transfer.event, transfer.transferor);
+        self.notify(now, number, toward, event, status, reason);
+    }
+
+    fn notify(&mut self, now: Instant, number: u64, toward: Party, event: u32, status: u16, reason: &str) {
+        let state = if status < 200 {
+            format!("active;expires={SUBSCRIBED_SECONDS}")
+        } else {
+            "terminated;reason=noresource".to_owned()
+        };
+        let headers = format!(
+            "Event: refer;id={event}\r\nSubscription-State: {state}\r\nContent-Type: message/sipfrag;version=2.0\r\n"
+        );
+        let body = format!("SIP/2.0 {status} {reason}\r\n");
+        let words = Words {
+            method: Method::Notify,
+            purpose: Purpose::Notify,
+            headers: &headers,
+            body: Some(body.as_bytes()),
+        };
+        self.speak(now, number, toward, &words);
+    }
+
+    /// The transferee has answered the target's description, or has not.
+    pub(super) fn join_answered(
+        &mut self,
+        now: Instant,
+        media: &mut dyn MediaRelay,
+        number: u64,
+        status: u16,
+        answer: Option<&[u8]>,
+    ) {
+        let Some(call_id) = self.transfer_of(number).map(|transfer| transfer.call_id.clone()) else { return };
+        let target = self.by_call_id.get(&call_id).and_then(|numbers| numbers.last().copied());
+        let target = target.filter(|target| self.is_unjoined(*target));
+        match (target, answer) {
+            (Some(target), Some(answer)) => self.join(now, media, number, target, answer),
+            (None, Some(_)) => {
+                // The target has hung up meanwhile: the transferee is given back what it had.
+                let toward = self.transfer_of(number).map(|transfer| transfer.transferor.other());
+                self.transfer_failed(now, media, number, 487, "Request Terminated");
+                if let Some(toward) = toward {
+                    self.tell_description(now, media, number, toward, Purpose::Tell(1));
+                }
+            }
+            (_, None) => {
+                let status = if status < 300 { 488 } else { status };
+                let reason = crate::sip::wire::default_reason(status);
+                self.transfer_failed(now, media, number, status, reason);
+            }
+        }
+    }
+
+    /// Joins the transferee's dialog with the target's.
+    fn join(&mut self, now: Instant, media: &mut dyn MediaRelay, number: u64, target: u64, answer: &[u8]) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        let call_id = call.info.call_id.clone();
+        let Some(conversing) = call.conversing.as_deref_mut() else { return };
+        let (Some(tag), Some(transfer)) = (conversing.tag.clone(), conversing.transfer.take()) else {
+            return;
+        };
+        let (transferor, transferee) = (transfer.transferor, transfer.transferor.other());
+        let voice = conversing.voice(transferee).clone();
+        let peer = conversing.voice(transferor).name.clone();
+        let former = if transferee == Party::Caller { conversing.face.take() } else { None };
+        conversing.parted = Some(transferor);
+        if !transfer.gone {
+            conversing.leave = Some((now + LEAVE, transferor));
+        }
+        let Some((side, other)) = call.sides(transferee, &tag) else { return };
+        let (side, sent) = (side.clone(), other.sent);
+        let other_tag = String::from_utf8_lossy(&other.tag).into_owned();
+        let raised = |of: Option<(u32, Option<(u32, u32)>)>| of.map_or(0, |(value, _)| value);
+        let own = side.sent.saturating_sub(raised(self.offsets.of(side.source.network, &call_id, &side.tag)));
+        if let Some(former) = &former {
+            self.leave_face(number, former.call_id.as_bytes());
+        }
+        let last = sent.saturating_add(former.as_ref().map_or(0, |face| face.ahead));
+        let mut face = former.unwrap_or_else(|| Face {
+            call_id: String::from_utf8_lossy(&call_id).into_owned(),
+            own: voice.name.clone(),
+            peer,
+            own_tag: String::from_utf8_lossy(&side.tag).into_owned(),
+            peer_tag: other_tag,
+            ahead: 0,
+        });
+        let Some(joined) = self.calls.get_mut(&target) else { return };
+        let joined_id = joined.info.call_id.clone();
+        let callee = joined.conversing.as_deref().and_then(|conversing| conversing.tag.clone());
+        let callee_sent =
+            callee.and_then(|tag| joined.dialog(&tag).map(|dialog| dialog.callee.sent)).unwrap_or(0);
+        face.ahead = last.saturating_sub(callee_sent);
+        (joined.caller.target, joined.caller.source) = (side.target, side.source);
+        (joined.caller.disconnected, joined.caller.routes) = (side.disconnected, side.routes);
+        let (caller_tag, caller_sent) = (joined.caller.tag.clone(), joined.caller.sent);
+        if let Some(conversing) = joined.conversing.as_deref_mut() {
+            let kept = conversing.voice_mut(Party::Caller);
+            (kept.routes, kept.update) = (voice.routes, voice.update);
+            conversing.face = Some(face);
+        }
+        // The transferee's next number has to be above all that the target has seen.
+        let before = raised(self.offsets.of(side.source.network, &joined_id, &caller_tag));
+        let wanted = caller_sent.saturating_sub(own);
+        if wanted > before {
+            self.offsets.raise_by(now, (side.source.network, joined_id.clone(), caller_tag), wanted - before);
+        }
+        self.enter_face(target);
+        self.transfers.remove(&joined_id);
+        if let Some(true) = self.settle(now, media, target, Party::Caller, answer)
+            && let Some(conversing) =
+                self.calls.get_mut(&target).and_then(|call| call.conversing.as_deref_mut())
+        {
+            conversing.tell = Some((now, Party::Callee, Purpose::Tell(1)));
+        }
+        if !transfer.silent && !transfer.gone {
+            self.notify(now, number, transferor, transfer.event, 200, "OK");
+        }
+        self.converted(Conversion::Refer);
+        self.finish_call(now, media, number, Outcome::Answered);
+        self.touch(target);
+        self.reschedule(target);
+        self.reschedule(number);
+    }
+
+    /// A transfer has failed: the old call goes on, unless the transferor has left it.
+    fn transfer_failed(
+        &mut self,
+        now: Instant,
+        media: &mut dyn MediaRelay,
+        number: u64,
+        status: u16,
+        reason: &str,
+    ) {
+        self.tell_transferor(now, number, status, reason);
+        let Some(conversing) = self.calls.get_mut(&number).and_then(|call| call.conversing.as_deref_mut())
+        else {
+            return;
+        };
+        let Some(transfer) = conversing.transfer.take() else { return };
+        self.transfers.remove(&transfer.call_id);
+        self.converted(Conversion::ReferFailed);
+        let target = self.by_call_id.get(&transfer.call_id).and_then(|numbers| numbers.last().copied());
+        if let Some(target) =
+            target.filter(|target| transfer.stage == Stage::Joining && self.is_unjoined(*target))
+        {
+            self.let_go(now, media, target);
+        }
+        if transfer.gone {
+            let words = Words { method: Method::Bye, purpose: Purpose::Bye, headers: "", body: None };
+            self.speak(now, number, transfer.transferor.other(), &words);
+            self.finish_call(now, media, number, Outcome::Answered);
+        }
+    }
+
+    /// The transferee has hung up, or the call has ended otherwise: the target is not called any more.
+    pub(in crate::proxy) fn abort_transfer(&mut self, now: Instant, number: u64) {
+        let Some(conversing) = self.calls.get_mut(&number).and_then(|call| call.conversing.as_deref_mut())
+        else {
+            return;
+        };
+        let Some(transfer) = conversing.transfer.take() else { return };
+        self.transfers.remove(&transfer.call_id);
+        self.measure(Measure::Converted(Conversion::ReferFailed));
+        let open = self.forks.get(&transfer.server).map(|fork| fork.open.clone()).unwrap_or_default();
+        for client in open {
+            if let Some(relay) = self.relays.get_mut(&client) {
+                relay.cancelled = true;
+            }
+            self.transactions.cancel(now, client, b"");
+        }
+        if transfer.stage == Stage::Joining
+            && let Some(target) =
+                self.by_call_id.get(&transfer.call_id).and_then(|numbers| numbers.last().copied())
+        {
+            // Its media goes when it has answered.
+            let words = Words { method: Method::Bye, purpose: Purpose::Bye, headers: "", body: None };
+            self.speak(now, target, Party::Callee, &words);
+        }
+    }
+}
+
+/// A description without a hold: who was put on hold before the transfer speaks again after it.
+fn active(said: &str) -> String {
+    let kept = said
+        .split_inclusive('\n')
+        .filter(|line| !matches!(line.trim_end(), "a=sendonly" | "a=recvonly" | "a=inactive"));
+    kept.collect()
+}
