@@ -105,6 +105,8 @@ pub(super) struct Conversing {
     pub(super) tell: Option<(Instant, Party, speak::Purpose)>,
     /// The dialog by which the caller knows the call, where that is another one.
     pub(super) face: Option<Face>,
+    /// It is the call to the target of a transfer: its caller is the appliance, as long as nobody is joined to it.
+    pub(super) within: bool,
     /// A transfer that is under way.
     pub(super) transfer: Option<Box<Transfer>>,
     /// The party whose leg is over: the other one was transferred.
@@ -180,7 +182,12 @@ impl Proxy {
             .take(MOST_ROUTES)
             .map(|route| String::from_utf8_lossy(route).into_owned())
             .collect();
-        Some(Box::new(Conversing { voices: [caller, Voice::new(far)], least, ..Conversing::default() }))
+        Some(Box::new(Conversing {
+            voices: [caller, Voice::new(far)],
+            least,
+            within: self.is_from_within(message),
+            ..Conversing::default()
+        }))
     }
 
     /// The first INVITE was answered: the callee's voice is known now.

@@ -49,6 +49,9 @@ const LEAVE: Duration = Duration::from_secs(5);
 /// How long a subscription of a transferor is said to live: longer than a phone may ring.
 const SUBSCRIBED_SECONDS: u32 = 600;
 
+/// How the branch of an INVITE from within begins.
+const WITHIN: &[u8] = b"z9hG4bKwithin";
+
 /// How far a transfer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -99,8 +102,6 @@ impl Proxy {
         });
         let Some((number, party)) = found else { return false };
         let method = message.method();
-        let is_within =
-            self.calls.get(&number).is_some_and(|call| self.transfers.contains_key(&call.info.call_id));
         let Some(call) = self.calls.get_mut(&number) else { return false };
         let live = call.is_live();
         let Some(conversing) = call.conversing.as_deref_mut() else { return false };
@@ -119,7 +120,7 @@ impl Proxy {
             return answer(self, 481);
         }
         // Until the transferee is joined to it, the target speaks with nobody.
-        if is_within && party == Party::Callee && live {
+        if conversing.within && party == Party::Callee && live {
             if method == &Method::Bye {
                 answer(self, 200);
                 self.finish_call(now, media, number, Outcome::Answered);
@@ -201,7 +202,7 @@ impl Proxy {
             let hops = message.max_forwards().unwrap_or(70).saturating_sub(1);
             let mut text = format!(
                 "INVITE {to} SIP/2.0\r\n\
-                 Via: SIP/2.0/{transport} {address};branch=z9hG4bKwithin{mark:016x}\r\n\
+                 Via: SIP/2.0/{transport} {address};branch={within}{mark:016x}\r\n\
                  Max-Forwards: {hops}\r\n\
                  From: {display}<{uri}>;tag={mark:016x}\r\n\
                  To: <{to}>\r\n\
@@ -211,6 +212,7 @@ impl Proxy {
                  Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, NOTIFY, MESSAGE\r\n",
                 to = asked.uri,
                 transport = from.transport,
+                within = String::from_utf8_lossy(WITHIN),
             );
             if let Some(replaces) = &asked.replaces {
                 text += &format!("Replaces: {replaces}\r\n");
@@ -274,8 +276,9 @@ impl Proxy {
         if role != Role::Servers {
             return self.plan_outside(now, by, role, message, 0);
         }
-        // What a server calls through here is a phone, and what it does not know as one it knows itself.
-        let binding = message.parsed_request_uri().and_then(|uri| self.registrar.find(&uri));
+        // What a server names as being here is a phone; where anybody else is, the servers know.
+        let here = message.parsed_request_uri().filter(|uri| self.settings.is_ours(uri));
+        let binding = here.and_then(|uri| self.registrar.find(&uri));
         if let Some(binding) = binding {
             return Ok(to_phone(binding, 0));
         }
@@ -312,7 +315,7 @@ impl Proxy {
         payload: &Bytes,
     ) {
         let Ok(message) = Message::parse(payload) else { return };
-        let target = self.by_call_id.get(message.call_id()).and_then(|numbers| numbers.last().copied());
+        let target = self.call_within(message.call_id());
         let outer = self.transfers.get(message.call_id()).copied();
         let success = (200..300).contains(&status);
         if success && let Some(target) = target {
@@ -346,6 +349,24 @@ impl Proxy {
             }
             _ => {}
         }
+    }
+
+    /// Whether a message is an INVITE to the target of a transfer, as it comes from within. What a server makes of it and
+    /// sends back here has the same Call-ID.
+    pub(super) fn is_from_within(&self, message: &Message) -> bool {
+        let branch = message.via().branch().unwrap_or_default();
+        !self.transfers.is_empty()
+            && self.transfers.contains_key(message.call_id())
+            && branch.starts_with(WITHIN)
+    }
+
+    /// The call to the target of a transfer.
+    fn call_within(&self, call_id: &[u8]) -> Option<u64> {
+        let is_it = |number: &&u64| {
+            let conversing = self.calls.get(number).and_then(|call| call.conversing.as_deref());
+            conversing.is_some_and(|conversing| conversing.invited.is_some() || conversing.within)
+        };
+        self.by_call_id.get(call_id)?.iter().rev().find(is_it).copied()
     }
 
     fn transfer_of(&mut self, number: u64) -> Option<&mut Transfer> {
@@ -409,7 +430,7 @@ impl Proxy {
         answer: Option<&[u8]>,
     ) {
         let Some(call_id) = self.transfer_of(number).map(|transfer| transfer.call_id.clone()) else { return };
-        let target = self.by_call_id.get(&call_id).and_then(|numbers| numbers.last().copied());
+        let target = self.call_within(&call_id);
         let target = target.filter(|target| self.is_unjoined(*target));
         match (target, answer) {
             (Some(target), Some(answer)) => self.join(now, media, number, target, answer),
@@ -475,6 +496,7 @@ impl Proxy {
             let kept = conversing.voice_mut(Party::Caller);
             (kept.routes, kept.update) = (voice.routes, voice.update);
             conversing.face = Some(face);
+            conversing.within = false;
         }
         // The transferee's next number has to be above all that the target has seen.
         let before = raised(self.offsets.of(side.source.network, &joined_id, &caller_tag));
@@ -517,7 +539,7 @@ impl Proxy {
         let Some(transfer) = conversing.transfer.take() else { return };
         self.transfers.remove(&transfer.call_id);
         self.converted(Conversion::ReferFailed);
-        let target = self.by_call_id.get(&transfer.call_id).and_then(|numbers| numbers.last().copied());
+        let target = self.call_within(&transfer.call_id);
         if let Some(target) =
             target.filter(|target| transfer.stage == Stage::Joining && self.is_unjoined(*target))
         {
@@ -547,8 +569,7 @@ impl Proxy {
             self.transactions.cancel(now, client, b"");
         }
         if transfer.stage == Stage::Joining
-            && let Some(target) =
-                self.by_call_id.get(&transfer.call_id).and_then(|numbers| numbers.last().copied())
+            && let Some(target) = self.call_within(&transfer.call_id)
         {
             // Its media goes when it has answered.
             let words = Words { method: Method::Bye, purpose: Purpose::Bye, headers: "", body: None };
