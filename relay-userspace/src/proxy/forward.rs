@@ -100,12 +100,13 @@ impl Proxy {
                 let call = (*number, *party, tag.as_ref());
                 self.offer_lent(now, media, (hop, plan.egress), message, call, lent)
             }
-            _ => None,
+            _ => Ok(None),
         };
-        let is_lent = lent.is_some();
+        let is_lent = matches!(lent, Ok(Some(_)));
         let negotiated = match lent {
-            Some(lent) => Ok((true, Some(lent))),
-            None => self.negotiate_request(now, media, hop, plan.egress, message, call.as_ref()),
+            Ok(Some(lent)) => Ok((true, Some(lent))),
+            Ok(None) => self.negotiate_request(now, media, hop, plan.egress, message, call.as_ref()),
+            Err(error) => Err(error),
         };
         let (offered, body) = match negotiated {
             Ok(negotiated) => negotiated,

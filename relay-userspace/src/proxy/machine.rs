@@ -614,7 +614,7 @@ impl Proxy {
             return;
         }
         if call.conversing.as_deref().is_some_and(|conversing| conversing.transfer.is_some()) {
-            self.abort_transfer(now, number);
+            self.abort_transfer(now, media, number);
         }
         let Some(call) = self.calls.get_mut(&number) else { return };
         if call.media {

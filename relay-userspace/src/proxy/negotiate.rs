@@ -15,6 +15,7 @@ use bytes::Bytes;
 use super::{
     admission::Admission,
     call::{Call, CallState, Kind, Negotiated, Party},
+    converse::origin::told,
     machine::{Proxy, Relay},
     measure::Measure,
 };
@@ -57,7 +58,9 @@ impl Proxy {
                     rewritten: Bytes::new(),
                 });
             }
-            self.close_lent(now, media, *number, *party, sdp);
+            if let Some(tag) = dialog_tag {
+                self.close_lent(now, media, *number, (*party, tag), sdp);
+            }
             return Ok((false, Some(multipart::replace(message.body(), range, b""))));
         }
         let media_key = call.info.media_key.clone();
@@ -84,7 +87,11 @@ impl Proxy {
                     to: ingress.network,
                     sdp,
                 };
-                let rewritten = Bytes::from(media.answer(now, &answer)?);
+                let rewritten = media.answer(now, &answer)?;
+                let rewritten = Bytes::from(told(call, party.other(), rewritten));
+                let Some(dialog) = dialog_tag.as_ref().and_then(|tag| call.dialog(tag)) else {
+                    return Ok((false, body(&rewritten)));
+                };
                 dialog.offer_by = None;
                 dialog.acked = Some(Negotiated {
                     tag: Bytes::copy_from_slice(message.from_tag()),
@@ -110,6 +117,7 @@ impl Proxy {
         call.media = true;
         note_hold(call, sdp);
         Self::note_said(call, *party, sdp);
+        let rewritten = told(call, party.other(), rewritten);
         note_bandwidth(&mut self.admission, call, sdp, sdp::Of::Offer);
         Ok((true, body(&rewritten)))
     }
@@ -125,7 +133,8 @@ impl Proxy {
         relay: &mut Relay,
         message: &Message,
     ) -> Option<Vec<u8>> {
-        let (number, party, _) = relay.call.clone()?;
+        let (number, party, dialog) = relay.call.clone()?;
+        let initial = dialog.is_none();
         if !message.status().is_some_and(|status| (101..300).contains(&status)) {
             return None;
         }
@@ -174,6 +183,11 @@ impl Proxy {
                 return Some(multipart::replace(message.body(), range, &without_streams(sdp)));
             }
         };
+        // Each branch of a forked INVITE answers for itself.
+        if initial && let Some(conversing) = call.conversing.as_deref_mut() {
+            *conversing.origin(party) = None;
+        }
+        let rewritten = told(call, party, rewritten);
         let of = if delayed { sdp::Of::Offer } else { sdp::Of::Answer };
         note_bandwidth(&mut self.admission, call, sdp, of);
         Self::note_said(call, party.other(), sdp);

@@ -126,6 +126,10 @@ impl Proxy {
     /// None for one that has ended or was never answered, and for one with bytes that are no text, as no SIP has.
     fn record(&self, number: u64, epoch: &Epoch) -> Option<CallRecord> {
         let call = self.calls.get(&number).filter(|call| call.is_live() && call.is_kept())?;
+        // A target that nobody is joined to yet.
+        if call.conversing.as_deref().is_some_and(|conversing| conversing.within) {
+            return None;
+        }
         let info = &call.info;
         let side = |side: &Side| self.side_record(&info.call_id, side);
         let confirmed = call.dialogs.iter().filter(|dialog| dialog.confirmed && !dialog.over);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Conversing, Voice,
     face::Face,
+    origin::Origin,
     timers::{Clock, Refresher},
 };
 use crate::store::{Epoch, text};
@@ -18,6 +19,8 @@ pub(in crate::proxy) struct ConversingRecord {
     voices: [Voice; 2],
     tag: Option<String>,
     clocks: [Option<ClockRecord>; 2],
+    #[serde(default)]
+    origins: [Option<Origin>; 2],
     #[serde(default, skip_serializing_if = "Option::is_none")]
     face: Option<Face>,
 }
@@ -44,6 +47,7 @@ impl Conversing {
             voices: self.voices.clone(),
             tag: self.tag.as_ref().and_then(|tag| text(tag)),
             clocks: self.clocks.each_ref().map(|kept| kept.as_ref().map(clock)),
+            origins: self.origins.clone(),
             face: self.face.clone(),
         }
     }
@@ -61,6 +65,7 @@ impl Conversing {
             voices: record.voices.clone(),
             tag: record.tag.clone().map(Bytes::from),
             clocks: record.clocks.each_ref().map(|kept| kept.as_ref().map(clock)),
+            origins: record.origins.clone(),
             face: record.face.clone(),
             ..Self::default()
         }

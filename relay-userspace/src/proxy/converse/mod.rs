@@ -12,7 +12,9 @@
 mod credentials;
 pub(super) mod face;
 pub(super) mod kept;
+mod listen;
 mod offers;
+pub(super) mod origin;
 pub(super) mod speak;
 pub(super) mod timers;
 pub(super) mod transfer;
@@ -22,7 +24,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use self::{face::Face, timers::Clock, transfer::Transfer};
+use self::{face::Face, origin::Origin, timers::Clock, transfer::Transfer};
 use super::{
     call::{Call, Kind, Party},
     machine::{Proxy, Relay},
@@ -93,6 +95,8 @@ pub(super) struct Conversing {
     voices: [Voice; 2],
     /// The callee's tag in the dialog that was answered; there alone the appliance speaks.
     pub(super) tag: Option<Bytes>,
+    /// What the caller and the callee were told of each other's sessions.
+    origins: [Option<Origin>; 2],
     /// The session timers that are kept with the caller and with the callee.
     clocks: [Option<Clock>; 2],
     /// The least interval that was asked for by 422.
@@ -138,6 +142,14 @@ impl Conversing {
 
     pub(super) fn clock(&mut self, party: Party) -> &mut Option<Clock> {
         let [caller, callee] = &mut self.clocks;
+        match party {
+            Party::Caller => caller,
+            Party::Callee => callee,
+        }
+    }
+
+    pub(super) fn origin(&mut self, party: Party) -> &mut Option<Origin> {
+        let [caller, callee] = &mut self.origins;
         match party {
             Party::Caller => caller,
             Party::Callee => callee,

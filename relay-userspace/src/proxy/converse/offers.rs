@@ -10,14 +10,14 @@
 //! Invariant: what the peer is offered has been through the media room like any other offer, so its media comes to the
 //! appliance.
 
-use std::{fmt::Write as _, time::Instant};
+use std::{fmt::Write as _, net::IpAddr, time::Instant};
 
 use bytes::Bytes;
 
-use super::speak::Purpose;
+use super::{origin::told, speak::Purpose};
 use crate::{
     config::{Codec, DelayedOffers},
-    media::{Answer, MediaRelay, Offer},
+    media::{Answer, MediaError, MediaRelay, Offer},
     proxy::{
         call::{Call, Kind, Party},
         machine::Proxy,
@@ -106,6 +106,16 @@ fn matters(answer: &[u8], offered: &[u8]) -> bool {
         })
 }
 
+/// The appliance's address in the place of nowhere: one of zeros stays one in the media room, for it is a hold where
+/// somebody else says it.
+fn here(offered: Vec<u8>, own: IpAddr) -> Vec<u8> {
+    let own = if own.is_ipv4() { format!("IN IP4 {own}") } else { format!("IN IP6 {own}") };
+    match String::from_utf8(offered) {
+        Ok(text) => NOWHERE.iter().fold(text, |text, nowhere| text.replace(nowhere, &own)).into_bytes(),
+        Err(error) => error.into_bytes(),
+    }
+}
+
 impl Proxy {
     /// The description that an INVITE gets which has none, where the peer takes no such INVITE.
     pub(in crate::proxy) fn lend(
@@ -131,7 +141,7 @@ impl Proxy {
     }
 
     /// Takes a description that was lent through the media room. Returns what goes to the peer; `None` if the networks'
-    /// policies allow none, and the INVITE goes as it came.
+    /// policies on SRTP allow none, and the INVITE goes as it came.
     pub(in crate::proxy) fn offer_lent(
         &mut self,
         now: Instant,
@@ -140,8 +150,8 @@ impl Proxy {
         message: &Message,
         (number, party, tag): (u64, Party, Option<&Bytes>),
         lent: &[u8],
-    ) -> Option<Vec<u8>> {
-        let call = self.calls.get_mut(&number)?;
+    ) -> Result<Option<Vec<u8>>, MediaError> {
+        let Some(call) = self.calls.get_mut(&number) else { return Ok(None) };
         let to_tag = match party {
             Party::Caller => tag.cloned(),
             Party::Callee => Some(call.caller.tag.clone()),
@@ -154,24 +164,18 @@ impl Proxy {
             to: egress.network,
             sdp: lent,
         };
-        let offered = media.offer(now, &offer);
-        if offered.is_ok() {
-            call.media = true;
-        }
-        let Ok(offered) = offered else {
-            self.measure(Measure::MediaRefused);
-            return None;
+        let offered = match media.offer(now, &offer) {
+            Err(MediaError::Srtp(_)) => return Ok(None),
+            offered => offered?,
         };
-        let call = self.calls.get_mut(&number)?;
+        call.media = true;
         note_bandwidth(&mut self.admission, call, lent, sdp::Of::Offer);
-        if tag.is_some() {
-            return Some(offered);
-        }
-        // An address of zeros stays one in the media room, for it is a hold where somebody else says it.
-        let own = self.settings.network(egress.network)?.advertised;
-        let own = if own.is_ipv4() { format!("IN IP4 {own}") } else { format!("IN IP6 {own}") };
-        let text = String::from_utf8(offered).ok()?;
-        Some(NOWHERE.iter().fold(text, |text, nowhere| text.replace(nowhere, &own)).into_bytes())
+        let own = self.settings.network(egress.network).map(|network| network.advertised);
+        let offered = match (tag, own) {
+            (None, Some(own)) => here(offered, own),
+            _ => offered,
+        };
+        Ok(Some(told(call, party.other(), offered)))
     }
 
     /// An INVITE that got a description is answered: its sender owes an answer of its own.
@@ -193,15 +197,15 @@ impl Proxy {
         now: Instant,
         media: &mut dyn MediaRelay,
         number: u64,
-        sender: Party,
+        (sender, tag): (Party, &Bytes),
         sdp: &[u8],
     ) {
-        let Some(told) = self.settle(now, media, number, sender, sdp) else { return };
+        let Some(matters) = self.settle(now, media, number, (sender, tag), sdp) else { return };
         self.converted(Conversion::DelayedOffer);
         if let Some(conversing) = self.calls.get_mut(&number).and_then(|call| call.conversing.as_deref_mut())
         {
             conversing.owes = None;
-            if told {
+            if matters {
                 conversing.tell = Some((now, sender.other(), Purpose::Tell(1)));
             }
         }
@@ -215,14 +219,13 @@ impl Proxy {
         now: Instant,
         media: &mut dyn MediaRelay,
         number: u64,
-        sender: Party,
+        (sender, tag): (Party, &Bytes),
         sdp: &[u8],
     ) -> Option<bool> {
         let call = self.calls.get_mut(&number).filter(|call| call.is_live())?;
         let conversing = call.conversing.as_deref()?;
-        let tag = conversing.tag.clone()?;
         let answered = conversing.voice(sender.other()).said.clone()?;
-        let (offerer, answerer) = call.sides(sender, &tag)?;
+        let (offerer, answerer) = call.sides(sender, tag)?;
         let offer = Offer {
             call: &call.info.media_key,
             from_tag: &offerer.tag,

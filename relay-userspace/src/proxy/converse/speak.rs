@@ -6,26 +6,25 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::origin::told;
 use crate::{
-    media::{Answer, MediaRelay, Offer},
+    media::{MediaRelay, Offer},
     proxy::{
         call::{Party, Side},
         forward::bears_target,
         machine::Proxy,
         measure::{Conversion, Measure, Outcome},
-        response::Silence,
     },
     registrar::{self, rewritten_contact},
-    sdp,
     sip::{
         Hop,
         transaction::{ClientId, Fallback, keyed_hash},
-        wire::{Message, Method, NameAddr, Uri, multipart},
+        wire::{Method, NameAddr, Uri},
     },
 };
 
 /// How often a request of the appliance's own is tried again when it meets another one.
-const MOST_TRIES: u8 = 4;
+pub(super) const MOST_TRIES: u8 = 4;
 /// How soon it is tried again when one of the parties' offers is under way.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -52,16 +51,16 @@ pub(in crate::proxy) struct Spoken {
     pub(in crate::proxy) method: Method,
     pub(in crate::proxy) purpose: Purpose,
     pub(super) number: u32,
-    egress: Hop,
+    pub(super) egress: Hop,
     /// It went by TCP, being too large for UDP.
-    large: bool,
+    pub(super) large: bool,
     /// A challenge to it was answered.
     pub(super) authorized: bool,
     /// Its further header lines and its body, to send it again.
     pub(super) headers: String,
     pub(super) body: Option<Vec<u8>>,
     /// The ACK, and where it went.
-    ack: Option<(Hop, Bytes)>,
+    pub(super) ack: Option<(Hop, Bytes)>,
 }
 
 /// What a request is made of besides what the dialog knows.
@@ -143,7 +142,7 @@ impl Proxy {
         Some(client)
     }
 
-    fn way_toward(&self, number: u64, toward: Party) -> Option<Hop> {
+    pub(super) fn way_toward(&self, number: u64, toward: Party) -> Option<Hop> {
         let call = self.calls.get(&number)?;
         let conversing = call.conversing.as_deref()?;
         let (recipient, _) = call.sides(toward, conversing.tag.as_ref()?)?;
@@ -173,7 +172,7 @@ impl Proxy {
     }
 
     /// A request as it goes by a way.
-    fn word(
+    pub(super) fn word(
         &self,
         number: u64,
         toward: Party,
@@ -227,55 +226,6 @@ impl Proxy {
         Some(self.face_request(number, toward, payload.into()))
     }
 
-    /// A response to a request of the appliance's own has come.
-    pub(in crate::proxy) fn heard(
-        &mut self,
-        now: Instant,
-        media: &mut dyn MediaRelay,
-        client: ClientId,
-        status: u16,
-        message: &Message,
-    ) {
-        let Some(mut spoken) = self.spoken.remove(&client) else { return };
-        if spoken.large {
-            self.tcp_works(now, spoken.egress.address);
-        }
-        if let Some((hop, ack)) = spoken.ack.clone() {
-            if (200..300).contains(&status) {
-                self.transactions.send(hop, ack, &Method::Ack);
-            }
-        } else if status >= 200 {
-            if (200..300).contains(&status) && spoken.method == Method::Invite {
-                self.acknowledge(now, &mut spoken, message);
-            }
-            if !(matches!(status, 401 | 407) && self.answer_own_challenge(now, &spoken, message)) {
-                self.spoken_ended(now, media, client, &spoken, status, Some(message));
-            }
-        }
-        self.spoken.insert(client, spoken);
-    }
-
-    fn acknowledge(&mut self, now: Instant, spoken: &mut Spoken, message: &Message) {
-        // The 2xx may name another target than before (RFC 3261 section 12.2.1.2).
-        if let Some(call) = self.calls.get_mut(&spoken.call)
-            && let Some(tag) = call.conversing.as_deref().and_then(|conversing| conversing.tag.clone())
-            && let Some(index) = call.dialogs.iter().position(|dialog| dialog.callee.tag == tag)
-            && let Some(side) = call.side(spoken.toward, index)
-        {
-            side.learn(message, &self.settings);
-        }
-        let Some(egress) = self.way_toward(spoken.call, spoken.toward) else { return };
-        let (_, branch) = self.transactions.reserve(0);
-        let words = Words { method: Method::Ack, purpose: spoken.purpose, headers: "", body: None };
-        let made = |way| self.word(spoken.call, spoken.toward, way, &branch, spoken.number, &words);
-        let Some(payload) = made(egress) else { return };
-        let way = self.way_of_ack(now, egress, payload.len());
-        let payload = if way == egress { Some(payload) } else { made(way) };
-        let Some(payload) = payload else { return };
-        self.transactions.send(way, payload.clone(), &Method::Ack);
-        spoken.ack = Some((way, payload));
-    }
-
     /// Acknowledges the 2xx to an INVITE that came from within.
     pub(super) fn acknowledge_within(&mut self, now: Instant, number: u64) {
         let Some(call) = self.calls.get_mut(&number) else { return };
@@ -302,62 +252,6 @@ impl Proxy {
             let words = Words { method: Method::Bye, purpose: Purpose::Bye, headers: "", body: None };
             self.speak(now, number, party, &words);
         }
-    }
-
-    /// A request of the appliance's own has no answer.
-    pub(in crate::proxy) fn unheard(
-        &mut self,
-        now: Instant,
-        media: &mut dyn MediaRelay,
-        client: ClientId,
-        silence: Silence,
-    ) {
-        let Some(spoken) = self.spoken.remove(&client) else { return };
-        let status = if silence == Silence::Timeout { 408 } else { 503 };
-        self.spoken_ended(now, media, client, &spoken, status, None);
-        self.spoken.insert(client, spoken);
-    }
-
-    fn spoken_ended(
-        &mut self,
-        now: Instant,
-        media: &mut dyn MediaRelay,
-        client: ClientId,
-        spoken: &Spoken,
-        status: u16,
-        message: Option<&Message>,
-    ) {
-        let number = spoken.call;
-        if let Some(conversing) = self.calls.get_mut(&number).and_then(|call| call.conversing.as_deref_mut())
-        {
-            conversing.pending.take_if(|pending| *pending == client);
-        }
-        let success = (200..300).contains(&status);
-        let answer = message
-            .filter(|_| success)
-            .and_then(|message| Some(message.body().get(multipart::sdp_range(message)?)?.to_vec()));
-        match spoken.purpose {
-            Purpose::Bye | Purpose::Notify => {}
-            Purpose::Join(tries) if status == 491 && tries < MOST_TRIES => {
-                self.tell_later(now, number, spoken.toward, Purpose::Join(tries + 1));
-            }
-            Purpose::Join(_) => self.join_answered(now, media, number, status, answer.as_deref()),
-            Purpose::Refresh => {
-                if let Some(answer) = &answer {
-                    self.take_answer(now, media, number, spoken.toward, answer, 0);
-                }
-                self.refreshed(now, media, spoken, status, message);
-            }
-            Purpose::Tell(tries) => {
-                if let Some(answer) = &answer {
-                    self.take_answer(now, media, number, spoken.toward, answer, tries);
-                } else if status == 491 && tries < MOST_TRIES {
-                    self.tell_later(now, number, spoken.toward, Purpose::Tell(tries + 1));
-                }
-            }
-        }
-        self.touch(number);
-        self.reschedule(number);
     }
 
     /// Tries an offer again after it has met one of the other side (RFC 3261 section 14.1): whoever made the Call-ID waits
@@ -407,7 +301,7 @@ impl Proxy {
             return;
         }
         let offer = match purpose {
-            Purpose::Join(_) => self.offer_of_target(number),
+            Purpose::Join(_) => self.offer_of_target(number, toward),
             _ => self.offer_of_other(now, media, number, toward),
         };
         let Some(offer) = offer else { return };
@@ -444,49 +338,11 @@ impl Proxy {
         let offered = media.offer(now, &offer);
         call.media = true;
         match offered {
-            Ok(offer) => Some(offer),
+            Ok(offer) => Some(told(call, toward, offer)),
             Err(_) => {
                 self.measure(Measure::MediaRefused);
                 None
             }
-        }
-    }
-
-    /// A side has answered an offer of the appliance's own. What the other side has to know of it is told.
-    fn take_answer(
-        &mut self,
-        now: Instant,
-        media: &mut dyn MediaRelay,
-        number: u64,
-        from: Party,
-        sdp: &[u8],
-        tries: u8,
-    ) {
-        let Some(call) = self.calls.get_mut(&number).filter(|call| call.is_live()) else { return };
-        let Some(conversing) = call.conversing.as_deref() else { return };
-        let Some(tag) = conversing.tag.clone() else { return };
-        let before = conversing.voice(from).said.clone();
-        let Some((answerer, offerer)) = call.sides(from, &tag) else { return };
-        let answer = Answer {
-            call: &call.info.media_key,
-            from_tag: &offerer.tag,
-            to_tag: &answerer.tag,
-            from: offerer.source.network,
-            to: answerer.source.network,
-            sdp,
-        };
-        if media.answer(now, &answer).is_err() {
-            self.measure(Measure::MediaRefused);
-            return;
-        }
-        Self::note_said(call, from, sdp);
-        // Told of once: two sides that go on changing their minds are not carried to and fro.
-        let changed = before.is_some_and(|before| is_other_media(before.as_bytes(), sdp));
-        if changed
-            && tries == 0
-            && let Some(conversing) = call.conversing.as_deref_mut()
-        {
-            conversing.tell = Some((now, from.other(), Purpose::Tell(1)));
         }
     }
 
@@ -514,19 +370,4 @@ impl Proxy {
     pub(in crate::proxy) fn converted(&mut self, conversion: Conversion) {
         self.measure(Measure::Converted(conversion));
     }
-}
-
-/// Whether two descriptions of one party differ in what the other one is told of them: streams, direction, formats. Where
-/// its media is, is the appliance's business alone.
-pub(in crate::proxy) fn is_other_media(before: &[u8], now: &[u8]) -> bool {
-    let (Ok(before), Ok(now)) = (sdp::Session::parse(before), sdp::Session::parse(now)) else { return false };
-    before.media.len() != now.media.len()
-        || before.media.iter().zip(&now.media).any(|(old, new)| {
-            old.is_disabled() != new.is_disabled()
-                || (!new.is_disabled()
-                    && (before.direction_of(old) != now.direction_of(new)
-                        || before.is_held(old) != now.is_held(new)
-                        || old.kind != new.kind
-                        || old.formats_raw != new.formats_raw))
-        })
 }

@@ -190,7 +190,8 @@ impl Proxy {
             return Vec::new();
         };
         let interval = conversing.interval();
-        if interval == 0 || !carries_timer(message.method()) || conversing.voice(from).timer {
+        let asks = conversing.voice(from).timer || expires(message).is_some();
+        if interval == 0 || !carries_timer(message.method()) || asks {
             return Vec::new();
         }
         let (interval, refresher, least) = match (&conversing.tag, conversing.clock_of(from.other())) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::harness::*;
 use crate::{
     config::{Conversions, DelayedOffers},
+    media::MediaError,
     proxy::{Conversion, Measure, Peers, Settings},
 };
 
@@ -162,4 +163,54 @@ fn a_peer_that_takes_them_gets_them_as_they_came() {
     let invite = text_of(&world.server(&invite), PHONES, "INVITE");
     assert!(invite.text().ends_with("Content-Length: 0\n\n"));
     assert_eq!(world.media.log, Vec::<String>::new());
+}
+
+#[test]
+fn the_callers_answer_may_come_in_prack() {
+    let mut world = world();
+    let uri = world.register();
+    let headers = "Contact: <sip:100@198.51.100.20:5070>\nSupported: 100rel\n";
+    let invite =
+        text_of(&world.server(&from_server("INVITE", &uri, "j1", 1, "", headers, "")), PHONES, "INVITE");
+    let headers = "Contact: <sip:200@192.0.2.11:5060;line=7>\nRequire: 100rel\nRSeq: 1\n";
+    let early = answer(&invite, 183, "Session Progress", "p", headers, &of_phone("0 101"));
+    let early = text_of(&world.phone(&early), SERVERS, "SIP/2.0 183");
+    assert!(early.text().contains("RTP/AVP 0 101"));
+    let rack = "RAck: 1 1 INVITE\n";
+    let chosen = sdp("198.51.100.20", 6000, "a=recvonly\n");
+    let prack = from_server("PRACK", "sip:200@198.51.100.1:8060;line=7", "k1", 2, ";tag=p", rack, &chosen);
+    let prack = text_of(&world.server(&prack), PHONES, "PRACK");
+    assert!(prack.text().ends_with("Content-Length: 0\n\n"), "{}", prack.text());
+    assert_eq!(world.media.log[2..], ["offer s p 1>0", "answer s p 1>0"]);
+    world.phone(&answer(&prack, 200, "OK", "p", "", ""));
+    // What the phone has to know waits until it has answered.
+    assert!(world.wait(Duration::from_secs(3)).iter().all(|sent| !sent.first_line().starts_with("INVITE")));
+    world.phone(&answer(&invite, 200, "OK", "p", "Contact: <sip:200@192.0.2.11:5060;line=7>\n", ""));
+    world.server(&ack(""));
+    let told = text_of(&world.wait(Duration::from_secs(2)), PHONES, "INVITE");
+    assert!(told.text().ends_with("a=recvonly\n"), "{}", told.text());
+    // One session by one name, with a version that has risen.
+    assert!(
+        told.text().contains("o=branchline 2 2 IN IP4 192.0.2.1")
+            || told.text().contains("o=branchline 1 2 IN IP4 192.0.2.1"),
+        "{}",
+        told.text()
+    );
+}
+
+#[test]
+fn where_the_callers_network_takes_only_srtp_the_invite_passes_and_without_ports_it_is_refused() {
+    let mut world = world();
+    let uri = world.register();
+    world.media.refuse = Some(MediaError::Srtp("network centre takes only SRTP".into()));
+    let invite = from_server("INVITE", &uri, "j1", 1, "", "Contact: <sip:100@198.51.100.20:5070>\n", "");
+    let passed = text_of(&world.server(&invite), PHONES, "INVITE");
+    assert!(passed.text().ends_with("Content-Length: 0\n\n"));
+    assert_eq!(world.count(Measure::MediaRefused), 0);
+
+    let mut world = self::world();
+    world.register();
+    world.media.full = true;
+    let sent = world.server(&invite);
+    text_of(&sent, SERVERS, "SIP/2.0 503 No Media Ports");
 }

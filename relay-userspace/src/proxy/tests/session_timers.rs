@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::harness::*;
 use crate::{
     config::Conversions,
-    proxy::{Conversion, DropReason, Measure, Outcome, Peers, Proxy, Settings},
+    proxy::{Conversion, Credential, Credentials, DropReason, Measure, Outcome, Peers, Proxy, Settings},
     store::Epoch,
 };
 
@@ -352,4 +354,31 @@ fn timers_numbers_and_descriptions_outlive_the_process() {
     assert!(has(&second, "CSeq: 3 UPDATE"), "{}", second.text());
     let bye = world.phone(&from_phone("BYE", "sip:100@192.0.2.1:8060;x=1", "b1", 2, ";tag=s", "", ""));
     assert!(bye.iter().any(|sent| has(sent, "CSeq: 4 BYE")), "{bye:?}");
+}
+
+#[test]
+fn a_server_that_challenges_a_refresh_is_answered_with_the_phones_entry_once() {
+    let mut world = world();
+    let mut credentials = Credentials::default();
+    let credential = Credential {
+        registration_id: "200".to_owned(),
+        user: "station200".to_owned(),
+        password: Zeroizing::new("secret".to_owned()),
+    };
+    credentials.add(&credential, &[]);
+    world.proxy.set_credentials(credentials);
+    call(&mut world, "", "Session-Expires: 1800;refresher=uac\nAllow: UPDATE\n");
+    let first = world.wait(seconds(900)).remove(0);
+    let challenge =
+        "WWW-Authenticate: Digest realm=\"example.com\", nonce=\"abc\", qop=\"auth\", algorithm=MD5\n";
+    let again = world.server(&answer(&first, 401, "Unauthorized", "s", challenge, "")).remove(0);
+    assert!(has(&again, "CSeq: 3 UPDATE") && has(&again, "Session-Expires: 1800;refresher=uac"));
+    assert!(
+        again.text().contains("Authorization: Digest username=\"station200\", realm=\"example.com\", nonce=\"abc\", uri=\"sip:100@198.51.100.20:5070;x=1\""),
+        "{}",
+        again.text()
+    );
+    // It does not take it: the call lives all the same.
+    assert_eq!(world.server(&answer(&again, 401, "Unauthorized", "s", challenge, "")), []);
+    assert_eq!(world.proxy.active_calls(), 1);
 }
