@@ -13,6 +13,7 @@ mod failures;
 mod harness;
 mod hostile;
 mod hostile_descriptions;
+mod joined;
 mod large;
 mod negotiation;
 mod reconfigure;

@@ -6,39 +6,38 @@ use super::{harness::*, survival};
 use crate::{
     config::{Conversions, ReferStyle},
     net::NetworkId,
-    proxy::{CallRecord, Conversion, DropReason, Measure, Peers, Proxy, Settings},
-    store::Epoch,
+    proxy::{Conversion, DropReason, Measure, Peers, Settings},
     upstream::Emergency,
 };
 
-fn converting(phones: ReferStyle, servers: ReferStyle) -> Settings {
+pub(super) fn converting(phones: ReferStyle, servers: ReferStyle) -> Settings {
     let of = |refer| Conversions { refer, ..Conversions::default() };
     let peers = Peers::of_networks([(PHONES, of(phones)), (SERVERS, of(servers))], &[]);
     Settings { peers, ..settings() }
 }
 
 /// The phone, which takes no REFER, is in a call with the server's party.
-fn world() -> World {
+pub(super) fn world() -> World {
     let mut world = World::with(converting(ReferStyle::Reinvite, ReferStyle::Pass));
     establish(&mut world);
     world.media.log.clear();
     world
 }
 
-fn refer(number: u32, headers: &str) -> String {
+pub(super) fn refer(number: u32, headers: &str) -> String {
     let contact = "Contact: <sip:100@198.51.100.20:5070;x=1>\n";
     let headers = format!("{contact}{headers}");
     from_server("REFER", "sip:200@198.51.100.1:8060", &format!("r{number}"), number, ";tag=p", &headers, "")
 }
 
-fn find(sent: &[Sent], network: NetworkId, start: &str) -> Sent {
+pub(super) fn find(sent: &[Sent], network: NetworkId, start: &str) -> Sent {
     sent.iter()
         .find(|sent| sent.network == network && sent.first_line().starts_with(start))
         .unwrap_or_else(|| panic!("no {start} in {:?}", sent.iter().map(Sent::text).collect::<Vec<_>>()))
         .clone()
 }
 
-fn none(sent: &[Sent], network: NetworkId, start: &str) {
+pub(super) fn none(sent: &[Sent], network: NetworkId, start: &str) {
     assert!(
         !sent.iter().any(|sent| sent.network == network && sent.first_line().starts_with(start)),
         "{sent:?}"
@@ -46,31 +45,31 @@ fn none(sent: &[Sent], network: NetworkId, start: &str) {
 }
 
 /// The value of a header.
-fn value(sent: &Sent, name: &str) -> String {
+pub(super) fn value(sent: &Sent, name: &str) -> String {
     let text = sent.text();
     let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}: "))).map(str::to_owned);
     line.unwrap_or_else(|| panic!("no {name} in {text}"))
 }
 
-fn fragment(sent: &Sent) -> String {
+pub(super) fn fragment(sent: &Sent) -> String {
     sent.text().split_once("\n\n").unwrap().1.trim().to_owned()
 }
 
 /// The INVITE that follows a REFER to 300.
-fn begin(world: &mut World) -> Sent {
+pub(super) fn begin(world: &mut World) -> Sent {
     let sent =
         world.server(&refer(1, "Refer-To: <sip:300@example.com>\nReferred-By: <sip:100@example.com>\n"));
     find(&sent, SERVERS, "INVITE sip:300@")
 }
 
 /// The target's answer. Returns what was sent because of it.
-fn pick_up(world: &mut World, invite: &Sent) -> Vec<Sent> {
+pub(super) fn pick_up(world: &mut World, invite: &Sent) -> Vec<Sent> {
     let contact = "Contact: <sip:300@198.51.100.30:5080>\n";
     world.server(&answer(invite, 200, "OK", "t", contact, &sdp("198.51.100.30", 7000, "")))
 }
 
 /// All of it. Returns the INVITE to the target.
-fn transferred(world: &mut World) -> Sent {
+pub(super) fn transferred(world: &mut World) -> Sent {
     let invite = begin(world);
     let sent = pick_up(world, &invite);
     let again = find(&sent, PHONES, "INVITE");
@@ -90,7 +89,7 @@ fn transferred(world: &mut World) -> Sent {
 }
 
 /// A request of the target in its dialog.
-fn from_target(invite: &Sent, method: &str, number: u32, headers: &str, body: &str) -> String {
+pub(super) fn from_target(invite: &Sent, method: &str, number: u32, headers: &str, body: &str) -> String {
     let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\n" };
     format!(
         "{method} sip:200@198.51.100.1:8060 SIP/2.0\nVia: SIP/2.0/UDP 198.51.100.30:5080;branch=z9hG4bKt{number}{method}\n\
@@ -174,60 +173,6 @@ fn a_blind_transfer_is_an_invite_to_the_target_and_a_re_invite_to_the_transferee
     assert_eq!(value(&done, "Subscription-State"), "terminated;reason=noresource");
     assert_eq!(world.count(Measure::Converted(Conversion::Refer)), 1);
     assert_eq!(world.proxy.active_calls(), 1);
-}
-
-#[test]
-fn after_a_transfer_each_party_goes_on_in_its_own_dialog() {
-    let mut world = world();
-    let invite = transferred(&mut world);
-    let new = value(&invite, "Call-ID");
-    // The phone asks, and is answered in the dialog that it knows.
-    let info = from_phone("INFO", "sip:100@192.0.2.1:8060;x=1", "n1", 2, ";tag=s", "", "");
-    let sent = find(&world.phone(&info), SERVERS, "INFO sip:300@198.51.100.30:5080");
-    assert_eq!((value(&sent, "Call-ID"), value(&sent, "CSeq")), (new.clone(), "2 INFO".into()));
-    assert_eq!(value(&sent, "To"), format!("{};tag=t", value(&invite, "To")));
-    assert_eq!(value(&sent, "From"), value(&invite, "From"));
-    let ok = find(&world.server(&answer(&sent, 200, "OK", "t", "", "")), PHONES, "SIP/2.0 200");
-    assert_eq!((value(&ok, "Call-ID"), value(&ok, "CSeq")), ("c1".into(), "2 INFO".into()));
-    assert_eq!(
-        (value(&ok, "From"), value(&ok, "To")),
-        ("\"Zoë\" <sip:200@example.com>;tag=p".into(), "<sip:100@example.com>;tag=s".into())
-    );
-    // The target offers something else, and the phone answers; the ACK finds its way.
-    let contact = "Contact: <sip:300@198.51.100.30:5080>\n";
-    let held = from_target(&invite, "INVITE", 1, contact, &sdp("198.51.100.30", 7000, "a=sendonly\n"));
-    let sent = find(&world.server(&held), PHONES, "INVITE sip:200@192.0.2.11:5060");
-    // 1 was the transfer's own.
-    assert_eq!(
-        (value(&sent, "Call-ID"), value(&sent, "From")),
-        ("c1".into(), "<sip:100@example.com>;tag=s".into())
-    );
-    let number: u32 = value(&sent, "CSeq").split(' ').next().unwrap().parse().unwrap();
-    assert!(number > 1, "{number}");
-    let ok = answer(
-        &sent,
-        200,
-        "OK",
-        "p",
-        "Contact: <sip:200@192.0.2.11:5060>\n",
-        &sdp("192.0.2.11", 4000, "a=recvonly\n"),
-    );
-    let ok = find(&world.phone(&ok), SERVERS, "SIP/2.0 200");
-    assert_eq!((value(&ok, "Call-ID"), value(&ok, "CSeq")), (new.clone(), "1 INVITE".into()));
-    assert_eq!(value(&ok, "From"), format!("{};tag=t", value(&invite, "To")));
-    let ack = find(&world.server(&from_target(&invite, "ACK", 1, "", "")), PHONES, "ACK");
-    assert_eq!(value(&ack, "CSeq"), format!("{number} ACK"));
-    // The target hangs up.
-    let bye = find(&world.server(&from_target(&invite, "BYE", 2, "", "")), PHONES, "BYE");
-    assert_eq!((value(&bye, "Call-ID"), value(&bye, "CSeq")), ("c1".into(), format!("{} BYE", number + 1)));
-    let ok = find(&world.phone(&answer(&bye, 200, "OK", "p", "", "")), SERVERS, "SIP/2.0 200");
-    assert_eq!(value(&ok, "Call-ID"), new);
-    assert_eq!(world.proxy.active_calls(), 0);
-    world.wait(MINUTE * 2);
-    world.assert_empty();
-    assert!(
-        world.proxy.faces.is_empty() && world.proxy.transfers.is_empty() && world.proxy.spoken.is_empty()
-    );
 }
 
 #[test]
@@ -495,21 +440,4 @@ fn an_attended_transfer_goes_to_the_party_of_the_transferors_other_call() {
     let again = find(&sent, PHONES, "INVITE sip:200@192.0.2.11:5060");
     let sent = world.phone(&answer(&again, 200, "OK", "p", "", &sdp("192.0.2.11", 4000, "")));
     assert_eq!(fragment(&find(&sent, SERVERS, "NOTIFY")), "SIP/2.0 200 OK");
-}
-
-#[test]
-fn joined_dialogs_outlive_the_process() {
-    let mut world = world();
-    let invite = transferred(&mut world);
-    let epoch = Epoch { now: world.now, unix_ms: 1_000_000_000 };
-    let text = serde_json::to_string(&world.proxy.records(&epoch)).unwrap();
-    let records: Vec<CallRecord> = serde_json::from_str(&text).unwrap();
-    assert_eq!(records.len(), 1);
-    world.proxy = Proxy::new(converting(ReferStyle::Reinvite, ReferStyle::Pass), world.now);
-    world.proxy.take_up(&records[0], &super::standing::same_networks(), &epoch).unwrap();
-    let bye = from_phone("BYE", "sip:100@192.0.2.1:8060;x=1", "b1", 2, ";tag=s", "", "");
-    let bye = find(&world.phone(&bye), SERVERS, "BYE sip:300@198.51.100.30:5080");
-    assert_eq!(value(&bye, "Call-ID"), value(&invite, "Call-ID"));
-    let ok = find(&world.server(&answer(&bye, 200, "OK", "t", "", "")), PHONES, "SIP/2.0 200");
-    assert_eq!((value(&ok, "Call-ID"), value(&ok, "CSeq")), ("c1".into(), "2 BYE".into()));
 }
