@@ -15,7 +15,7 @@ use crate::{
     media::PortUse,
     metrics::{Metrics, names, raise},
     net::{NetworkId, Role, Transport, descriptors::Descriptors},
-    proxy::{DropReason, EmergencyWay, Load, Measure, Outcome, SurvivalCall},
+    proxy::{Conversion, DropReason, EmergencyWay, Load, Measure, Outcome, SurvivalCall},
     quality::{StreamQuality, Verdict},
     sip::{
         Hop,
@@ -60,6 +60,9 @@ impl Measures {
         }
         for way in EmergencyWay::ALL {
             metrics.emergency_calls.with_label_values(&[way.as_label()]);
+        }
+        for conversion in Conversion::ALL {
+            metrics.conversions.with_label_values(&[conversion.as_label()]);
         }
         for way in SurvivalCall::ALL {
             metrics.survival_calls.with_label_values(&[way.as_label()]);
@@ -157,6 +160,9 @@ impl Measures {
             Measure::RegisteredHere => metrics.survival_registrations.inc(),
             Measure::Large(transport) => {
                 metrics.large_requests.with_label_values(&[transport.as_label()]).inc();
+            }
+            Measure::Converted(conversion) => {
+                metrics.conversions.with_label_values(&[conversion.as_label()]).inc();
             }
             Measure::StunAnswered => metrics.stun_answered.inc(),
         }

@@ -176,6 +176,7 @@ impl Proxy {
         let Some(message) = self.transactions.request(relay.server).cloned() else { return false };
         let Some(mut plan) = self.plan_next(&message, relay.routes, others) else { return false };
         plan.redirected = relay.redirected;
+        plan.least_timer = relay.least_timer;
         self.supersede(now, media, client, relay);
         if let Err(refuse) = self.forward(now, media, relay.server, relay.ingress, &message, &plan) {
             self.refuse(now, relay.server, &message, refuse);

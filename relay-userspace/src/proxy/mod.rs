@@ -13,6 +13,7 @@
 mod admission;
 mod alone;
 mod call;
+mod converse;
 mod credentials;
 mod failover;
 mod fork;
@@ -38,7 +39,7 @@ pub use admission::{Capacity, Load};
 pub use call::{CallInfo, CallState};
 pub use credentials::{Credential, Credentials};
 pub use machine::{Output, Proxy};
-pub use measure::{DropReason, EmergencyWay, Measure, Outcome, SurvivalCall};
+pub use measure::{Conversion, DropReason, EmergencyWay, Measure, Outcome, SurvivalCall};
 pub use peers::Peers;
 pub use reconfigure::Changes;
 pub use routing::{Alone, EmergencyCalls, Precedence, Routing, Rule};

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use super::{
     admission::Admission,
     call::{Call, CallState, Kind, Negotiated, Party},
+    converse::origin::told,
     machine::{Proxy, Relay},
     measure::Measure,
     settings::Settings,
@@ -50,6 +51,19 @@ impl Proxy {
         let Some(call) = self.calls.get_mut(number).filter(|call| is_call(call)) else { return Ok(NOTHING) };
         let sdp = message.body().get(range.clone()).unwrap_or_default();
         let body = |rewritten: &[u8]| Some(multipart::replace(message.body(), range.clone(), rewritten));
+        if matches!(method, Method::Ack | Method::Prack) && Self::owes(call, *party) {
+            if let Some(dialog) = dialog_tag.as_ref().and_then(|tag| call.dialog(tag)) {
+                dialog.acked = Some(Negotiated {
+                    tag: Bytes::copy_from_slice(message.from_tag()),
+                    original: Bytes::copy_from_slice(sdp),
+                    rewritten: Bytes::new(),
+                });
+            }
+            if let Some(tag) = dialog_tag {
+                self.close_lent(now, media, *number, (*party, tag), sdp);
+            }
+            return Ok((false, Some(multipart::replace(message.body(), range, b""))));
+        }
         let media_key = call.info.media_key.clone();
         let caller_tag = call.caller.tag.clone();
         let dialog = dialog_tag.as_ref().and_then(|tag| call.dialog(tag));
@@ -75,13 +89,18 @@ impl Proxy {
                     sdp,
                 };
                 let rewritten = media.answer(now, &answer)?;
-                let rewritten = Bytes::from(held_as(&self.settings, egress, rewritten));
+                let rewritten = held_as(&self.settings, egress, rewritten);
+                let rewritten = Bytes::from(told(call, party.other(), rewritten));
+                let Some(dialog) = dialog_tag.as_ref().and_then(|tag| call.dialog(tag)) else {
+                    return Ok((false, body(&rewritten)));
+                };
                 dialog.offer_by = None;
                 dialog.acked = Some(Negotiated {
                     tag: Bytes::copy_from_slice(message.from_tag()),
                     original: Bytes::copy_from_slice(sdp),
                     rewritten: rewritten.clone(),
                 });
+                Self::note_said(call, *party, sdp);
                 return Ok((false, body(&rewritten)));
             }
         }
@@ -99,6 +118,8 @@ impl Proxy {
         let rewritten = held_as(&self.settings, egress, media.offer(now, &offer)?);
         call.media = true;
         note_hold(call, sdp);
+        Self::note_said(call, *party, sdp);
+        let rewritten = told(call, party.other(), rewritten);
         note_bandwidth(&mut self.admission, call, sdp, sdp::Of::Offer);
         Ok((true, body(&rewritten)))
     }
@@ -114,7 +135,8 @@ impl Proxy {
         relay: &mut Relay,
         message: &Message,
     ) -> Option<Vec<u8>> {
-        let (number, party, _) = relay.call.clone()?;
+        let (number, party, dialog) = relay.call.clone()?;
+        let initial = dialog.is_none();
         if !message.status().is_some_and(|status| (101..300).contains(&status)) {
             return None;
         }
@@ -173,8 +195,14 @@ impl Proxy {
                 return Some(multipart::replace(message.body(), range, &without_streams(sdp)));
             }
         };
+        // Each branch of a forked INVITE answers for itself.
+        if initial && let Some(conversing) = call.conversing.as_deref_mut() {
+            *conversing.origin(party) = None;
+        }
+        let rewritten = told(call, party, rewritten);
         let of = if delayed { sdp::Of::Offer } else { sdp::Of::Answer };
         note_bandwidth(&mut self.admission, call, sdp, of);
+        Self::note_said(call, party.other(), sdp);
         if delayed {
             call.media = true;
             note_hold(call, sdp);
@@ -193,6 +221,9 @@ impl Proxy {
             original: Bytes::copy_from_slice(sdp),
             rewritten: rewritten.into(),
         });
+        if relay.lent {
+            self.note_lent(number, party);
+        }
         Some(body)
     }
 }
@@ -238,7 +269,7 @@ fn note_hold(call: &mut Call, sdp: &[u8]) {
 }
 
 /// A description says what the call takes of its networks' lines from now on.
-fn note_bandwidth(admission: &mut Admission, call: &mut Call, sdp: &[u8], of: sdp::Of) {
+pub(super) fn note_bandwidth(admission: &mut Admission, call: &mut Call, sdp: &[u8], of: sdp::Of) {
     if let Some(share) = &mut call.share
         && let Ok(session) = sdp::Session::parse(sdp)
     {

@@ -9,11 +9,19 @@ use crate::{
     net::NetworkId,
 };
 
+/// What is converted for the peers of one network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct OfNetwork {
+    id: NetworkId,
+    all: Conversions,
+    /// What those at some addresses have instead, the longest prefix first.
+    some: Vec<(IpNet, Conversions)>,
+}
+
 /// What is converted for the peers of each network, and for single ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peers {
-    /// By network: what its peers have, and what those at some addresses have instead, the longest prefix first.
-    networks: Vec<(NetworkId, Conversions, Vec<(IpNet, Conversions)>)>,
+    networks: Vec<OfNetwork>,
     /// What is converted for those of whom nothing is said.
     others: Conversions,
 }
@@ -28,12 +36,12 @@ impl Peers {
     /// The same from what each network's peers have.
     #[must_use]
     pub fn of_networks(networks: impl IntoIterator<Item = (NetworkId, Conversions)>, peers: &[Peer]) -> Self {
-        let of = |(id, conversions): (NetworkId, Conversions)| {
+        let of = |(id, all): (NetworkId, Conversions)| {
             let rows = peers.iter().flat_map(|peer| peer.addresses.iter().map(move |at| (at.0, peer)));
-            let mut rows: Vec<(IpNet, Conversions)> =
-                rows.map(|(prefix, peer)| (prefix, peer.over(&conversions))).collect();
-            rows.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.prefix_len()));
-            (id, conversions, rows)
+            let mut some: Vec<(IpNet, Conversions)> =
+                rows.map(|(prefix, peer)| (prefix, peer.over(&all))).collect();
+            some.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.prefix_len()));
+            OfNetwork { id, all, some }
         };
         Self { networks: networks.into_iter().map(of).collect(), others: Conversions::default() }
     }
@@ -41,10 +49,8 @@ impl Peers {
     /// What is converted for the peer at an address.
     #[must_use]
     pub fn of(&self, network: NetworkId, address: IpAddr) -> &Conversions {
-        let Some((_, all, rows)) = self.networks.iter().find(|(id, ..)| *id == network) else {
-            return &self.others;
-        };
-        rows.iter().find(|(prefix, _)| prefix.contains(&address)).map_or(all, |(_, own)| own)
+        let Some(own) = self.networks.iter().find(|own| own.id == network) else { return &self.others };
+        own.some.iter().find(|(prefix, _)| prefix.contains(&address)).map_or(&own.all, |(_, some)| some)
     }
 }
 

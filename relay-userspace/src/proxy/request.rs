@@ -15,7 +15,7 @@ use super::{
     call::{CallState, Dialog, Kind, MAX_DIALOGS, Party, Side},
     credentials::Answering,
     failover::to_phone,
-    forward::bears_target,
+    forward::{Dress, bears_target},
     machine::Proxy,
     measure::{DropReason, Measure},
     ways::{Way, WayKind},
@@ -26,7 +26,7 @@ use crate::{
     registrar,
     sip::{
         transaction::{Hop, ServerId, keyed_hash},
-        wire::{self, HeaderName, Message, Method, NameAddr, Reply, Uri, Via},
+        wire::{self, HeaderName, Message, Method, NameAddr, Reply, Via},
     },
 };
 
@@ -50,6 +50,10 @@ pub(super) struct Plan {
     pub(super) redirected: u8,
     /// The challenge that it answers.
     pub(super) answer: Option<Box<Answering>>,
+    /// The call that it is in already, when it is sent once more.
+    pub(super) standing: Option<(u64, Party, Option<Bytes>)>,
+    /// The least session timer that its recipient takes, in seconds; 0 if it has said nothing.
+    pub(super) least_timer: u32,
 }
 
 impl Plan {
@@ -65,6 +69,8 @@ impl Plan {
             forks: Vec::new(),
             redirected: 0,
             answer: None,
+            standing: None,
+            least_timer: 0,
         }
     }
 }
@@ -86,6 +92,11 @@ impl Refuse {
 
     pub(super) fn because(status: u16, drop: DropReason, reason: &'static str) -> Self {
         Self { reason: reason.into(), ..Self::new(status, drop) }
+    }
+
+    /// A further header line, with its end.
+    pub(super) fn add(&mut self, line: &str) {
+        self.headers.extend_from_slice(line.as_bytes());
     }
 
     /// Tells a person why (RFC 3261 20.43, code 399).
@@ -129,6 +140,9 @@ impl Proxy {
             return self.transactions.reply(now, server, &Reply::new(200, &tag));
         }
         if self.registers_here(now, server, hop, message, Tried::NotYet) {
+            return;
+        }
+        if self.attends(now, media, server, hop, message) {
             return;
         }
         let planned = self.admit(hop, message).and_then(|routes| self.plan(now, hop, message, routes));
@@ -177,12 +191,12 @@ impl Proxy {
                 None
             }
         };
-        let body = body.as_deref();
-        let composed = self.compose(now, hop, message, &plan, plan.egress, &branch, body);
+        let dress = Dress { body: body.as_deref(), lines: &[] };
+        let composed = self.compose(now, hop, message, &plan, plan.egress, &branch, dress);
         let Ok((mut payload, _)) = composed else { return };
         let way = self.way_of_ack(now, plan.egress, payload.len());
         if way != plan.egress
-            && let Ok((large, _)) = self.compose(now, hop, message, &plan, way, &branch, body)
+            && let Ok((large, _)) = self.compose(now, hop, message, &plan, way, &branch, dress)
         {
             payload = large;
             self.measure(Measure::Large(way.transport));
@@ -244,6 +258,9 @@ impl Proxy {
     /// Where a request goes.
     fn plan(&mut self, now: Instant, hop: Hop, message: &Message, routes: usize) -> Result<Plan, Refuse> {
         let found = self.find_dialog(hop, message);
+        if let Some((number, party, _)) = found {
+            self.take_part(number, party, message)?;
+        }
         if let Some((number, party, dialog)) = found
             && let Some(plan) = self.plan_in_dialog(hop, message, routes, number, party, dialog)
         {
@@ -330,26 +347,23 @@ impl Proxy {
             sender.learn(message, settings);
         }
         let tag = call.dialogs.get(dialog)?.callee.tag.clone();
-        let recipient = call.side(party.other(), dialog)?;
-        let (source, disconnected) = (recipient.source, recipient.disconnected);
-        let server_side =
-            settings.network(source.network).is_some_and(|network| network.role != Role::Phones);
-        let allowed = |hop: &Hop| {
-            let ip = hop.address.ip();
-            ip == source.address.ip()
-                || (server_side && (settings.trusts(ip) || recipient.routes.contains(&ip)))
-        };
-        let target = recipient.target.as_deref();
-        let next = match message.addresses(HeaderName::Route).nth(routes) {
-            Some(route) => route.parsed_uri().and_then(|uri| registrar::hop(&uri, source)).filter(allowed),
-            // What a server names as its Contact is where it wants requests; a phone's is checked.
-            None if server_side => target.and_then(Uri::parse).and_then(|uri| registrar::hop(&uri, source)),
-            None if disconnected => target.and_then(|target| self.registrar.by_contact(target, source)),
-            None => target.map(|target| registrar::destination(target, source)),
-        };
+        let (recipient, _) = self.calls.get(&number)?.sides(party.other(), &tag)?;
         let ours = message.parsed_request_uri().is_some_and(|uri| settings.is_ours(&uri));
-        let uri = target.filter(|_| ours).map(<[u8]>::to_vec);
-        let egress = next.unwrap_or(source);
+        let route = message.addresses(HeaderName::Route).nth(routes);
+        let egress = match route {
+            // A route that cannot be followed leads to where the side was heard last.
+            Some(route) => match route.parsed_uri() {
+                Some(uri) => self.hop_toward(recipient, Some(&uri)),
+                None => recipient.source,
+            },
+            None => {
+                let route = self.face_routes(number, party.other()).first();
+                let route = route.and_then(|route| NameAddr::parse(route.as_bytes()));
+                let uri = route.and_then(|route| route.parsed_uri());
+                self.hop_toward(recipient, uri.as_ref())
+            }
+        };
+        let uri = recipient.target.as_ref().filter(|_| ours).map(|target| target.to_vec());
         self.touch(number);
         let dialog = Some((number, party, tag));
         Some(Plan { uri, dialog, ..Plan::to(egress, routes) })

@@ -49,6 +49,9 @@ impl Proxy {
         if let Some(hop) = self.own_requests.get(&client).copied() {
             return self.probed(now, hop, status);
         }
+        if self.spoken.contains_key(&client) {
+            return self.heard(now, media, client, status, message);
+        }
         // Taken out, so that the rest of the proxy can be used meanwhile; put back below.
         let Some(mut relay) = self.relays.remove(&client) else { return self.drop(DropReason::LateResponse) };
         if relay.large {
@@ -59,6 +62,8 @@ impl Proxy {
         } else if message.values(HeaderName::Via).nth(1).is_none() {
             self.drop(DropReason::ResponseWithoutVia);
         } else {
+            let inner = self.inward_response(&relay, message);
+            let message = inner.as_ref().unwrap_or(message);
             self.relay_one_response(now, media, client, &mut relay, status, message);
         }
         self.relays.insert(client, relay);
@@ -84,6 +89,13 @@ impl Proxy {
         }
         if status >= 200 {
             if matches!(status, 401 | 407) && self.answer_challenge(now, media, client, relay, message) {
+                return;
+            }
+            if status == 422
+                && relay.least_timer == 0
+                && let Some(least) = self.asks_longer(relay, message)
+                && self.ask_longer(now, media, client, relay, least)
+            {
                 return;
             }
             if (300..400).contains(&status) && self.follow(now, media, client, relay, message) {
@@ -120,6 +132,10 @@ impl Proxy {
             }
         }
         self.note_dialog(now, relay, status, message);
+        if success {
+            self.note_voice(relay, message);
+            self.timer_response(now, relay, status, &mut editor);
+        }
         if let Some(body) = self.negotiate_response(now, media, relay, message) {
             editor.body(&body);
         }
@@ -129,7 +145,7 @@ impl Proxy {
         if let (true, Some((number, ..))) = (success, &relay.call) {
             self.touch(*number);
         }
-        let payload = editor.finish();
+        let payload = self.face_response(relay, editor.finish());
         if success && relay.method == Method::Invite && relay.successes.len() < MAX_SUCCESSES {
             relay.successes.push((Bytes::copy_from_slice(tag), payload.clone()));
         }
@@ -339,6 +355,9 @@ impl Proxy {
             }
             return;
         }
+        if self.spoken.contains_key(&client) {
+            return self.unheard(now, media, client, silence);
+        }
         let Some(mut relay) = self.relays.remove(&client) else { return };
         if relay.superseded {
             return;
@@ -406,6 +425,7 @@ impl Proxy {
     /// A relayed request's transaction is over: what it kept goes, and early dialogs that never were answered.
     pub(super) fn relay_gone(&mut self, now: Instant, media: &mut dyn MediaRelay, client: ClientId) {
         self.own_requests.remove(&client);
+        self.spoken.remove(&client);
         let Some(mut relay) = self.relays.remove(&client) else { return };
         self.timer_c.set(client, &mut relay.timer_c, None);
         let mut others = false;

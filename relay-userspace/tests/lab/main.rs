@@ -13,6 +13,7 @@ mod call_on_the_wire;
 mod capture;
 mod capture_of_phones;
 mod clock;
+mod conversions;
 mod credentials;
 mod dashboards;
 mod descriptors;

@@ -149,6 +149,14 @@ impl Baresip {
         self.tell(host, "dial", &format!("sip:{user}@{REALM}"))
     }
 
+    /// Has it transfer the other party of its call to a user, by REFER.
+    ///
+    /// # Errors
+    /// It does not take the command.
+    pub fn transfer(&self, host: &Namespace, user: &str) -> Result<()> {
+        self.tell(host, "transfer", &format!("sip:{user}@{REALM}"))
+    }
+
     /// Has it hang up.
     ///
     /// # Errors

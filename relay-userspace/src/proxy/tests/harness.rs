@@ -66,6 +66,8 @@ pub(super) struct FakeMedia {
     pub(super) log: Vec<String>,
     pub(super) live: HashSet<Vec<u8>>,
     pub(super) full: bool,
+    /// Why it refuses offers.
+    pub(super) refuse: Option<MediaError>,
     /// The real one, which then decides.
     pub(super) real: Option<Sessions>,
 }
@@ -89,6 +91,9 @@ impl MediaRelay for FakeMedia {
     fn offer(&mut self, now: Instant, offer: &Offer<'_>) -> Result<Vec<u8>, MediaError> {
         if let Some(real) = &mut self.real {
             return real.offer(now, offer).map(|negotiated| negotiated.sdp);
+        }
+        if let Some(error) = &self.refuse {
+            return Err(error.clone());
         }
         if self.full {
             return Err(MediaError::NoPorts { network: "centre".into(), used: 4, total: 4 });

@@ -17,12 +17,12 @@ use crate::{
     },
 };
 
-const GATEWAYS: NetworkId = NetworkId(2);
-const GATEWAY: &str = "192.0.2.200:5060";
+pub(super) const GATEWAYS: NetworkId = NetworkId(2);
+pub(super) const GATEWAY: &str = "192.0.2.200:5060";
 const SECOND_PHONE: &str = "192.0.2.12:5060";
 const THIRD_PHONE: &str = "192.0.2.13:5060";
 
-fn trunk(name: &str, contact: &str, prefix: &str, emergency: Emergency) -> TrunkSettings {
+pub(super) fn trunk(name: &str, contact: &str, prefix: &str, emergency: Emergency) -> TrunkSettings {
     TrunkSettings {
         name: name.to_owned(),
         peer: upstream::Settings::new(GATEWAYS, vec![contact.to_owned().try_into().unwrap()]),
@@ -35,7 +35,7 @@ fn trunk(name: &str, contact: &str, prefix: &str, emergency: Emergency) -> Trunk
     }
 }
 
-fn alone() -> Alone {
+pub(super) fn alone() -> Alone {
     Alone {
         when: SurvivalSettings { enter_after: Duration::ZERO, leave_after: Duration::from_secs(5) },
         registration: Duration::from_secs(60),
@@ -45,7 +45,7 @@ fn alone() -> Alone {
     }
 }
 
-fn settings_with(trunks: Vec<TrunkSettings>, alone: Option<Alone>) -> Settings {
+pub(super) fn settings_with(trunks: Vec<TrunkSettings>, alone: Option<Alone>) -> Settings {
     let mut settings = settings();
     settings.networks.push(Network {
         id: GATEWAYS,
@@ -89,7 +89,7 @@ impl World {
     }
 
     /// A phone registers by the server.
-    fn register_by_server(&mut self, user: &str, source: &str, headers: &str) {
+    pub(super) fn register_by_server(&mut self, user: &str, source: &str, headers: &str) {
         let sent = self.from(source, &register(user, source, 1, ""));
         let message = sent[0].message();
         let contact = String::from_utf8(message.header(HeaderName::Contact).unwrap().value.to_vec()).unwrap();
@@ -99,7 +99,7 @@ impl World {
     }
 
     /// The server falls silent: a request to it is given up.
-    fn lose_server(&mut self) {
+    pub(super) fn lose_server(&mut self) {
         self.from(
             PHONE,
             &from_phone("OPTIONS", "sip:100@example.com", "lost", 900, "", "", "")

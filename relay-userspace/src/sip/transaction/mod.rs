@@ -189,7 +189,7 @@ pub enum Response {
 }
 
 /// What happened by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// No (final) response came in time: timers B, F, or the wait after a CANCEL.
     Timeout(ClientId),
@@ -201,6 +201,8 @@ pub enum Event {
     ClientGone(ClientId),
     /// A server transaction is over.
     ServerGone(ServerId),
+    /// The response to a request that came from within.
+    Within(u16, Bytes),
 }
 
 /// Which CSeq method a client transaction is known by: a CANCEL shares its INVITE's branch.

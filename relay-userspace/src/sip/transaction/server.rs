@@ -33,6 +33,8 @@ pub(super) struct Server {
     source: Hop,
     /// Kept until the final response, which may have to be built from it.
     request: Option<Box<Message>>,
+    /// It came from the room above, which gets the responses.
+    within: bool,
     last: Option<(u16, Bytes)>,
     repeat: Option<Instant>,
     end: Option<Instant>,
@@ -74,6 +76,7 @@ impl Transactions {
                     reply_to: super::reply_to(source, message),
                     source,
                     request: Some(Box::new(message.clone())),
+                    within: false,
                     last: None,
                     repeat: None,
                     end: None,
@@ -97,6 +100,30 @@ impl Transactions {
         };
         self.key = key;
         incoming
+    }
+
+    /// Opens a transaction for an INVITE that the room above has made itself, in the name of `source`. Responses to it are
+    /// [`Event::Within`].
+    pub fn open_within(&mut self, source: Hop, message: &Message) -> ServerId {
+        let id = self.id();
+        let server = Server {
+            state: State::Proceeding,
+            invite: true,
+            method: Method::Invite.as_label(),
+            key: [b"within ", &id.to_be_bytes()[..]].concat().into(),
+            reply_to: source,
+            source,
+            request: Some(Box::new(message.clone())),
+            within: true,
+            last: None,
+            repeat: None,
+            end: None,
+            interval: self.timers.of(source).t1,
+        };
+        self.hold(&server);
+        self.server_keys.insert(server.key.clone(), id);
+        self.servers.insert(id, server);
+        ServerId(id)
     }
 
     /// The request, as long as it has no final response.
@@ -157,14 +184,22 @@ impl Transactions {
         match server.state {
             State::Proceeding => {}
             State::Accepted if success => {
-                let transmit = server.transmit(status, payload);
-                self.out.push_back(transmit);
+                if server.within {
+                    self.events.push_back(Event::Within(status, payload));
+                } else {
+                    let transmit = server.transmit(status, payload);
+                    self.out.push_back(transmit);
+                }
                 return;
             }
             _ => return,
         }
-        let transmit = server.transmit(status, payload.clone());
-        self.out.push_back(transmit);
+        if server.within {
+            self.events.push_back(Event::Within(status, payload.clone()));
+        } else {
+            let transmit = server.transmit(status, payload.clone());
+            self.out.push_back(transmit);
+        }
         if status < 200 {
             server.last = Some((status, payload));
             return;
@@ -181,7 +216,7 @@ impl Transactions {
         } else {
             server.state = State::Completed;
             server.last = Some((status, payload));
-            if server.invite && !server.source.transport.is_reliable() {
+            if server.invite && !server.within && !server.source.transport.is_reliable() {
                 let repeat = Some(now + server.interval);
                 self.deadlines.set(Timer::ServerRepeat(id.0), &mut server.repeat, repeat);
             }
