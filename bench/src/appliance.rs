@@ -14,7 +14,7 @@ use branchline::datapath::kernel::programs::KernelLog;
 use branchline::datapath::{Engine, Settings};
 use branchline::media::{self, Answer, FlowChange, MediaNetwork, Negotiated, Offer, Sessions};
 use branchline::net::{
-    AttachChoice, DatapathChoice, Dscp, Latching, NetworkId, PacketLimits, Priority, SrtpPolicy,
+    AttachChoice, DatapathChoice, Dscp, IcePolicy, Latching, NetworkId, PacketLimits, Priority, SrtpPolicy,
 };
 use branchline::srtp::system_random;
 use serde::{Deserialize, Serialize};
@@ -185,6 +185,7 @@ fn media_settings(places: usize, calls: usize) -> media::Settings {
         ports: FIRST_PORT..=u16::MAX,
         latching: Latching::SameAddress,
         srtp: SrtpPolicy::Pass,
+        ice: IcePolicy::Remove,
         rtp_dscp: Some(Dscp::EF),
         rtcp_dscp: Some(Dscp::EF),
     });

@@ -224,6 +224,7 @@ fn flow([local, out_source]: [SocketAddr; 2], [source, destination]: [SocketAddr
         turns: 0,
         rtcp: None,
         srtp: None,
+        ice: None,
         forks: Vec::new(),
     }
 }

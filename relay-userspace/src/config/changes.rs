@@ -2,7 +2,10 @@
 
 use super::{
     Config,
-    keys::{Effect, GROUP_KEYS, KEYS, Key, NETWORK_KEYS, ROUTE_KEYS, TRUNK_KEYS},
+    keys::{
+        Effect, GROUP_KEYS, KEYS, Key, NETWORK_KEYS, PEER_KEYS, PLAN_DESTINATION_KEYS, PLAN_KEYS, ROUTE_KEYS,
+        TRUNK_KEYS,
+    },
 };
 
 /// A key that differs.
@@ -30,7 +33,20 @@ pub fn between(before: &Config, after: &Config) -> Vec<Changed> {
         changed.push(Changed { key: "network".to_owned(), effect: Effect::Restart });
     }
     changed.extend(tables("group", GROUP_KEYS, &before.groups, &after.groups));
+    changed.extend(tables("peer", PEER_KEYS, &before.peers, &after.peers));
     changed.extend(tables("trunk", TRUNK_KEYS, &before.trunks, &after.trunks));
+    let plans = tables("server_plan", PLAN_KEYS, &before.server_plans, &after.server_plans);
+    let destinations = |config: &Config| -> Vec<_> {
+        config.server_plans.iter().flat_map(|plan| plan.destinations.clone()).collect()
+    };
+    let counts = |config: &Config| -> Vec<_> {
+        config.server_plans.iter().map(|plan| plan.destinations.len()).collect()
+    };
+    let moved = (counts(before) != counts(after))
+        .then(|| Changed { key: "server_plan".to_owned(), effect: Effect::Running });
+    changed.extend(plans.or(moved).or_else(|| {
+        tables("server_plan", PLAN_DESTINATION_KEYS, &destinations(before), &destinations(after))
+    }));
     changed.extend(tables("route", ROUTE_KEYS, &before.routes, &after.routes));
     for key in KEYS.iter().filter(|key| (key.value)(before) != (key.value)(after)) {
         changed.push(Changed { key: key.name.to_owned(), effect: key.effect });

@@ -7,11 +7,12 @@ use toml::Spanned;
 
 use super::{
     Admin, Capture, ChallengePolicy, Clock, ConfigError, Control, Datapath, Dhcp, DscpMarks, Emergency,
-    Group, GroupServers, Log, Media, Network, Protection, Provisioning, Route, Routing, ServerUri, Sip,
-    State, SurvivalTable, Syslog, Tls, Trace, Trunk, Upstream, Web,
+    Group, GroupServers, Log, Media, Network, Numbering, Peer, Protection, Provisioning, Route, Routing,
+    ServerPlan, ServerUri, Sip, State, SurvivalTable, Syslog, Tls, Trace, Trunk, Upstream, Web,
     error::line_of,
     groups::check_groups,
-    routing::{check_routes, check_trunks},
+    peers::{check_network, check_peers},
+    routing::{check_plans, check_routes, check_trunks},
 };
 use crate::net::{NetworkId, Role, Transport};
 
@@ -31,6 +32,9 @@ pub struct Config {
     /// The networks, in order: their positions are their [`NetworkId`]s.
     #[serde(rename = "network", default)]
     networks: Vec<Spanned<Network>>,
+    /// Peers for which something else is converted than for the others of their network.
+    #[serde(rename = "peer", default)]
+    pub peers: Vec<Peer>,
     /// The central servers.
     #[serde(default)]
     pub upstream: Upstream,
@@ -40,12 +44,18 @@ pub struct Config {
     /// Ways to the telephone network beside the servers.
     #[serde(rename = "trunk", default)]
     pub trunks: Vec<Trunk>,
+    /// Named lists of destinations for rules.
+    #[serde(rename = "server_plan", default)]
+    pub server_plans: Vec<ServerPlan>,
     /// Rules for requests of phones.
     #[serde(rename = "route", default)]
     pub routes: Vec<Route>,
     /// Which goes first.
     #[serde(default)]
     pub routing: Routing,
+    /// The office's place in the world's numbering.
+    #[serde(default)]
+    pub numbering: Numbering,
     /// Emergency calls.
     #[serde(default)]
     pub emergency: Emergency,
@@ -253,6 +263,7 @@ impl Config {
                     return Err(wrong(span, key, message));
                 }
             }
+            check_network(network).map_err(|(key, message)| wrong(span.clone(), key, message))?;
             for other in self.networks.iter().take(position).map(Spanned::as_ref) {
                 if network.interface == other.interface && network.attach != other.attach {
                     let message = format!(
@@ -360,7 +371,10 @@ impl Config {
             .collect();
         check_groups(&self.groups, &networks)
             .and_then(|()| check_trunks(&self.trunks, &networks))
-            .and_then(|()| check_routes(&self.routes, &self.trunks))
+            .and_then(|()| check_peers(&self.peers))
+            .and_then(|()| check_plans(&self.server_plans, &networks))
+            .and_then(|()| check_routes(&self.routes, &self.trunks, &self.server_plans))
+            .and_then(|()| self.numbering.check())
             .and_then(|()| self.emergency.check())
             .and_then(|()| self.survival.check())
             .and_then(|()| self.dhcp.check(&self.provisioning))

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Config, Group, LogWord, Network, Route, Trunk};
+use super::{Config, Group, LogWord, Network, Peer, PlanDestination, Route, ServerPlan, Trunk};
 
 /// When a new value takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,9 +179,31 @@ pub const NETWORK_KEYS: &[Key<Network>] = &[
     key("sip_wss_port", Restart, Number, |network| Value::Number(network.sip_wss_port.into())),
     key("media_ports", Restart, Text, |network| text(&network.media_ports)),
     key("latching", Restart, Text, |network| text(&word(network.latching))),
+    key("identity", Restart, Text, |network| text(&word(network.identity))),
+    key("ice", Restart, Text, |network| text(&word(network.ice))),
     key("srtp", Restart, Text, |network| text(&word(network.srtp))),
     key("challenge", Restart, Text, |network| text(&word(network.challenge))),
+    key("hold", Running, Text, |network| text(&word(network.hold))),
+    key("refer", Running, Text, |network| text(&word(network.refer))),
+    key("delayed_offers", Running, Text, |network| text(&word(network.delayed_offers))),
+    key("offer_codecs", Running, List, |network| list(&network.offer_codecs)),
+    key("session_timer_seconds", Running, Number, |network| {
+        Value::Number(network.session_timer_seconds.into())
+    }),
     key("attach", Restart, Text, |network| text(&word(network.attach))),
+];
+
+/// The keys of a peer. They are set in the file.
+pub const PEER_KEYS: &[Key<Peer>] = &[
+    key("name", Running, Text, |peer| text(&peer.name)),
+    key("addresses", Running, List, |peer| list(&peer.addresses)),
+    key("hold", Running, Text, |peer| maybe(peer.hold.map(word).as_ref())),
+    key("refer", Running, Text, |peer| maybe(peer.refer.map(word).as_ref())),
+    key("delayed_offers", Running, Text, |peer| maybe(peer.delayed_offers.map(word).as_ref())),
+    key("offer_codecs", Running, List, |peer| peer.offer_codecs.as_deref().map_or(Value::Absent, list)),
+    key("session_timer_seconds", Running, Number, |peer| {
+        peer.session_timer_seconds.map_or(Value::Absent, |seconds| Value::Number(seconds.into()))
+    }),
 ];
 
 /// The keys of a trunk. They are set in the file.
@@ -191,6 +213,7 @@ pub const TRUNK_KEYS: &[Key<Trunk>] = &[
     key("contact", Running, Text, |trunk| text(&trunk.contact)),
     key("prefix", Running, Text, |trunk| text(&trunk.prefix)),
     key("replace_prefix", Running, Text, |trunk| maybe(trunk.replace_prefix.as_ref())),
+    key("numbers", Running, Text, |trunk| text(&word(trunk.numbers))),
     key("priority", Running, Number, |trunk| Value::Number(trunk.priority.into())),
     key("cost", Running, Number, |trunk| Value::Number(trunk.cost.into())),
     key("emergency", Running, Flag, |trunk| Value::Flag(trunk.emergency)),
@@ -213,6 +236,18 @@ pub const GROUP_KEYS: &[Key<Group>] = &[
     key("redirects", Running, Text, |group| text(&word(group.redirects))),
     key("silence", Running, Text, |group| text(&word(group.silence))),
     key("retry_statuses", Running, List, |group| list(&group.retry_statuses)),
+];
+
+/// The keys of a server plan. They are set in the file.
+pub const PLAN_KEYS: &[Key<ServerPlan>] = &[
+    key("name", Running, Text, |plan| text(&plan.name)),
+    key("network", Running, Text, |plan| maybe(plan.network.as_ref())),
+];
+
+/// The keys of a destination of a server plan.
+pub const PLAN_DESTINATION_KEYS: &[Key<PlanDestination>] = &[
+    key("contact", Running, Text, |to| text(&to.contact)),
+    key("timeout_seconds", Running, Number, |to| Value::Number(to.timeout_seconds)),
 ];
 
 /// The keys of a rule. They are set in the file.
@@ -256,6 +291,16 @@ pub const KEYS: &[Key<Config>] = &[
     key("routing.registration_has_priority", Running, Flag, |config| {
         Value::Flag(config.routing.registration_has_priority)
     }),
+    key("numbering.country_code", Running, Text, |config| text(&config.numbering.country_code)),
+    key("numbering.area_code", Running, Text, |config| text(&config.numbering.area_code)),
+    key("numbering.national_prefix", Running, Text, |config| text(&config.numbering.national_prefix)),
+    key("numbering.international_prefix", Running, Text, |config| {
+        text(&config.numbering.international_prefix)
+    }),
+    key("numbering.national_digits", Running, Number, |config| {
+        Value::Number(config.numbering.national_digits as u64)
+    }),
+    key("numbering.outside_prefix", Running, Text, |config| maybe(config.numbering.outside_prefix.as_ref())),
     key("emergency.numbers", Running, List, |config| list(&config.emergency.numbers)),
     key("emergency.dial", Running, Text, |config| text(&config.emergency.dial)),
     key("survival.enabled", Running, Flag, |config| Value::Flag(config.survival.enabled)),
@@ -419,7 +464,10 @@ mod tests {
         let mut known: BTreeSet<String> = KEYS.iter().map(|key| key.name.to_owned()).collect();
         known.extend(NETWORK_KEYS.iter().map(|key| format!("network.{}", key.name)));
         known.extend(GROUP_KEYS.iter().map(|key| format!("group.{}", key.name)));
+        known.extend(PEER_KEYS.iter().map(|key| format!("peer.{}", key.name)));
         known.extend(TRUNK_KEYS.iter().map(|key| format!("trunk.{}", key.name)));
+        known.extend(PLAN_KEYS.iter().map(|key| format!("server_plan.{}", key.name)));
+        known.extend(PLAN_DESTINATION_KEYS.iter().map(|key| format!("server_plan.destination.{}", key.name)));
         known.extend(ROUTE_KEYS.iter().map(|key| format!("route.{}", key.name)));
         assert_eq!(known, documented);
     }

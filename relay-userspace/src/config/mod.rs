@@ -12,6 +12,8 @@ mod file;
 mod groups;
 pub mod keys;
 mod log;
+mod numbering;
+mod peers;
 mod protection;
 mod routing;
 pub mod save;
@@ -28,8 +30,13 @@ pub use file::Config;
 pub(crate) use file::STREAM_KEYS;
 pub use groups::{DualRegistration, Group, GroupEntry, GroupServers, UPSTREAM_GROUP, UserPattern};
 pub use log::{DayTime, Log, LogWord, Topics};
+pub use numbering::Numbering;
+pub use peers::{Addresses, Codec, Conversions, DelayedOffers, HoldStyle, Peer, ReferStyle};
 pub use protection::Protection;
-pub use routing::{Destination, Emergency, Pattern, Route, Routing, SurvivalTable, Trunk, Unproven};
+pub use routing::{
+    Destination, Emergency, NumberForm, Pattern, PlanDestination, Route, Routing, ServerPlan, SurvivalTable,
+    Trunk, Unproven,
+};
 pub use services::{Clock, Dhcp, Provisioning, Syslog, Unsynchronised};
 pub use tables::{
     Admin, ChallengePolicy, Control, Datapath, DscpMarks, Media, Network, Redirects, Silence, Sip, State,

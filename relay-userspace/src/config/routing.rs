@@ -32,6 +32,9 @@ pub struct Trunk {
     pub prefix: String,
     /// What stands in the prefix's place when a number is sent to the gateway.
     pub replace_prefix: Option<String>,
+    /// How it is sent numbers that `numbering` can tell.
+    #[serde(default)]
+    pub numbers: NumberForm,
     /// Among trunks of one prefix, smaller ones go first.
     #[serde(default)]
     pub priority: u32,
@@ -50,6 +53,21 @@ pub struct Trunk {
     /// Seconds that it is left alone when it is, unless a probe finds it well before.
     #[serde(default = "recovery")]
     pub recovery_timeout_seconds: u64,
+}
+
+/// How a trunk is sent numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NumberForm {
+    /// As they were dialled.
+    #[default]
+    AsDialled,
+    /// `+49711…`
+    E164,
+    /// `0711…`
+    National,
+    /// `0049711…`
+    International,
 }
 
 /// A regular expression over a header's value as it was sent, which need not be text.
@@ -100,6 +118,8 @@ pub enum Destination {
     Trunks,
     /// To one trunk, by name.
     Trunk(String),
+    /// To the destinations of a server plan, by name.
+    Plan(String),
 }
 
 impl TryFrom<String> for Destination {
@@ -110,10 +130,12 @@ impl TryFrom<String> for Destination {
             "servers" => Ok(Self::Servers),
             "phones" => Ok(Self::Phones),
             "trunks" => Ok(Self::Trunks),
-            other => match other.strip_prefix("trunk:") {
-                Some(name) if !name.is_empty() => Ok(Self::Trunk(name.to_owned())),
+            other => match other.split_once(':') {
+                Some(("trunk", name)) if !name.is_empty() => Ok(Self::Trunk(name.to_owned())),
+                Some(("plan", name)) if !name.is_empty() => Ok(Self::Plan(name.to_owned())),
                 _ => Err(format!(
-                    "{other:?} is no destination: write \"servers\", \"phones\", \"trunks\" or \"trunk:NAME\""
+                    "{other:?} is no destination: write \"servers\", \"phones\", \"trunks\", \"trunk:NAME\" or \
+                     \"plan:NAME\""
                 )),
             },
         }
@@ -127,8 +149,33 @@ impl fmt::Display for Destination {
             Self::Phones => f.write_str("phones"),
             Self::Trunks => f.write_str("trunks"),
             Self::Trunk(name) => write!(f, "trunk:{name}"),
+            Self::Plan(name) => write!(f, "plan:{name}"),
         }
     }
+}
+
+/// A named list of destinations for rules, tried in order.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerPlan {
+    /// Its name.
+    pub name: String,
+    /// The network that its destinations are on, by name; without one the first with the role `servers`.
+    pub network: Option<String>,
+    /// They.
+    #[serde(rename = "destination", default)]
+    pub destinations: Vec<PlanDestination>,
+}
+
+/// A destination of a server plan.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanDestination {
+    /// Where and by which transport.
+    pub contact: ServerUri,
+    /// Seconds that it has to answer at all before the next is tried; 0: as long as the network's timers say.
+    #[serde(default)]
+    pub timeout_seconds: u64,
 }
 
 /// A rule for requests of phones and gateways that are in no dialog: tried in order, the first that fits decides.
@@ -146,7 +193,7 @@ pub struct Route {
     pub to: Option<Pattern>,
     /// The number that the request goes on with; `$1` and the like stand for what the pattern of To has caught.
     pub target: Option<String>,
-    /// Where it goes, in order: `servers`, `phones`, `trunks`, `trunk:NAME`.
+    /// Where it goes, in order: `servers`, `phones`, `trunks`, `trunk:NAME`, `plan:NAME`.
     pub destinations: Vec<Destination>,
     /// For people.
     #[serde(default)]
@@ -282,6 +329,13 @@ pub(super) fn check_trunks(trunks: &[Trunk], networks: &[(&str, Role)]) -> Resul
                 return Err((key, format!("{text:?} is not what a number begins with: digits, +, * and #")));
             }
         }
+        if trunk.replace_prefix.is_some() && trunk.numbers != NumberForm::AsDialled {
+            let message = format!(
+                "trunk {:?} has replace_prefix too: numbers are either sent in a form or have their prefix replaced",
+                trunk.name
+            );
+            return Err(("trunk.numbers", message));
+        }
         for (key, value, most) in [
             ("trunk.oos_check_seconds", trunk.oos_check_seconds, MOST_CHECK),
             ("trunk.oos_force_seconds", trunk.oos_force_seconds, MOST_FORCE),
@@ -295,8 +349,49 @@ pub(super) fn check_trunks(trunks: &[Trunk], networks: &[(&str, Role)]) -> Resul
     Ok(())
 }
 
-/// Checks rules against the trunks.
-pub(super) fn check_routes(routes: &[Route], trunks: &[Trunk]) -> Result<(), Wrong> {
+/// Checks server plans against the networks, by name and role.
+pub(super) fn check_plans(plans: &[ServerPlan], networks: &[(&str, Role)]) -> Result<(), Wrong> {
+    /// Most destinations of a plan, and longest time that one has to answer.
+    const MOST_DESTINATIONS: usize = 8;
+    const MOST_TIMEOUT: u64 = 32;
+    if plans.len() > MOST {
+        return Err(("server_plan", format!("{} server plans are listed; {MOST} can be", plans.len())));
+    }
+    for (position, plan) in plans.iter().enumerate() {
+        if plan.name.is_empty() || plans.iter().take(position).any(|other| other.name == plan.name) {
+            return Err((
+                "server_plan.name",
+                format!("{:?}: a server plan needs a name of its own", plan.name),
+            ));
+        }
+        if let Some(name) = &plan.network {
+            match networks.iter().find(|(known, _)| known == name) {
+                None => return Err(("server_plan.network", format!("there is no network {name:?}"))),
+                Some((_, Role::Servers)) => {}
+                Some(_) => {
+                    let message = format!("network {name:?} does not have the role \"servers\"");
+                    return Err(("server_plan.network", message));
+                }
+            }
+        }
+        if !(1..=MOST_DESTINATIONS).contains(&plan.destinations.len()) {
+            let message = format!(
+                "server plan {:?} has {} destinations; it needs 1 to {MOST_DESTINATIONS} [[server_plan.destination]]",
+                plan.name,
+                plan.destinations.len()
+            );
+            return Err(("server_plan.destination", message));
+        }
+        if let Some(wrong) = plan.destinations.iter().find(|to| to.timeout_seconds > MOST_TIMEOUT) {
+            let message = format!("{} is out of range: 0 to {MOST_TIMEOUT}", wrong.timeout_seconds);
+            return Err(("server_plan.destination.timeout_seconds", message));
+        }
+    }
+    Ok(())
+}
+
+/// Checks rules against trunks and plans.
+pub(super) fn check_routes(routes: &[Route], trunks: &[Trunk], plans: &[ServerPlan]) -> Result<(), Wrong> {
     if routes.len() > MOST {
         return Err(("route", format!("{} rules are listed; {MOST} can be", routes.len())));
     }
@@ -319,6 +414,11 @@ pub(super) fn check_routes(routes: &[Route], trunks: &[Trunk]) -> Result<(), Wro
                 && !trunks.iter().any(|trunk| trunk.name == *name)
             {
                 return Err(("route.destinations", format!("there is no trunk {name:?}")));
+            }
+            if let Destination::Plan(name) = destination
+                && !plans.iter().any(|plan| plan.name == *name)
+            {
+                return Err(("route.destinations", format!("there is no server plan {name:?}")));
             }
         }
     }

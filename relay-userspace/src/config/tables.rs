@@ -9,9 +9,12 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{DualRegistration, PortRange, ServerUri, StatusRange};
+use super::{
+    Codec, DelayedOffers, DualRegistration, HoldStyle, PortRange, ReferStyle, ServerUri, StatusRange,
+};
 use crate::net::{
-    AttachChoice, DatapathChoice, Dscp, Latching, Marking, Priority, Role, SrtpPolicy, Transport,
+    AttachChoice, DatapathChoice, Dscp, IcePolicy, Identity, Latching, Marking, Priority, Role, SrtpPolicy,
+    Transport,
 };
 
 /// A network.
@@ -67,12 +70,33 @@ pub struct Network {
     /// Which sources its media may come from.
     #[serde(default = "default_latching")]
     pub latching: Latching,
+    /// Whether what it says of callers' identities is believed, and whether it may be told who withholds his.
+    #[serde(default)]
+    pub identity: Identity,
+    /// What becomes of what its parties say of ICE.
+    #[serde(default)]
+    pub ice: IcePolicy,
     /// How its parties protect their media.
     #[serde(default)]
     pub srtp: SrtpPolicy,
     /// When phones that have an authentication entry have to prove themselves to the appliance.
     #[serde(default)]
     pub challenge: ChallengePolicy,
+    /// How they are told that they are held.
+    #[serde(default)]
+    pub hold: HoldStyle,
+    /// What becomes of a REFER that goes to a peer of this network.
+    #[serde(default)]
+    pub refer: ReferStyle,
+    /// What becomes of an INVITE without a session description that goes to one.
+    #[serde(default)]
+    pub delayed_offers: DelayedOffers,
+    /// The codecs of the offers that the appliance makes for them, in order of preference.
+    #[serde(default = "Codec::usual")]
+    pub offer_codecs: Vec<Codec>,
+    /// Seconds of the session timer that is kept where not both sides of a call keep one; 0: none.
+    #[serde(default)]
+    pub session_timer_seconds: u32,
     /// Where on the interface the relay program is attached.
     #[serde(default)]
     pub attach: AttachChoice,

@@ -196,6 +196,10 @@ impl Core {
                 Output::Upstream(upstream::Output::Resolve(server)) => tasks.push(Task::Resolve(server)),
                 Output::Upstream(news) => self.server_news(None, &news),
                 Output::Trunk(_, upstream::Output::Resolve(server)) => tasks.push(Task::Resolve(server)),
+                Output::Destination(_, upstream::Output::Resolve(server)) => {
+                    tasks.push(Task::Resolve(server));
+                }
+                Output::Destination(name, news) => destination_news(&name, &news),
                 Output::Trunk(trunk, news) => self.server_news(Some(&trunk), &news),
                 Output::Realm { registration_id, realm } => {
                     tasks.push(Task::LearnRealm(registration_id, realm));
@@ -617,6 +621,20 @@ impl Core {
             for time in times {
                 self.measures.metrics.rtcp_round_trip.observe(time.as_secs_f64());
             }
+        }
+    }
+}
+
+/// What is told of a destination of a server plan.
+fn destination_news(name: &str, news: &upstream::Output) {
+    let upstream::Output::Changed { target, health } = news else { return };
+    let address = target.address;
+    match health {
+        Health::Down(failure) => {
+            warn!(target: "branchline::upstream", destination = name, %address, reason = %failure, "a destination of a server plan is out of service");
+        }
+        _ => {
+            info!(target: "branchline::upstream", destination = name, %address, "a destination of a server plan is in service");
         }
     }
 }

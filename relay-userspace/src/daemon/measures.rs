@@ -15,13 +15,13 @@ use crate::{
     media::PortUse,
     metrics::{Metrics, names, raise},
     net::{NetworkId, Role, Transport, descriptors::Descriptors},
-    proxy::{DropReason, EmergencyWay, Load, Measure, Outcome, SecondRegistration, SurvivalCall},
+    proxy::{Conversion, DropReason, EmergencyWay, Load, Measure, Outcome, SecondRegistration, SurvivalCall},
     quality::{StreamQuality, Verdict},
     sip::{
         Hop,
         transport::{Step, Why},
     },
-    upstream::{Health, ServerState, TrunkState},
+    upstream::{Health, PeerState, ServerState},
 };
 
 /// What the metrics need to know of a network.
@@ -60,6 +60,9 @@ impl Measures {
         }
         for way in EmergencyWay::ALL {
             metrics.emergency_calls.with_label_values(&[way.as_label()]);
+        }
+        for conversion in Conversion::ALL {
+            metrics.conversions.with_label_values(&[conversion.as_label()]);
         }
         for way in SurvivalCall::ALL {
             metrics.survival_calls.with_label_values(&[way.as_label()]);
@@ -164,6 +167,9 @@ impl Measures {
             Measure::Large(transport) => {
                 metrics.large_requests.with_label_values(&[transport.as_label()]).inc();
             }
+            Measure::Converted(conversion) => {
+                metrics.conversions.with_label_values(&[conversion.as_label()]).inc();
+            }
             Measure::StunAnswered => metrics.stun_answered.inc(),
         }
     }
@@ -213,7 +219,7 @@ impl Measures {
     }
 
     /// Brings the figures of trunks up to date, for a scrape.
-    pub(super) fn trunks(&self, trunks: &[TrunkState]) {
+    pub(super) fn trunks(&self, trunks: &[PeerState]) {
         self.metrics.trunk_up.reset();
         for trunk in trunks {
             for server in &trunk.servers {

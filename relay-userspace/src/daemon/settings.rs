@@ -8,7 +8,9 @@ use std::{
 };
 
 use crate::{
-    config::{Config, Group, GroupServers, Network, Route, SurvivalTable, Trunk},
+    config::{
+        self, Config, Group, GroupServers, Network, NumberForm, Route, ServerPlan, SurvivalTable, Trunk,
+    },
     datapath::{
         Settings as EngineSettings,
         kernel::{attach::Lifetime, keeper::Port, programs::KernelLog},
@@ -22,7 +24,9 @@ use crate::{
     },
     srtp::system_random,
     tls::{self, Authorities, Identity, LegacyAcceptor, TlsError, Trust},
-    upstream::{self, Emergency, GroupSettings, SurvivalSettings, WhenDown},
+    upstream::{
+        self, DestinationSettings, Emergency, Form, GroupSettings, Numbering, SurvivalSettings, WhenDown,
+    },
 };
 
 /// A network with its address found.
@@ -82,6 +86,7 @@ pub(super) fn media_settings(config: &Config, networks: &[Ready<'_>]) -> MediaSe
                 ports: ready.network.media_ports.range(),
                 latching: ready.network.latching,
                 srtp: ready.network.srtp,
+                ice: ready.network.ice,
                 rtp_dscp: marks.rtp,
                 rtcp_dscp: marks.rtcp,
             })
@@ -132,6 +137,7 @@ pub(super) fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::
             id: ready.id,
             name: ready.network.name.clone(),
             role: ready.network.role,
+            identity: ready.network.identity,
             bound: ready.address,
             advertised: ready.advertised(),
             ports: proxy::Ports {
@@ -170,6 +176,7 @@ pub(super) fn proxy_settings(config: &Config, networks: &[Ready<'_>]) -> proxy::
     settings.tcp_above = changes.tcp_above;
     settings.limits.calls = changes.calls;
     settings.capacities = changes.capacities;
+    settings.peers = changes.peers;
     settings.routing = changes.routing;
     settings
 }
@@ -183,6 +190,7 @@ pub(super) fn proxy_changes(config: &Config) -> proxy::Changes {
         tcp_above: Some(config.sip.tcp_above_bytes).filter(|above| *above > 0),
         calls: config.sip.max_calls,
         capacities: capacities(config),
+        peers: proxy::Peers::new(config.networks(), &config.peers),
         servers: config.upstream.servers.as_ref().clone(),
         probe: (config.upstream.probe_seconds > 0)
             .then(|| Duration::from_secs(config.upstream.probe_seconds)),
@@ -270,9 +278,26 @@ fn routing(config: &Config) -> proxy::Routing {
             numbers: config.emergency.numbers.clone(),
             dial: config.emergency.dial.clone(),
         },
+        numbering: numbering(&config.numbering),
         trunks: config.trunks.iter().filter_map(|trunk| trunk_settings(config, trunk)).collect(),
+        plans: config.server_plans.iter().flat_map(|plan| plan_settings(config, plan)).collect(),
         alone: alone(&config.survival),
     }
+}
+
+/// The office's place; nothing of it without a country code.
+fn numbering(table: &config::Numbering) -> Numbering {
+    if table.country_code.is_empty() {
+        return Numbering::default();
+    }
+    Numbering::new(upstream::Place {
+        country: table.country_code.clone(),
+        area: table.area_code.clone(),
+        national: table.national_prefix.clone(),
+        international: table.international_prefix.clone(),
+        national_digits: Some(table.national_digits).filter(|digits| *digits > 0),
+        outside: table.outside_prefix.clone(),
+    })
 }
 
 fn rule(route: &Route) -> proxy::Rule {
@@ -302,10 +327,35 @@ fn trunk_settings(config: &Config, trunk: &Trunk) -> Option<upstream::TrunkSetti
         },
         prefix: trunk.prefix.clone(),
         replace_prefix: trunk.replace_prefix.clone(),
+        numbers: match trunk.numbers {
+            NumberForm::AsDialled => Form::AsDialled,
+            NumberForm::E164 => Form::E164,
+            NumberForm::National => Form::National,
+            NumberForm::International => Form::International,
+        },
         priority: trunk.priority,
         cost: trunk.cost,
         emergency: if trunk.emergency { Emergency::Carried } else { Emergency::Refused },
     })
+}
+
+/// The destinations of a plan; none without its network, which the check of the configuration has seen to.
+fn plan_settings(config: &Config, plan: &ServerPlan) -> Vec<DestinationSettings> {
+    let found = config.networks().find(|(_, network)| match &plan.network {
+        Some(name) => network.name == *name,
+        None => network.role == Role::Servers,
+    });
+    let Some((network, _)) = found else { return Vec::new() };
+    let settings = |(position, to): (usize, &config::PlanDestination)| DestinationSettings {
+        plan: plan.name.clone(),
+        name: format!("{}/{}", plan.name, position + 1),
+        peer: upstream::Settings {
+            recovery: Duration::from_secs(config.upstream.recovery_seconds),
+            ..upstream::Settings::new(network, vec![to.contact.clone()])
+        },
+        patience: (to.timeout_seconds > 0).then(|| Duration::from_secs(to.timeout_seconds)),
+    };
+    plan.destinations.iter().enumerate().map(settings).collect()
 }
 
 /// What the office does on its own.

@@ -18,6 +18,7 @@
 //!
 //! What is decided of a flow that stands is written to [`Paths`], where the relay's tasks find it without asking here.
 
+mod checks;
 mod joined;
 mod party;
 mod path;
@@ -189,6 +190,8 @@ pub(super) struct Flows {
     packet_interval_ns: u32,
     /// The flows that have learned a source since somebody asked.
     learned: Vec<SocketAddr>,
+    /// How many flows are checked by ICE.
+    checked: usize,
 }
 
 impl Flows {
@@ -218,6 +221,7 @@ impl Flows {
             priority: Priority::MEDIA,
             packet_interval_ns: 0,
             learned: Vec::new(),
+            checked: 0,
         }
     }
 
@@ -277,6 +281,7 @@ impl Flows {
         let entry = self.entries.remove(&local)?;
         self.towards.part(local, &entry.spec);
         self.apart -= usize::from(entry.spec.rtcp.is_some());
+        self.count_checks(entry.spec.ice.is_some(), false);
         self.taps.remove(&local);
         if let Some(before) = before {
             self.publish_chain(now, before);
@@ -457,7 +462,9 @@ impl Flows {
 
     /// From where the party is heard at a port whose packets leave from `local`.
     fn heard(&self, at: SocketAddr, local: SocketAddr) -> Option<SocketAddr> {
-        let entry = self.entries.get(&at).filter(|entry| entry.spec.latching != Latching::Signalled)?;
+        // What a check has proved counts whatever the description says.
+        let counts = |entry: &&Entry| entry.spec.latching != Latching::Signalled || entry.spec.ice.is_some();
+        let entry = self.entries.get(&at).filter(counts)?;
         let fork = entry.spec.forks.iter().position(|fork| fork.out_source == local);
         let sender = fork.filter(|_| entry.spec.out_source != local).and_then(|index| entry.forks.get(index));
         let sender = sender.unwrap_or(&entry.sender);

@@ -8,6 +8,7 @@
 //! - `paths` is what the relay's tasks look up of flows that stand: each packet takes its own port's lock only.
 //! - `kernel` holds the tables that the XDP and `sk_lookup` programs read, and keeps next hops current.
 //! - `relay` moves packets: few sockets for all ports where the kernel steers, a socket a port elsewhere.
+//! - `ice` answers connectivity checks at ports that were announced with ICE.
 //! - `tap` hands copies of a flow's packets to who looks at its call; such a flow is carried by `relay`.
 //!
 //! Invariant: a flow is installed before anyone is told of its port, and is always carried by someone; if
@@ -16,6 +17,7 @@
 mod engine;
 mod flow;
 mod flows;
+mod ice;
 pub mod kernel;
 mod paths;
 mod relay;
@@ -28,6 +30,7 @@ pub use flow::{
     Carrier, FlowReport, FlowSpec, Fork, RefusedSource, Refuser, RtcpWay, StandingFlow, Unprotected,
     UserspaceReason,
 };
+pub use ice::IceCredentials;
 pub use relay::{PortError, RtcpPacket, SocketUse};
 pub use shared::monotonic_ns;
 pub use tap::{PacketCopy, Tap, Tapped, Way, unix_ns};

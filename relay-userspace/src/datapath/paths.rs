@@ -13,7 +13,10 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use relay_ebpf::{
@@ -223,13 +226,26 @@ pub(super) enum Look {
 pub(super) struct Paths {
     /// By port: the flows there, of each address at most one.
     ports: Box<[Mutex<Vec<Place>>]>,
+    /// How many flows are checked by ICE: while none is, nobody looks for checks.
+    checked: AtomicUsize,
     stats: Arc<SharedArray<FlowStats>>,
 }
 
 impl Paths {
     /// None yet; what packets are counted in is given.
     pub(super) fn new(stats: Arc<SharedArray<FlowStats>>) -> Self {
-        Self { ports: (0..PORTS).map(|_| Mutex::default()).collect(), stats }
+        let ports = (0..PORTS).map(|_| Mutex::default()).collect();
+        Self { ports, checked: AtomicUsize::new(0), stats }
+    }
+
+    /// Whether any flow is checked by ICE.
+    pub(super) fn has_checks(&self) -> bool {
+        self.checked.load(Ordering::Relaxed) > 0
+    }
+
+    /// Notes how many flows are checked by ICE.
+    pub(super) fn set_checks(&self, flows: usize) {
+        self.checked.store(flows, Ordering::Relaxed);
     }
 
     /// Makes an entry for a flow, unless it has one.

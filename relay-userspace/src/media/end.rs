@@ -1,12 +1,12 @@
 //! The flows between the two ends of a stream: which port they arrive at, which they leave from, and where RTCP goes.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use relay_ebpf::FlowKind;
 
 use super::{ports::PortPair, sessions::MediaNetwork, stream::Party};
 use crate::{
-    datapath::{FlowSpec, RtcpWay},
+    datapath::{FlowSpec, IceCredentials, RtcpWay},
     net::NetworkId,
 };
 
@@ -16,6 +16,8 @@ pub(super) struct End<'a> {
     pub(super) id: NetworkId,
     pub(super) ports: PortPair,
     pub(super) party: &'a Party,
+    /// By what the party checks these ports.
+    pub(super) ice: Option<&'a Arc<IceCredentials>>,
 }
 
 impl End<'_> {
@@ -74,6 +76,7 @@ impl End<'_> {
             turns: self.party.turns,
             rtcp: None,
             srtp,
+            ice: self.ice.cloned(),
             forks: Vec::new(),
         }
     }

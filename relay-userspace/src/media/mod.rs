@@ -9,6 +9,7 @@
 //! [`FlowChange`]s to the datapath.
 
 mod end;
+mod ice;
 mod ports;
 mod protection;
 mod sessions;

@@ -18,6 +18,7 @@ use std::{
     collections::{HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -25,6 +26,7 @@ use relay_ebpf::FlowKind;
 
 use super::{
     end::{End, add_fork},
+    ice::{self, Components, IceSide},
     ports::{PortPair, PortUse, Ports},
     protection::{self, Leg, Plan, Proposal, Refused},
     stream::{
@@ -34,7 +36,7 @@ use super::{
 };
 use crate::{
     datapath::FlowSpec,
-    net::{Dscp, Latching, NetworkId, SrtpPolicy},
+    net::{Dscp, IcePolicy, Latching, NetworkId, SrtpPolicy},
     quality::{self, Format},
     sdp::{Direction, Ice, Media, Rewriter, Session as Description, Target},
     srtp::Random,
@@ -65,6 +67,8 @@ pub struct MediaNetwork {
     pub latching: Latching,
     /// How its parties protect their media.
     pub srtp: SrtpPolicy,
+    /// What becomes of their ICE.
+    pub ice: IcePolicy,
     /// The code point of RTP that leaves to it; none to leave it as it came.
     pub rtp_dscp: Option<Dscp>,
     /// The code point of RTCP that leaves to it; none to leave it as it came.
@@ -144,6 +148,8 @@ pub(super) struct Session {
     pub(super) networks: (NetworkId, NetworkId),
     pub(super) streams: Vec<Option<Stream>>,
     pub(super) negotiated: Instant,
+    /// ICE with A and with B.
+    pub(super) ice: [Option<IceSide>; 2],
 }
 
 impl Session {
@@ -156,6 +162,20 @@ impl Session {
             Side::A => self.networks.0,
             Side::B => self.networks.1,
         }
+    }
+
+    fn ice(&mut self, side: Side) -> &mut Option<IceSide> {
+        let [a, b] = &mut self.ice;
+        match side {
+            Side::A => a,
+            Side::B => b,
+        }
+    }
+
+    /// Has the streams' ports checked by what their parties are told.
+    pub(super) fn spread_ice(&mut self) {
+        let own = self.ice.each_ref().map(|side| side.as_ref().map(|side| Arc::clone(&side.own)));
+        self.streams.iter_mut().flatten().for_each(|stream| stream.ice.clone_from(&own));
     }
 }
 
@@ -221,6 +241,7 @@ impl Sessions {
             networks: (offer.from, offer.to),
             streams: Vec::new(),
             negotiated: now,
+            ice: [None, None],
         });
         let result = self.apply_offer(&mut session, offer, &description, &wishes);
         session.negotiated = now;
@@ -238,6 +259,13 @@ impl Sessions {
         wishes: &[Option<Wish>],
     ) -> Result<Negotiated, MediaError> {
         let side = session.side(offer.from_tag);
+        if self.is_lite(session, side) {
+            ice::offered(session.ice(side), description, self.settings.random);
+        }
+        if self.is_lite(session, side.other()) {
+            ice::offer_to(session.ice(side.other()), self.settings.random);
+        }
+        session.spread_ice();
         let proposals = self.proposals(session, side, description, wishes)?;
         let mut changes = Vec::new();
         let branch = match side {
@@ -283,6 +311,7 @@ impl Sessions {
             if let Some(tag) = branch {
                 stream.turn_to(tag);
             }
+            stream.ice = session.ice.each_ref().map(|side| side.as_ref().map(|side| Arc::clone(&side.own)));
             self.install(&stream, &mut changes);
             session.streams[index] = Some(stream);
         }
@@ -364,6 +393,11 @@ impl Sessions {
             Side::B => (Side::A, answer.from_tag),
         };
         let legs = self.legs(session, offerer, branch, description, wishes)?;
+        // One branch of a forked call that has no ICE takes it from none of the others.
+        if session.streams.iter().flatten().all(|stream| stream.branches.len() <= 1) {
+            ice::answered(session.ice(answerer), description);
+            session.spread_ice();
+        }
         let accepted: Vec<bool> = wishes.iter().map(Option::is_some).collect();
         let before: Vec<Vec<SocketAddr>> = session
             .streams
@@ -720,6 +754,7 @@ impl Sessions {
             ports: b,
             branches: vec![branch],
             formats: formats(media),
+            ice: [None, None],
             pending: None,
             proposal: None,
         };
@@ -773,6 +808,11 @@ impl Sessions {
         }
     }
 
+    /// Whether the appliance speaks ICE with the party on a side.
+    fn is_lite(&self, session: &Session, side: Side) -> bool {
+        self.network(session.network(side)).is_ok_and(|network| network.ice == IcePolicy::Lite)
+    }
+
     fn release_ports(&mut self, stream: &Stream) {
         ports(stream).for_each(|(network, pair)| self.give_back(network, pair));
     }
@@ -802,10 +842,11 @@ impl Sessions {
     pub(super) fn specs(&self, stream: &Stream) -> Vec<FlowSpec> {
         let (a, b) = stream.networks;
         let (Ok(near), Ok(far)) = (self.network(a), self.network(b)) else { return Vec::new() };
+        let [near_ice, far_ice] = stream.ice.each_ref().map(Option::as_ref);
         let mut specs = Vec::with_capacity(4);
         for branch in &stream.branches {
-            let here = End { network: near, id: a, ports: branch.ports, party: &stream.a };
-            let there = End { network: far, id: b, ports: stream.ports, party: &branch.party };
+            let here = End { network: near, id: a, ports: branch.ports, party: &stream.a, ice: near_ice };
+            let there = End { network: far, id: b, ports: stream.ports, party: &branch.party, ice: far_ice };
             specs.push(here.rtp(&there, stream.flow_kind, branch.clock_rate));
             if stream.flow_kind == FlowKind::Rtp && !stream.a.mux {
                 specs.push(here.rtcp(&there, branch.clock_rate));
@@ -814,8 +855,8 @@ impl Sessions {
         // What the branches send to the port that they share; the last one is the flow's own.
         let (mut rtp, mut rtcp): (Option<FlowSpec>, Option<FlowSpec>) = (None, None);
         for branch in stream.branches.iter().rev() {
-            let here = End { network: far, id: b, ports: stream.ports, party: &branch.party };
-            let there = End { network: near, id: a, ports: branch.ports, party: &stream.a };
+            let here = End { network: far, id: b, ports: stream.ports, party: &branch.party, ice: far_ice };
+            let there = End { network: near, id: a, ports: branch.ports, party: &stream.a, ice: near_ice };
             add_fork(&mut rtp, here.rtp(&there, stream.flow_kind, branch.clock_rate));
             if stream.flow_kind == FlowKind::Rtp && !branch.party.mux {
                 add_fork(&mut rtcp, here.rtcp(&there, branch.clock_rate));
@@ -842,6 +883,7 @@ impl Sessions {
             description.media.iter().zip(wishes).any(|(media, remote)| {
                 remote.is_none() && !media.is_disabled() && media.connection.is_none()
             });
+        let own_ice = session.ice.get(usize::from(to == Side::B)).and_then(Option::as_ref);
         rewriter.set_origin_family(network.advertised);
         if !foreign {
             rewriter.set_connection(Target::Session, network.advertised);
@@ -888,8 +930,18 @@ impl Sessions {
                 }
             }
             rewriter.set_port(index, ports.rtp());
+            if let Some(side) = own_ice
+                && let Some(media) = description.media.get(index).filter(|media| media.protocol.is_rtp())
+            {
+                let is_mux = form == Form::Answer && party.mux || media.find(RTCP_MUX_ONLY).is_some();
+                let components = if is_mux { Components::One } else { Components::Two };
+                ice::write(&mut rewriter, index, side, network.advertised, ports, components);
+            }
         }
         rewriter.ice(Ice::Remove);
+        if own_ice.is_some() {
+            rewriter.add_session_attribute(format_args!("ice-lite"));
+        }
         rewriter.finish()
     }
 }

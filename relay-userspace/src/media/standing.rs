@@ -14,13 +14,14 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
+    ice::IceSide,
     ports::PortPair,
     protection::Leg,
     sessions::{Session, Sessions, ports},
     stream::{Branch, Party, Remote, Stream},
 };
 use crate::{
-    datapath::FlowSpec,
+    datapath::{FlowSpec, IceCredentials},
     net::{FormerNetworks, NetworkId},
     quality::Format,
     sdp::Direction,
@@ -36,6 +37,9 @@ pub struct SessionRecord {
     /// The addresses that its ports are on.
     addresses: (IpAddr, IpAddr),
     streams: Vec<Option<StreamRecord>>,
+    /// ICE with A and with B: what they check with, and their own fragment.
+    #[serde(default)]
+    ice: [Option<(IceCredentials, Option<String>)>; 2],
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +154,10 @@ impl Sessions {
             networks: session.networks,
             addresses: (address(session.networks.0)?, address(session.networks.1)?),
             streams: streams.collect::<Option<_>>()?,
+            ice: session.ice.each_ref().map(|side| {
+                let side = side.as_ref()?;
+                Some((side.own.as_ref().clone(), side.peer.as_deref().and_then(text)))
+            }),
         })
     }
 
@@ -178,8 +186,18 @@ impl Sessions {
         let stream = |record: &StreamRecord| record.stream(networks);
         let streams = record.streams.iter().map(|slot| slot.as_ref().map(stream).transpose());
         let streams = streams.collect::<Result<Vec<_>, _>>()?;
+        let ice = record.ice.each_ref().map(|side| {
+            let (own, peer) = side.as_ref()?;
+            Some(IceSide {
+                own: Arc::new(own.clone()),
+                peer: peer.as_ref().map(|peer| peer.clone().into_bytes()),
+            })
+        });
+        let a_tag = record.a_tag.clone().into_bytes();
+        let mut session = Session { a_tag, networks, streams, negotiated: now, ice };
+        session.spread_ice();
         let mut claimed = Vec::new();
-        for (id, pair) in streams.iter().flatten().flat_map(ports) {
+        for (id, pair) in session.streams.iter().flatten().flat_map(ports) {
             if !self.claim(id, pair) {
                 claimed.into_iter().for_each(|(id, pair)| self.give_back(id, pair));
                 let address = self.network(id).map_err(|_| NotTakenUp::Network)?.address;
@@ -187,9 +205,7 @@ impl Sessions {
             }
             claimed.push((id, pair));
         }
-        let specs = streams.iter().flatten().flat_map(|stream| self.specs(stream)).collect();
-        let session =
-            Session { a_tag: record.a_tag.clone().into_bytes(), networks, streams, negotiated: now };
+        let specs = session.streams.iter().flatten().flat_map(|stream| self.specs(stream)).collect();
         self.add(call, session);
         Ok(specs)
     }
@@ -218,6 +234,7 @@ impl StreamRecord {
             a: self.a.party()?,
             ports: pair(self.port)?,
             branches,
+            ice: [None, None],
             pending: None,
             proposal: None,
         })

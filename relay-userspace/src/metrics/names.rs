@@ -55,6 +55,8 @@ pub const TRUNK_UP: &str = "branchline_trunk_up";
 /// Requests that were too large for UDP, by the transport that took them: `tcp`, or `udp` in fragments after no connection
 /// had come about.
 pub const LARGE_REQUESTS: &str = "branchline_sip_large_requests_total";
+/// What was converted for peers, by conversion.
+pub const CONVERSIONS: &str = "branchline_sip_conversions_total";
 /// STUN binding requests answered on the SIP ports.
 pub const STUN_ANSWERED: &str = "branchline_sip_stun_answered_total";
 /// 1 for a server that answers, by server as configured and by address.

@@ -83,6 +83,8 @@ pub struct Metrics {
     pub large_requests: IntCounterVec,
     /// STUN binding requests that were answered.
     pub stun_answered: IntCounter,
+    /// What was converted for peers, by `conversion`.
+    pub conversions: IntCounterVec,
     /// Servers that answer: server, address.
     pub server_up: IntGaugeVec,
     /// Their answers to probes: server, address.
@@ -303,6 +305,11 @@ impl Metrics {
                 names::LARGE_REQUESTS,
                 "Requests that were too large for UDP, by the transport that took them.",
                 &["transport"],
+            )?,
+            conversions: counters(
+                names::CONVERSIONS,
+                "What was converted for peers that do not take what the other side sends, by conversion.",
+                &["conversion"],
             )?,
             stun_answered: counter(names::STUN_ANSWERED, "STUN binding requests answered on the SIP ports.")?,
             server_up: gauges(

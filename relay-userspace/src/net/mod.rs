@@ -198,6 +198,17 @@ pub enum Latching {
     Any,
 }
 
+/// What becomes of what a network's parties say of ICE (RFC 8445).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IcePolicy {
+    /// It is taken out, and they are offered none: they send to the address that they are told.
+    #[default]
+    Remove,
+    /// The appliance speaks ICE with them, as a lite agent.
+    Lite,
+}
+
 /// How a network's parties are to protect their media.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -211,6 +222,18 @@ pub enum SrtpPolicy {
     Offer,
     /// With RTP only.
     Off,
+}
+
+/// Whether a network is within the trust domain of RFC 3325: whether what it says of a caller's identity is believed, and
+/// whether it may be told who calls when the caller does not want to be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Identity {
+    /// It is: identities pass as they come.
+    #[default]
+    Trusted,
+    /// It is not.
+    Untrusted,
 }
 
 /// A differentiated services code point, 0-63 (RFC 2474).

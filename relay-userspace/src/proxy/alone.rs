@@ -80,7 +80,7 @@ impl Proxy {
 
     /// How the trunks are.
     #[must_use]
-    pub fn trunks(&self) -> Vec<crate::upstream::TrunkState> {
+    pub fn trunks(&self) -> Vec<crate::upstream::PeerState> {
         self.trunks.states()
     }
 

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Instant};
 
 use bytes::Bytes;
 
-use super::{admission::Share, measure::Outcome, settings::Settings};
+use super::{admission::Share, converse::Conversing, measure::Outcome, settings::Settings};
 use crate::{
     log::escaped,
     net::NetworkId,
@@ -108,6 +108,8 @@ pub(super) struct Side {
     pub(super) disconnected: bool,
     /// The addresses in its Record-Route: further hops that requests may be sent to.
     pub(super) routes: Vec<IpAddr>,
+    /// The highest number of its requests, as the other side knows them.
+    pub(super) sent: u32,
 }
 
 /// Addresses of a Record-Route that are kept.
@@ -121,6 +123,7 @@ impl Side {
             source,
             disconnected: false,
             routes: Vec::new(),
+            sent: 0,
         }
     }
 
@@ -193,11 +196,15 @@ pub(super) struct Call {
     pub(super) info: CallInfo,
     pub(super) caller: Side,
     pub(super) dialogs: Vec<Dialog>,
+    /// The caller's header From, where it is nobody's at the other side (`identity`).
+    pub(super) anonymous: Option<Bytes>,
     /// Whether the media room has heard of it.
     pub(super) media: bool,
     pub(super) attempt_counted: bool,
     /// What it takes of its networks, while it lives.
     pub(super) share: Option<Share>,
+    /// What the appliance needs to speak in it itself; `None` where nothing is converted for its peers.
+    pub(super) conversing: Option<Box<Conversing>>,
     /// When it is forgotten: set when it ends, and for subscriptions from the start.
     pub(super) forget: Option<Instant>,
 }
@@ -234,6 +241,15 @@ impl Call {
                 (false, true) => Some((Party::Callee, index)),
                 (false, false) => None,
             }
+        })
+    }
+
+    /// That party in the dialog with this callee's tag, and the other one.
+    pub(super) fn sides(&self, party: Party, tag: &[u8]) -> Option<(&Side, &Side)> {
+        let callee = &self.dialogs.iter().find(|dialog| dialog.callee.tag == tag)?.callee;
+        Some(match party {
+            Party::Caller => (&self.caller, callee),
+            Party::Callee => (callee, &self.caller),
         })
     }
 

@@ -103,8 +103,6 @@ pub(super) struct Answering {
     pub(super) cnonce: String,
     /// How often this request has been answered for, this time included.
     pub(super) times: u8,
-    /// The call that the request is in.
-    pub(super) call: Option<(u64, super::call::Party, Option<Bytes>)>,
 }
 
 /// By how much a server's CSeq numbers are ahead of a phone's.
@@ -128,7 +126,7 @@ fn key(network: NetworkId, message: &Message) -> (NetworkId, Bytes, Bytes) {
 
 impl Offsets {
     /// The number that a request of a phone gets on its way out.
-    fn outward(&mut self, now: Instant, network: NetworkId, message: &Message) -> u32 {
+    pub(super) fn outward(&mut self, now: Instant, network: NetworkId, message: &Message) -> u32 {
         if self.0.is_empty() {
             return message.cseq();
         }
@@ -139,7 +137,11 @@ impl Offsets {
 
     /// One more for the requests of this registration or dialog. Says whether there was room.
     fn raise(&mut self, now: Instant, network: NetworkId, message: &Message) -> bool {
-        let key = key(network, message);
+        self.raise_by(now, key(network, message), 1)
+    }
+
+    /// The same by more than one, for who has this tag in this dialog.
+    pub(super) fn raise_by(&mut self, now: Instant, key: (NetworkId, Bytes, Bytes), by: u32) -> bool {
         if self.0.len() >= MOST_OFFSETS && !self.0.contains_key(&key) {
             self.0.retain(|_, offset| now.saturating_duration_since(offset.used) < UNUSED);
             if self.0.len() >= MOST_OFFSETS {
@@ -147,7 +149,7 @@ impl Offsets {
             }
         }
         let offset = self.0.entry(key).or_insert(Offset { value: 0, invite: None, used: now });
-        offset.value += 1;
+        offset.value = offset.value.saturating_add(by);
         offset.used = now;
         true
     }
@@ -224,6 +226,7 @@ impl Proxy {
             return false;
         }
         let Some(request) = self.transactions.request(relay.server).cloned() else { return false };
+        let request = self.inner_request(relay.ingress, request);
         let Some(credential) = self.credential_of(&request).cloned() else { return false };
         let (name, header) = if response.status() == Some(407) {
             (HeaderName::ProxyAuthenticate, "Proxy-Authorization")
@@ -259,8 +262,9 @@ impl Proxy {
                 credential,
                 cnonce: format!("{nonce:016x}"),
                 times: relay.answered + 1,
-                call: relay.call.clone().filter(|(.., tag)| tag.is_some()),
             })),
+            standing: relay.call.clone().filter(|(.., tag)| tag.is_some()),
+            least_timer: relay.least_timer,
             ..Plan::to(relay.egress, relay.routes)
         };
         self.supersede(now, media, client, relay);

@@ -46,6 +46,7 @@ impl Proxy {
     pub fn server_names(&self) -> std::collections::HashMap<std::net::SocketAddr, String> {
         let mut names = self.groups.names();
         names.extend(self.trunks.names());
+        names.extend(self.plans.names());
         names
     }
 
@@ -65,10 +66,16 @@ impl Proxy {
         result: &Result<upstream::Resolution, String>,
     ) {
         self.trunks.resolved(now, server, result);
+        self.plans.resolved(now, server, result);
         self.groups.resolved(now, server, result);
-        self.settings.server_addresses = self.groups.addresses().collect();
+        self.note_addresses();
         self.groups.handle_timeout(now);
         self.flush(now, media);
+    }
+
+    /// Takes note of where servers and the destinations of plans are: these may send requests.
+    pub(super) fn note_addresses(&mut self) {
+        self.settings.server_addresses = self.groups.addresses().chain(self.plans.addresses()).collect();
     }
 
     /// A response came to a request whose way was chosen here. Says what may be tried instead of passing it on.
@@ -78,6 +85,8 @@ impl Proxy {
         match (kind, status) {
             (WayKind::Phone, _) => return Instead::Nothing,
             (WayKind::Elsewhere, _) => {}
+            (WayKind::Plan, 503) => self.plans.failed(now, relay.egress, &Failure::Status(status)),
+            (WayKind::Plan, _) => self.plans.succeeded(now, relay.egress, Evidence::Answer),
             (WayKind::Server | WayKind::Lesser, 503) => {
                 self.groups.failed(now, relay.egress, &Failure::Status(status));
             }
@@ -104,9 +113,10 @@ impl Proxy {
     }
 
     /// A server or a trunk has sent something that is no answer to a probe: as long as it does, it is not asked how it is.
-    pub(super) fn heard(&mut self, now: Instant, hop: Hop, evidence: Evidence) {
+    pub(super) fn note_traffic(&mut self, now: Instant, hop: Hop, evidence: Evidence) {
         self.groups.heard(now, hop, evidence);
         self.trunks.heard(now, hop, evidence);
+        self.plans.heard(now, hop, evidence);
     }
 
     /// The peer of a request was silent.
@@ -116,6 +126,7 @@ impl Proxy {
                 self.groups.failed(now, relay.egress, &Failure::Silent);
             }
             Some((WayKind::Trunk, _)) => self.trunks.failed(now, relay.egress, &Failure::Silent),
+            Some((WayKind::Plan, _)) => self.plans.failed(now, relay.egress, &Failure::Silent),
             Some((WayKind::Phone | WayKind::Elsewhere, _)) | None => {}
         }
         self.mind_survival(now);
@@ -167,6 +178,7 @@ impl Proxy {
         let Some(message) = self.transactions.request(relay.server).cloned() else { return false };
         let Some(mut plan) = self.plan_next(&message, relay.routes, others) else { return false };
         plan.redirected = relay.redirected;
+        plan.least_timer = relay.least_timer;
         self.supersede(now, media, client, relay);
         if let Err(refuse) = self.forward(now, media, relay.server, relay.ingress, &message, &plan) {
             self.refuse(now, relay.server, &message, refuse);
@@ -233,6 +245,7 @@ impl Proxy {
             _ => {
                 self.groups.succeeded(now, hop, Evidence::Probe);
                 self.trunks.succeeded(now, hop, Evidence::Probe);
+                self.plans.succeeded(now, hop, Evidence::Probe);
             }
         }
     }
@@ -258,6 +271,13 @@ impl Proxy {
             match output {
                 upstream::Output::Probe(target) => self.probe(now, &target),
                 other => self.tell(Output::Trunk(trunk, other)),
+            }
+        }
+        while let Some((destination, output)) = self.plans.poll_output() {
+            any = true;
+            match output {
+                upstream::Output::Probe(target) => self.probe(now, &target),
+                other => self.tell(Output::Destination(destination, other)),
             }
         }
         any | self.mind_survival(now)

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::{
     call::{Call, CallInfo, CallState, Kind, Party, Side, label},
+    identity,
     machine::{Proxy, Relay},
     measure::{DropReason, Measure, Outcome, SurvivalCall},
     request::{Plan, Refuse},
@@ -30,6 +31,15 @@ use crate::{
 const DEFAULT_HOPS: u32 = 70;
 /// How long a subscription made by REFER is kept without a NOTIFY.
 const REFER_SECONDS: u64 = 300;
+
+/// What a request wears on its way out besides what every request does.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Dress<'a> {
+    /// Another body.
+    pub(super) body: Option<&'a [u8]>,
+    /// Further headers.
+    pub(super) lines: &'a [(&'static str, String)],
+}
 
 impl Proxy {
     /// The edits that every relayed request gets (RFC 3261 16.6).
@@ -55,6 +65,7 @@ impl Proxy {
         }
         editor.drop_routes(plan.routes);
         editor.max_forwards(message.max_forwards().map_or(DEFAULT_HOPS, |hops| hops - 1));
+        self.guard_request(editor, hop.network, way.network, plan, own);
         if bears_target(message.method()) {
             rewrite_contacts(editor, own);
         }
@@ -78,19 +89,30 @@ impl Proxy {
         plan: &Plan,
     ) -> Result<(), Refuse> {
         let method = message.method();
+        self.check_privacy(message, hop.network, plan.egress.network)?;
         let mark = self.loop_mark(hop, message);
         let (client, branch) = self.transactions.reserve(mark);
         let with_next = self.next_answer(now, hop, message, plan, client);
         let plan = with_next.as_ref().unwrap_or(plan);
-        let standing = plan.answer.as_ref().and_then(|answer| answer.call.clone());
         let call = match &plan.dialog {
             Some((number, party, tag)) => Some((*number, *party, Some(tag.clone()))),
-            None if standing.is_some() => standing,
-            None => {
-                self.new_call(now, hop, plan.egress, message)?.map(|number| (number, Party::Caller, None))
-            }
+            None if plan.standing.is_some() => plan.standing.clone(),
+            None => self.new_call(now, hop, plan, message)?.map(|number| (number, Party::Caller, None)),
         };
-        let negotiated = self.negotiate_request(now, media, hop, plan.egress, message, call.as_ref());
+        let lent = self.lend(plan.egress, message, call.as_ref());
+        let lent = match (&lent, &call) {
+            (Some(lent), Some((number, party, tag))) => {
+                let call = (*number, *party, tag.as_ref());
+                self.offer_lent(now, media, (hop, plan.egress), message, call, lent)
+            }
+            _ => Ok(None),
+        };
+        let is_lent = matches!(lent, Ok(Some(_)));
+        let negotiated = match lent {
+            Ok(Some(lent)) => Ok((true, Some(lent))),
+            Ok(None) => self.negotiate_request(now, media, hop, plan.egress, message, call.as_ref()),
+            Err(error) => Err(error),
+        };
         let (offered, body) = match negotiated {
             Ok(negotiated) => negotiated,
             Err(error) => {
@@ -114,24 +136,34 @@ impl Proxy {
             && self.groups.alone_since(self.group_of(hop, message)).is_some()
         {
             match kind {
-                WayKind::Server | WayKind::Lesser | WayKind::Elsewhere => {}
+                WayKind::Server | WayKind::Lesser | WayKind::Plan | WayKind::Elsewhere => {}
                 WayKind::Phone => self.measure(Measure::SurvivalCall(SurvivalCall::Phone)),
                 WayKind::Trunk => self.measure(Measure::SurvivalCall(SurvivalCall::Trunk)),
             }
         }
-        let body = body.as_deref();
+        let mut lines = call
+            .as_ref()
+            .map_or_else(Vec::new, |(number, party, _)| self.timer_lines(*number, *party, message));
+        if is_lent {
+            lines.push(("Content-Type", "application/sdp".to_owned()));
+        }
+        let dress = Dress { body: body.as_deref(), lines: &lines };
+        self.note_sent(now, hop, message, call.as_ref());
         let (mut payload, mut register) =
-            self.compose(now, hop, message, plan, plan.egress, &branch, body)?;
+            self.compose(now, hop, message, plan, plan.egress, &branch, dress)?;
         let way = self.way(now, plan.egress, payload.len());
         let mut fallback = None;
         if way != plan.egress {
-            let (large, pending) = self.compose(now, hop, message, plan, way, &branch, body)?;
+            let (large, pending) = self.compose(now, hop, message, plan, way, &branch, dress)?;
             fallback = Some(Fallback { hop: plan.egress, payload: std::mem::replace(&mut payload, large) });
             register = pending;
             self.measure(Measure::Large(way.transport));
         }
         let large = fallback.is_some();
         self.transactions.send_request_or(now, client, branch, way, method, payload, fallback);
+        if let Some(patience) = plan.patience {
+            self.transactions.wait_at_most(now, client, patience);
+        }
         let relay = Relay {
             server,
             method: method.clone(),
@@ -141,6 +173,7 @@ impl Proxy {
             from_tag: Bytes::copy_from_slice(message.from_tag()),
             call,
             offered,
+            lent: is_lent,
             negotiated: None,
             successes: Vec::new(),
             register,
@@ -152,12 +185,34 @@ impl Proxy {
             answered: plan.answer.as_ref().map_or(0, |answer| answer.times),
             answer: plan.answer.clone(),
             redirected: plan.redirected,
+            least_timer: plan.least_timer,
             superseded: false,
             timer_c: None,
         };
-        self.fork(now, message, &relay, &plan.forks, body);
+        self.fork(now, message, &relay, &plan.forks, dress);
         self.under_way(now, client, relay);
         Ok(())
+    }
+
+    /// Notes the number that a request in a call goes out with.
+    fn note_sent(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        message: &Message,
+        call: Option<&(u64, Party, Option<Bytes>)>,
+    ) {
+        let Some((number, party, tag)) = call else { return };
+        let sent = self.offsets.outward(now, hop.network, message);
+        let Some(call) = self.calls.get_mut(number) else { return };
+        let side = match (party, tag) {
+            (Party::Caller, _) => Some(&mut call.caller),
+            (Party::Callee, Some(tag)) => call.dialog(tag).map(|dialog| &mut dialog.callee),
+            (Party::Callee, None) => None,
+        };
+        if let Some(side) = side {
+            side.sent = side.sent.max(sent);
+        }
     }
 
     /// Sends a request to further places at the same time, each on a branch of its own.
@@ -167,14 +222,14 @@ impl Proxy {
         message: &Message,
         first: &Relay,
         forks: &[(Hop, Vec<u8>)],
-        body: Option<&[u8]>,
+        dress: Dress<'_>,
     ) {
         for (egress, uri) in forks {
             let mark = self.loop_mark(first.ingress, message);
             let (client, branch) = self.transactions.reserve(mark);
             let plan = Plan { uri: Some(uri.clone()), ..Plan::to(*egress, first.routes) };
             // Nothing of an INVITE is refused here.
-            let Ok((payload, _)) = self.compose(now, first.ingress, message, &plan, *egress, &branch, body)
+            let Ok((payload, _)) = self.compose(now, first.ingress, message, &plan, *egress, &branch, dress)
             else {
                 continue;
             };
@@ -188,6 +243,7 @@ impl Proxy {
                 from_tag: first.from_tag.clone(),
                 call: first.call.clone(),
                 offered: first.offered,
+                lent: first.lent,
                 negotiated: None,
                 successes: Vec::new(),
                 register: None,
@@ -199,6 +255,7 @@ impl Proxy {
                 answered: 0,
                 answer: None,
                 redirected: 0,
+                least_timer: first.least_timer,
                 superseded: false,
                 timer_c: None,
             };
@@ -226,7 +283,7 @@ impl Proxy {
         plan: &Plan,
         way: Hop,
         branch: &str,
-        body: Option<&[u8]>,
+        dress: Dress<'_>,
     ) -> Result<(Bytes, Option<Box<Pending>>), Refuse> {
         let mut editor = Editor::new(message);
         self.edit(&mut editor, hop, plan, way, branch);
@@ -242,14 +299,27 @@ impl Proxy {
         }
         if let Some(answer) = &plan.answer {
             let uri = plan.uri.as_deref().unwrap_or(message.request_uri());
-            answer.write(&mut editor, uri, body.unwrap_or(message.body()));
+            answer.write(&mut editor, uri, dress.body.unwrap_or(message.body()));
         } else if self.challenges(hop) {
             self.keep_own_answers(&mut editor);
         }
-        if let Some(body) = body {
-            editor.body(body);
+        for (name, value) in dress.lines {
+            editor.add_header(name, format_args!("{value}"));
         }
-        Ok((editor.finish(), register))
+        if let Some(body) = dress.body {
+            editor.body(body);
+            if body.is_empty() {
+                let kind = message.headers().filter(|header| header.name == HeaderName::ContentType);
+                kind.for_each(|header| editor.replace(header.line, b""));
+            }
+        }
+        let dialog = plan.dialog.as_ref().map(|(number, party, _)| (*number, party.other()));
+        let standing = plan.standing.as_ref().map(|(number, party, _)| (*number, party.other()));
+        let Some((number, toward)) = dialog.or(standing) else { return Ok((editor.finish(), register)) };
+        for route in self.face_routes(number, toward) {
+            editor.append_header("Route", format_args!("{route}"));
+        }
+        Ok((self.face_request(number, toward, editor.finish()), register))
     }
 
     /// The state for a request that may make a dialog; `None` for others.
@@ -257,9 +327,10 @@ impl Proxy {
         &mut self,
         now: Instant,
         hop: Hop,
-        egress: Hop,
+        plan: &Plan,
         message: &Message,
     ) -> Result<Option<u64>, Refuse> {
+        let egress = plan.egress;
         let kind = match message.method() {
             Method::Invite => Kind::Call,
             Method::Subscribe | Method::Refer if message.to_tag().is_none() => Kind::Subscription,
@@ -300,14 +371,25 @@ impl Proxy {
             ended: None,
             outcome: None,
         };
+        let anonymous = self.goes_anonymously(message, hop.network, egress.network);
+        let anonymous = anonymous.then(|| identity::remembered(message));
+        let conversing =
+            (kind == Kind::Call).then(|| self.conversing(hop, egress, message, plan.least_timer)).flatten();
+        if let Some(conversing) = &conversing
+            && let Some(refuse) = Self::refuses_timer(conversing, Party::Caller, message)
+        {
+            return Err(refuse);
+        }
         let number = self.add_call(Call {
             kind,
             info,
             caller,
             dialogs: Vec::new(),
+            anonymous,
             media: false,
             attempt_counted: false,
             share: None,
+            conversing,
             forget: None,
         });
         if kind == Kind::Subscription {

@@ -11,6 +11,7 @@ use super::{
     admission::{Admission, Load},
     alone::Announcement,
     call::{Call, CallInfo, CallState, Kind, Negotiated, Party},
+    converse::speak::Spoken,
     credentials::{Answering, Credentials, Offsets},
     dual::Seconds,
     fork::Fork,
@@ -34,7 +35,7 @@ use crate::{
         transport::Step,
         wire::{self, Datagram, Message, Method, Rejected, Reply},
     },
-    upstream::{self, Evidence, Failure, Groups, SurvivalChange, Trunks},
+    upstream::{self, Evidence, Failure, Groups, Plans, SurvivalChange, Trunks},
 };
 
 /// What comes out of the proxy.
@@ -60,6 +61,8 @@ pub enum Output {
     Upstream(upstream::Output),
     /// The same of a trunk, by its name.
     Trunk(String, upstream::Output),
+    /// The same of a destination of a server plan.
+    Destination(String, upstream::Output),
     /// A server has taken the password of an entry in this realm.
     Realm {
         /// Whose entry it is.
@@ -90,6 +93,8 @@ pub(super) struct Relay {
     pub(super) call: Option<(u64, Party, Option<Bytes>)>,
     /// Whether it carried an offer, so that descriptions in responses are answers.
     pub(super) offered: bool,
+    /// The offer was the appliance's: the answer is the offer that its sender has asked for.
+    pub(super) lent: bool,
     pub(super) negotiated: Option<Negotiated>,
     /// The 2xx that were passed, by To tag: each repetition goes on as the first did.
     pub(super) successes: Vec<(Bytes, Bytes)>,
@@ -107,6 +112,8 @@ pub(super) struct Relay {
     pub(super) answer: Option<Box<Answering>>,
     /// How often a server has redirected it.
     pub(super) redirected: u8,
+    /// The least session timer that was asked for it, in seconds; 0 if none was.
+    pub(super) least_timer: u32,
     /// It was sent again in another form, which counts instead.
     pub(super) superseded: bool,
     pub(super) timer_c: Option<Instant>,
@@ -120,10 +127,19 @@ pub struct Proxy {
     pub(super) registrar: Registrar,
     pub(super) groups: Groups,
     pub(super) trunks: Trunks,
+    pub(super) plans: Plans,
     pub(super) admission: Admission,
     /// Requests of the appliance's own: probes, and what phones are told.
     pub(super) own_requests: HashMap<ClientId, Hop>,
     pub(super) announcement: Announcement,
+    /// Requests of the appliance's own in calls of others.
+    pub(super) spoken: HashMap<ClientId, Spoken>,
+    /// Calls that one party knows by another dialog, by that one's Call-ID.
+    pub(super) faces: HashMap<Bytes, Vec<u64>>,
+    /// Transfers under way: the Call-ID of the INVITE to the target, and the call of transferor and transferee.
+    pub(super) transfers: HashMap<Bytes, u64>,
+    /// When the calls are looked at in which it speaks.
+    pub(super) conversing_due: Deadlines<u64>,
     /// When this proxy was made: nonces count from then.
     pub(super) started: Instant,
     pub(super) credentials: Credentials,
@@ -152,7 +168,8 @@ impl Proxy {
     pub fn new(mut settings: Settings, now: Instant) -> Self {
         let alone = settings.routing.alone.as_ref().map(|alone| alone.when);
         let groups = Groups::new(Self::group_settings(&settings), alone, now);
-        settings.server_addresses = groups.addresses().collect();
+        let plans = Plans::new(settings.routing.plans.clone(), now);
+        settings.server_addresses = groups.addresses().chain(plans.addresses()).collect();
         Self {
             transactions: Transactions::new(
                 settings.timers.clone(),
@@ -162,9 +179,14 @@ impl Proxy {
             registrar: Registrar::new(settings.limits.bindings, settings.lasting_secret),
             groups,
             trunks: Trunks::new(settings.routing.trunks.clone(), now),
+            plans,
             admission: Admission::new(settings.capacities.clone()),
             own_requests: HashMap::new(),
             announcement: Announcement::default(),
+            spoken: HashMap::new(),
+            faces: HashMap::new(),
+            transfers: HashMap::new(),
+            conversing_due: Deadlines::default(),
             started: now,
             credentials: Credentials::default(),
             offsets: Offsets::default(),
@@ -236,11 +258,13 @@ impl Proxy {
             self.transactions.poll_timeout(),
             self.groups.poll_timeout(),
             self.trunks.poll_timeout(),
+            self.plans.poll_timeout(),
             self.announcement.poll_timeout(),
             self.seconds.poll_timeout(),
             self.registrar.poll_timeout(),
             self.timer_c.next(),
             self.forget.next(),
+            self.conversing_due.next(),
         ]
         .into_iter()
         .flatten()
@@ -252,6 +276,7 @@ impl Proxy {
         self.transactions.handle_timeout(now);
         self.groups.handle_timeout(now);
         self.trunks.handle_timeout(now);
+        self.plans.handle_timeout(now);
         self.registrar.handle_timeout(now);
         self.announce(now);
         self.tend_seconds(now);
@@ -262,6 +287,7 @@ impl Proxy {
             // RFC 3261 16.8: the CANCEL brings a 487 that goes to the caller, or the transaction times out.
             self.transactions.cancel(now, client, b"");
         }
+        self.converse(now, media);
         self.flush(now, media);
         while let Some(number) = self.forget.pop(now) {
             if let Some(call) = self.calls.get_mut(&number) {
@@ -378,7 +404,9 @@ impl Proxy {
             Role::Phones => true,
         };
         // Who is in a dialog that stands goes on in it, whatever was reconfigured meanwhile.
-        let trusted = trusted || self.is_in_its_dialog(hop, message);
+        let inner = self.inward(hop, message);
+        let inner = inner.as_ref().unwrap_or(message);
+        let trusted = trusted || self.is_in_its_dialog(hop, inner);
         if role == Role::Phones && is_scanner(message) {
             // No answer: it would tell that somebody is here.
             self.drop(DropReason::Scanner);
@@ -399,12 +427,12 @@ impl Proxy {
             self.note_alias(hop, message);
         }
         if role != Role::Phones {
-            self.heard(now, hop, Evidence::Request);
+            self.note_traffic(now, hop, Evidence::Request);
         }
         let share = if role == Role::Phones { Share::Half } else { Share::Whole };
         match self.transactions.receive_request(now, hop, message, share) {
-            Incoming::New(server) => self.relay_request(now, media, server, hop, message),
-            Incoming::AckOfSuccess => self.relay_ack(now, media, hop, message),
+            Incoming::New(server) => self.relay_request(now, media, server, hop, inner),
+            Incoming::AckOfSuccess => self.relay_ack(now, media, hop, inner),
             Incoming::Cancel(server, invite) => self.cancel(now, server, invite, message),
             Incoming::Absorbed | Incoming::AckOfFailure => {}
             Incoming::Full => {
@@ -510,6 +538,7 @@ impl Proxy {
                         relay.large = false;
                     }
                 }
+                Some(Event::Within(status, payload)) => self.answered_within(now, media, status, &payload),
                 Some(Event::ClientGone(client)) => self.relay_gone(now, media, client),
                 Some(Event::ServerGone(server)) => {
                     self.forks.remove(&server);
@@ -581,6 +610,10 @@ impl Proxy {
         self.touch(number);
         let mut call = self.calls.remove(&number)?;
         self.forget.set(number, &mut call.forget, None);
+        self.unschedule(number, &mut call);
+        if let Some(face) = call.conversing.as_deref().and_then(|conversing| conversing.face.as_ref()) {
+            self.leave_face(number, face.call_id().as_bytes());
+        }
         if call.kind == Kind::Call && call.is_live() {
             self.live_calls -= 1;
         }
@@ -608,6 +641,10 @@ impl Proxy {
         if call.kind != Kind::Call || !call.is_live() {
             return;
         }
+        if call.conversing.as_deref().is_some_and(|conversing| conversing.transfer.is_some()) {
+            self.abort_transfer(now, media, number);
+        }
+        let Some(call) = self.calls.get_mut(&number) else { return };
         if call.media {
             media.delete(now, &call.info.media_key);
         }

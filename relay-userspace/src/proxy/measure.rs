@@ -92,6 +92,8 @@ pub enum Measure {
     Large(Transport),
     /// A STUN binding request was answered.
     StunAnswered,
+    /// Something was converted for a peer.
+    Converted(Conversion),
 }
 
 macro_rules! labelled {
@@ -158,6 +160,8 @@ labelled! {
         NoDestination = "no_destination",
         /// A network takes no more calls, or its line no more media; answered 503.
         NetworkFull = "network_full",
+        /// Who calls does not want to be known, and more of it than can be kept back.
+        PrivacyNotPossible = "privacy_not_possible",
         /// There are as many calls or transactions as allowed; answered 503.
         Overload = "overload",
         /// The registrar has no room or cannot read a Contact; answered 503 or 400.
@@ -166,8 +170,28 @@ labelled! {
         NoPorts = "no_ports",
         /// There are no descriptors left for sockets of media ports; answered 503.
         NoDescriptors = "no_descriptors",
+        /// A session timer that is too short; answered 422.
+        SessionTimer = "session_timer",
+        /// A REFER that asks for what cannot be done; answered 4xx or 501.
+        ReferRefused = "refer_refused",
+        /// An offer of the appliance's own is under way in the call; answered 491.
+        Glare = "glare",
         /// The session description was refused; answered 488 or 500.
         SessionRefused = "session_refused",
+    }
+}
+
+labelled! {
+    /// What was converted for a peer.
+    Conversion {
+        /// A session timer was kept for a side that knows none.
+        SessionTimer = "session_timer",
+        /// An INVITE without a session description got one.
+        DelayedOffer = "delayed_offer",
+        /// A REFER became a re-INVITE: the transfer was made.
+        Refer = "refer",
+        /// The same, but the transfer has failed.
+        ReferFailed = "refer_failed",
     }
 }
 

@@ -15,8 +15,10 @@ use bytes::Bytes;
 use super::{
     admission::Admission,
     call::{Call, CallState, Kind, Negotiated, Party},
+    converse::origin::told,
     machine::{Proxy, Relay},
     measure::Measure,
+    settings::Settings,
 };
 use crate::{
     media::{Answer, MediaError, MediaRelay, Offer},
@@ -49,6 +51,19 @@ impl Proxy {
         let Some(call) = self.calls.get_mut(number).filter(|call| is_call(call)) else { return Ok(NOTHING) };
         let sdp = message.body().get(range.clone()).unwrap_or_default();
         let body = |rewritten: &[u8]| Some(multipart::replace(message.body(), range.clone(), rewritten));
+        if matches!(method, Method::Ack | Method::Prack) && Self::owes(call, *party) {
+            if let Some(dialog) = dialog_tag.as_ref().and_then(|tag| call.dialog(tag)) {
+                dialog.acked = Some(Negotiated {
+                    tag: Bytes::copy_from_slice(message.from_tag()),
+                    original: Bytes::copy_from_slice(sdp),
+                    rewritten: Bytes::new(),
+                });
+            }
+            if let Some(tag) = dialog_tag {
+                self.close_lent(now, media, *number, (*party, tag), sdp);
+            }
+            return Ok((false, Some(multipart::replace(message.body(), range, b""))));
+        }
         let media_key = call.info.media_key.clone();
         let caller_tag = call.caller.tag.clone();
         let dialog = dialog_tag.as_ref().and_then(|tag| call.dialog(tag));
@@ -73,13 +88,19 @@ impl Proxy {
                     to: ingress.network,
                     sdp,
                 };
-                let rewritten = Bytes::from(media.answer(now, &answer)?);
+                let rewritten = media.answer(now, &answer)?;
+                let rewritten = held_as(&self.settings, egress, rewritten);
+                let rewritten = Bytes::from(told(call, party.other(), rewritten));
+                let Some(dialog) = dialog_tag.as_ref().and_then(|tag| call.dialog(tag)) else {
+                    return Ok((false, body(&rewritten)));
+                };
                 dialog.offer_by = None;
                 dialog.acked = Some(Negotiated {
                     tag: Bytes::copy_from_slice(message.from_tag()),
                     original: Bytes::copy_from_slice(sdp),
                     rewritten: rewritten.clone(),
                 });
+                Self::note_said(call, *party, sdp);
                 return Ok((false, body(&rewritten)));
             }
         }
@@ -94,9 +115,11 @@ impl Proxy {
             to: egress.network,
             sdp,
         };
-        let rewritten = media.offer(now, &offer)?;
+        let rewritten = held_as(&self.settings, egress, media.offer(now, &offer)?);
         call.media = true;
         note_hold(call, sdp);
+        Self::note_said(call, *party, sdp);
+        let rewritten = told(call, party.other(), rewritten);
         note_bandwidth(&mut self.admission, call, sdp, sdp::Of::Offer);
         Ok((true, body(&rewritten)))
     }
@@ -112,7 +135,8 @@ impl Proxy {
         relay: &mut Relay,
         message: &Message,
     ) -> Option<Vec<u8>> {
-        let (number, party, _) = relay.call.clone()?;
+        let (number, party, dialog) = relay.call.clone()?;
+        let initial = dialog.is_none();
         if !message.status().is_some_and(|status| (101..300).contains(&status)) {
             return None;
         }
@@ -155,14 +179,30 @@ impl Proxy {
             )
         };
         let rewritten = match result {
-            Ok(rewritten) => rewritten,
+            Ok(rewritten) if delayed => held_as(&self.settings, relay.ingress, rewritten),
+            Ok(rewritten) => {
+                // Who was held in another way than the other side meant answers to that.
+                let offer = self.transactions.request(relay.server);
+                let rewritten = if self.settings.hold_of(relay.egress).is_some() {
+                    answer_to(offer, rewritten)
+                } else {
+                    rewritten
+                };
+                held_as(&self.settings, relay.ingress, rewritten)
+            }
             Err(_) => {
                 self.measure(Measure::MediaRefused);
                 return Some(multipart::replace(message.body(), range, &without_streams(sdp)));
             }
         };
+        // Each branch of a forked INVITE answers for itself.
+        if initial && let Some(conversing) = call.conversing.as_deref_mut() {
+            *conversing.origin(party) = None;
+        }
+        let rewritten = told(call, party, rewritten);
         let of = if delayed { sdp::Of::Offer } else { sdp::Of::Answer };
         note_bandwidth(&mut self.admission, call, sdp, of);
+        Self::note_said(call, party.other(), sdp);
         if delayed {
             call.media = true;
             note_hold(call, sdp);
@@ -181,8 +221,25 @@ impl Proxy {
             original: Bytes::copy_from_slice(sdp),
             rewritten: rewritten.into(),
         });
+        if relay.lent {
+            self.note_lent(number, party);
+        }
         Some(body)
     }
+}
+
+/// A description in the way in which the peer at a hop is held.
+fn held_as(settings: &Settings, peer: Hop, sdp: Vec<u8>) -> Vec<u8> {
+    let Some(way) = settings.hold_of(peer) else { return sdp };
+    let Some(own) = settings.network(peer.network).map(|network| network.advertised) else { return sdp };
+    sdp::Session::parse(&sdp).ok().and_then(|session| sdp::hold_by(&session, way, own)).unwrap_or(sdp)
+}
+
+/// An answer that fits what was offered in a request.
+fn answer_to(request: Option<&Message>, sdp: Vec<u8>) -> Vec<u8> {
+    let offered = request.and_then(|request| request.body().get(multipart::sdp_range(request)?));
+    let Some(Ok(offer)) = offered.map(sdp::Session::parse) else { return sdp };
+    sdp::Session::parse(&sdp).ok().and_then(|answer| sdp::fitting_answer(&answer, &offer)).unwrap_or(sdp)
 }
 
 /// The description with port 0 for each stream (RFC 3264 section 6); nothing of one that cannot be read.
@@ -212,7 +269,7 @@ fn note_hold(call: &mut Call, sdp: &[u8]) {
 }
 
 /// A description says what the call takes of its networks' lines from now on.
-fn note_bandwidth(admission: &mut Admission, call: &mut Call, sdp: &[u8], of: sdp::Of) {
+pub(super) fn note_bandwidth(admission: &mut Admission, call: &mut Call, sdp: &[u8], of: sdp::Of) {
     if let Some(share) = &mut call.share
         && let Ok(session) = sdp::Session::parse(sdp)
     {

@@ -81,8 +81,7 @@ impl Proxy {
             return None;
         }
         let seed = keyed_hash(self.settings.secret, &[b"cnonce", &client_bytes(client), &challenge]);
-        let answer =
-            Answering { header, challenge, credential, cnonce: format!("{seed:016x}"), times: 0, call: None };
+        let answer = Answering { header, challenge, credential, cnonce: format!("{seed:016x}"), times: 0 };
         Some(Plan { answer: Some(Box::new(answer)), ..plan.clone() })
     }
 

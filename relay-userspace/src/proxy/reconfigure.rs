@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Capacity, Proxy, Upstream, routing::Routing};
+use super::{Capacity, Peers, Proxy, Upstream, routing::Routing};
 use crate::{
     config::{DualRegistration, Redirects, ServerUri, Silence, StatusRange},
     media::MediaRelay,
@@ -31,6 +31,8 @@ pub struct Changes {
     pub calls: usize,
     /// What networks take of calls.
     pub capacities: HashMap<NetworkId, Capacity>,
+    /// What is converted for each peer. Calls that stand keep what they have begun with.
+    pub peers: Peers,
     /// The servers. What is known of those that stay is kept; dialogs with those that go stay with them.
     pub servers: Vec<ServerUri>,
     /// How often each is asked how it is; `None`: never.
@@ -63,6 +65,7 @@ impl Proxy {
             tcp_above,
             calls,
             capacities,
+            peers,
             servers,
             probe,
             patience,
@@ -81,12 +84,14 @@ impl Proxy {
         self.settings.tcp_above = tcp_above;
         self.settings.limits.calls = calls;
         self.admission.set(capacities);
+        self.settings.peers = peers;
         self.settings.upstream.retry = retry;
         self.settings.upstream.redirects = redirects;
         self.settings.upstream =
             Upstream { servers, probe, patience, recovery, silence, dual, ..self.settings.upstream.clone() };
         self.settings.groups = groups;
         self.trunks.set(routing.trunks.clone(), now);
+        self.plans.set(routing.plans.clone(), now);
         let alone = routing.alone.as_ref().map(|alone| alone.when);
         let told = std::mem::replace(&mut self.settings.routing, routing).alone;
         let settings = Self::group_settings(&self.settings);
@@ -97,7 +102,8 @@ impl Proxy {
             self.settings.routing.alone = now_alone;
         }
         self.trunks.handle_timeout(now);
-        self.settings.server_addresses = self.groups.addresses().collect();
+        self.plans.handle_timeout(now);
+        self.note_addresses();
         self.groups.handle_timeout(now);
         self.flush(now, media);
     }

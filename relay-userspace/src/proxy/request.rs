@@ -2,7 +2,11 @@
 //!
 //! RFC 3261 16.3 to 16.5, RFC 5393 (loops). A request goes to the servers, to a registered phone or along a dialog.
 
-use std::{borrow::Cow, collections::VecDeque, time::Instant};
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
@@ -11,7 +15,7 @@ use super::{
     call::{CallState, Dialog, Kind, MAX_DIALOGS, Party, Side},
     credentials::Answering,
     failover::to_phone,
-    forward::bears_target,
+    forward::{Dress, bears_target},
     machine::Proxy,
     measure::{DropReason, Measure},
     ways::{Way, WayKind},
@@ -22,7 +26,7 @@ use crate::{
     registrar,
     sip::{
         transaction::{Hop, ServerId, keyed_hash},
-        wire::{self, HeaderName, Message, Method, NameAddr, Reply, Uri, Via},
+        wire::{self, HeaderName, Message, Method, NameAddr, Reply, Via},
     },
 };
 
@@ -38,12 +42,18 @@ pub(super) struct Plan {
     pub(super) dialog: Option<(u64, Party, Bytes)>,
     /// What kind of way it goes, and those that may be tried next; `None` when there was nothing to choose.
     pub(super) others: Option<(WayKind, VecDeque<Way>)>,
+    /// How long it is waited for an answer at all; `None`: as long as the network's timers say.
+    pub(super) patience: Option<Duration>,
     /// Where else it goes at the same time, with the Request-URI there.
     pub(super) forks: Vec<(Hop, Vec<u8>)>,
     /// How often a server has redirected it.
     pub(super) redirected: u8,
     /// The challenge that it answers.
     pub(super) answer: Option<Box<Answering>>,
+    /// The call that it is in already, when it is sent once more.
+    pub(super) standing: Option<(u64, Party, Option<Bytes>)>,
+    /// The least session timer that its recipient takes, in seconds; 0 if it has said nothing.
+    pub(super) least_timer: u32,
 }
 
 impl Plan {
@@ -55,9 +65,12 @@ impl Plan {
             routes,
             dialog: None,
             others: None,
+            patience: None,
             forks: Vec::new(),
             redirected: 0,
             answer: None,
+            standing: None,
+            least_timer: 0,
         }
     }
 }
@@ -79,6 +92,11 @@ impl Refuse {
 
     pub(super) fn because(status: u16, drop: DropReason, reason: &'static str) -> Self {
         Self { reason: reason.into(), ..Self::new(status, drop) }
+    }
+
+    /// A further header line, with its end.
+    pub(super) fn add(&mut self, line: &str) {
+        self.headers.extend_from_slice(line.as_bytes());
     }
 
     /// Tells a person why (RFC 3261 20.43, code 399).
@@ -124,6 +142,9 @@ impl Proxy {
         if self.has_to_prove(now, server, hop, message)
             || self.registers_here(now, server, hop, message, Tried::NotYet)
         {
+            return;
+        }
+        if self.attends(now, media, server, hop, message) {
             return;
         }
         let planned = self.admit(hop, message).and_then(|routes| self.plan(now, hop, message, routes));
@@ -172,12 +193,12 @@ impl Proxy {
                 None
             }
         };
-        let body = body.as_deref();
-        let composed = self.compose(now, hop, message, &plan, plan.egress, &branch, body);
+        let dress = Dress { body: body.as_deref(), lines: &[] };
+        let composed = self.compose(now, hop, message, &plan, plan.egress, &branch, dress);
         let Ok((mut payload, _)) = composed else { return };
         let way = self.way_of_ack(now, plan.egress, payload.len());
         if way != plan.egress
-            && let Ok((large, _)) = self.compose(now, hop, message, &plan, way, &branch, body)
+            && let Ok((large, _)) = self.compose(now, hop, message, &plan, way, &branch, dress)
         {
             payload = large;
             self.measure(Measure::Large(way.transport));
@@ -239,6 +260,9 @@ impl Proxy {
     /// Where a request goes.
     fn plan(&mut self, now: Instant, hop: Hop, message: &Message, routes: usize) -> Result<Plan, Refuse> {
         let found = self.find_dialog(hop, message);
+        if let Some((number, party, _)) = found {
+            self.take_part(number, party, message)?;
+        }
         if let Some((number, party, dialog)) = found
             && let Some(plan) = self.plan_in_dialog(hop, message, routes, number, party, dialog)
         {
@@ -274,7 +298,7 @@ impl Proxy {
             && let Some(to) = NameAddr::parse(message.to_value()).and_then(|to| to.parsed_uri())
             && let Some(number) = to.user.and_then(registrar::number_of)
         {
-            self.registrar.learn(aor, &number, registrar::Told::ByCaller);
+            self.registrar.learn(aor, number.as_str(), registrar::Told::ByCaller);
         }
     }
 
@@ -325,26 +349,23 @@ impl Proxy {
             sender.learn(message, settings);
         }
         let tag = call.dialogs.get(dialog)?.callee.tag.clone();
-        let recipient = call.side(party.other(), dialog)?;
-        let (source, disconnected) = (recipient.source, recipient.disconnected);
-        let server_side =
-            settings.network(source.network).is_some_and(|network| network.role != Role::Phones);
-        let allowed = |hop: &Hop| {
-            let ip = hop.address.ip();
-            ip == source.address.ip()
-                || (server_side && (settings.trusts(ip) || recipient.routes.contains(&ip)))
-        };
-        let target = recipient.target.as_deref();
-        let next = match message.addresses(HeaderName::Route).nth(routes) {
-            Some(route) => route.parsed_uri().and_then(|uri| registrar::hop(&uri, source)).filter(allowed),
-            // What a server names as its Contact is where it wants requests; a phone's is checked.
-            None if server_side => target.and_then(Uri::parse).and_then(|uri| registrar::hop(&uri, source)),
-            None if disconnected => target.and_then(|target| self.registrar.by_contact(target, source)),
-            None => target.map(|target| registrar::destination(target, source)),
-        };
+        let (recipient, _) = self.calls.get(&number)?.sides(party.other(), &tag)?;
         let ours = message.parsed_request_uri().is_some_and(|uri| settings.is_ours(&uri));
-        let uri = target.filter(|_| ours).map(<[u8]>::to_vec);
-        let egress = next.unwrap_or(source);
+        let route = message.addresses(HeaderName::Route).nth(routes);
+        let egress = match route {
+            // A route that cannot be followed leads to where the side was heard last.
+            Some(route) => match route.parsed_uri() {
+                Some(uri) => self.hop_toward(recipient, Some(&uri)),
+                None => recipient.source,
+            },
+            None => {
+                let route = self.face_routes(number, party.other()).first();
+                let route = route.and_then(|route| NameAddr::parse(route.as_bytes()));
+                let uri = route.and_then(|route| route.parsed_uri());
+                self.hop_toward(recipient, uri.as_ref())
+            }
+        };
+        let uri = recipient.target.as_ref().filter(|_| ours).map(|target| target.to_vec());
         self.touch(number);
         let dialog = Some((number, party, tag));
         Some(Plan { uri, dialog, ..Plan::to(egress, routes) })

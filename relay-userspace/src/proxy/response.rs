@@ -53,18 +53,23 @@ impl Proxy {
         if self.second_answered(now, client, message) {
             return;
         }
+        if self.spoken.contains_key(&client) {
+            return self.heard(now, media, client, status, message);
+        }
         // Taken out, so that the rest of the proxy can be used meanwhile; put back below.
         let Some(mut relay) = self.relays.remove(&client) else { return self.drop(DropReason::LateResponse) };
         if relay.large {
             self.tcp_works(now, relay.egress.address);
         } else if status != 503 {
-            self.heard(now, relay.egress, Evidence::Answer);
+            self.note_traffic(now, relay.egress, Evidence::Answer);
         }
         if relay.superseded {
             self.drop(DropReason::LateResponse);
         } else if message.values(HeaderName::Via).nth(1).is_none() {
             self.drop(DropReason::ResponseWithoutVia);
         } else {
+            let inner = self.inward_response(&relay, message);
+            let message = inner.as_ref().unwrap_or(message);
             self.relay_one_response(now, media, client, &mut relay, status, message);
         }
         self.relays.insert(client, relay);
@@ -92,6 +97,13 @@ impl Proxy {
             if matches!(status, 401 | 407) && self.answer_challenge(now, media, client, relay, message) {
                 return;
             }
+            if status == 422
+                && relay.least_timer == 0
+                && let Some(least) = self.asks_longer(relay, message)
+                && self.ask_longer(now, media, client, relay, least)
+            {
+                return;
+            }
             if (300..400).contains(&status) && self.follow(now, media, client, relay, message) {
                 return;
             }
@@ -110,6 +122,10 @@ impl Proxy {
             let number = request.cseq();
             editor.cseq(number);
         }
+        let hidden = |call: &super::call::Call| call.anonymous.is_some();
+        let hidden = relay.call.as_ref().and_then(|(number, ..)| self.calls.get(number)).is_some_and(hidden);
+        let request = if hidden { self.transactions.request(relay.server) } else { None };
+        self.guard_response(&mut editor, relay.egress.network, relay.ingress.network, request);
         if status < 300 && bears_target(&relay.method) {
             rewrite_contacts(&mut editor, self.own(relay.ingress));
         }
@@ -128,6 +144,10 @@ impl Proxy {
             self.note_next_nonce(now, relay, &mut editor);
         }
         self.note_dialog(now, relay, status, message);
+        if success {
+            self.note_voice(relay, message);
+            self.timer_response(now, relay, status, &mut editor);
+        }
         if let Some(body) = self.negotiate_response(now, media, relay, message) {
             editor.body(&body);
         }
@@ -137,7 +157,7 @@ impl Proxy {
         if let (true, Some((number, ..))) = (success, &relay.call) {
             self.touch(*number);
         }
-        let payload = editor.finish();
+        let payload = self.face_response(relay, editor.finish());
         if success && relay.method == Method::Invite && relay.successes.len() < MAX_SUCCESSES {
             relay.successes.push((Bytes::copy_from_slice(tag), payload.clone()));
         }
@@ -353,6 +373,9 @@ impl Proxy {
         if self.second_unanswered(now, client) {
             return;
         }
+        if self.spoken.contains_key(&client) {
+            return self.unheard(now, media, client, silence);
+        }
         let Some(mut relay) = self.relays.remove(&client) else { return };
         if relay.superseded {
             return;
@@ -374,9 +397,16 @@ impl Proxy {
             }
         }
         let (server, cancelled) = (relay.server, relay.cancelled);
+        // Its sender has given it up by then, and an answer would only come in its way (RFC 4320 section 4.2).
+        let late = relay.method != Method::Invite && now - relay.started >= self.settings.timers.timeout();
+        if late {
+            self.transactions.abandon(now, server);
+        }
         let status = match silence {
             _ if cancelled => 487,
-            Silence::Timeout => 408,
+            Silence::Timeout if relay.method == Method::Invite => 408,
+            // A 408 to anything else says that its whole dialog is lost (RFC 4320 section 4.2, RFC 5057 section 5.1).
+            Silence::Timeout => 504,
             Silence::Unreachable => 503,
         };
         let call = relay.call.clone();
@@ -386,6 +416,7 @@ impl Proxy {
             let tag = self.local_tag(request);
             wire::respond(request, relay.ingress.address, &Reply::new(status, &tag))
         });
+        let answer = answer.or(late.then(Bytes::new));
         let told = answer.and_then(|payload| self.branch_ended(now, media, client, &relay, status, payload));
         self.relays.insert(client, relay);
         let Some((status, payload)) = told else { return };
@@ -413,6 +444,7 @@ impl Proxy {
     pub(super) fn relay_gone(&mut self, now: Instant, media: &mut dyn MediaRelay, client: ClientId) {
         self.own_requests.remove(&client);
         self.seconds.gone(client);
+        self.spoken.remove(&client);
         let Some(mut relay) = self.relays.remove(&client) else { return };
         self.timer_c.set(client, &mut relay.timer_c, None);
         let mut others = false;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::{
     config::{Destination, Pattern, Unproven},
-    upstream::{Number, SurvivalSettings, TrunkSettings, WhenDown},
+    sip::Number,
+    upstream::{DestinationSettings, Numbering, SurvivalSettings, TrunkSettings, WhenDown},
 };
 
 /// The scheme and service of an emergency call (RFC 5031 section 4.2).
@@ -88,8 +89,12 @@ pub struct Routing {
     pub precedence: Precedence,
     /// Emergency calls.
     pub emergency: EmergencyCalls,
+    /// The office's place in the world's numbering.
+    pub numbering: Numbering,
     /// Ways to the telephone network.
     pub trunks: Vec<TrunkSettings>,
+    /// Destinations of server plans, in the order of each plan.
+    pub plans: Vec<DestinationSettings>,
     /// What the office does on its own; `None`: nothing, it waits for its servers.
     pub alone: Option<Alone>,
 }
@@ -113,7 +118,14 @@ impl Routing {
         if service && ends {
             return Number::parse(self.emergency.dial.as_bytes());
         }
-        number.filter(|number| self.emergency.numbers.iter().any(|known| known == number.as_str())).cloned()
+        let number = number?;
+        let known = |dialled: &str| self.emergency.numbers.iter().any(|known| known == dialled);
+        if known(number.as_str()) {
+            return Some(number.clone());
+        }
+        // Nobody who is in need thinks of the digit for a line, or forgets it by habit.
+        let bare = self.numbering.without_outside_prefix(number);
+        known(bare).then(|| Number::parse(bare.as_bytes())).flatten()
     }
 }
 
@@ -166,10 +178,16 @@ mod tests {
     fn emergency_calls_are_known_by_number_and_by_service() {
         let routing = Routing {
             emergency: EmergencyCalls { numbers: vec!["112".into(), "911".into()], dial: "112".into() },
+            numbering: Numbering::new(crate::upstream::Place {
+                outside: Some("0".into()),
+                ..crate::upstream::Place::default()
+            }),
             ..Routing::default()
         };
-        let rows: [(&str, &[u8], &str, Option<&str>); 5] = [
+        let rows: [(&str, &[u8], &str, Option<&str>); 7] = [
             ("a number", b"sip:911@a", "911", Some("911")),
+            ("with the digit for a line", b"sip:0112@a", "0112", Some("112")),
+            ("a longer one with it", b"sip:01123@a", "01123", None),
             ("another number", b"sip:9112@a", "9112", None),
             ("the service", b"URN:service:SOS", "x", Some("112")),
             ("one of its kinds", b"urn:service:sos.fire", "x", Some("112")),

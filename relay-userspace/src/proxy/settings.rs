@@ -8,12 +8,13 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{admission::Capacity, routing::Routing};
+use super::{admission::Capacity, peers::Peers, routing::Routing};
 use crate::{
-    config::{ChallengePolicy, DualRegistration, Redirects, ServerUri, Silence, StatusRange},
-    net::{NetworkId, Role, Transport},
-    registrar,
+    config::{ChallengePolicy, DualRegistration, HoldStyle, Redirects, ServerUri, Silence, StatusRange},
+    net::{Identity, NetworkId, Role, Transport},
+    registrar, sdp,
     sip::{
+        Hop,
         transaction::{self, NetworkTimers},
         wire::{DEFAULT_PORT, Uri},
     },
@@ -29,6 +30,8 @@ pub struct Network {
     pub name: String,
     /// Who lives there.
     pub role: Role,
+    /// Whether it is within the trust domain.
+    pub identity: Identity,
     /// The address that the SIP sockets are bound to.
     pub bound: IpAddr,
     /// The address that peers are told.
@@ -168,6 +171,8 @@ pub struct Settings {
     pub server_addresses: Vec<IpAddr>,
     /// What networks take of calls, those that have a limit.
     pub capacities: HashMap<NetworkId, Capacity>,
+    /// What is converted for each peer.
+    pub peers: Peers,
     /// Rules, trunks, emergency numbers, and what the office does on its own.
     pub routing: Routing,
     /// Who on a servers' network may send requests, besides the servers' own addresses.
@@ -196,6 +201,7 @@ impl Settings {
             groups: Vec::new(),
             server_addresses: Vec::new(),
             capacities: HashMap::new(),
+            peers: Peers::default(),
             routing: Routing::default(),
             trusted: Vec::new(),
             timers: NetworkTimers::default(),
@@ -209,6 +215,15 @@ impl Settings {
 
     pub(super) fn network(&self, id: NetworkId) -> Option<&Network> {
         self.networks.iter().find(|network| network.id == id)
+    }
+
+    /// How the peer at a hop is held; `None`: as the other side says it.
+    pub(super) fn hold_of(&self, peer: Hop) -> Option<sdp::HoldBy> {
+        match self.peers.of(peer.network, peer.address.ip()).hold {
+            HoldStyle::AsSent => None,
+            HoldStyle::Direction => Some(sdp::HoldBy::Direction),
+            HoldStyle::ZeroAddress => Some(sdp::HoldBy::ZeroAddress),
+        }
     }
 
     /// Whether an address on the servers' side may send requests. The appliance's own may: when a server that stays

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::{
     call::{Call, CallInfo, CallState, Dialog, Kind, Side},
+    converse::{Conversing, kept::ConversingRecord},
     machine::Proxy,
 };
 use crate::{
@@ -38,6 +39,12 @@ pub struct CallRecord {
     media: bool,
     caller: SideRecord,
     callees: Vec<SideRecord>,
+    /// The caller's header From, where it is nobody's at the other side.
+    #[serde(default)]
+    anonymous: Option<String>,
+    /// Absent in records of earlier versions, and where nothing is converted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    conversing: Option<Box<ConversingRecord>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +56,9 @@ struct SideRecord {
     routes: Vec<IpAddr>,
     /// By how much the server's CSeq numbers are ahead, and the last INVITE's here and there.
     offset: Option<(u32, Option<(u32, u32)>)>,
+    /// The highest number of its requests, as the other side knows them.
+    #[serde(default)]
+    sent: u32,
 }
 
 /// Why a call is not taken up.
@@ -119,6 +129,10 @@ impl Proxy {
     /// None for one that has ended or was never answered, and for one with bytes that are no text, as no SIP has.
     fn record(&self, number: u64, epoch: &Epoch) -> Option<CallRecord> {
         let call = self.calls.get(&number).filter(|call| call.is_live() && call.is_kept())?;
+        // A target that nobody is joined to yet.
+        if call.conversing.as_deref().is_some_and(|conversing| conversing.within) {
+            return None;
+        }
         let info = &call.info;
         let side = |side: &Side| self.side_record(&info.call_id, side);
         let confirmed = call.dialogs.iter().filter(|dialog| dialog.confirmed && !dialog.over);
@@ -138,6 +152,11 @@ impl Proxy {
             media: call.media,
             caller: side(&call.caller)?,
             callees: confirmed.map(|dialog| side(&dialog.callee)).collect::<Option<_>>()?,
+            anonymous: match &call.anonymous {
+                Some(from) => Some(text(from)?),
+                None => None,
+            },
+            conversing: call.conversing.as_ref().map(|conversing| Box::new(conversing.record(epoch))),
         })
     }
 
@@ -152,6 +171,7 @@ impl Proxy {
             disconnected: side.disconnected,
             routes: side.routes.clone(),
             offset: self.offsets.of(side.source.network, call_id, &side.tag),
+            sent: side.sent,
         })
     }
 
@@ -182,6 +202,7 @@ impl Proxy {
                 // The connection ended with the process that had it.
                 disconnected: kept.disconnected || source.transport.is_reliable(),
                 routes: kept.routes.clone(),
+                sent: kept.sent,
             })
         };
         let (caller, call_id) = (side(&record.caller)?, Bytes::from(record.call_id.clone()));
@@ -215,11 +236,15 @@ impl Proxy {
             info,
             caller,
             dialogs: callees.into_iter().map(confirmed).collect(),
+            anonymous: record.anonymous.clone().map(Bytes::from),
             media: record.media,
             attempt_counted: true,
             share: None,
+            conversing: record.conversing.as_ref().map(|record| Box::new(Conversing::take_up(record, epoch))),
             forget: None,
         });
+        self.reschedule(number);
+        self.enter_face(number);
         if let Some(at) = forget {
             self.forget_at(number, at);
         }

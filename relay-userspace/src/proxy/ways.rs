@@ -22,10 +22,10 @@ use crate::{
     net::Role,
     registrar::{self, Token},
     sip::{
-        Hop,
+        Hop, Number,
         wire::{HeaderName, Message, Method, NameAddr},
     },
-    upstream::{Number, Rank, Target, TrunkChoice},
+    upstream::{PlanChoice, Rank, Target, TrunkChoice},
 };
 
 /// One way of a request.
@@ -37,6 +37,8 @@ pub(super) enum Way {
     Phones(Vec<Token>),
     /// By a trunk.
     Trunk(TrunkChoice),
+    /// To a destination of a server plan, with another number if there is one.
+    Plan(PlanChoice, Option<Vec<u8>>),
     /// To where a server has redirected it: the Request-URI there.
     Elsewhere(Hop, Vec<u8>),
 }
@@ -49,6 +51,7 @@ impl Way {
             Self::Elsewhere(..) => WayKind::Elsewhere,
             Self::Phones(_) => WayKind::Phone,
             Self::Trunk(_) => WayKind::Trunk,
+            Self::Plan(..) => WayKind::Plan,
         }
     }
 }
@@ -64,6 +67,8 @@ pub(super) enum WayKind {
     Phone,
     /// By a trunk.
     Trunk,
+    /// To a destination of a server plan.
+    Plan,
     /// To where a server has redirected it.
     Elsewhere,
 }
@@ -124,6 +129,7 @@ impl Proxy {
             return servers(self, None).into();
         }
         let registered = role == Role::Gateway || self.may_go_alone(hop);
+        let numbering = &self.settings.routing.numbering;
         let phones = |proxy: &Self, number: &Number| -> Option<Way> {
             let tokens = proxy.phones_of(number, hop);
             (registered && !tokens.is_empty()).then_some(Way::Phones(tokens))
@@ -143,12 +149,18 @@ impl Proxy {
             for destination in destinations {
                 match (destination, number) {
                     (Destination::Servers, _) => ways.extend(servers(self, target.as_deref())),
+                    (Destination::Plan(name), _) => {
+                        let choices = self.plans.ways(now, &name).into_iter();
+                        ways.extend(choices.map(|choice| Way::Plan(choice, target.clone())));
+                    }
                     (Destination::Phones, Some(number)) => ways.extend(phones(self, number)),
                     (Destination::Trunks, Some(number)) if by_trunk && registered => {
-                        ways.extend(self.trunks.ways(now, number).into_iter().map(Way::Trunk));
+                        ways.extend(self.trunks.ways(now, number, numbering).into_iter().map(Way::Trunk));
                     }
                     (Destination::Trunk(name), Some(number)) if by_trunk && registered => {
-                        ways.extend(self.trunks.ways_by(now, &name, number).into_iter().map(Way::Trunk));
+                        ways.extend(
+                            self.trunks.ways_by(now, &name, number, numbering).into_iter().map(Way::Trunk),
+                        );
                     }
                     _ => {}
                 }
@@ -163,7 +175,7 @@ impl Proxy {
             match phones(self, number) {
                 Some(way) => here.push(way),
                 None if by_trunk && registered => {
-                    here.extend(self.trunks.ways(now, number).into_iter().map(Way::Trunk));
+                    here.extend(self.trunks.ways(now, number, numbering).into_iter().map(Way::Trunk));
                 }
                 None => {}
             }
@@ -192,16 +204,18 @@ impl Proxy {
     /// The phones that a number is for, but for the one that calls: by the user of their address-of-record, by an alias
     /// of their entry, or by a number that a server has used for them.
     fn phones_of(&self, number: &Number, caller: Hop) -> Vec<Token> {
-        let user = number.as_str().as_bytes();
-        let mut tokens = self.registrar.tokens_of_user(user);
-        if tokens.is_empty()
-            && let Some(registration_id) = self.credentials.registration_of(user)
-        {
-            tokens = self.registrar.tokens_of_user(registration_id.as_bytes());
-        }
-        if tokens.is_empty() {
-            tokens = self.registrar.tokens_of_number(number.as_str());
-        }
+        let spellings = self.settings.routing.numbering.spellings(number);
+        let by_user = |user: &String| self.registrar.tokens_of_user(user.as_bytes());
+        let by_alias = |alias: &String| match self.credentials.registration_of(alias.as_bytes()) {
+            Some(registration_id) => self.registrar.tokens_of_user(registration_id.as_bytes()),
+            None => Vec::new(),
+        };
+        let by_number = |number: &String| self.registrar.tokens_of_number(number);
+        let found = (spellings.iter().map(by_user))
+            .chain(spellings.iter().map(by_alias))
+            .chain(spellings.iter().map(by_number))
+            .find(|tokens| !tokens.is_empty());
+        let mut tokens = found.unwrap_or_default();
         tokens.retain(|token| self.registrar.binding(*token).is_some_and(|binding| binding.source != caller));
         tokens
     }
@@ -222,6 +236,16 @@ impl Proxy {
                     return Some(Plan {
                         uri: ours.and_then(|uri| toward(&uri, number.as_deref(), &target)),
                         others: Some((kind, ways)),
+                        ..Plan::to(target.hop(), routes)
+                    });
+                }
+                Way::Plan(PlanChoice { target, patience }, number) => {
+                    let uri = message.parsed_request_uri();
+                    let ours = uri.filter(|uri| self.settings.is_ours(uri) || number.is_some());
+                    return Some(Plan {
+                        uri: ours.and_then(|uri| toward(&uri, number.as_deref(), &target)),
+                        others: Some((WayKind::Plan, ways)),
+                        patience,
                         ..Plan::to(target.hop(), routes)
                     });
                 }

@@ -9,7 +9,7 @@ use crate::{
     log::escaped,
     net::Transport,
     sip::{
-        Hop,
+        Hop, Number,
         digest::Given,
         transaction::keyed_hash,
         wire::{Editor, HeaderName, Message, NameAddr, Uri},
@@ -181,7 +181,7 @@ impl Registrar {
         }
         for uri in response.addresses(HeaderName::PAssociatedUri).filter_map(|address| address.parsed_uri()) {
             if let Some(number) = uri.user.and_then(number_of) {
-                self.learn(&pending.aor, &number, super::Told::ByServer);
+                self.learn(&pending.aor, number.as_str(), super::Told::ByServer);
             }
         }
     }
@@ -259,12 +259,8 @@ fn given(message: &Message) -> Option<(String, String)> {
 }
 
 /// A user part as a number that a phone may be called by; names are found by their user anyway.
-pub(crate) fn number_of(user: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(user).ok()?;
-    let bare: String = text.chars().filter(|c| !matches!(c, '-' | '.' | '(' | ')')).collect();
-    let digits = bare.strip_prefix('+').unwrap_or(&bare);
-    let is_number = !digits.is_empty() && digits.len() <= 32 && digits.chars().all(|c| c.is_ascii_digit());
-    is_number.then_some(bare)
+pub(crate) fn number_of(user: &[u8]) -> Option<Number> {
+    Number::parse(user).filter(|number| number.digits().is_some())
 }
 
 /// What a message's User-Agent says, cut to a length that is worth keeping, without control characters.

@@ -20,6 +20,17 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SendRecv => "sendrecv",
+            Self::SendOnly => "sendonly",
+            Self::RecvOnly => "recvonly",
+            Self::Inactive => "inactive",
+        }
+    }
+
     pub(super) fn recognise(attribute: &[u8]) -> Option<Self> {
         match attribute {
             b"sendrecv" => Some(Self::SendRecv),

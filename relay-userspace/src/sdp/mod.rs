@@ -6,10 +6,11 @@
 //!
 //! Invariant: parse then rewrite without edits is the same bytes, and every edit touches only its own line.
 //! RFC 8866 (syntax), RFC 3605 (`a=rtcp`), RFC 5761 (`a=rtcp-mux`), RFC 3264 (offer/answer), RFC 8839 (ICE lines),
-//! RFC 3551 (static payload types).
+//! RFC 3551 (static payload types), RFC 2543 (hold by an address of zeros).
 
 mod bandwidth;
 mod crypto;
+mod hold;
 mod media;
 mod parse;
 mod rewrite;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use bandwidth::Of;
 pub use crypto::{Crypto, Unusable};
+pub use hold::{HoldBy, fitting_answer, hold_by};
 pub use media::{Direction, Media, Protocol, Rtcp, RtpMap, static_clock_rate};
 pub use parse::{Address, Attribute, Connection, Error, Problem, Session};
 pub use rewrite::{Ice, Rewriter, Target};

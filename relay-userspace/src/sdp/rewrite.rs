@@ -5,7 +5,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::parse::{Connection, Session};
+use super::{
+    media::Direction,
+    parse::{Connection, Session},
+};
 use crate::splice::{self, Splices};
 
 /// Which part of a description an edit is for.
@@ -69,17 +72,41 @@ impl<'s, 'a> Rewriter<'s, 'a> {
     /// Sets the connection address of one part; an address of zeros stays. A media description without a `c=` line
     /// of its own gets one; a session without one does not.
     pub fn set_connection(&mut self, target: Target, address: IpAddr) {
-        let (connection, after) = match target {
-            Target::Session => (self.session.connection, None),
-            Target::Media(index) => match self.session.media.get(index) {
-                Some(media) => (media.connection, Some(media.before_connection)),
-                None => return,
-            },
-        };
-        match (connection, after) {
+        match self.connection(target) {
             (Some(connection), _) => self.set(&connection, address),
             (None, Some(line)) => self.insert_after(line, format_args!("c={}", Written(address))),
             (None, None) => {}
+        }
+    }
+
+    /// The same for an address that is one of zeros, or becomes one.
+    pub fn place_connection(&mut self, target: Target, address: IpAddr) {
+        match self.connection(target) {
+            (Some(connection), _) => self.replace(connection.raw, format_args!("{}", Written(address))),
+            (None, Some(line)) => self.insert_after(line, format_args!("c={}", Written(address))),
+            (None, None) => {}
+        }
+    }
+
+    /// The `c=` line of a part, and the line that one would stand behind.
+    fn connection(&self, target: Target) -> (Option<Connection<'a>>, Option<&'a [u8]>) {
+        match target {
+            Target::Session => (self.session.connection, None),
+            Target::Media(index) => match self.session.media.get(index) {
+                Some(media) => (media.connection, Some(media.before_connection)),
+                None => (None, None),
+            },
+        }
+    }
+
+    /// Sets the direction of a media description.
+    pub fn set_direction(&mut self, index: usize, direction: Direction) {
+        let Some(media) = self.session.media.get(index) else { return };
+        let written =
+            media.attributes.iter().find(|attribute| Direction::recognise(attribute.name).is_some());
+        match written {
+            Some(attribute) => self.replace(attribute.name, format_args!("{}", direction.as_str())),
+            None => self.add_attribute(index, format_args!("{}", direction.as_str())),
         }
     }
 
@@ -150,6 +177,15 @@ impl<'s, 'a> Rewriter<'s, 'a> {
         if let Some(media) = self.session.media.get(index) {
             self.insert_after(media.raw, format_args!("a={attribute}"));
         }
+    }
+
+    /// Adds an attribute line at the end of the session level.
+    pub fn add_session_attribute(&mut self, attribute: fmt::Arguments<'_>) {
+        let end =
+            self.session.media.first().and_then(|media| splice::offset_in(self.session.raw, media.line));
+        let Some(at) = end.map(|range| range.start).filter(|at| *at > 0) else { return };
+        let line = self.session.raw.get(..at).unwrap_or_default();
+        self.insert_after(line, format_args!("a={attribute}"));
     }
 
     /// Takes out every attribute of that name at a level. Do not set and remove one in the same rewrite.

@@ -5,6 +5,7 @@
 pub mod deadlines;
 pub mod digest;
 mod hop;
+mod number;
 pub mod secrets;
 pub mod stun;
 pub mod transaction;
@@ -12,3 +13,4 @@ pub mod transport;
 pub mod wire;
 
 pub use hop::Hop;
+pub use number::Number;

@@ -13,7 +13,9 @@
 mod group;
 mod groups;
 mod naptr;
-mod number;
+mod numbering;
+mod peers;
+mod plans;
 mod server;
 mod srv;
 mod survival;
@@ -24,10 +26,12 @@ mod trunks;
 pub use group::Group;
 pub use groups::{GroupId, GroupSettings, Groups, Members};
 pub use naptr::{NaptrRecord, Service as DomainService, Wanted, services, usual_services};
-pub use number::Number;
+pub use numbering::{Form, Numbering, Place};
+pub use peers::PeerState;
+pub use plans::{DestinationSettings, PlanChoice, Plans};
 pub use server::{
     Evidence, Failure, Health, Output, Rank, Resolution, ServerState, Settings, Target, WhenDown,
 };
 pub use srv::{SrvRecord, order};
 pub use survival::{Service, Survival, SurvivalChange, SurvivalSettings};
-pub use trunks::{Emergency, TrunkChoice, TrunkSettings, TrunkState, Trunks};
+pub use trunks::{Emergency, TrunkChoice, TrunkSettings, Trunks};

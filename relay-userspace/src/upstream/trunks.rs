@@ -7,11 +7,14 @@
 use std::{net::SocketAddr, time::Instant};
 
 use super::{
-    group::Group,
-    number::Number,
+    numbering::{Form, Numbering},
+    peers::{Known, Peer, PeerState, Peers},
     server::{Evidence, Failure, Output, Resolution, Settings, Target},
 };
-use crate::{config::ServerUri, sip::Hop};
+use crate::{
+    config::ServerUri,
+    sip::{Hop, Number},
+};
 
 /// What is told of a trunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub struct TrunkSettings {
     pub prefix: String,
     /// What stands in the prefix's place when a number is sent to it; `None`: the prefix stays.
     pub replace_prefix: Option<String>,
+    /// How it is sent numbers of E.164.
+    pub numbers: Form,
     /// Smaller ones go first.
     pub priority: u32,
     /// Among equals of one priority, cheaper ones go first.
@@ -52,24 +57,9 @@ pub struct TrunkChoice {
     pub number: String,
 }
 
-/// How a trunk is.
-#[derive(Debug)]
-pub struct TrunkState {
-    /// Its name.
-    pub name: String,
-    /// Its other end, at each of its addresses.
-    pub servers: Vec<super::ServerState>,
-}
-
-#[derive(Debug)]
-struct Trunk {
-    settings: TrunkSettings,
-    group: Group,
-}
-
 /// All trunks.
 #[derive(Debug, Default)]
-pub struct Trunks(Vec<Trunk>);
+pub struct Trunks(Peers<TrunkSettings>);
 
 impl Trunks {
     /// Trunks of which nothing is known yet.
@@ -82,21 +72,7 @@ impl Trunks {
 
     /// Takes other settings. What is known of trunks that stay is kept.
     pub fn set(&mut self, settings: Vec<TrunkSettings>, now: Instant) {
-        let mut old = std::mem::take(&mut self.0);
-        for settings in settings {
-            let known = old.iter().position(|trunk| {
-                trunk.settings.name == settings.name && trunk.settings.peer.network == settings.peer.network
-            });
-            let group = match known {
-                Some(known) => {
-                    let mut group = old.swap_remove(known).group;
-                    group.set(settings.peer.clone(), now);
-                    group
-                }
-                None => Group::new(settings.peer.clone(), now),
-            };
-            self.0.push(Trunk { settings, group });
-        }
+        self.0.set(settings, now);
     }
 
     /// Whether there are none.
@@ -108,23 +84,24 @@ impl Trunks {
     /// Whether one carries emergency calls.
     #[must_use]
     pub fn carry_emergencies(&self) -> bool {
-        self.0.iter().any(|trunk| trunk.settings.emergency == Emergency::Carried)
+        self.0.iter().any(|trunk| trunk.peer.emergency == Emergency::Carried)
     }
 
     /// The ways for a number, the best first.
     #[must_use]
-    pub fn ways(&self, now: Instant, number: &Number) -> Vec<TrunkChoice> {
-        let fits = |trunk: &&Trunk| number.as_str().starts_with(&trunk.settings.prefix);
-        let longest = self.0.iter().filter(fits).map(|trunk| trunk.settings.prefix.len()).max();
-        let best = self.0.iter().filter(fits).filter(|trunk| Some(trunk.settings.prefix.len()) == longest);
-        Self::sorted(now, best, number)
+    pub fn ways(&self, now: Instant, number: &Number, numbering: &Numbering) -> Vec<TrunkChoice> {
+        let called = Called::new(number, numbering);
+        let fits = |trunk: &&Known<TrunkSettings>| called.begins_with(&trunk.peer.prefix);
+        let longest = self.0.iter().filter(fits).map(|trunk| trunk.peer.prefix.len()).max();
+        let best = self.0.iter().filter(fits).filter(|trunk| Some(trunk.peer.prefix.len()) == longest);
+        Self::sorted(now, best, &called)
     }
 
     /// The ways for an emergency call, the best first: the number goes as it is.
     #[must_use]
     pub fn emergency_ways(&self, now: Instant, number: &Number) -> Vec<TrunkChoice> {
-        let carried = self.0.iter().filter(|trunk| trunk.settings.emergency == Emergency::Carried);
-        let mut ways = Self::sorted(now, carried, number);
+        let carried = self.0.iter().filter(|trunk| trunk.peer.emergency == Emergency::Carried);
+        let mut ways = Self::sorted(now, carried, &Called::new(number, &Numbering::default()));
         for way in &mut ways {
             number.as_str().clone_into(&mut way.number);
         }
@@ -133,21 +110,28 @@ impl Trunks {
 
     /// The ways of one trunk.
     #[must_use]
-    pub fn ways_by(&self, now: Instant, name: &str, number: &Number) -> Vec<TrunkChoice> {
-        Self::sorted(now, self.0.iter().filter(|trunk| trunk.settings.name == name), number)
+    pub fn ways_by(
+        &self,
+        now: Instant,
+        name: &str,
+        number: &Number,
+        numbering: &Numbering,
+    ) -> Vec<TrunkChoice> {
+        let named = self.0.iter().filter(|trunk| trunk.peer.name == name);
+        Self::sorted(now, named, &Called::new(number, numbering))
     }
 
     fn sorted<'t>(
         now: Instant,
-        trunks: impl Iterator<Item = &'t Trunk>,
-        number: &Number,
+        trunks: impl Iterator<Item = &'t Known<TrunkSettings>>,
+        called: &Called<'_>,
     ) -> Vec<TrunkChoice> {
-        let mut trunks: Vec<&Trunk> = trunks.collect();
-        trunks.sort_by_key(|trunk| (trunk.group.has_failed(), trunk.settings.priority, trunk.settings.cost));
+        let mut trunks: Vec<&Known<TrunkSettings>> = trunks.collect();
+        trunks.sort_by_key(|trunk| (trunk.group.has_failed(), trunk.peer.priority, trunk.peer.cost));
         let choices = trunks.into_iter().flat_map(|trunk| {
-            let number = trunk.settings.outward(number);
+            let number = trunk.peer.outward(called);
             trunk.group.candidates(now).into_iter().map(move |target| TrunkChoice {
-                trunk: trunk.settings.name.clone(),
+                trunk: trunk.peer.name.clone(),
                 target,
                 number: number.clone(),
             })
@@ -158,80 +142,108 @@ impl Trunks {
     /// The trunk whose other end is at a hop.
     #[must_use]
     pub fn at(&self, hop: Hop) -> Option<&str> {
-        let found = self.0.iter().find(|trunk| {
-            trunk.settings.peer.network == hop.network
-                && trunk.group.addresses().any(|address| address == hop.address.ip())
-        });
-        found.map(|trunk| trunk.settings.name.as_str())
+        self.0.at(hop).map(|trunk| trunk.name.as_str())
     }
 
     /// The names that they have to prove by their certificates, by address.
     pub fn names(&self) -> impl Iterator<Item = (SocketAddr, String)> {
-        self.0.iter().flat_map(|trunk| trunk.group.names())
+        self.0.names()
     }
 
     /// One has answered.
     pub fn succeeded(&mut self, now: Instant, hop: Hop, evidence: Evidence) {
-        self.groups().for_each(|group| group.succeeded(now, hop, evidence));
+        self.0.succeeded(now, hop, evidence);
     }
 
     /// One was heard of otherwise.
     pub fn heard(&mut self, now: Instant, hop: Hop, evidence: Evidence) {
-        self.groups().for_each(|group| group.heard(now, hop, evidence));
+        self.0.heard(now, hop, evidence);
     }
 
     /// One could not be reached, did not answer, or says that it cannot serve.
     pub fn failed(&mut self, now: Instant, hop: Hop, failure: &Failure) {
-        self.groups().for_each(|group| group.failed(now, hop, failure.clone()));
+        self.0.failed(now, hop, failure);
     }
 
     /// One has not answered when it was asked how it is, or cannot be reached at all.
     pub fn found_down(&mut self, now: Instant, hop: Hop, failure: &Failure) {
-        self.groups().for_each(|group| group.found_down(now, hop, failure.clone()));
+        self.0.found_down(now, hop, failure);
     }
 
     /// What a name resolved to, or why it did not.
     pub fn resolved(&mut self, now: Instant, uri: &ServerUri, result: &Result<Resolution, String>) {
-        self.groups().for_each(|group| group.resolved(now, uri, result.clone()));
+        self.0.resolved(now, uri, result);
     }
 
     /// When [`Trunks::handle_timeout`] has to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.0.iter().filter_map(|trunk| trunk.group.poll_timeout()).min()
+        self.0.poll_timeout()
     }
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.groups().for_each(|group| group.handle_timeout(now));
+        self.0.handle_timeout(now);
     }
 
     /// The next thing to do, and for which trunk.
     pub fn poll_output(&mut self) -> Option<(String, Output)> {
-        self.0.iter_mut().find_map(|trunk| Some((trunk.settings.name.clone(), trunk.group.poll_output()?)))
+        self.0.poll_output()
     }
 
     /// How they are, in their order.
     #[must_use]
-    pub fn states(&self) -> Vec<TrunkState> {
-        let state =
-            |trunk: &Trunk| TrunkState { name: trunk.settings.name.clone(), servers: trunk.group.states() };
-        self.0.iter().map(state).collect()
+    pub fn states(&self) -> Vec<PeerState> {
+        self.0.states()
+    }
+}
+
+impl Peer for TrunkSettings {
+    fn name(&self) -> &str {
+        &self.name
     }
 
-    fn groups(&mut self) -> impl Iterator<Item = &mut Group> {
-        self.0.iter_mut().map(|trunk| &mut trunk.group)
+    fn settings(&self) -> &Settings {
+        &self.peer
     }
 }
 
 impl TrunkSettings {
     /// A number as the other end wants it.
-    fn outward(&self, number: &Number) -> String {
-        let number = number.as_str();
+    fn outward(&self, called: &Called<'_>) -> String {
+        if let (Some(e164), form) = (&called.e164, self.numbers)
+            && form != Form::AsDialled
+        {
+            return called.numbering.written(e164, form);
+        }
+        let global = called.e164.as_deref().filter(|e164| e164.starts_with(&self.prefix));
+        // Where the prefix is that of the global number, the global number is what it is taken from.
+        let number = match global {
+            Some(e164) if !called.dialled.starts_with(&self.prefix) => e164,
+            _ => called.dialled,
+        };
         match (&self.replace_prefix, number.strip_prefix(self.prefix.as_str())) {
             (Some(replacement), Some(rest)) => format!("{replacement}{rest}"),
-            _ => number.to_owned(),
+            _ => called.dialled.to_owned(),
         }
+    }
+}
+
+/// A called number, as it was dialled and as a number of E.164 if it is one.
+struct Called<'a> {
+    dialled: &'a str,
+    e164: Option<String>,
+    numbering: &'a Numbering,
+}
+
+impl<'a> Called<'a> {
+    fn new(number: &'a Number, numbering: &'a Numbering) -> Self {
+        Self { dialled: number.as_str(), e164: numbering.dialled(number), numbering }
+    }
+
+    fn begins_with(&self, prefix: &str) -> bool {
+        self.dialled.starts_with(prefix)
+            || self.e164.as_ref().is_some_and(|number| number.starts_with(prefix))
     }
 }
 
@@ -247,6 +259,7 @@ mod tests {
             peer: Settings::new(NetworkId(2), vec![contact]),
             prefix: prefix.to_owned(),
             replace_prefix: None,
+            numbers: Form::AsDialled,
             priority,
             cost,
             emergency: Emergency::Carried,
@@ -258,7 +271,11 @@ mod tests {
     }
 
     fn ways(trunks: &Trunks, now: Instant, digits: &str) -> Vec<(String, String)> {
-        trunks.ways(now, &number(digits)).into_iter().map(|way| (way.trunk, way.number)).collect()
+        trunks
+            .ways(now, &number(digits), &Numbering::default())
+            .into_iter()
+            .map(|way| (way.trunk, way.number))
+            .collect()
     }
 
     fn expected(ways: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -290,7 +307,7 @@ mod tests {
     fn one_that_is_out_of_service_goes_last_and_comes_back() {
         let now = Instant::now();
         let mut trunks = Trunks::new(vec![trunk("a", "", 0, 0), trunk("bb", "", 1, 0)], now);
-        let first = trunks.ways(now, &number("7"))[0].target.hop();
+        let first = trunks.ways(now, &number("7"), &Numbering::default())[0].target.hop();
         trunks.failed(now, first, &Failure::Silent);
         assert_eq!(ways(&trunks, now, "7"), expected(&[("bb", "7"), ("a", "7")]));
         trunks.succeeded(now, first, Evidence::Probe);
@@ -310,5 +327,35 @@ mod tests {
         let ways: Vec<(&str, &str)> =
             ways.iter().map(|way| (way.trunk.as_str(), way.number.as_str())).collect();
         assert_eq!(ways, [("a", "112"), ("ccc", "112")]);
+    }
+
+    #[test]
+    fn a_prefix_fits_every_spelling_of_a_number_where_the_place_is_known() {
+        let now = Instant::now();
+        let numbering = Numbering::new(crate::upstream::Place {
+            country: "49".into(),
+            area: "711".into(),
+            national: "0".into(),
+            international: "00".into(),
+            national_digits: None,
+            outside: None,
+        });
+        let formed =
+            |name: &str, prefix: &str, numbers: Form| TrunkSettings { numbers, ..trunk(name, prefix, 0, 0) };
+        let mut replaced = formed("ccc", "+33", Form::AsDialled);
+        replaced.replace_prefix = Some("8".to_owned());
+        let all = vec![formed("a", "+49", Form::National), formed("bb", "+44", Form::E164), replaced];
+        let trunks = Trunks::new(all, now);
+        let rows = [
+            ("dialled nationally", "0711555", "a", "0711555"),
+            ("dialled globally", "+49711555", "a", "0711555"),
+            ("abroad", "00442079460000", "bb", "+442079460000"),
+            ("a prefix of the global number is replaced in it", "0033123456", "ccc", "8123456"),
+        ];
+        for (description, dialled, name, sent) in rows {
+            let ways = trunks.ways(now, &number(dialled), &numbering);
+            assert_eq!((ways[0].trunk.as_str(), ways[0].number.as_str()), (name, sent), "{description}");
+        }
+        assert!(trunks.ways(now, &number("1001"), &numbering).is_empty(), "an extension is nobody's number");
     }
 }

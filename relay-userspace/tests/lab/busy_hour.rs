@@ -3,17 +3,19 @@
 //! afterwards nothing is left.
 
 use std::collections::HashMap;
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use branchline::control::StatusView;
-use xtask::demo::appliance::Settings;
-use xtask::lab::interrupt;
+use xtask::demo::appliance::{Appliance, Settings};
+use xtask::lab::kamailio::Kamailio;
 use xtask::lab::network::{APPLIANCE_CENTRE, APPLIANCE_OFFICE, SERVER, phone};
 use xtask::lab::sipp::{Job, Messages, Scenario};
 use xtask::lab::traffic::PEER_SIP;
+use xtask::lab::{Lab, Routes, interrupt};
 
-use crate::site::{Site, engine, media_base, to_appliance};
+use crate::site::{Site, ask, engine, media_base, to_appliance, turn};
 
 /// How long calls begin.
 const BUSY: u32 = 120;
@@ -123,5 +125,61 @@ fn two_hundred_phones_and_twenty_calls_a_second_for_two_minutes_lose_nothing_and
     );
     assert_eq!(site.metric("branchline_media_refused_total", &[])?, 0.0);
     assert!(!site.appliance.said().contains("panicked"), "{}", site.appliance.said());
+    Ok(())
+}
+
+#[test]
+fn a_real_server_in_the_busy_hour_challenges_every_call_and_leads_it_back_to_a_phone_of_the_office()
+-> Result<()> {
+    /// Calls a second, from phones whose credentials the appliance has, each of which passes it twice.
+    const RATE: u32 = 20;
+    const SECONDS: u32 = 60;
+    let _turn = turn();
+    let lab = Lab::create(Routes::None)?;
+    let _server = Kamailio::start(&lab, SocketAddrV4::new(SERVER, PEER_SIP))?;
+    let appliance = Appliance::start_with(&lab, &Settings { tables: TABLES.to_owned(), ..engine("kernel") })?;
+    appliance.tell(&lab, &["entries", "set", "1001"], "lab1001\n")?;
+    let dir = lab.dir();
+    registrations("register-first", 50, PHONES).start(&lab.office, dir)?.succeed(LIMIT)?;
+    let status = || ask::<StatusView>(&appliance, &lab, "status");
+    let calm = || {
+        interrupt::wait_until(LIMIT, "end of everything", || {
+            let status = status()?;
+            Ok((left(&status)[..5] == [0; 5]).then_some(status))
+        })
+        .with_context(|| format!("{:#?}", status()))
+    };
+    let before = calm()?;
+    assert_eq!(before.registrations, PHONES as usize);
+
+    let mut called = Job::new(
+        Scenario::PhoneAnswer,
+        "called",
+        phone(REGISTERED_AT),
+        REGISTERED_PORT,
+        media_base(REGISTERED_AT) + 2000,
+    );
+    (called.calls, called.messages) = (Some(RATE * SECONDS), Messages::NotKept);
+    let mut jobs = vec![called.start(&lab.office, dir)?];
+    let again = PHONES * SECONDS / EVERY;
+    jobs.push(registrations("register", PHONES.div_ceil(EVERY), again).start(&lab.office, dir)?);
+    let mut calls = Job::new(Scenario::PhoneCall, "calls", phone(1), PEER_SIP, media_base(1));
+    calls.destination = Some(to_appliance(APPLIANCE_OFFICE));
+    calls.rows = (0..PHONES).map(|line| vec!["1001".to_owned(), format!("2{line:03}")]).collect();
+    (calls.rate, calls.calls, calls.pause, calls.messages) =
+        (RATE, Some(RATE * SECONDS), TALK, Messages::NotKept);
+    jobs.push(calls.start(&lab.office, dir)?);
+    // The called phones' process ends with the last call.
+    while let Some(mut job) = jobs.pop() {
+        job.succeed(LIMIT).with_context(|| appliance.said())?;
+    }
+
+    let after = calm()?;
+    assert_eq!(left(&after), left(&before), "calls, sessions, flows, ports, transactions, open files");
+    let metrics = appliance.metrics(&lab)?;
+    let each = f64::from(RATE * SECONDS);
+    assert_eq!(metrics.sum("branchline_challenges_answered_total", &[]), each, "each call was challenged");
+    assert_eq!(metrics.sum("branchline_calls_answered_total", &[]), 2.0 * each, "each passed twice");
+    assert_eq!(metrics.sum("branchline_calls_ended_total", &[("outcome", "answered")]), 2.0 * each);
     Ok(())
 }

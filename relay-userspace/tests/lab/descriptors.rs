@@ -205,6 +205,7 @@ async fn ten_thousand_calls() -> Result<()> {
         ports: 16_384..=16_384 + 2 * (CALLS - 1) + 1,
         latching: Latching::SameAddress,
         srtp: Default::default(),
+        ice: Default::default(),
         rtp_dscp: Some(Dscp::EF),
         rtcp_dscp: None,
     };

@@ -186,14 +186,24 @@ impl Site {
 
     /// The server calls a phone at a binding, with media; both ends are returned.
     pub(crate) fn server_calls(&self, index: u8, binding: &str, talk: Duration) -> Result<[Sipp; 2]> {
+        self.server_calls_as(Scenario::ServerCall, index, binding, talk)
+    }
+
+    /// The same by a scenario.
+    pub(crate) fn server_calls_as(
+        &self,
+        scenario: Scenario,
+        index: u8,
+        binding: &str,
+        talk: Duration,
+    ) -> Result<[Sipp; 2]> {
         let (office, centre) = (&self.lab.office, &self.lab.centre);
         let mut answer = Job::new(Scenario::PhoneAnswer, "answer", phone(index), PEER_SIP, media_base(index));
         answer.calls = Some(1);
         let answer = answer.start(office, self.lab.dir())?;
         office.wait_for_udp(SocketAddrV4::new(phone(index), PEER_SIP), LIMIT)?;
         self.play(&answer)?;
-        let mut call =
-            Job::new(Scenario::ServerCall, "inbound", SERVER, SERVER_CALLS_FROM, SERVER_CALLS_MEDIA);
+        let mut call = Job::new(scenario, "inbound", SERVER, SERVER_CALLS_FROM, SERVER_CALLS_MEDIA);
         call.destination = Some(to_appliance(APPLIANCE_CENTRE));
         call.rows = vec![vec!["9999".to_owned(), binding.to_owned()]];
         call.calls = Some(1);

@@ -46,6 +46,8 @@ pub struct Account {
     pub interface: Option<String>,
     /// How it protects its media: baresip's `mediaenc`, as `srtp` (if the other party can) or `srtp-mand`.
     pub encryption: Option<&'static str>,
+    /// How its media gets through address translators: baresip's `medianat`, as `ice`.
+    pub nat: Option<&'static str>,
 }
 
 impl Account {
@@ -67,6 +69,7 @@ impl Account {
             expires: 600,
             interface: None,
             encryption: None,
+            nat: None,
             user,
         }
     }
@@ -103,12 +106,14 @@ impl Baresip {
             expires,
             interface,
             encryption,
+            nat,
         } = account;
         let interface = interface.as_ref().map_or_else(String::new, |name| format!("net_interface {name}\n"));
         let trust = authorities.as_ref().map_or_else(String::new, |file| {
             format!("sip_cafile {}\nsip_verify_server yes\n", file.display())
         });
         let encryption = encryption.map_or_else(String::new, |how| format!(";mediaenc={how}"));
+        let nat = nat.map_or_else(String::new, |how| format!(";medianat={how}"));
         let dir = lab.dir().join(format!("baresip-{user}"));
         fs::create_dir_all(&dir)?;
         let config = format!(
@@ -117,7 +122,7 @@ impl Baresip {
              ausrc_channels 2\nauplay_channels 1\nausrc_srate 48000\n\
              {trust}{interface}rtp_tos 0\nrtp_ports {}-{}\nrtcp_mux no\nrtp_stats yes\n\
              module_path {MODULES}\n\
-             module g711.so\nmodule srtp.so\nmodule ausine.so\nmodule aubridge.so\nmodule_tmp uuid.so\nmodule_tmp account.so\n\
+             module g711.so\nmodule srtp.so\nmodule ice.so\nmodule ausine.so\nmodule aubridge.so\nmodule_tmp uuid.so\nmodule_tmp account.so\n\
              module_app menu.so\nmodule_app ctrl_tcp.so\nctrl_tcp_listen {}\n",
             SocketAddr::new(*address, 5060),
             ports.start(),
@@ -128,7 +133,7 @@ impl Baresip {
         let account = |domain: &String| {
             format!(
                 "<sip:{user}@{domain};transport={transport}>;auth_user={user};auth_pass={password};\
-                 outbound=\"sip:{proxy};transport={transport}\";regint={expires};answermode=auto;audio_codecs=pcmu/8000/1{encryption}\n"
+                 outbound=\"sip:{proxy};transport={transport}\";regint={expires};answermode=auto;audio_codecs=pcmu/8000/1{encryption}{nat}\n"
             )
         };
         fs::write(dir.join("accounts"), domains.iter().map(account).collect::<String>())?;
@@ -146,6 +151,14 @@ impl Baresip {
     /// It does not take the command.
     pub fn call(&self, host: &Namespace, user: &str) -> Result<()> {
         self.tell(host, "dial", &format!("sip:{user}@{REALM}"))
+    }
+
+    /// Has it transfer the other party of its call to a user, by REFER.
+    ///
+    /// # Errors
+    /// It does not take the command.
+    pub fn transfer(&self, host: &Namespace, user: &str) -> Result<()> {
+        self.tell(host, "transfer", &format!("sip:{user}@{REALM}"))
     }
 
     /// Has it hang up.

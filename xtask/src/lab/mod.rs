@@ -17,7 +17,7 @@
 //! | [`network`] | the three namespaces, their addresses and their wires |
 //! | [`running`] | programs inside namespaces, stopped by their own id |
 //! | [`sipp`] | phones and server by SIPp, with this crate's scenarios |
-//! | [`kamailio`], [`baresip`] | a real server and real phones, which know nothing of the laboratory |
+//! | [`kamailio`], [`baresip`], [`linphone`] | a real server and real phones, which know nothing of the laboratory |
 //! | [`dhcp`] | the office's own DHCP server, and clients |
 //! | [`wireguard`] | a tunnel between two namespaces |
 //! | [`nginx`] | a central server of files |
@@ -35,6 +35,7 @@ pub mod flood;
 pub mod http;
 pub mod interrupt;
 pub mod kamailio;
+pub mod linphone;
 pub mod machine;
 pub mod media;
 pub mod netns;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -27,10 +27,24 @@ impl Running {
     /// # Errors
     /// It cannot be started.
     pub fn start(command: &mut Command, name: &str, dir: &Path) -> Result<Self> {
+        Self::start_reading(command, name, dir, Stdio::null())
+    }
+
+    /// The same for a program that is told by its standard input what to do.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_told(command: &mut Command, name: &str, dir: &Path) -> Result<(Self, ChildStdin)> {
+        let mut running = Self::start_reading(command, name, dir, Stdio::piped())?;
+        let input = running.child.stdin.take().context("a piped standard input is there")?;
+        Ok((running, input))
+    }
+
+    fn start_reading(command: &mut Command, name: &str, dir: &Path, input: Stdio) -> Result<Self> {
         let log = dir.join(format!("{name}.log"));
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(file.try_clone()?)
             .stderr(file)
             .spawn()

@@ -31,6 +31,8 @@ pub enum Scenario {
     Server,
     /// The server calls a phone.
     ServerCall,
+    /// The server calls a phone without an offer, and keeps a session timer.
+    ServerCallDelayed,
     /// A phone calls, transfers the other party, and hangs up.
     PhoneTransfer,
     /// The server tells phones that messages wait.
@@ -48,6 +50,7 @@ impl Scenario {
             Self::PhoneAnswer => "phone_answer.xml",
             Self::Server => "server.xml",
             Self::ServerCall => "server_call.xml",
+            Self::ServerCallDelayed => "server_call_delayed.xml",
             Self::PhoneTransfer => "phone_transfer.xml",
             Self::ServerNotify => "server_notify.xml",
             Self::PhoneNotified => "phone_notified.xml",

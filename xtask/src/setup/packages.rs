@@ -31,6 +31,7 @@ const TESTS: &[&str] = &[
     "kamailio",
     "kamailio-tls-modules",
     "baresip-core",
+    "linphone-cli",
     "libsrtp2-dev",
     "dnsmasq-base",
     "udhcpc",
@@ -136,7 +137,7 @@ fn wanted(group: Group, llvm_major: u32) -> Vec<String> {
 fn without_apt(wanted: &[String]) -> Result<Found> {
     bail!(
         "this system has no apt. Install what these Debian packages provide, under your system's names, and make \
-         sure that llvm-config, g++, sipp, tcpdump, tshark, prometheus, promtool, kamailio, baresip, qemu-system-x86_64, busybox, depmod, xz, node, npm and chromium are on the \
+         sure that llvm-config, g++, sipp, tcpdump, tshark, prometheus, promtool, kamailio, baresip, linphonec, qemu-system-x86_64, busybox, depmod, xz, node, npm and chromium are on the \
          path as far as they are listed here:\n    {}",
         wanted.join(" ")
     )

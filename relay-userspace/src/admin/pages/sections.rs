@@ -575,6 +575,27 @@ static SURVIVAL: Section = Section {
         ),
         field("emergency.dial", "Number for urn:service:sos", "What a trunk is sent.", Text("112")),
         field(
+            "numbering.country_code",
+            "Country code",
+            "With it, all spellings of a number are the same one.",
+            Text("49"),
+        ),
+        field("numbering.area_code", "Area code", "Without the national prefix.", Text("711")),
+        field("numbering.national_prefix", "National prefix", "Before an area code.", Text("0")),
+        field("numbering.international_prefix", "International prefix", "Before a country code.", Text("00")),
+        field(
+            "numbering.national_digits",
+            "Digits of national numbers",
+            "Of those that are dialled without a prefix; 0: none are.",
+            Number { least: 0, most: 14 },
+        ),
+        field(
+            "numbering.outside_prefix",
+            "Prefix for a line",
+            "What phones dial for the telephone network; empty: nothing.",
+            Text("0"),
+        ),
+        field(
             "routing.registration_has_priority",
             "Registered phones first",
             "A number of a phone that is registered here is called directly, whatever the servers would do.",
@@ -708,6 +729,18 @@ pub(super) static NETWORK: &[Described] = &[
         ]),
     ),
     field(
+        "identity",
+        "Callers' identities",
+        "Whether what it says of callers is believed, and whether it may be told who withholds his number.",
+        Choice(&[("trusted", "believed and told"), ("untrusted", "neither")]),
+    ),
+    field(
+        "ice",
+        "ICE",
+        "What becomes of what the parties say of ICE.",
+        Choice(&[("remove", "taken out"), ("lite", "answered, as a lite agent")]),
+    ),
+    field(
         "srtp",
         "Encrypted media",
         "Where the two sides of a call differ, the appliance translates between them.",
@@ -723,6 +756,35 @@ pub(super) static NETWORK: &[Described] = &[
         "Phones prove themselves",
         "Phones that have an authentication entry have to give its password to the appliance; emergency calls never need one.",
         Choice(&[("survival", "while no server serves"), ("always", "always"), ("never", "never")]),
+    ),
+    field(
+        "hold",
+        "How a peer here is held",
+        "By what it is told that nothing is to be sent.",
+        Choice(&[
+            ("as-sent", "as the other side says it"),
+            ("direction", "by a direction (RFC 3264)"),
+            ("zero-address", "by an address of zeros (RFC 2543)"),
+        ]),
+    ),
+    field(
+        "refer",
+        "A transfer (REFER) to a peer here",
+        "Single peers ([[peer]]) are set in the file.",
+        Choice(&[("pass", "passes"), ("reinvite", "is made by the appliance, with a re-INVITE")]),
+    ),
+    field(
+        "delayed_offers",
+        "An INVITE without an offer",
+        "That goes to a peer here.",
+        Choice(&[("pass", "passes"), ("offer", "gets one")]),
+    ),
+    field("offer_codecs", "Codecs of these offers", "In order of preference, one in a line.", Lines("PCMA")),
+    field(
+        "session_timer_seconds",
+        "Session timer (s)",
+        "Kept by the appliance where not both sides keep one, 90 to 86400. 0: none.",
+        Number { least: 0, most: 86_400 },
     ),
     field(
         "attach",

@@ -101,7 +101,9 @@ impl Flows {
         if records > self.stats_slots.capacity() as usize {
             return Err(full);
         }
-        let relearn = known.is_some_and(|entry| entry.spec.latching != spec.latching);
+        let relearn = known.is_some_and(|entry| entry.spec.latching != spec.latching)
+            || self.restarts(local, spec.ice.as_ref());
+        let checked = (known.is_some_and(|entry| entry.spec.ice.is_some()), spec.ice.is_some());
         let mut before: Vec<(Fork, Sender)> = known.map_or_else(Vec::new, |entry| {
             let forks = entry.spec.forks.iter().cloned().zip(entry.forks.iter().copied());
             std::iter::once((entry.spec.party(), entry.sender)).chain(forks).collect()
@@ -148,6 +150,7 @@ impl Flows {
             self.towards.part(local, &entry.spec);
         }
         self.towards.meet(local, &spec);
+        self.count_checks(checked.0, checked.1);
         match self.entries.get_mut(&local) {
             Some(entry) => (entry.spec, entry.sender, entry.forks) = (spec, sender, forks),
             None => {

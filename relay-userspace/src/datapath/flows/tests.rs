@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{datapath::Refuser, net::Dscp};
 
+mod checks;
 mod lockstep;
 
 const INSIDE: &str = "10.61.0.1:16384";
@@ -65,6 +66,7 @@ fn spec(
         turns: 0,
         rtcp: None,
         srtp: None,
+        ice: None,
         forks: Vec::new(),
     }
 }

@@ -35,6 +35,7 @@ pub(super) use steered::{SteeredSockets, bind_steered};
 
 use super::{
     flows::Flows,
+    ice::may_be_check,
     paths::{Arrival, Departure, Look, Paths, Verdict, Watchers},
     shared::{monotonic_ns, realtime_ns},
     tap::{PacketCopy, Way},
@@ -152,13 +153,15 @@ pub(super) struct Leaving<'a> {
     /// Whether it was read and written anew.
     translated: Option<InClear>,
     copied: Option<Copied>,
+    /// Whether it is the appliance's own answer, which is nobody's media.
+    own: bool,
 }
 
 #[cfg(test)]
 impl<'a> Leaving<'a> {
     /// A packet that leaves as it came.
     fn of(departure: Departure, received: &'a Received<'a>, payload: &'a [u8]) -> Self {
-        Self { departure, payload, received, arrived_ns: 0, translated: None, copied: None }
+        Self { departure, payload, received, arrived_ns: 0, translated: None, copied: None, own: false }
     }
 }
 
@@ -237,6 +240,23 @@ impl Shared {
                 monotonic_ns: monotonic.saturating_sub(waited),
                 unix_ms: realtime / 1_000_000,
             };
+            if self.paths.has_checks() && may_be_check(received.payload) {
+                let flows =
+                    asked.get_or_insert_with(|| self.flows.lock().unwrap_or_else(PoisonError::into_inner));
+                if let Some(departure) = flows.check(now, &arrival, scratch) {
+                    let (payload, arrived_ns) = (scratch.as_slice(), arrival.monotonic_ns);
+                    leaving.push(Leaving {
+                        departure,
+                        payload,
+                        received,
+                        arrived_ns,
+                        translated: None,
+                        copied: None,
+                        own: true,
+                    });
+                    continue;
+                }
+            }
             let (verdict, watchers) = match self.paths.look(&arrival) {
                 Look::Decided(verdict, watchers) => (verdict, watchers),
                 Look::Ask => self.ask(&mut asked, now, &arrival),
@@ -264,7 +284,15 @@ impl Shared {
             match decision {
                 Ok((departure, payload, translated)) => {
                     let arrived_ns = arrival.monotonic_ns;
-                    leaving.push(Leaving { departure, payload, received, arrived_ns, translated, copied });
+                    leaving.push(Leaving {
+                        departure,
+                        payload,
+                        received,
+                        arrived_ns,
+                        translated,
+                        copied,
+                        own: false,
+                    });
                 }
                 Err(reason) => self.counters.count(reason),
             }
@@ -291,6 +319,9 @@ impl Shared {
     /// Charges a packet that has left, and hands out what is wanted of it.
     fn sent(&self, packet: &mut Leaving<'_>) {
         let departure = &packet.departure;
+        if packet.own {
+            return;
+        }
         self.paths.sent(departure);
         if let Some(copied) = &packet.copied {
             copied.left(departure, packet.translated.as_ref().map(|_| packet.payload));
@@ -392,6 +423,7 @@ mod tests {
             turns: 0,
             rtcp: None,
             srtp: None,
+            ice: None,
             forks: Vec::new(),
         };
         flows.install(Instant::now(), spec).unwrap();
@@ -443,6 +475,7 @@ mod tests {
                 from: Incoming::Keyed(Arc::new(Inbound::new(key(1)))),
                 to: Outgoing::Keyed(Arc::new(Outbound::new(key(2)))),
             }),
+            ice: None,
             forks: Vec::new(),
         };
         flows.install(Instant::now(), spec).unwrap();

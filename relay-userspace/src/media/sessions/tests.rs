@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod forking;
+mod ice;
 mod multiplexing;
 mod srtp;
 mod standing;
@@ -33,6 +34,7 @@ fn with_policies(office: SrtpPolicy, centre: SrtpPolicy) -> Sessions {
         advertised: address.parse().unwrap(),
         ports: 20_000..=20_019,
         latching,
+        ice: IcePolicy::Remove,
         srtp,
         rtp_dscp: Some(Dscp::EF),
         rtcp_dscp: Some(Dscp::CS3),
@@ -182,6 +184,7 @@ fn an_answered_call_has_four_flows_that_point_at_each_other() {
             turns: 0,
             rtcp: None,
             srtp: None,
+            ice: None,
             forks: Vec::new(),
         };
         assert_eq!(installed.0[&local], expected);

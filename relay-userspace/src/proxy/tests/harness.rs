@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     media::{Answer, MediaError, MediaRelay, Offer, Sessions},
-    net::{NetworkId, Role},
+    net::{Identity, NetworkId, Role},
     proxy::{Limits, Measure, Network, Output, Ports, Proxy, Settings, Upstream},
     sdp,
     sip::{
@@ -66,6 +66,8 @@ pub(super) struct FakeMedia {
     pub(super) log: Vec<String>,
     pub(super) live: HashSet<Vec<u8>>,
     pub(super) full: bool,
+    /// Why it refuses offers.
+    pub(super) refuse: Option<MediaError>,
     /// The real one, which then decides.
     pub(super) real: Option<Sessions>,
 }
@@ -89,6 +91,9 @@ impl MediaRelay for FakeMedia {
     fn offer(&mut self, now: Instant, offer: &Offer<'_>) -> Result<Vec<u8>, MediaError> {
         if let Some(real) = &mut self.real {
             return real.offer(now, offer).map(|negotiated| negotiated.sdp);
+        }
+        if let Some(error) = &self.refuse {
+            return Err(error.clone());
         }
         if self.full {
             return Err(MediaError::NoPorts { network: "centre".into(), used: 4, total: 4 });
@@ -135,6 +140,7 @@ pub(super) fn settings() -> Settings {
         id,
         name: name.into(),
         role,
+        identity: Identity::Trusted,
         bound: own.parse().unwrap(),
         advertised: own.parse().unwrap(),
         ports: Ports { udp: 8060, tcp: Some(8060), tls: Some(8061), ..Ports::default() },
@@ -200,7 +206,9 @@ impl World {
                 }
                 Output::Measure(measure) => self.measures.push(measure),
                 Output::Reuse { connection, target } => self.reused.push((connection, target)),
-                Output::Upstream(news) | Output::Trunk(_, news) => self.news.push(news),
+                Output::Upstream(news) | Output::Trunk(_, news) | Output::Destination(_, news) => {
+                    self.news.push(news);
+                }
                 Output::Realm { registration_id, realm } => self.realms.push((registration_id, realm)),
                 Output::Survival(_, change) => self.survival.push(change),
             }

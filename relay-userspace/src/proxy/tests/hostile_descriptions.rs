@@ -6,7 +6,7 @@ use std::{net::IpAddr, time::Duration};
 use super::harness::*;
 use crate::{
     media::{MediaNetwork, Sessions, Settings},
-    net::{Latching, SrtpPolicy},
+    net::{IcePolicy, Latching, SrtpPolicy},
 };
 
 fn sessions() -> Sessions {
@@ -18,6 +18,7 @@ fn sessions() -> Sessions {
             advertised: address,
             ports: 20_000..=20_099,
             latching: Latching::SameAddress,
+            ice: IcePolicy::Remove,
             srtp: SrtpPolicy::Pass,
             rtp_dscp: None,
             rtcp_dscp: None,

@@ -15,6 +15,7 @@ fn changes() -> Changes {
         timer_c: settings.timer_c,
         calls: settings.limits.calls,
         capacities: settings.capacities,
+        peers: settings.peers,
         retry: settings.upstream.retry,
         redirects: settings.upstream.redirects,
         silence: settings.upstream.silence,

@@ -1,5 +1,5 @@
 use super::harness::*;
-use crate::proxy::Measure;
+use crate::{proxy::Measure, sip::transaction::Timers};
 
 fn register(branch: &str, cseq: u32, more: &str) -> String {
     format!(
@@ -69,12 +69,25 @@ fn a_registration_with_a_challenge_is_relayed_and_the_contact_comes_back_as_it_w
 }
 
 #[test]
-fn a_registration_that_nobody_answers_is_repeated_and_then_answered_408() {
+fn a_registration_that_nobody_answers_is_repeated_and_its_phone_is_told_as_long_as_it_listens() {
+    // RFC 4320: never 408, a 100 when the phone repeats it seldom, and nothing once it has given up.
+    let answers = |sent: &[Sent]| -> Vec<String> {
+        sent.iter().filter(|sent| sent.network == PHONES).map(Sent::first_line).collect()
+    };
     let mut world = World::new();
     world.phone(&register("r1", 1, ""));
     let sent = world.wait(MINUTE);
     assert!(sent.iter().filter(|sent| sent.network == SERVERS).count() > 5);
-    assert_eq!(sent.last().unwrap().first_line(), "SIP/2.0 408 Request Timeout");
+    assert_eq!(answers(&sent), ["SIP/2.0 100 Trying"]);
+    world.wait(MINUTE);
+    world.assert_empty();
+
+    let mut settings = settings();
+    settings.timers = Timers { other_retries: 4, ..Timers::default() }.into();
+    let mut world = World::with(settings);
+    world.phone(&register("r1", 1, ""));
+    let sent = world.wait(MINUTE);
+    assert_eq!(answers(&sent), ["SIP/2.0 100 Trying", "SIP/2.0 504 Server Time-out"]);
     world.wait(MINUTE);
     world.assert_empty();
 }

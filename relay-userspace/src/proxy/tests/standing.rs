@@ -11,7 +11,7 @@ fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-fn same_networks() -> FormerNetworks {
+pub(super) fn same_networks() -> FormerNetworks {
     FormerNetworks::new(&names(&["office", "centre"]), &names(&["office", "centre"]))
 }
 

@@ -40,7 +40,9 @@ impl World {
                 }
                 Output::Measure(measure) => self.measures.push(measure),
                 Output::Reuse { connection, target } => self.reused.push((connection, target)),
-                Output::Upstream(news) | Output::Trunk(_, news) => self.news.push(news),
+                Output::Upstream(news) | Output::Trunk(_, news) | Output::Destination(_, news) => {
+                    self.news.push(news);
+                }
                 Output::Realm { .. } => {}
                 Output::Survival(_, change) => self.survival.push(change),
             }
@@ -132,7 +134,9 @@ fn over_a_connection_nothing_is_sent_twice_and_what_was_absorbed_is_forgotten_at
     world.proxy.receive(world.now, &mut world.media, phone, &payload);
     let sent = world.drain();
     assert_eq!(sent.len(), 1);
-    assert_eq!(world.wait(std::time::Duration::from_secs(20)), [], "no retransmission");
+    let later = world.wait(std::time::Duration::from_secs(20));
+    let later: Vec<String> = later.iter().map(Sent::first_line).collect();
+    assert_eq!(later, ["SIP/2.0 100 Trying"], "no retransmission");
     let answer = answer(&sent[0], 200, "OK", "x", "", "");
     assert_eq!(world.by(server, &answer).len(), 1);
     world.wait(std::time::Duration::from_millis(1));

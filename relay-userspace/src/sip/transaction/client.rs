@@ -115,6 +115,18 @@ impl Transactions {
         self.start(now, id.0, Kind::Request, Client { fallback, ..client });
     }
 
+    /// A request that has not been answered at all is given up after so long, if that is sooner than its timers say.
+    pub fn wait_at_most(&mut self, now: Instant, id: ClientId, patience: Duration) {
+        let key = (id.0, Kind::Request);
+        let Some(client) = self.clients.get_mut(&key).filter(|client| client.state == State::Calling) else {
+            return;
+        };
+        let at = now + patience;
+        if client.end.is_none_or(|end| end > at) {
+            self.deadlines.set(Timer::ClientEnd(key.0, key.1), &mut client.end, Some(at));
+        }
+    }
+
     fn start(&mut self, now: Instant, id: u64, kind: Kind, mut client: Client) {
         let (timers, transport) = (self.timers.of(client.hop), client.hop.transport);
         client.interval = timers.t1;

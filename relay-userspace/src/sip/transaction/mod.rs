@@ -81,6 +81,18 @@ impl Timers {
         self.t1.saturating_mul(64)
     }
 
+    /// When a request other than INVITE is repeated as seldom as it ever is: its sender's timer E has reached T2, which is
+    /// four seconds there unless it was told otherwise.
+    fn settled(&self) -> Duration {
+        const USUAL_T2: Duration = Duration::from_secs(4);
+        let (mut interval, mut waited) = (self.t1, Duration::ZERO);
+        while interval < self.t2.max(USUAL_T2) && !interval.is_zero() {
+            waited += interval;
+            interval = interval.saturating_mul(2);
+        }
+        waited
+    }
+
     /// How long a request waits for its first response: timers B and F, or, over UDP, until the last retransmission
     /// has had its time.
     fn patience(&self, invite: bool, transport: Transport) -> Duration {
@@ -177,7 +189,7 @@ pub enum Response {
 }
 
 /// What happened by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// No (final) response came in time: timers B, F, or the wait after a CANCEL.
     Timeout(ClientId),
@@ -189,6 +201,8 @@ pub enum Event {
     ClientGone(ClientId),
     /// A server transaction is over.
     ServerGone(ServerId),
+    /// The response to a request that came from within.
+    Within(u16, Bytes),
 }
 
 /// Which CSeq method a client transaction is known by: a CANCEL shares its INVITE's branch.

@@ -1,4 +1,4 @@
-//! Server transactions. RFC 3261 17.2, RFC 6026 7.1.
+//! Server transactions. RFC 3261 17.2, RFC 6026 7.1, RFC 4320 (what is answered to requests other than INVITE, and when).
 
 use std::{
     net::IpAddr,
@@ -33,6 +33,8 @@ pub(super) struct Server {
     source: Hop,
     /// Kept until the final response, which may have to be built from it.
     request: Option<Box<Message>>,
+    /// It came from the room above, which gets the responses.
+    within: bool,
     last: Option<(u16, Bytes)>,
     repeat: Option<Instant>,
     end: Option<Instant>,
@@ -74,6 +76,7 @@ impl Transactions {
                     reply_to: super::reply_to(source, message),
                     source,
                     request: Some(Box::new(message.clone())),
+                    within: false,
                     last: None,
                     repeat: None,
                     end: None,
@@ -87,6 +90,9 @@ impl Transactions {
                 } else {
                     if method == &Method::Invite {
                         self.reply(now, ServerId(id), &Reply::trying());
+                    } else if let Some(server) = self.servers.get_mut(&id) {
+                        let at = now + self.timers.of(source).settled();
+                        self.deadlines.set(Timer::ServerRepeat(id), &mut server.repeat, Some(at));
                     }
                     Incoming::New(ServerId(id))
                 }
@@ -94,6 +100,30 @@ impl Transactions {
         };
         self.key = key;
         incoming
+    }
+
+    /// Opens a transaction for an INVITE that the room above has made itself, in the name of `source`. Responses to it are
+    /// [`Event::Within`].
+    pub fn open_within(&mut self, source: Hop, message: &Message) -> ServerId {
+        let id = self.id();
+        let server = Server {
+            state: State::Proceeding,
+            invite: true,
+            method: Method::Invite.as_label(),
+            key: [b"within ", &id.to_be_bytes()[..]].concat().into(),
+            reply_to: source,
+            source,
+            request: Some(Box::new(message.clone())),
+            within: true,
+            last: None,
+            repeat: None,
+            end: None,
+            interval: self.timers.of(source).t1,
+        };
+        self.hold(&server);
+        self.server_keys.insert(server.key.clone(), id);
+        self.servers.insert(id, server);
+        ServerId(id)
     }
 
     /// The request, as long as it has no final response.
@@ -154,19 +184,29 @@ impl Transactions {
         match server.state {
             State::Proceeding => {}
             State::Accepted if success => {
-                let transmit = server.transmit(status, payload);
-                self.out.push_back(transmit);
+                if server.within {
+                    self.events.push_back(Event::Within(status, payload));
+                } else {
+                    let transmit = server.transmit(status, payload);
+                    self.out.push_back(transmit);
+                }
                 return;
             }
             _ => return,
         }
-        let transmit = server.transmit(status, payload.clone());
-        self.out.push_back(transmit);
+        if server.within {
+            self.events.push_back(Event::Within(status, payload.clone()));
+        } else {
+            let transmit = server.transmit(status, payload.clone());
+            self.out.push_back(transmit);
+        }
         if status < 200 {
             server.last = Some((status, payload));
             return;
         }
         server.request = None;
+        // A 100 that is due to another request than INVITE is not any more.
+        self.deadlines.set(Timer::ServerRepeat(id.0), &mut server.repeat, None);
         let timeout = self.timers.of(server.source).timeout();
         let end = Some(now + timeout);
         if success {
@@ -176,7 +216,7 @@ impl Transactions {
         } else {
             server.state = State::Completed;
             server.last = Some((status, payload));
-            if server.invite && !server.source.transport.is_reliable() {
+            if server.invite && !server.within && !server.source.transport.is_reliable() {
                 let repeat = Some(now + server.interval);
                 self.deadlines.set(Timer::ServerRepeat(id.0), &mut server.repeat, repeat);
             }
@@ -214,10 +254,36 @@ impl Transactions {
         }
     }
 
-    /// Timer G.
+    /// A request that can no longer be answered in time is not answered at all (RFC 4320 section 4.2): its sender has
+    /// given it up, and what repeats it is absorbed until it stops. Of an INVITE nothing changes: it is waited for.
+    pub fn abandon(&mut self, now: Instant, id: ServerId) {
+        let Some((source, before)) = self.weigh(id) else { return };
+        let Some(server) = self.servers.get_mut(&id.0) else { return };
+        if server.invite || server.state != State::Proceeding {
+            return;
+        }
+        server.state = State::Completed;
+        (server.request, server.last) = (None, None);
+        self.deadlines.set(Timer::ServerRepeat(id.0), &mut server.repeat, None);
+        let end = now + self.timers.of(server.source).t4;
+        self.deadlines.set(Timer::ServerEnd(id.0), &mut server.end, Some(end));
+        self.bytes -= before;
+        if let Some(held) = self.by_source.get_mut(&source) {
+            held.bytes -= before;
+        }
+    }
+
+    /// Timer G, and the 100 to a request other than INVITE that takes its time.
     pub(super) fn server_repeat(&mut self, now: Instant, id: u64) {
         let Some(server) = self.servers.get_mut(&id) else { return };
         server.repeat = None;
+        if server.state == State::Proceeding {
+            // RFC 4320 section 4.1: not before its sender repeats it as seldom as it will, and by then in any case.
+            if server.last.is_none() {
+                self.reply(now, ServerId(id), &Reply::trying());
+            }
+            return;
+        }
         server.interval = (server.interval * 2).min(self.timers.of(server.source).t2);
         let at = Some(now + server.interval);
         self.deadlines.set(Timer::ServerRepeat(id), &mut server.repeat, at);

@@ -47,6 +47,13 @@ impl<'m> Editor<'m> {
         }
     }
 
+    /// Adds a header line below all others.
+    pub fn append_header(&mut self, name: &str, value: fmt::Arguments<'_>) {
+        let at = self.message.head_end();
+        let end = if self.message.line_end() == b"\r\n" { "\r\n" } else { "\n" };
+        self.splices.replace_fmt(at..at, format_args!("{name}: {value}{end}"));
+    }
+
     /// Replaces the Request-URI.
     pub fn request_uri(&mut self, uri: &[u8]) {
         self.replace(self.message.request_uri(), uri);

@@ -30,6 +30,13 @@ impl Number {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Its digits, without the `+` of a global number; `None` for names and for codes with `*` or `#`.
+    #[must_use]
+    pub fn digits(&self) -> Option<&str> {
+        let digits = self.0.strip_prefix('+').unwrap_or(&self.0);
+        (!digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit())).then_some(digits)
+    }
 }
 
 #[cfg(test)]
