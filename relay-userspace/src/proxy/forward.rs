@@ -205,6 +205,11 @@ impl Proxy {
         let Some((number, party, tag)) = call else { return };
         let sent = self.offsets.outward(now, hop.network, message);
         let Some(call) = self.calls.get_mut(number) else { return };
+        if message.method() == &Method::Invite
+            && let Some(conversing) = call.conversing.as_deref_mut()
+        {
+            conversing.owes = None;
+        }
         let side = match (party, tag) {
             (Party::Caller, _) => Some(&mut call.caller),
             (Party::Callee, Some(tag)) => call.dialog(tag).map(|dialog| &mut dialog.callee),
@@ -312,6 +317,9 @@ impl Proxy {
                 let kind = message.headers().filter(|header| header.name == HeaderName::ContentType);
                 kind.for_each(|header| editor.replace(header.line, b""));
             }
+        }
+        if self.faces.is_empty() {
+            return Ok((editor.finish(), register));
         }
         let dialog = plan.dialog.as_ref().map(|(number, party, _)| (*number, party.other()));
         let standing = plan.standing.as_ref().map(|(number, party, _)| (*number, party.other()));

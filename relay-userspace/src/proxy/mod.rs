@@ -7,7 +7,8 @@
 //!
 //! Invariants: a request goes only to the configured servers, to a phone that has registered, or to the other party
 //! of a dialog, so the appliance is no open relay. A session description leaves only after the media room has
-//! rewritten it. Every piece of state has an end: transactions by their timers, calls by BYE or by the media room's
+//! rewritten it. Where peers are configured to get what the other side does not send, the appliance also speaks itself
+//! (`converse`); all other calls pass without it. Every piece of state has an end: transactions by their timers, calls by BYE or by the media room's
 //! word, subscriptions by their expiry. RFC 3261 section 16, RFC 3264, 3581, 5393, 5658, 6026, 6076.
 
 mod admission;

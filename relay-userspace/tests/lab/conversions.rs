@@ -46,6 +46,11 @@ fn a_call_without_an_offer_gets_one_and_its_timer_is_kept_and_sound_goes_both_wa
         let leg = leg.context("no media")?;
         assert!(leg.sent > ENOUGH && leg.received > ENOUGH && leg.strays == 0, "{leg:?}");
     }
+    // What the appliance has said itself stands in the trace of the call like any other message.
+    let call_id = call.logged("REFRESHED").remove(0).remove(0);
+    let trace = site.appliance.show(&site.lab, &["trace", "--call-id", &call_id])?;
+    let own: Vec<&str> = trace.lines().filter(|line| line.contains("UPDATE")).collect();
+    assert_eq!(own.len(), 2, "the request and its answer: {trace}");
     for conversion in ["delayed_offer", "session_timer"] {
         let done = site.metric("branchline_sip_conversions_total", &[("conversion", conversion)])?;
         assert_eq!(done, 1.0, "{conversion}");

@@ -116,7 +116,9 @@ impl Proxy {
 
     /// A response of a party that knows its call by another dialog, as the call knows it.
     pub(in crate::proxy) fn inward_response(&self, relay: &Relay, message: &Message) -> Option<Message> {
-        let (number, Party::Callee, _) = relay.call.as_ref()? else { return None };
+        let (number, Party::Callee, _) = relay.call.as_ref().filter(|_| !self.faces.is_empty())? else {
+            return None;
+        };
         let call = self.calls.get(number)?;
         let conversing = call.conversing.as_deref()?;
         conversing.face.as_ref()?;
@@ -145,6 +147,9 @@ impl Proxy {
     }
 
     fn face(&self, number: u64, party: Party) -> Option<&Face> {
+        if self.faces.is_empty() {
+            return None;
+        }
         let conversing = self.calls.get(&number)?.conversing.as_deref()?;
         conversing.face.as_ref().filter(|_| party == Party::Caller)
     }

@@ -14,6 +14,9 @@ use crate::{
     },
 };
 
+/// How often keys that one side changes with an answer are told to the other, and that one's answer back.
+const MOST_CHANGES: u8 = 2;
+
 impl Proxy {
     /// A response to a request of the appliance's own has come.
     pub(in crate::proxy) fn heard(
@@ -148,13 +151,15 @@ impl Proxy {
             return;
         }
         Self::note_said(call, from, sdp);
-        // Told of once: two sides that go on changing their minds are not carried to and fro.
-        let changed = before.is_some_and(|before| is_other_media(before.as_bytes(), sdp));
-        if changed
-            && tries == 0
-            && let Some(conversing) = call.conversing.as_deref_mut()
-        {
-            conversing.tell = Some((now, from.other(), Purpose::Tell(1)));
+        // An answer to what the other side has said says what follows from it, but for its keys. Two sides that go on
+        // changing these are not carried to and fro.
+        let changed = before.is_some_and(|before| {
+            let before = before.as_bytes();
+            (tries == 0 && is_other_media(before, sdp))
+                || (tries < MOST_CHANGES && has_other_keys(before, sdp))
+        });
+        if changed && let Some(conversing) = call.conversing.as_deref_mut() {
+            conversing.tell = Some((now, from.other(), Purpose::Tell(tries + 1)));
         }
     }
 }
@@ -172,4 +177,17 @@ pub(in crate::proxy) fn is_other_media(before: &[u8], now: &[u8]) -> bool {
                         || old.kind != new.kind
                         || old.formats_raw != new.formats_raw))
         })
+}
+
+/// Whether a party has other keys than before (RFC 4568): where they pass from end to end the other one needs them.
+pub(in crate::proxy) fn has_other_keys(before: &[u8], now: &[u8]) -> bool {
+    let (Ok(before), Ok(now)) = (sdp::Session::parse(before), sdp::Session::parse(now)) else { return false };
+    before.media.iter().zip(&now.media).any(|(old, new)| !new.is_disabled() && keys(old) != keys(new))
+}
+
+fn keys<'a>(media: &sdp::Media<'a>) -> Vec<Option<&'a [u8]>> {
+    let lines = media.attributes.iter().filter(|attribute| attribute.name == b"crypto");
+    // The tag says which of the other one's lines is answered.
+    let key = |value: &'a [u8]| value.iter().position(|byte| *byte == b' ').and_then(|at| value.get(at..));
+    lines.map(|line| line.value.and_then(key)).collect()
 }

@@ -36,7 +36,7 @@ use crate::{
     sip::{
         Hop,
         transaction::ClientId,
-        wire::{HeaderName, Message, Method},
+        wire::{HeaderName, Message, Method, scan},
     },
 };
 
@@ -77,13 +77,12 @@ impl Voice {
     /// Takes what a message of this side says of what it supports.
     pub(super) fn learn(&mut self, message: &Message) {
         self.timer = timers::is_supported(message);
-        if let Some(allow) = message.headers().find(|header| header.spelling.eq_ignore_ascii_case(b"allow")) {
-            let _ = allow;
-            self.update = message
-                .headers()
-                .filter(|header| header.spelling.eq_ignore_ascii_case(b"allow"))
-                .flat_map(|header| crate::sip::wire::scan::split_commas(header.value))
-                .any(|method| method == b"UPDATE");
+        let is_allow = |spelling: &[u8]| spelling.eq_ignore_ascii_case(b"allow");
+        let mut allow = message.headers().filter(|header| is_allow(header.spelling)).peekable();
+        // One that says nothing has said it before.
+        if allow.peek().is_some() {
+            self.update =
+                allow.flat_map(|header| scan::split_commas(header.value)).any(|method| method == b"UPDATE");
         }
     }
 }

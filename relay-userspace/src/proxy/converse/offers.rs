@@ -14,7 +14,7 @@ use std::{fmt::Write as _, net::IpAddr, time::Instant};
 
 use bytes::Bytes;
 
-use super::{origin::told, speak::Purpose};
+use super::{listen::has_other_keys, origin::told, speak::Purpose};
 use crate::{
     config::{Codec, DelayedOffers},
     media::{Answer, MediaError, MediaRelay, Offer},
@@ -247,8 +247,10 @@ impl Proxy {
             self.measure(Measure::MediaRefused);
             return None;
         }
+        let before = call.conversing.as_deref().and_then(|conversing| conversing.voice(sender).said.clone());
         Self::note_said(call, sender, sdp);
-        Some(matters(sdp, answered.as_bytes()))
+        let other_keys = before.is_some_and(|before| has_other_keys(before.as_bytes(), sdp));
+        Some(other_keys || matters(sdp, answered.as_bytes()))
     }
 }
 

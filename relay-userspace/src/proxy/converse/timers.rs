@@ -235,11 +235,7 @@ impl Proxy {
         }
         let first = tag.is_none();
         let told = expires(message);
-        let knows = if first {
-            [*asker, answerer].map(|side| conversing.voice(side).timer)
-        } else {
-            [conversing.voice(*asker).timer, conversing.voice(answerer).timer]
-        };
+        let knows = [*asker, answerer].map(|side| conversing.voice(side).timer);
         let mut began = false;
         match knows {
             [true, true] => {}

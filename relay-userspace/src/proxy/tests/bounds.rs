@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::harness::*;
 use crate::{
-    proxy::{DropReason, Limits, Measure},
+    config::{Conversions, DelayedOffers, ReferStyle},
+    proxy::{DropReason, Limits, Measure, Peers, Settings},
     sip::transaction,
 };
 
@@ -126,9 +127,74 @@ fn request(
         &branch,
         u32::from(n),
         to_tag,
-        "Contact: <sip:200@192.0.2.11:5060>\n",
+        if METHODS[method] == "REFER" {
+            "Contact: <sip:200@192.0.2.11:5060>\nRefer-To: <sip:300@example.com>\n"
+        } else {
+            "Contact: <sip:200@192.0.2.11:5060>\nAllow: UPDATE\n"
+        },
         &body,
     )
+}
+
+/// Plays steps, and sees that nothing is left when all calls have ended.
+fn play(mut world: World, steps: Vec<Step>) -> Result<(), TestCaseError> {
+    world.register();
+    let mut requests: Vec<Sent> = Vec::new();
+    for step in steps {
+        let sent = match step {
+            Step::Phone(method, n) => world.phone(&request(method, n, from_phone, ";tag=s")),
+            Step::Server(method, n) => world.server(&request(method, n, from_server, ";tag=p")),
+            Step::Answer(which, status, tag) => match requests.get(which % requests.len().max(1)).cloned() {
+                None => Vec::new(),
+                Some(request) => {
+                    let (tag, body) = [
+                        ("s", sdp("198.51.100.20", 6000, "")),
+                        ("p", sdp("192.0.2.11", 4000, "")),
+                        ("u", String::new()),
+                    ][usize::from(tag)]
+                    .clone();
+                    let text = answer(&request, status, "x", tag, "Contact: <sip:z@198.51.100.20>\n", &body);
+                    if request.network == SERVERS { world.server(&text) } else { world.phone(&text) }
+                }
+            },
+            Step::Damage(method, at, byte) => {
+                let mut bytes = request(method, 0, from_phone, "").replace('\n', "\r\n").into_bytes();
+                let at = at % bytes.len();
+                bytes[at] = byte;
+                world.receive(PHONES, PHONE, &bytes)
+            }
+            Step::Bytes(bytes) => world.receive(SERVERS, SERVER, &bytes),
+            Step::Wait(milliseconds) => world.wait(std::time::Duration::from_millis(milliseconds)),
+        };
+        for sent in sent {
+            let message = crate::sip::wire::Message::parse(&sent.payload);
+            // Who sent what cannot be read gets it back with the 400.
+            if sent.payload.starts_with(b"SIP/2.0 400 ") {
+                continue;
+            }
+            prop_assert!(
+                message.is_ok(),
+                "sent something unreadable: {}",
+                String::from_utf8_lossy(&sent.payload)
+            );
+            if message.unwrap().is_request() && requests.len() < 32 {
+                requests.push(sent);
+            }
+        }
+    }
+    // Calls that stand are ended by the media room's word; everything else by its timers.
+    world.wait(MINUTE * 10);
+    let standing: Vec<_> = world.proxy.calls().map(|call| call.media_key.clone()).collect();
+    for call in standing {
+        world.proxy.end_call(world.now, &mut world.media, &call, crate::proxy::Outcome::Terminated);
+    }
+    world.wait(MINUTE * 60 * 25);
+    world.assert_empty();
+    let proxy = &world.proxy;
+    prop_assert!(proxy.faces.is_empty() && proxy.transfers.is_empty());
+    prop_assert!(proxy.spoken.is_empty() && proxy.conversing_due.is_empty());
+    prop_assert_eq!(world.proxy.poll_timeout(), None);
+    Ok(())
 }
 
 proptest! {
@@ -136,47 +202,19 @@ proptest! {
 
     #[test]
     fn no_sequence_of_messages_panics_or_leaves_state_behind(steps in proptest::collection::vec(step(), 1..60)) {
-        let mut world = World::new();
-        world.register();
-        let mut requests: Vec<Sent> = Vec::new();
-        for step in steps {
-            let sent = match step {
-                Step::Phone(method, n) => world.phone(&request(method, n, from_phone, ";tag=s")),
-                Step::Server(method, n) => world.server(&request(method, n, from_server, ";tag=p")),
-                Step::Answer(which, status, tag) => match requests.get(which % requests.len().max(1)).cloned() {
-                    None => Vec::new(),
-                    Some(request) => {
-                        let (tag, body) = [("s", sdp("198.51.100.20", 6000, "")), ("p", sdp("192.0.2.11", 4000, "")), ("u", String::new())][usize::from(tag)].clone();
-                        let text = answer(&request, status, "x", tag, "Contact: <sip:z@198.51.100.20>\n", &body);
-                        if request.network == SERVERS { world.server(&text) } else { world.phone(&text) }
-                    }
-                },
-                Step::Damage(method, at, byte) => {
-                    let mut bytes = request(method, 0, from_phone, "").replace('\n', "\r\n").into_bytes();
-                    let at = at % bytes.len();
-                    bytes[at] = byte;
-                    world.receive(PHONES, PHONE, &bytes)
-                }
-                Step::Bytes(bytes) => world.receive(SERVERS, SERVER, &bytes),
-                Step::Wait(milliseconds) => world.wait(std::time::Duration::from_millis(milliseconds)),
-            };
-            for sent in sent {
-                let message = crate::sip::wire::Message::parse(&sent.payload);
-                // Who sent what cannot be read gets it back with the 400.
-                if sent.payload.starts_with(b"SIP/2.0 400 ") { continue }
-                prop_assert!(message.is_ok(), "sent something unreadable: {}", String::from_utf8_lossy(&sent.payload));
-                if message.unwrap().is_request() && requests.len() < 32 { requests.push(sent); }
-            }
-        }
-        // Calls that stand are ended by the media room's word; everything else by its timers.
-        world.wait(MINUTE * 10);
-        let standing: Vec<_> = world.proxy.calls().map(|call| call.media_key.clone()).collect();
-        for call in standing {
-            world.proxy.end_call(world.now, &mut world.media, &call, crate::proxy::Outcome::Terminated);
-        }
-        world.wait(MINUTE * 60 * 25);
-        world.assert_empty();
-        prop_assert_eq!(world.proxy.poll_timeout(), None);
+        play(World::new(), steps)?;
+    }
+
+    #[test]
+    fn nor_does_one_where_everything_is_converted_for_everybody(steps in proptest::collection::vec(step(), 1..60)) {
+        let all = Conversions {
+            refer: ReferStyle::Reinvite,
+            delayed_offers: DelayedOffers::Offer,
+            session_timer_seconds: 90,
+            ..Conversions::default()
+        };
+        let peers = Peers::of_networks([(PHONES, all.clone()), (SERVERS, all)], &[]);
+        play(World::with(Settings { peers, ..settings() }), steps)?;
     }
 
     #[test]

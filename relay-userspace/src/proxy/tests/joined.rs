@@ -151,6 +151,21 @@ fn a_phone_that_was_transferred_transfers_the_target_from_the_dialog_that_it_kno
 }
 
 #[test]
+fn keys_that_pass_from_end_to_end_are_told_when_they_are_others() {
+    let mut world = world();
+    let invite = begin(&mut world);
+    let sent = pick_up(&mut world, &invite);
+    let again = find(&sent, PHONES, "INVITE");
+    let key = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:bGFib3JhdG9yeSBrZXkgZm9yIG5vYm9keSBhdCBh\n";
+    world.phone(&answer(&again, 200, "OK", "p", "", &sdp("192.0.2.11", 4000, key)));
+    let told = find(&world.wait(Duration::ZERO), SERVERS, "INVITE sip:300@198.51.100.30:5080");
+    assert!(told.text().contains(key.trim()), "{}", told.text());
+    let sent = world.server(&answer(&told, 200, "OK", "t", "", &sdp("198.51.100.30", 7000, "")));
+    find(&sent, SERVERS, "ACK sip:300@198.51.100.30:5080");
+    none(&world.wait(Duration::from_secs(4)), PHONES, "");
+}
+
+#[test]
 fn a_joined_call_keeps_a_timer_with_each_side_in_the_dialog_that_the_side_knows() {
     let of = |refer, seconds| Conversions { refer, session_timer_seconds: seconds, ..Conversions::default() };
     let phones = of(ReferStyle::Reinvite, 1800);

@@ -2,7 +2,7 @@
 
 use crate::{
     proxy::{measure::DropReason, request::Refuse},
-    sip::wire::{Message, NameAddr, Scheme, scan},
+    sip::wire::{HeaderName, Message, NameAddr, Scheme, scan},
 };
 
 /// Longest Replaces and Referred-By that are handed on, in bytes.
@@ -66,6 +66,15 @@ fn unescaped(text: &[u8]) -> Option<Vec<u8>> {
 impl Asked {
     /// What a REFER asks for, or why that cannot be done.
     pub(super) fn of(message: &Message) -> Result<Self, Refuse> {
+        const KNOWN: [&[u8]; 3] = [b"norefersub", b"replaces", b"timer"];
+        let unknown = message
+            .values(HeaderName::Require)
+            .find(|option| !KNOWN.iter().any(|known| known.eq_ignore_ascii_case(option)));
+        if let Some(option) = unknown {
+            let mut refusal = refuse(420, "Bad Extension");
+            refusal.add(&format!("Unsupported: {}\r\n", String::from_utf8_lossy(option)));
+            return Err(refusal);
+        }
         let mut targets = values(message, "Refer-To", "r");
         let (Some(value), None) = (targets.next(), targets.next()) else {
             return Err(refuse(400, "One Refer-To Needed"));
@@ -151,6 +160,7 @@ mod tests {
                     silent: true,
                 }),
             ),
+            ("more than is known here", "Require: tdialog\nRefer-To: <sip:3@b>\n", Err("420")),
             ("nothing", "", Err("400")),
             ("two", "Refer-To: <sip:3@b>\nRefer-To: <sip:4@b>\n", Err("400")),
             ("nonsense", "Refer-To: <<>>\n", Err("400")),
