@@ -66,9 +66,9 @@ fn a_phone_with_ice_nominates_the_appliance_and_talks_to_one_without() -> Result
             assert_eq!((flow.lost, flow.wrong_source), (0, 0), "{flow:#?}");
         }
         if outward {
-            with.hang_up(&lab.office)?
+            with.hang_up(&lab.office)?;
         } else {
-            without.hang_up(&lab.centre)?
+            without.hang_up(&lab.centre)?;
         }
         interrupt::wait_until(LIMIT, "end of the call", || {
             let status = ask::<StatusView>(&appliance, &lab, "status")?;
