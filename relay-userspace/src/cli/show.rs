@@ -62,6 +62,7 @@ pub(super) fn status(status: &StatusView) -> String {
         ("servers", servers_in_short(&status.servers)),
         ("survival", survival_in_short(status)),
         ("trunks", trunks_in_short(&status.trunks)),
+        ("server plans", trunks_in_short(&status.plan_destinations)),
         ("emergency calls", emergency_in_short(status)),
         ("calls", status.calls_active.to_string()),
         ("registrations", status.registrations.to_string()),
@@ -230,7 +231,7 @@ fn survival_in_short(status: &StatusView) -> String {
     }
 }
 
-/// The trunks in a line.
+/// Trunks, or destinations of server plans, in a line.
 fn trunks_in_short(trunks: &[TrunkView]) -> String {
     if trunks.is_empty() {
         return "none".to_owned();

@@ -261,6 +261,9 @@ pub struct StatusView {
     /// Ways to the telephone network beside the servers.
     #[serde(default)]
     pub trunks: Vec<TrunkView>,
+    /// The destinations of server plans, each by the plan's name and its place in it.
+    #[serde(default)]
+    pub plan_destinations: Vec<TrunkView>,
     /// Seconds for which the office has been on its own; none while a server serves.
     #[serde(default)]
     pub survival_seconds: Option<u64>,

@@ -44,7 +44,7 @@ use crate::{
     store::{Entry, StoreError},
     tls::Identity,
     trace::{TraceView, TracesView},
-    upstream::{Health, Rank, ServerState},
+    upstream::{Health, PeerState, Rank, ServerState},
 };
 
 /// What does not change while the daemon runs.
@@ -82,18 +82,20 @@ impl Views {
         let sockets = engine.sockets();
         let totals = engine.totals();
         let not_ready_reason = self.ready().err();
-        let (trunks, alone_since, survival_groups, emergency) = {
+        let (trunks, plans, alone_since, survival_groups, emergency) = {
             let state = self.core.state();
             let alone = state.proxy.groups_alone().map(str::to_owned).collect();
-            (state.proxy.trunks(), state.proxy.alone_since(), alone, state.proxy.emergency_way())
+            let (trunks, plans) = (state.proxy.trunks(), state.proxy.plan_destinations());
+            (trunks, plans, state.proxy.alone_since(), alone, state.proxy.emergency_way())
         };
-        let trunks = trunks
-            .into_iter()
-            .map(|trunk| TrunkView {
-                name: trunk.name,
-                servers: trunk.servers.iter().map(server_view).collect(),
-            })
-            .collect();
+        let views = |peers: Vec<PeerState>| -> Vec<TrunkView> {
+            let view = |peer: PeerState| TrunkView {
+                servers: peer.servers.iter().map(server_view).collect(),
+                name: peer.name,
+            };
+            peers.into_iter().map(view).collect()
+        };
+        let (trunks, plan_destinations) = (views(trunks), views(plans));
         let (calls_active, registrations, transactions, media_sessions, ports, servers) = {
             let state = self.core.state();
             (
@@ -150,6 +152,7 @@ impl Views {
             networks,
             servers,
             trunks,
+            plan_destinations,
             survival_groups,
             survival_seconds: alone_since.map(|since| since.elapsed().as_secs()),
             emergency_calls_by: emergency.as_label().to_owned(),

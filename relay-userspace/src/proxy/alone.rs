@@ -78,6 +78,12 @@ impl Proxy {
         self.groups.alone().map(|(name, _)| name)
     }
 
+    /// How the destinations of server plans are.
+    #[must_use]
+    pub fn plan_destinations(&self) -> Vec<crate::upstream::PeerState> {
+        self.plans.states()
+    }
+
     /// How the trunks are.
     #[must_use]
     pub fn trunks(&self) -> Vec<crate::upstream::PeerState> {

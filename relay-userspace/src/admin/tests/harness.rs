@@ -108,6 +108,7 @@ impl Appliance for Pretended {
                 preferred: false,
             }],
             trunks: Vec::new(),
+            plan_destinations: Vec::new(),
             survival_groups: Vec::new(),
             survival_seconds: None,
             emergency_calls_by: "servers".to_owned(),
