@@ -11,7 +11,11 @@ use futures_util::future::BoxFuture;
 use hickory_resolver::{
     TokioResolver,
     lookup::Lookup,
-    proto::rr::{RData, RecordType},
+    net::{DnsError, NetError},
+    proto::{
+        op::ResponseCode,
+        rr::{RData, RecordType},
+    },
 };
 use rand::RngExt as _;
 use tracing::debug;
@@ -23,6 +27,8 @@ use crate::{
     upstream::{DomainService, NaptrRecord, Resolution, SrvRecord, Wanted, order, services, usual_services},
 };
 
+/// SRV records that are put into order, the first by priority.
+const MOST_RECORDS: usize = 64;
 /// SRV targets whose addresses are looked up.
 const MOST_TARGETS: usize = 8;
 /// How long all look-ups for one server may take.
@@ -64,7 +70,7 @@ async fn find(
     let wanted = if server.transport == Transport::Tls { Wanted::Secure } else { Wanted::Any };
     let mut ttl = Duration::MAX;
     if server.chosen_by == ChosenBy::Domain {
-        for equals in services(naptr(resolver, name, &mut ttl).await, wanted) {
+        for equals in services(naptr(resolver, name, &mut ttl).await?, wanted) {
             let mut records = Vec::new();
             for service in &equals {
                 // One that leads nowhere is passed over; the others may do.
@@ -111,6 +117,9 @@ async fn targets(
     mut ttl: Duration,
     family: Family,
 ) -> Result<Resolution, String> {
+    let mut records = records;
+    records.sort_by_key(|record| record.priority);
+    records.truncate(MOST_RECORDS);
     let records = order(records, |most| rand::rng().random_range(0..=most));
     let mut places = Vec::new();
     let mut trouble = None;
@@ -130,16 +139,23 @@ async fn targets(
     }
 }
 
-/// A domain's NAPTR records. None, if it has none, and if they are not to be had: some forwarders of DNS know no such
-/// records, and then the others have to do.
-async fn naptr(resolver: &TokioResolver, name: &str, ttl: &mut Duration) -> Vec<NaptrRecord> {
+/// A domain's NAPTR records. None, if it has none, and if a forwarder of DNS knows no such records: then the others have to
+/// do. Silence says neither: a domain that wants TLS must not become one of UDP for it.
+async fn naptr(resolver: &TokioResolver, name: &str, ttl: &mut Duration) -> Result<Vec<NaptrRecord>, String> {
     let found = match resolver.lookup(format!("{}.", name.trim_end_matches('.')), RecordType::NAPTR).await {
         Ok(found) => found,
         Err(error) => {
-            if !(error.is_no_records_found() || error.is_nx_domain()) {
-                debug!(name, %error, "no NAPTR records");
+            let unknown = matches!(
+                &error,
+                NetError::Dns(DnsError::ResponseCode(
+                    ResponseCode::Refused | ResponseCode::NotImp | ResponseCode::FormErr
+                ))
+            );
+            if !(unknown || error.is_no_records_found() || error.is_nx_domain()) {
+                return Err(format!("{name}: {error}"));
             }
-            return Vec::new();
+            debug!(name, %error, "no NAPTR records");
+            return Ok(Vec::new());
         }
     };
     *ttl = left(&found).min(*ttl);
@@ -154,7 +170,7 @@ async fn naptr(resolver: &TokioResolver, name: &str, ttl: &mut Duration) -> Vec<
         }),
         _ => None,
     });
-    records.collect()
+    Ok(records.collect())
 }
 
 /// The SRV records of a name; empty if it has none.

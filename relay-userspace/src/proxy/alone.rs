@@ -144,8 +144,8 @@ impl Proxy {
             // It has proved itself before it came here.
             return Proof::Enough;
         }
-        let never =
-            self.settings.network(hop.network).is_some_and(|own| own.challenge == ChallengePolicy::Never);
+        let never = self.settings.trusts_peer(hop.address.ip())
+            || self.settings.network(hop.network).is_some_and(|own| own.challenge == ChallengePolicy::Never);
         let digest = self.registrar.digest_of(message).cloned().filter(|_| !never);
         let can_tell = |credential: &Credential, (realm, algorithm): &(String, String)| {
             let function = algorithm.strip_suffix("-sess").unwrap_or(algorithm);

@@ -36,10 +36,12 @@ use crate::{
 
 /// How often one REGISTER is sent again for challenges: once with credentials, and once more when the nonce was stale.
 const MOST_ANSWERS: u8 = 2;
-/// When a second registration that failed is tried again.
+/// When a second registration that failed is tried again: after this, and after twice as long each further time, up to 32
+/// minutes.
 const AGAIN: Duration = Duration::from_secs(60);
+const MOST_DOUBLED: u32 = 6;
 /// One is refreshed no more often than this.
-const SHORTEST_REFRESH: Duration = Duration::from_secs(5);
+const SHORTEST_REFRESH: Duration = Duration::from_secs(15);
 
 /// A second registration.
 #[derive(Debug)]
@@ -52,6 +54,8 @@ struct Second {
     cseq: u32,
     /// Seconds that the server wants at least (RFC 3261 section 10.2.8).
     least: u32,
+    /// How often it was refused in a row: each time it is left alone for longer, since a server may lock out who tries on.
+    refusals: u32,
     state: State,
     /// How often challenges to the present REGISTER were answered, and in which realm.
     answered: u8,
@@ -73,11 +77,25 @@ enum State {
 #[derive(Debug, Default)]
 pub(super) struct Seconds {
     by_token: HashMap<Token, Second>,
-    under_way: HashMap<ClientId, Token>,
+    under_way: HashMap<ClientId, Asked>,
     due: Deadlines<Token>,
 }
 
+/// A REGISTER that is under way: whose, to where, and with which number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asked {
+    token: Token,
+    hop: Hop,
+    cseq: u32,
+}
+
 impl Seconds {
+    /// The second registration that a REGISTER is the last one of; an earlier one says nothing of it any more.
+    fn of(&mut self, asked: Asked) -> Option<&mut Second> {
+        let second = self.by_token.get_mut(&asked.token)?;
+        (second.target.hop() == asked.hop && second.cseq == asked.cseq).then_some(second)
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.due.next()
     }
@@ -198,7 +216,13 @@ impl Proxy {
             candidates.iter().find(|target| Some(target.address) == kept).or(candidates.first()).cloned();
         let Some(target) = found else { return self.seconds.forget(token) };
         match self.seconds.by_token.get_mut(&token).filter(|known| known.target == target) {
-            Some(known) => (known.answered, known.aor, known.contact) = (0, aor, contact),
+            Some(known) => {
+                (known.answered, known.aor, known.contact) = (0, aor, contact);
+                // It was ended, and the phone is here again.
+                if known.state == State::Ending {
+                    known.state = State::Asked;
+                }
+            }
             None => {
                 self.seconds.forget(token);
                 let named =
@@ -210,8 +234,10 @@ impl Proxy {
                     aor,
                     contact,
                     call_id,
-                    cseq: 0,
+                    // Another one with this server may have been there before, by the same Call-ID.
+                    cseq: u32::try_from(now.saturating_duration_since(self.started).as_secs()).unwrap_or(0),
                     least: 0,
+                    refusals: 0,
                     state,
                     answered: 0,
                     realm: Vec::new(),
@@ -276,7 +302,7 @@ impl Proxy {
         }
         // One whose answer gets lost is not forgotten.
         self.seconds.at(token, now + AGAIN);
-        self.seconds.under_way.insert(client, token);
+        self.seconds.under_way.insert(client, Asked { token, hop, cseq });
         self.transactions.send_request(now, client, branch, hop, &Method::Register, text.into());
     }
 
@@ -294,8 +320,9 @@ impl Proxy {
 
     /// A response to a REGISTER of a second registration. Says whether it is one.
     pub(super) fn second_answered(&mut self, now: Instant, client: ClientId, message: &Message) -> bool {
-        let Some(token) = self.seconds.under_way.get(&client).copied() else { return false };
-        let Some(second) = self.seconds.by_token.get_mut(&token) else { return true };
+        let Some(asked) = self.seconds.under_way.get(&client).copied() else { return false };
+        let token = asked.token;
+        let Some(second) = self.seconds.of(asked) else { return true };
         let (status, hop) = (message.status().unwrap_or_default(), second.target.hop());
         match status {
             ..200 => {}
@@ -313,6 +340,7 @@ impl Proxy {
                 let granted = granted.map(|granted| Duration::from_secs(granted.into())).or(left);
                 let granted = granted.unwrap_or_default();
                 second.state = State::Registered(now + granted);
+                second.refusals = 0;
                 let realm = std::mem::take(&mut second.realm);
                 let user = second.aor.split(|byte| *byte == b'@').next().unwrap_or_default();
                 let credential = self.credentials.of(user).filter(|_| second.answered > 0).cloned();
@@ -360,11 +388,10 @@ impl Proxy {
 
     /// A REGISTER of a second registration was not answered. Says whether it is one.
     pub(super) fn second_unanswered(&mut self, now: Instant, client: ClientId) -> bool {
-        let Some(token) = self.seconds.under_way.get(&client).copied() else { return false };
-        if let Some(second) = self.seconds.by_token.get(&token) {
-            let hop = second.target.hop();
-            self.groups.failed(now, hop, &Failure::Silent);
-            self.second_failed(now, token, SecondRegistration::Unanswered);
+        let Some(asked) = self.seconds.under_way.get(&client).copied() else { return false };
+        self.groups.failed(now, asked.hop, &Failure::Silent);
+        if self.seconds.of(asked).is_some() {
+            self.second_failed(now, asked.token, SecondRegistration::Unanswered);
         }
         true
     }
@@ -376,7 +403,9 @@ impl Proxy {
             return self.seconds.forget(token);
         }
         second.state = State::Asked;
-        self.seconds.at(token, now + AGAIN);
+        second.refusals = second.refusals.saturating_add(1).min(MOST_DOUBLED);
+        let wait = AGAIN * 2_u32.pow(second.refusals - 1);
+        self.seconds.at(token, now + wait);
     }
 
     /// How many second registrations servers hold.

@@ -6,7 +6,7 @@
 //! sees only the last answer. Requests in a dialog stay with the server that the dialog is with: calls that stand
 //! survive. RFC 3263 section 4.3, RFC 3261 section 16.7 (step 6 is done one branch at a time).
 
-use std::time::Instant;
+use std::{net::SocketAddr, time::Instant};
 
 use super::{
     machine::{Output, Proxy, Relay},
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::Host,
     media::MediaRelay,
-    net::Family,
+    net::{Family, Transport},
     registrar,
     sip::{
         Hop,
@@ -43,7 +43,7 @@ impl Proxy {
 
     /// The names that servers and trunks have to prove by their certificates, by address.
     #[must_use]
-    pub fn server_names(&self) -> std::collections::HashMap<std::net::SocketAddr, String> {
+    pub fn server_names(&self) -> std::collections::HashMap<SocketAddr, String> {
         let mut names = self.groups.names();
         names.extend(self.trunks.names());
         names.extend(self.plans.names());
@@ -65,12 +65,33 @@ impl Proxy {
         server: &crate::config::ServerUri,
         result: &Result<upstream::Resolution, String>,
     ) {
+        let result = &result.clone().and_then(|found| self.elsewhere(found));
         self.trunks.resolved(now, server, result);
         self.plans.resolved(now, server, result);
         self.groups.resolved(now, server, result);
         self.note_addresses();
         self.groups.handle_timeout(now);
         self.flush(now, media);
+    }
+
+    /// What a name resolved to but for what cannot be a server: nobody's addresses, and the appliance's own ports, by which it
+    /// would ask itself how its servers are, and find them well.
+    fn elsewhere(&self, mut found: upstream::Resolution) -> Result<upstream::Resolution, String> {
+        let is_own = |transport: Transport, address: SocketAddr| {
+            self.settings.networks.iter().any(|own| {
+                [own.bound, own.advertised].contains(&address.ip())
+                    && own.ports.open(transport) == Some(address.port())
+            })
+        };
+        let before = found.places.len();
+        found.places.retain(|(transport, address)| {
+            let ip = address.ip();
+            !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || is_own(*transport, *address))
+        });
+        if found.places.is_empty() && before > 0 {
+            return Err("it leads to this appliance itself, or to nobody".to_owned());
+        }
+        Ok(found)
     }
 
     /// Takes note of where servers and the destinations of plans are: these may send requests.
@@ -254,6 +275,7 @@ impl Proxy {
     pub(super) fn out_of_reach(&mut self, now: Instant, hop: Hop, failure: &Failure) {
         self.groups.found_down(now, hop, failure);
         self.trunks.found_down(now, hop, failure);
+        self.plans.found_down(now, hop, failure);
     }
 
     /// Does what the group asks for. Says whether there was anything.

@@ -8,6 +8,7 @@ use super::{
     machine::{Proxy, Relay},
     routing::Routing,
     settings::{Settings, Upstream},
+    ways::WayKind,
 };
 use crate::{
     config::{Redirects, UPSTREAM_GROUP},
@@ -43,8 +44,20 @@ impl Proxy {
         let value =
             if message.method() == &Method::Register { message.to_value() } else { message.from_value() };
         let party = NameAddr::parse(value);
-        let uri = party.as_ref().and_then(NameAddr::parsed_uri);
-        uri.map(|uri| self.groups.of(uri.user.unwrap_or_default(), uri.host)).unwrap_or_default()
+        let Some(uri) = party.as_ref().and_then(NameAddr::parsed_uri) else { return GroupId::default() };
+        // Who withholds his name (RFC 3323 section 4.1.1.3) is still registered with his own servers.
+        if uri.host.eq_ignore_ascii_case(b"anonymous.invalid") {
+            let binding = self.registrar.bindings().find(|binding| binding.source == hop);
+            return binding.map(|binding| self.group_of_aor(&binding.aor)).unwrap_or_default();
+        }
+        let user = uri.user.unwrap_or_default();
+        let found = self.groups.of(user, uri.host);
+        match self.credentials.registration_of(user) {
+            Some(registration_id) if found == GroupId::default() => {
+                self.groups.of(registration_id.as_bytes(), uri.host)
+            }
+            _ => found,
+        }
     }
 
     /// The group of a request that is on its way.
@@ -75,7 +88,13 @@ impl Proxy {
         if status < 300 {
             return false;
         }
-        let group = self.groups.settings(self.group_of_relay(relay));
+        // What is no server of a group is none of its business.
+        let beside = matches!(relay.others, Some((WayKind::Trunk | WayKind::Plan, _)));
+        if beside && status == 503 {
+            return true;
+        }
+        let group = if beside { GroupId::default() } else { self.group_of_relay(relay) };
+        let group = self.groups.settings(group);
         group.is_some_and(|group| group.retry.iter().any(|range| range.contains(status)))
     }
 }

@@ -120,7 +120,10 @@ impl Proxy {
         let fresh = age <= Duration::from_secs(nonce.made) + NONCE_LIFE;
         // Who counts nothing, as RFC 2069 has it, may answer once.
         if fresh && self.nonces.take(nonce.number, given.count().unwrap_or(u32::MAX)) {
-            self.note_realm(credential, &realm);
+            // The appliance's own realm is nothing that a server has taken: it only joins those of servers.
+            if !credential.digests.is_empty() {
+                self.note_realm(credential, &realm);
+            }
             Verdict::Right
         } else {
             Verdict::Stale
@@ -136,10 +139,14 @@ impl Proxy {
         hop: Hop,
         message: &Message,
     ) -> bool {
-        if !self.challenges(hop) || message.to_tag().is_some() {
+        if !self.challenges(hop) {
             return false;
         }
         let method = message.method();
+        // What is in a dialog was let in with it; a tag alone proves none, and a REGISTER is never in one.
+        if method != &Method::Register && self.find_dialog(hop, message).is_some() {
+            return false;
+        }
         if matches!(method, Method::Ack | Method::Cancel | Method::Options) {
             return false;
         }

@@ -303,7 +303,7 @@ impl Proxy {
     }
 
     /// The dialog a request belongs to, by Call-ID, tags and the network it came on.
-    fn find_dialog(&mut self, hop: Hop, message: &Message) -> Option<(u64, Party, usize)> {
+    pub(super) fn find_dialog(&mut self, hop: Hop, message: &Message) -> Option<(u64, Party, usize)> {
         let to_tag = message.to_tag()?;
         let from_tag = message.from_tag();
         let numbers = self.by_call_id.get(message.call_id())?;

@@ -124,7 +124,11 @@ impl Proxy {
         }
         let hidden = |call: &super::call::Call| call.anonymous.is_some();
         let hidden = relay.call.as_ref().and_then(|(number, ..)| self.calls.get(number)).is_some_and(hidden);
-        let request = if hidden { self.transactions.request(relay.server) } else { None };
+        let request = self.transactions.request(relay.server).filter(|request| {
+            hidden
+                || (relay.call.is_none()
+                    && self.goes_anonymously(request, relay.ingress.network, relay.egress.network))
+        });
         self.guard_response(&mut editor, relay.egress.network, relay.ingress.network, request);
         if status < 300 && bears_target(&relay.method) {
             rewrite_contacts(&mut editor, self.own(relay.ingress));

@@ -318,6 +318,8 @@ impl<'a> Given<'a> {
     /// How often it says that the nonce was used, this time included (RFC 7616 section 3.4); `None` if it does not say.
     #[must_use]
     pub fn count(&self) -> Option<u32> {
+        // Without it the count is protected by nothing (RFC 2069 knows none).
+        self.qop?;
         u32::from_str_radix(std::str::from_utf8(self.count?).ok()?, 16).ok()
     }
 

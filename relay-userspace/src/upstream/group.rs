@@ -125,6 +125,15 @@ impl Group {
         !self.peers.is_empty() && self.peers.values().all(|peer| matches!(peer.health, Health::Down(_)))
     }
 
+    /// Whether all of them have failed and are left alone for now.
+    #[must_use]
+    pub fn rests(&self, now: Instant) -> bool {
+        let rests = |peer: &Peer| {
+            matches!(peer.health, Health::Down(_)) && peer.alone.is_some_and(|until| until > now)
+        };
+        !self.peers.is_empty() && self.peers.values().all(rests)
+    }
+
     /// Whether none of them can serve: each was asked and is down, and no name has an address that may be tried.
     #[must_use]
     pub fn is_out_of_service(&self) -> bool {

@@ -92,7 +92,9 @@ impl Groups {
             let known = old.iter().position(|member| {
                 let Member { settings: before, .. } = member;
                 before.name == settings.name
-                    && before.members.domains == settings.members.domains
+                    && (before.members.domains == settings.members.domains
+                        // One that stands for a domain each is told apart by it; the others are by their servers.
+                        || before.servers.servers == settings.servers.servers)
                     && before.servers.network == settings.servers.network
             });
             match known {

@@ -66,7 +66,11 @@ impl Numbering {
                 let rest = digits.strip_prefix(outside.as_str()).filter(|rest| !rest.is_empty())?;
                 place.prefixed(rest).or_else(|| {
                     let known = !place.area.is_empty() || place.national.is_empty();
-                    known.then(|| global(&[&place.country, &place.area, rest].concat())).flatten()
+                    // Service codes (116117, 115, 411) are no subscriber's: they mean nothing outside the country.
+                    let service = rest.len() <= 3 || rest.starts_with("11");
+                    (known && !service)
+                        .then(|| global(&[&place.country, &place.area, rest].concat()))
+                        .flatten()
                 })
             }
         }
@@ -168,7 +172,9 @@ mod tests {
 
     #[test]
     fn what_is_dialled_becomes_a_number_of_e164_where_it_is_one() {
-        let rows: [(&str, Numbering, &str, Option<&str>); 16] = [
+        let rows: [(&str, Numbering, &str, Option<&str>); 18] = [
+            ("a service code", germany(Some("0")), "0116117", None),
+            ("a shorter one", america(), "9411", None),
             ("a global number", germany(None), "+49 711 5551001", Some("+497115551001")),
             ("of another country", germany(None), "0044 20 7946 0000", Some("+442079460000")),
             ("of this country", germany(None), "0711 5551001", Some("+497115551001")),

@@ -68,7 +68,7 @@ impl Plans {
     #[must_use]
     pub fn ways(&self, now: Instant, plan: &str) -> Vec<PlanChoice> {
         let mut known: Vec<_> = self.0.iter().filter(|known| known.peer.plan == plan).collect();
-        known.sort_by_key(|known| known.group.has_failed());
+        known.sort_by_key(|known| known.group.rests(now));
         let choices = known.into_iter().flat_map(|known| {
             let patience = known.peer.patience;
             known.group.candidates(now).into_iter().map(move |target| PlanChoice { target, patience })
@@ -99,6 +99,11 @@ impl Plans {
     /// One could not be reached, did not answer, or says that it cannot serve.
     pub fn failed(&mut self, now: Instant, hop: Hop, failure: &Failure) {
         self.0.failed(now, hop, failure);
+    }
+
+    /// One cannot be reached at all.
+    pub fn found_down(&mut self, now: Instant, hop: Hop, failure: &Failure) {
+        self.0.found_down(now, hop, failure);
     }
 
     /// What a name resolved to, or why it did not.
@@ -160,7 +165,11 @@ mod tests {
         plans.failed(now, hop, &Failure::Silent);
         assert_eq!(order(&plans), [second.clone(), first.clone()]);
         plans.succeeded(now, hop, Evidence::Probe);
-        assert_eq!(order(&plans), [first, second]);
+        assert_eq!(order(&plans), [first.clone(), second.clone()]);
+        plans.found_down(now, hop, &Failure::Silent);
+        assert_eq!(order(&plans), [second, first], "what cannot be connected to has failed too");
+        let rested = now + Duration::from_secs(3600);
+        assert_eq!(plans.ways(rested, "a")[0].target.hop(), hop, "and has its place again after a rest");
         assert!(plans.ways(now, "no such plan").is_empty());
     }
 }
