@@ -1,11 +1,11 @@
 //! What a flow is, as those who install it say it, and as those who ask are told.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use relay_ebpf::{FlowKind, FlowStats};
 use serde::Serialize;
 
-use super::{ice::IceCredentials, translation::Translation};
+use super::{ice::IceAtPort, translation::Translation};
 use crate::net::{Dscp, Latching, NetworkId};
 
 /// One direction of one media stream. Its local address and port are its name.
@@ -39,7 +39,7 @@ pub struct FlowSpec {
     /// What becomes of its packets where the legs' protection differs; none to hand them on as they are.
     pub srtp: Option<Translation>,
     /// By what the party checks this port, where it has ICE; none where it has not.
-    pub ice: Option<Arc<IceCredentials>>,
+    pub ice: Option<IceAtPort>,
     /// The other branches of a forked call, whose parties send to this port too.
     pub forks: Vec<Fork>,
 }

@@ -51,6 +51,7 @@ pub(super) use taken_up::Statistics;
 
 use super::{
     flow::{Carrier, FlowReport, FlowSpec, Fork, RefusedSource, RtcpWay, Unprotected, UserspaceReason},
+    ice::IceLearning,
     kernel::{
         keeper::Ingress,
         next_hops::NextHops,
@@ -413,10 +414,14 @@ impl Flows {
         if admitted != Some(true) {
             return Err(Reason::FlowRate);
         }
+        let by_nomination = entry.forks.is_empty()
+            && entry.spec.ice.as_ref().is_some_and(|ice| ice.learns == IceLearning::FromNomination);
         let Some((sender, party)) = entry.of(who) else { return Err(Reason::NoFlow) };
         let mut learned_now = false;
         // STUN and DTLS come before media and may come from elsewhere: they fix nothing.
+        // Nor does media where the party will say by its checks where it is.
         if sender.learned.is_none()
+            && !by_nomination
             && (matches!(content, Payload::Rtp | Payload::Rtcp) || kind == FlowKind::Opaque)
         {
             sender.learned = Some((arrival.source, arrival.unix_ms));

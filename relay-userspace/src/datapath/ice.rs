@@ -8,7 +8,7 @@
 //! Invariant: nothing is answered but a binding request whose integrity was made with the password of that very port, so
 //! the port tells strangers nothing and multiplies nobody's packets.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use stun_types::{
     attribute::{AttributeType, Username, XorMappedAddress},
@@ -39,6 +39,24 @@ impl fmt::Debug for IceCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IceCredentials").field("ufrag", &self.ufrag).finish_non_exhaustive()
     }
+}
+
+/// ICE at a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IceAtPort {
+    /// What the party checks with.
+    pub own: Arc<IceCredentials>,
+    /// From what its source is learned.
+    pub learns: IceLearning,
+}
+
+/// From what a source is learned at a port that is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IceLearning {
+    /// From media too: whether the party has ICE at all is not known yet.
+    FromMedia,
+    /// From a nomination alone: what comes from elsewhere before, or by the pair of before a restart, fixes nothing.
+    FromNomination,
 }
 
 /// What a checked packet asks for.

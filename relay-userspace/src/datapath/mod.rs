@@ -30,7 +30,7 @@ pub use flow::{
     Carrier, FlowReport, FlowSpec, Fork, RefusedSource, Refuser, RtcpWay, StandingFlow, Unprotected,
     UserspaceReason,
 };
-pub use ice::IceCredentials;
+pub use ice::{IceAtPort, IceCredentials, IceLearning};
 pub use relay::{PortError, RtcpPacket, SocketUse};
 pub use shared::monotonic_ns;
 pub use tap::{PacketCopy, Tap, Tapped, Way, unix_ns};

@@ -1,12 +1,12 @@
 //! The flows between the two ends of a stream: which port they arrive at, which they leave from, and where RTCP goes.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use relay_ebpf::FlowKind;
 
 use super::{ports::PortPair, sessions::MediaNetwork, stream::Party};
 use crate::{
-    datapath::{FlowSpec, IceCredentials, RtcpWay},
+    datapath::{FlowSpec, IceAtPort, RtcpWay},
     net::NetworkId,
 };
 
@@ -17,7 +17,7 @@ pub(super) struct End<'a> {
     pub(super) ports: PortPair,
     pub(super) party: &'a Party,
     /// By what the party checks these ports.
-    pub(super) ice: Option<&'a Arc<IceCredentials>>,
+    pub(super) ice: Option<&'a IceAtPort>,
 }
 
 impl End<'_> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::ports::PortPair;
 use crate::{
-    datapath::IceCredentials,
+    datapath::{IceAtPort, IceCredentials, IceLearning},
     sdp::{Rewriter, Session as Description},
     srtp::Random,
 };
@@ -31,6 +31,10 @@ pub(super) struct IceSide {
     pub(super) own: Arc<IceCredentials>,
     /// The party's own fragment, once it is known: another one is a restart.
     pub(super) peer: Option<Vec<u8>>,
+    /// Whether it was told of a description that it has not answered: what it says next is no restart of its own.
+    pub(super) asked: bool,
+    /// Whether it is a lite agent too, which checks nothing (RFC 8445 section 6.1.1).
+    pub(super) lite: bool,
 }
 
 impl IceSide {
@@ -40,7 +44,17 @@ impl IceSide {
         random(&mut bytes).ok()?;
         let mut text = bytes.iter().map(|byte| char::from(ICE_CHARS[usize::from(byte & 63)]));
         let ufrag = text.by_ref().take(UFRAG).collect();
-        Some(Self { own: Arc::new(IceCredentials { ufrag, pwd: text.collect() }), peer })
+        let own = Arc::new(IceCredentials { ufrag, pwd: text.collect() });
+        Some(Self { own, peer, asked: false, lite: false })
+    }
+
+    /// What its ports are checked by; none where nobody will.
+    pub(super) fn at_port(&self) -> Option<IceAtPort> {
+        let learns = match self.peer {
+            Some(_) => IceLearning::FromNomination,
+            None => IceLearning::FromMedia,
+        };
+        (!self.lite).then(|| IceAtPort { own: Arc::clone(&self.own), learns })
     }
 }
 
@@ -59,9 +73,18 @@ pub(super) fn offered(side: &mut Option<IceSide>, description: &Description<'_>,
     match (&mut *side, peer) {
         (_, None) => *side = None,
         (Some(known), Some(peer)) if known.peer.as_ref() == Some(&peer) => {}
-        // It had not answered yet: its first word is no restart.
-        (Some(known), Some(peer)) if known.peer.is_none() => known.peer = Some(peer),
+        // It had not answered yet: its first word is no restart, nor is what it says to an offer that was one.
+        (Some(known), Some(peer)) if known.peer.is_none() || known.asked => known.peer = Some(peer),
         (_, Some(peer)) => *side = IceSide::new(random, Some(peer)),
+    }
+    heard(side, description);
+}
+
+/// What else its description says.
+fn heard(side: &mut Option<IceSide>, description: &Description<'_>) {
+    if let Some(side) = side {
+        side.asked = false;
+        side.lite = description.attributes.iter().any(|attribute| attribute.name == b"ice-lite");
     }
 }
 
@@ -69,6 +92,9 @@ pub(super) fn offered(side: &mut Option<IceSide>, description: &Description<'_>,
 pub(super) fn offer_to(side: &mut Option<IceSide>, random: Random) {
     if side.is_none() {
         *side = IceSide::new(random, None);
+    }
+    if let Some(side) = side {
+        side.asked = true;
     }
 }
 
@@ -82,6 +108,7 @@ pub(super) fn answered(side: &mut Option<IceSide>, description: &Description<'_>
         }
         None => *side = None,
     }
+    heard(side, description);
 }
 
 /// Whether a stream's second component has a port of its own.

@@ -18,7 +18,6 @@ use std::{
     collections::{HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -174,7 +173,7 @@ impl Session {
 
     /// Has the streams' ports checked by what their parties are told.
     pub(super) fn spread_ice(&mut self) {
-        let own = self.ice.each_ref().map(|side| side.as_ref().map(|side| Arc::clone(&side.own)));
+        let own = self.ice.each_ref().map(|side| side.as_ref().and_then(IceSide::at_port));
         self.streams.iter_mut().flatten().for_each(|stream| stream.ice.clone_from(&own));
     }
 }
@@ -311,7 +310,7 @@ impl Sessions {
             if let Some(tag) = branch {
                 stream.turn_to(tag);
             }
-            stream.ice = session.ice.each_ref().map(|side| side.as_ref().map(|side| Arc::clone(&side.own)));
+            stream.ice = session.ice.each_ref().map(|side| side.as_ref().and_then(IceSide::at_port));
             self.install(&stream, &mut changes);
             session.streams[index] = Some(stream);
         }

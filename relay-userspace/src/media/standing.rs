@@ -191,6 +191,8 @@ impl Sessions {
             Some(IceSide {
                 own: Arc::new(own.clone()),
                 peer: peer.as_ref().map(|peer| peer.clone().into_bytes()),
+                asked: false,
+                lite: false,
             })
         });
         let a_tag = record.a_tag.clone().into_bytes();

@@ -1,9 +1,6 @@
 //! One stream of a session: its two parties, and what a description says of it.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::net::{IpAddr, SocketAddr};
 
 use relay_ebpf::FlowKind;
 
@@ -14,7 +11,7 @@ use super::{
     surface::MediaError,
 };
 use crate::{
-    datapath::IceCredentials,
+    datapath::IceAtPort,
     net::NetworkId,
     quality::Format,
     sdp::{Address, Direction, Media, Session as Description},
@@ -122,7 +119,7 @@ pub(super) struct Stream {
     /// The last one is who was heard last; there always is one.
     pub(super) branches: Vec<Branch>,
     /// By what A and B check the ports that they are told of, if they have ICE.
-    pub(super) ice: [Option<Arc<IceCredentials>>; 2],
+    pub(super) ice: [Option<IceAtPort>; 2],
     /// What the last offer wants, until it is answered.
     pub(super) pending: Option<(Side, Pending)>,
     /// What the last offer of RTP leads to; it stays for further answers.

@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use super::{
     call::Party,
-    machine::Proxy,
+    machine::{Proxy, Relay},
     measure::DropReason,
     request::{Plan, Refuse},
 };
@@ -34,8 +34,17 @@ const PREFERRED: &str = "P-Preferred-Identity";
 /// By whom a call was diverted.
 const HISTORY: [&str; 2] = ["History-Info", "Diversion"];
 /// What tells of the user beside From and Contact (RFC 3323 section 5.3).
-const PERSONAL: [&str; 7] =
-    ["Subject", "Call-Info", "Organization", "User-Agent", "Reply-To", "In-Reply-To", "Referred-By"];
+const PERSONAL: [&str; 9] = [
+    "Subject",
+    "s",
+    "Call-Info",
+    "Organization",
+    "User-Agent",
+    "Reply-To",
+    "In-Reply-To",
+    "Referred-By",
+    "b",
+];
 /// Who calls when nobody is to know.
 const ANONYMOUS: &str = "\"Anonymous\" <sip:anonymous@anonymous.invalid>";
 
@@ -136,11 +145,14 @@ impl Proxy {
             return;
         }
         let message = editor.message();
-        self.guard(editor, from, to);
-        let hidden = plan
-            .dialog
-            .as_ref()
-            .and_then(|(number, party, _)| Some((*party, self.calls.get(number)?.anonymous.as_ref()?)));
+        // A request that is sent again for a challenge stands for the one that was in the dialog.
+        let again = plan.standing.as_ref().filter(|(.., tag)| tag.is_some());
+        let at = plan.dialog.as_ref().map(|(number, party, _)| (*number, *party));
+        let at = at.or(again.map(|(number, party, _)| (*number, *party)));
+        let hidden =
+            at.and_then(|(number, party)| Some((party, self.calls.get(&number)?.anonymous.as_ref()?)));
+        let nobody = matches!(hidden, Some((Party::Caller, _)));
+        self.guard(editor, from, to, Wish { id: nobody, ..Wish::default() });
         match hidden {
             // The caller's name is nobody's at the other side, so that is what it says To; here it is the caller's.
             Some((Party::Callee, caller)) => editor.replace(message.to_value(), caller),
@@ -150,19 +162,19 @@ impl Proxy {
         }
     }
 
-    /// The same of a response. `request` is the one that it answers, as its sender sent it.
-    pub(super) fn guard_response(
-        &self,
-        editor: &mut Editor<'_>,
-        from: NetworkId,
-        to: NetworkId,
-        request: Option<&Message>,
-    ) {
+    /// The same of a response to a relayed request. `request` is that one as its sender sent it, if a caller in it is nobody.
+    pub(super) fn guard_response(&self, editor: &mut Editor<'_>, relay: &Relay, request: Option<&Message>) {
+        let (from, to) = (relay.egress.network, relay.ingress.network);
         if !self.ends_trust(from, to) {
             return;
         }
-        self.guard(editor, from, to);
         let message = editor.message();
+        // Who is nobody in his requests is nobody in his answers.
+        let nobody = request.is_some() && matches!(relay.call, Some((_, Party::Callee, _)));
+        self.guard(editor, from, to, Wish { id: nobody, ..Wish::default() });
+        if nobody {
+            hide_contacts(editor, self.own(relay.ingress));
+        }
         let Some(request) = request else { return };
         if message.from_value() != request.from_value() {
             editor.replace(message.from_value(), request.from_value());
@@ -173,10 +185,11 @@ impl Proxy {
     }
 
     /// Takes out what may not cross.
-    fn guard(&self, editor: &mut Editor<'_>, from: NetworkId, to: NetworkId) {
+    fn guard(&self, editor: &mut Editor<'_>, from: NetworkId, to: NetworkId, standing: Wish) {
         let message = editor.message();
         let (believed, kept_in) = (self.trusts_identity(from), !self.trusts_identity(to));
-        let wish = Wish::of(message);
+        let mut wish = Wish::of(message);
+        wish.id |= standing.id;
         for header in message.headers().filter(|header| header.name == HeaderName::Other) {
             let goes = if is_any(&header, &ASSERTED) {
                 !believed || (kept_in && (wish.id || says_private(header.value)))
@@ -201,16 +214,21 @@ fn anonymise(editor: &mut Editor<'_>, own: Own) {
         let tag = from.tag().map_or_else(Vec::new, |tag| [b";tag=", tag].concat());
         editor.replace(message.from_value(), &[ANONYMOUS.as_bytes(), &tag].concat());
     }
-    // Before the others are: of two edits of one place the first holds.
-    for contact in message.addresses(HeaderName::Contact).filter(|contact| !contact.is_wildcard()) {
-        let uri = format!("<sip:anonymous@{}>", own.uri());
-        editor.replace(contact.value, uri.as_bytes());
-    }
+    hide_contacts(editor, own);
     for header in message.headers() {
         let personal = is_any(&header, &PERSONAL) || header.name == HeaderName::UserAgent;
         if personal {
             editor.replace(header.line, b"");
         }
+    }
+}
+
+/// Makes the Contacts of a message nobody's, before they are rewritten otherwise: of two edits of one place the first holds.
+fn hide_contacts(editor: &mut Editor<'_>, own: Own) {
+    let message = editor.message();
+    for contact in message.addresses(HeaderName::Contact).filter(|contact| !contact.is_wildcard()) {
+        let uri = format!("<sip:anonymous@{}>", own.uri());
+        editor.replace(contact.value, uri.as_bytes());
     }
 }
 

@@ -129,7 +129,7 @@ impl Proxy {
                 || (relay.call.is_none()
                     && self.goes_anonymously(request, relay.ingress.network, relay.egress.network))
         });
-        self.guard_response(&mut editor, relay.egress.network, relay.ingress.network, request);
+        self.guard_response(&mut editor, relay, request);
         if status < 300 && bears_target(&relay.method) {
             rewrite_contacts(&mut editor, self.own(relay.ingress));
         }
@@ -402,7 +402,8 @@ impl Proxy {
         }
         let (server, cancelled) = (relay.server, relay.cancelled);
         // Its sender has given it up by then, and an answer would only come in its way (RFC 4320 section 4.2).
-        let late = relay.method != Method::Invite && now - relay.started >= self.settings.timers.timeout();
+        let late = relay.method != Method::Invite
+            && now - relay.started >= self.settings.timers.of(relay.ingress).timeout();
         if late {
             self.transactions.abandon(now, server);
         }

@@ -6,7 +6,7 @@ use relay_ebpf::{guard::Rate, rtp::Payload};
 
 use super::{
     super::{
-        ice::{self, Check},
+        ice::{self, Check, IceAtPort},
         paths::{Arrival, Departure, Exit},
     },
     Flows,
@@ -27,12 +27,13 @@ impl Flows {
         if learned.is_some_and(|source| source != arrival.source) {
             return None;
         }
+        let check = ice::answer(arrival.payload, arrival.source, &own.own, out)?;
+        // Only what is the party's own takes of what the stream may have.
         let rate = Rate::of_stream(self.packet_interval_ns);
         let admits = self.paths.live(arrival.local, |live| rate.admits(&mut live.rate, arrival.monotonic_ns));
         if admits != Some(true) {
             return None;
         }
-        let check = ice::answer(arrival.payload, arrival.source, &own, out)?;
         // Parties of a forked call share a port, and are told apart by where they said they send from.
         if check == Check::Nominate && learned.is_none() && entry.forks.is_empty() {
             entry.sender.learned = Some((arrival.source, arrival.unix_ms));
@@ -55,7 +56,8 @@ impl Flows {
     }
 
     /// Whether a party that is checked by ICE begins anew: with other credentials it may come from elsewhere.
-    pub(super) fn restarts(&self, local: SocketAddr, ice: Option<&Arc<ice::IceCredentials>>) -> bool {
-        self.entries.get(&local).is_some_and(|entry| entry.spec.ice.as_ref() != ice)
+    pub(super) fn restarts(&self, local: SocketAddr, ice: Option<&IceAtPort>) -> bool {
+        let own = |ice: &IceAtPort| Arc::clone(&ice.own);
+        self.entries.get(&local).is_some_and(|entry| entry.spec.ice.as_ref().map(own) != ice.map(own))
     }
 }

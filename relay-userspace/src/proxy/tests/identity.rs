@@ -124,9 +124,27 @@ fn a_caller_who_is_nobody_there_is_himself_here_for_the_whole_dialog() {
     assert!(info.text().contains("To: \"Zoë\" <sip:200@example.com>;tag=p\n"), "{}", info.text());
     let sent = world.phone(&answer(info, 200, "OK", "p", "", ""));
     assert!(sent[0].text().contains("To: <sip:anonymous@anonymous.invalid>;tag=p\n"), "{}", sent[0].text());
-    let sent = world.phone(&from_phone("BYE", "sip:100@192.0.2.1:8060;x=1", "b1", 2, ";tag=s", "", ""));
+    let told = "Contact: \"Zoë\" <sip:200@192.0.2.11:5060>\nP-Asserted-Identity: <sip:200@example.com>\n";
+    let update = nobody(from_server(
+        "UPDATE",
+        "sip:anonymous@198.51.100.1:8060",
+        "u1",
+        6,
+        ";tag=p",
+        "Contact: <sip:100@198.51.100.20:5070>\n",
+        "",
+    ));
+    let sent = world.server(&update);
+    let update = sent.iter().find(|sent| sent.network == PHONES).unwrap().clone();
+    let sent = world.phone(&answer(&update, 200, "OK", "p", told, ""));
+    let text = sent[0].text();
+    assert!(text.contains("Contact: <sip:anonymous@198.51.100.1:8060>\n"), "{text}");
+    assert!(!text.contains("200@") && !text.contains("P-Asserted"), "{text}");
+    let identity = "P-Asserted-Identity: <sip:200@example.com>\n";
+    let sent = world.phone(&from_phone("BYE", "sip:100@192.0.2.1:8060;x=1", "b1", 2, ";tag=s", identity, ""));
     let bye = sent.iter().find(|sent| sent.network == SERVERS).unwrap();
     assert!(!bye.text().contains("Zoë") && !bye.text().contains("200@"), "{}", bye.text());
+    assert!(!bye.text().contains("P-Asserted"), "{}", bye.text());
     let sent = world.server(&answer(bye, 200, "OK", "s", "", ""));
     assert!(sent[0].text().contains("From: \"Zoë\" <sip:200@example.com>;tag=p\n"));
 }

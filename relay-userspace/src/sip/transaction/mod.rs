@@ -130,7 +130,8 @@ pub struct NetworkTimers {
 
 impl NetworkTimers {
     /// Those of the network that a hop is on.
-    fn of(&self, hop: Hop) -> Timers {
+    #[must_use]
+    pub fn of(&self, hop: Hop) -> Timers {
         self.own.get(&hop.network).copied().unwrap_or(self.all)
     }
 

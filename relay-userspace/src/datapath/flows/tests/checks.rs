@@ -7,7 +7,11 @@ use stun_types::{
 };
 
 use super::*;
-use crate::datapath::IceCredentials;
+use crate::datapath::{IceAtPort, IceCredentials};
+
+fn at_port(own: &IceCredentials) -> IceAtPort {
+    IceAtPort { own: Arc::new(own.clone()), learns: IceLearning::FromNomination }
+}
 
 #[test]
 fn a_nominated_source_is_learned_whatever_policy_says_and_nobody_elses_check_is_answered_after_it() {
@@ -24,7 +28,7 @@ fn a_nominated_source_is_learned_whatever_policy_says_and_nobody_elses_check_is_
     };
     let (mut flows, now) = (flows_with(&[]), Instant::now());
     let checked = |local, signalled, out, destination| FlowSpec {
-        ice: (local == INSIDE).then(|| Arc::new(own.clone())),
+        ice: (local == INSIDE).then(|| at_port(&own)),
         ..spec(local, Some(signalled), out, Some(destination), Latching::Signalled)
     };
     flows.install(now, checked(INSIDE, PHONE, OUTSIDE, SERVER)).unwrap();
@@ -47,13 +51,23 @@ fn a_nominated_source_is_learned_whatever_policy_says_and_nobody_elses_check_is_
     assert_eq!(arrival(elsewhere, &check("not-the-password-of-22", true), &mut flows), None);
     assert_eq!(arrival(elsewhere, &good, &mut flows), Some((at(elsewhere), false)));
     assert_eq!(flows.report(at(INSIDE)).unwrap().learned, None, "it has only asked");
+    let media = Arrival {
+        local: at(INSIDE),
+        source: at(PHONE),
+        type_of_service: 0,
+        payload: &[0x80; 172],
+        monotonic_ns: 2,
+        unix_ms: 2,
+    };
+    assert!(flows.packet(now, &media).is_ok(), "sound goes on from where it may come");
+    assert_eq!(flows.report(at(INSIDE)).unwrap().learned, None, "and shuts nobody out");
     assert!(arrival(elsewhere, &check(&own.pwd, true), &mut flows).is_some());
     assert_eq!(flows.report(at(INSIDE)).unwrap().learned.map(|(source, _)| source), Some(at(elsewhere)));
     assert_eq!(flows.report(at(OUTSIDE)).unwrap().destination, Some(at(elsewhere)), "media goes there");
     assert!(arrival(elsewhere, &good, &mut flows).is_some(), "consent is asked for again and again");
     assert_eq!(arrival(PHONE, &good, &mut flows), None, "only signalling opens learning again");
     let restarted = IceCredentials { ufrag: "own2".into(), ..own.clone() };
-    let spec = FlowSpec { ice: Some(Arc::new(restarted)), ..checked(INSIDE, PHONE, OUTSIDE, SERVER) };
+    let spec = FlowSpec { ice: Some(at_port(&restarted)), ..checked(INSIDE, PHONE, OUTSIDE, SERVER) };
     flows.install(now, spec).unwrap();
     assert_eq!(flows.report(at(INSIDE)).unwrap().learned, None, "a restart does");
     flows.remove(now, at(INSIDE));

@@ -32,7 +32,7 @@ fn a_party_with_ice_gets_an_answer_with_one_candidate_for_each_port_and_the_othe
     );
     let text = String::from_utf8(back.sdp.clone()).unwrap();
     assert!(text.find("a=ice-lite").unwrap() < text.find("m=audio").unwrap(), "{text}");
-    let own = installed.0[&at("10.61.0.1", port)].ice.clone().unwrap();
+    let own = installed.0[&at("10.61.0.1", port)].ice.clone().unwrap().own;
     assert_eq!(lines(&back.sdp, "a=ice-ufrag"), [format!("a=ice-ufrag:{}", own.ufrag)]);
     assert_eq!(lines(&back.sdp, "a=ice-pwd"), [format!("a=ice-pwd:{}", own.pwd)]);
     assert!(own.ufrag.len() >= 4 && own.pwd.len() >= 22);
@@ -79,4 +79,37 @@ fn what_a_party_checks_with_outlives_the_process() {
     for spec in specs {
         assert_eq!(spec.ice, installed.0[&spec.local].ice);
     }
+}
+
+#[test]
+fn who_answers_an_offer_by_one_of_his_own_has_not_restarted_and_a_lite_party_is_not_waited_for() {
+    use crate::datapath::IceLearning;
+    let (mut sessions, mut installed, now) = (lite(), Installed::default(), Instant::now());
+    installed.apply(sessions.offer(now, &offer(&audio("10.61.0.11", 4000, PEER), b"a")).unwrap().changes);
+    let first = sessions.answer(now, &answer(&audio("10.62.0.10", 6000, ""), b"a", b"b")).unwrap();
+    // The centre offers, and the phone's answer comes in the form of an offer, with another fragment.
+    let back = Offer { to_tag: Some(b"a"), ..offer_back(b"", b"b") };
+    let there = audio("10.62.0.10", 6000, "");
+    sessions.offer(now, &Offer { sdp: &there, ..back }).unwrap();
+    let restarted = audio("10.61.0.11", 4000, &PEER.replace("ufrag:peer", "ufrag:other"));
+    let settled = sessions.offer(now, &Offer { to_tag: Some(b"b"), ..offer(&restarted, b"a") }).unwrap();
+    installed.apply(settled.changes);
+    let again = sessions.answer(now, &answer(&there, b"a", b"b")).unwrap();
+    assert_eq!(lines(&again.sdp, "a=ice-ufrag"), lines(&first.sdp, "a=ice-ufrag"), "it was told these");
+
+    let mut sessions = lite();
+    let party = PEER.replace("a=ice-ufrag", "a=ice-lite\r\na=ice-ufrag");
+    let sdp = String::from_utf8(audio("10.61.0.11", 4000, &party)).unwrap();
+    let sdp = sdp.replace("a=ice-lite\r\n", "").replace("t=0 0\r\n", "t=0 0\r\na=ice-lite\r\n");
+    let mut installed = Installed::default();
+    installed.apply(sessions.offer(now, &offer(sdp.as_bytes(), b"a")).unwrap().changes);
+    installed.apply(sessions.answer(now, &answer(&there, b"a", b"b")).unwrap().changes);
+    assert!(installed.0.values().all(|flow| flow.ice.is_none()), "nobody checks");
+    let mut full = lite();
+    let mut installed = Installed::default();
+    installed.apply(full.offer(now, &offer(&audio("10.61.0.11", 4000, PEER), b"a")).unwrap().changes);
+    installed.apply(full.answer(now, &answer(&there, b"a", b"b")).unwrap().changes);
+    let learns: Vec<IceLearning> =
+        installed.0.values().filter_map(|flow| flow.ice.as_ref()).map(|ice| ice.learns).collect();
+    assert_eq!(learns, [IceLearning::FromNomination; 2]);
 }
