@@ -97,6 +97,23 @@ fn a_phone_with_an_entry_proves_itself_and_the_server_gets_the_appliances_answer
 }
 
 #[test]
+fn an_invented_tag_proves_no_dialog() {
+    let mut world = world(ChallengePolicy::Always);
+    for (method, status) in [
+        ("REGISTER", "401 Unauthorized"),
+        ("MESSAGE", "407 Proxy Authentication Required"),
+        ("SUBSCRIBE", "407 Proxy Authentication Required"),
+        ("REFER", "407 Proxy Authentication Required"),
+    ] {
+        let text = request(method, "sip:100@example.com", "200", 1, "")
+            .replace("To: <sip:200@example.com>", "To: <sip:200@example.com>;tag=invented");
+        let sent = world.phone(&text);
+        assert_eq!(sent.len(), 1, "{method}: {sent:?}");
+        assert_eq!(sent[0].first_line(), format!("SIP/2.0 {status}"), "{method}");
+    }
+}
+
+#[test]
 fn who_gives_the_wrong_answer_is_refused_and_who_cannot_be_asked_is_not() {
     let uri = "sip:100@example.com";
     let mut world = world(ChallengePolicy::Always);
