@@ -83,6 +83,9 @@ pub(super) struct Core {
     peers: Mutex<Vec<IpNet>>,
     /// Whether passwords of entries are kept although servers have taken them.
     keeps_passwords: AtomicBool,
+    /// Held by who reads authentication entries, changes them and has them used: a day's forgetting must not undo what an
+    /// administrator has just set.
+    entries: Mutex<()>,
     /// What was wrong when last looked at.
     symptoms: Mutex<Vec<Symptom>>,
     /// Woken when the daemon shall start anew.
@@ -133,6 +136,7 @@ impl Core {
             protection: Mutex::new(Protection::new(config.protection.clone())),
             peers: Mutex::new(config.upstream.trusted.clone()),
             keeps_passwords: AtomicBool::new(config.sip.keep_entry_passwords),
+            entries: Mutex::default(),
             symptoms: Mutex::default(),
             restart: Notify::new(),
             deadline: Notify::new(),
@@ -390,12 +394,14 @@ impl Core {
 
     /// Adds or replaces an authentication entry, and uses it from now on.
     pub(super) fn put_entry(&self, entry: &Entry) -> Result<(), StoreError> {
+        let _turn = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         self.store.put_entry(entry)?;
         self.enforce_entries()
     }
 
     /// Removes an authentication entry; says whether there was one.
     pub(super) fn remove_entry(&self, registration_id: &str) -> Result<bool, StoreError> {
+        let _turn = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let removed = self.store.remove_entry(registration_id)?;
         self.enforce_entries()?;
         Ok(removed)
@@ -403,6 +409,7 @@ impl Core {
 
     /// Keeps what stands for an entry's password in a realm in which a server has taken it.
     fn learn_realm(&self, registration_id: &str, realm: &str) -> Result<(), StoreError> {
+        let _turn = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = self.store.entries()?;
         let found = entries.iter().find(|entry| entry.registration_id == registration_id);
         let Some(entry) = found.filter(|entry| !entry.password.is_empty()) else { return Ok(()) };
@@ -420,6 +427,7 @@ impl Core {
         if self.keeps_passwords.load(Ordering::Relaxed) {
             return;
         }
+        let _turn = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         match self.store.forget_passwords(now_unix() - SETTLED) {
             Ok(0) => {}
             Ok(count) => {

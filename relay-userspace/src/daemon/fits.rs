@@ -214,6 +214,15 @@ fn check_apart(config: &Config, networks: &[Ready<'_>], host: &Host) -> Result<(
         .filter(|ready| ready.network.role == Role::Servers)
         .map(|ready| ready.network.interface.as_str())
         .collect();
+    let trunks = config.trunks.iter().map(|trunk| (&trunk.contact, "trunk.contact"));
+    let plans = config.server_plans.iter().flat_map(|plan| &plan.destinations);
+    let plans = plans.map(|to| (&to.contact, "server_plan.destination.contact"));
+    for (peer, key) in trunks.chain(plans) {
+        let ServerHost::Ip(ip) = &peer.host else { continue };
+        if networks.iter().any(|ready| ready.address == *ip && Some(ready.network.sip_port) == peer.port) {
+            return Err(Misfit { network: None, key, message: format!("{peer} is this appliance itself") });
+        }
+    }
     for (server, _, key) in config.all_servers() {
         let ServerHost::Ip(ip) = &server.host else { continue };
         let wrong = |message| Misfit { network: None, key, message };
