@@ -13,6 +13,7 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::{
+    converse::transfer::bears_mark,
     machine::{Output, Proxy, Relay},
     measure::Measure,
     request::Plan,
@@ -23,7 +24,7 @@ use crate::{
     sip::{
         Hop,
         digest::{Challenge, Ha1, Request, Secret},
-        transaction::{ClientId, keyed_hash},
+        transaction::{ClientId, ServerId, keyed_hash},
         wire::{Editor, HeaderName, Message, Method, NameAddr, scan},
     },
 };
@@ -219,15 +220,16 @@ impl Proxy {
         relay: &mut Relay,
         response: &Message,
     ) -> bool {
-        let role = |hop: Hop| self.settings.network(hop.network).map(|network| network.role);
         // A phone or a gateway that challenges would be handed an answer to a nonce of its own choice.
-        let by_a_server = role(relay.egress) == Some(Role::Servers);
-        if role(relay.ingress) != Some(Role::Phones) || !by_a_server || relay.cancelled {
+        let by_a_server = self.is_in(relay.egress, Role::Servers);
+        if !by_a_server || relay.cancelled {
             return false;
         }
         let Some(request) = self.transactions.request(relay.server).cloned() else { return false };
         let request = self.inner_request(relay.ingress, request);
-        let Some(credential) = self.credential_of(&request).cloned() else { return false };
+        let Some(credential) = self.answers_with(relay.server, relay.ingress, &request).cloned() else {
+            return false;
+        };
         let (name, header) = if response.status() == Some(407) {
             (HeaderName::ProxyAuthenticate, "Proxy-Authorization")
         } else {
@@ -289,6 +291,29 @@ impl Proxy {
             let (registration_id, realm) = (credential.registration_id.clone(), realm.to_owned());
             self.tell(Output::Realm { registration_id, realm });
         }
+    }
+
+    /// What a server's challenge to a request is answered with: the entry of the phone that sent it. One that comes from
+    /// within is paid for by who has asked for the transfer, not by the transferee in whose name it is.
+    pub(super) fn answers_with(
+        &self,
+        server: ServerId,
+        ingress: Hop,
+        request: &Message,
+    ) -> Option<&Credential> {
+        if self.is_from_within(server, request) {
+            return self.transferors_credential(request.call_id());
+        }
+        // Of a transfer that is over, or somebody who says so.
+        if bears_mark(request) || !self.is_in(ingress, Role::Phones) {
+            return None;
+        }
+        self.credential_of(request)
+    }
+
+    /// Whether a hop is on a network with this role.
+    pub(super) fn is_in(&self, hop: Hop, role: Role) -> bool {
+        self.settings.network(hop.network).is_some_and(|network| network.role == role)
     }
 
     /// The entry of the phone that sent a request: by the address-of-record that it registers, or speaks as.

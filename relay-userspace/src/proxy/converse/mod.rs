@@ -35,7 +35,7 @@ use crate::{
     config::{Conversions, DelayedOffers, ReferStyle},
     sip::{
         Hop,
-        transaction::ClientId,
+        transaction::{ClientId, ServerId},
         wire::{HeaderName, Message, Method, scan},
     },
 };
@@ -175,8 +175,8 @@ impl Proxy {
     /// What is kept of a call that begins, if one of its peers is configured for something.
     pub(super) fn conversing(
         &self,
-        hop: Hop,
-        egress: Hop,
+        server: ServerId,
+        (hop, egress): (Hop, Hop),
         message: &Message,
         least: u32,
     ) -> Option<Box<Conversing>> {
@@ -196,7 +196,7 @@ impl Proxy {
         Some(Box::new(Conversing {
             voices: [caller, Voice::new(far)],
             least,
-            within: self.is_from_within(message),
+            within: self.is_from_within(server, message),
             ..Conversing::default()
         }))
     }
@@ -212,7 +212,13 @@ impl Proxy {
         let said = conversing.voice_mut(Party::Callee).said.take();
         let mut callee = Voice { said, ..Voice::new(own) };
         callee.learn(message);
-        callee.name = String::from_utf8_lossy(message.to_value()).into_owned();
+        // Who was called, with the tag of who has answered: that is the dialog's name of it (RFC 3261 section 12.1), and
+        // what a response says beside the tag is the word of whoever sends it.
+        let name = self.transactions.request(relay.server).map_or(message.to_value(), Message::to_value);
+        callee.name = String::from_utf8_lossy(name).into_owned();
+        if let Some(tag) = message.to_tag() {
+            callee.name = format!("{};tag={}", callee.name.trim_end(), String::from_utf8_lossy(tag));
+        }
         let settings = &self.settings;
         let beyond = message
             .addresses(HeaderName::RecordRoute)

@@ -32,6 +32,7 @@ use crate::{
     net::Role,
     proxy::{
         call::{Kind, Party},
+        credentials::Credential,
         failover::to_phone,
         machine::Proxy,
         measure::{DropReason, Outcome},
@@ -52,6 +53,11 @@ const SUBSCRIBED_SECONDS: u32 = 600;
 
 /// How the branch of an INVITE from within begins.
 const WITHIN: &[u8] = b"z9hG4bKwithin";
+
+/// Whether a request looks like one from within.
+pub(in crate::proxy) fn bears_mark(request: &Message) -> bool {
+    request.via().branch().is_some_and(|branch| branch.starts_with(WITHIN))
+}
 
 /// How far a transfer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +81,8 @@ pub(in crate::proxy) struct Transfer {
     /// The INVITE to the target, from within, and its Call-ID.
     server: ServerId,
     call_id: Bytes,
+    /// The registration that pays for it, if a server wants credentials: the transferor's own.
+    payer: Option<String>,
     stage: Stage,
     /// The last status that the transferor was told.
     told: u16,
@@ -229,6 +237,7 @@ impl Proxy {
         let sent = invite(&conversing.voice(transferor.other()).name).ok_or_else(malformed)?;
         // Rules look at who calls: that is who asks for it.
         let judged = invite(&conversing.voice(transferor).name).ok_or_else(malformed)?;
+        let payer = self.payer(by, &judged);
         let tag = self.local_tag(message);
         let reply =
             Reply { status: 202, reason: "Accepted", to_tag: Some(&tag), headers: headers.as_bytes() };
@@ -245,6 +254,7 @@ impl Proxy {
                 gone: false,
                 server: within,
                 call_id,
+                payer,
                 stage: Stage::Calling,
                 told: 0,
                 answer: Vec::new(),
@@ -352,13 +362,39 @@ impl Proxy {
         }
     }
 
-    /// Whether a message is an INVITE to the target of a transfer, as it comes from within. What a server makes of it and
+    /// Whether a request is the INVITE to the target of a transfer, as it comes from within. What a server makes of it and
     /// sends back here has the same Call-ID.
-    pub(super) fn is_from_within(&self, message: &Message) -> bool {
-        let branch = message.via().branch().unwrap_or_default();
-        !self.transfers.is_empty()
-            && self.transfers.contains_key(message.call_id())
-            && branch.starts_with(WITHIN)
+    pub(in crate::proxy) fn is_from_within(&self, server: ServerId, message: &Message) -> bool {
+        self.transfer_within(message.call_id()).is_some_and(|transfer| transfer.server == server)
+    }
+
+    fn transfer_within(&self, call_id: &[u8]) -> Option<&Transfer> {
+        if self.transfers.is_empty() {
+            return None;
+        }
+        self.calls.get(self.transfers.get(call_id)?)?.conversing.as_deref()?.transfer.as_deref()
+    }
+
+    /// What challenges to the INVITE to a target are answered with: the entry of the transferor, who spends it.
+    pub(in crate::proxy) fn transferors_credential(&self, call_id: &[u8]) -> Option<&Credential> {
+        let payer = self.transfer_within(call_id)?.payer.as_ref()?;
+        self.credentials.of(payer.as_bytes())
+    }
+
+    /// The registration of a transferor, if it is a phone that is registered where its REFER comes from: a name alone could
+    /// be anybody's.
+    fn payer(&self, by: Hop, judged: &Message) -> Option<String> {
+        if !self.is_in(by, Role::Phones) {
+            return None;
+        }
+        let user = NameAddr::parse(judged.from_value())?.parsed_uri()?.user?;
+        let registration = &self.credentials.of(user)?.registration_id;
+        let tokens = [user, registration.as_bytes()].map(|user| self.registrar.tokens_of_user(user));
+        let mut bindings = tokens.iter().flatten().filter_map(|token| self.registrar.binding(*token));
+        let is_here = bindings.any(|binding| {
+            binding.source.network == by.network && binding.source.address.ip() == by.address.ip()
+        });
+        is_here.then(|| registration.clone())
     }
 
     /// The call to the target of a transfer.

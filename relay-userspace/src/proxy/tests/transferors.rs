@@ -1,0 +1,88 @@
+//! What a transfer costs whom, and what it says of whom.
+
+use zeroize::Zeroizing;
+
+use super::{harness::*, transfers::*};
+use crate::{
+    config::ReferStyle,
+    proxy::{Credential, Credentials, Measure},
+};
+
+/// The phone's entry, whose password the server asks for.
+fn entry(world: &mut World) {
+    let mut credentials = Credentials::default();
+    let credential = Credential {
+        registration_id: "200".to_owned(),
+        user: "station200".to_owned(),
+        password: Zeroizing::new("secret".to_owned()),
+        digests: Vec::new(),
+    };
+    credentials.add(&credential, &[]);
+    world.proxy.set_credentials(credentials);
+}
+
+const CHALLENGE: &str = "Proxy-Authenticate: Digest realm=\"example.com\", nonce=\"abc\", qop=\"auth\"\n";
+
+/// The phone asks for a transfer of the server's party to 300.
+fn refer_of_phone() -> String {
+    let headers = "Contact: <sip:200@192.0.2.11:5060>\nRefer-To: <sip:300@example.com>\n";
+    from_phone("REFER", "sip:100@192.0.2.1:8060;x=1", "r1", 2, ";tag=s", headers, "")
+}
+
+#[test]
+fn a_transfer_is_paid_for_by_who_asks_for_it_and_not_by_who_is_transferred() {
+    // The server's party asks: the phone's password is not for its purposes, asked for or given out in advance.
+    let mut world = world();
+    entry(&mut world);
+    world.register();
+    let invite = begin(&mut world);
+    let sent = world.server(&answer(&invite, 407, "Authenticate", "t", CHALLENGE, ""));
+    none(&sent, SERVERS, "INVITE");
+    assert_eq!(fragment(&find(&sent, SERVERS, "NOTIFY")), "SIP/2.0 407 Authenticate");
+    let info = from_phone("INFO", "sip:100@192.0.2.1:8060;x=1", "n1", 2, ";tag=s", "", "");
+    let info = find(&world.phone(&info), SERVERS, "INFO");
+    let info = find(&world.server(&answer(&info, 407, "Authenticate", "s", CHALLENGE, "")), SERVERS, "INFO");
+    assert!(info.text().contains("Proxy-Authorization: "), "the phone itself is answered for");
+    let next = "Proxy-Authentication-Info: nextnonce=\"def\"\n";
+    world.server(&answer(&info, 200, "OK", "s", next, ""));
+    let sent = world.server(&refer(2, "Refer-To: <sip:300@example.com>\n"));
+    assert!(!find(&sent, SERVERS, "INVITE").text().contains("Authorization"));
+    assert_eq!(world.count(Measure::ChallengeAnswered), 1);
+
+    // The phone asks: its own entry answers, if it is registered where it asks from.
+    for (description, registered, expected) in [("registered", true, true), ("a name alone", false, false)] {
+        let mut world = World::with(converting(ReferStyle::Pass, ReferStyle::Reinvite));
+        entry(&mut world);
+        if registered {
+            world.register();
+        }
+        establish(&mut world);
+        let invite = find(&world.phone(&refer_of_phone()), SERVERS, "INVITE");
+        let sent = world.server(&answer(&invite, 407, "Authenticate", "t", CHALLENGE, ""));
+        let again = sent.iter().find(|sent| sent.first_line().starts_with("INVITE sip:300@"));
+        let answered = again.is_some_and(|sent| sent.text().contains("Digest username=\"station200\""));
+        assert_eq!(answered, expected, "{description}: {sent:?}");
+        let Some(again) = again.cloned() else { continue };
+        // What comes of it is one call as ever, whose numbers go on.
+        let contact = "Contact: <sip:300@198.51.100.30:5080>\n";
+        let sent = world.server(&answer(&again, 200, "OK", "t", contact, &sdp("198.51.100.30", 7000, "")));
+        assert_eq!(value(&find(&sent, SERVERS, "ACK sip:300@"), "CSeq"), "2 ACK");
+        let again = find(&sent, SERVERS, "INVITE sip:100@198.51.100.20:5070");
+        let sent = world.server(&answer(&again, 200, "OK", "s", "", &sdp("198.51.100.20", 6000, "")));
+        assert_eq!(fragment(&find(&sent, PHONES, "NOTIFY")), "SIP/2.0 200 OK");
+    }
+}
+
+#[test]
+fn a_party_is_called_what_it_was_called_by_and_not_what_it_says() {
+    let mut world = World::with(converting(ReferStyle::Pass, ReferStyle::Reinvite));
+    let contact = "Contact: <sip:200@192.0.2.11:5060>\n";
+    let body = sdp("192.0.2.11", 4000, "");
+    let invite = from_phone("INVITE", "sip:100@example.com", "i1", 1, "", contact, &body);
+    let invite = find(&world.phone(&invite), SERVERS, "INVITE");
+    let contact = "Contact: <sip:100@198.51.100.20:5070;x=1>\n";
+    let ok = answer(&invite, 200, "OK", "s", contact, &sdp("198.51.100.20", 6000, ""));
+    world.server(&ok.replace("To: <sip:100@example.com>", "To: <sip:999@example.com>"));
+    let invite = find(&world.phone(&refer_of_phone()), SERVERS, "INVITE sip:300@");
+    assert!(value(&invite, "From").starts_with("<sip:100@example.com>;tag="), "{}", invite.text());
+}
