@@ -448,7 +448,9 @@ impl Proxy {
     pub(super) fn relay_gone(&mut self, now: Instant, media: &mut dyn MediaRelay, client: ClientId) {
         self.own_requests.remove(&client);
         self.seconds.gone(client);
-        self.spoken.remove(&client);
+        if let Some(mut spoken) = self.spoken.remove(&client) {
+            self.timer_c.set(client, &mut spoken.timer_c, None);
+        }
         let Some(mut relay) = self.relays.remove(&client) else { return };
         self.timer_c.set(client, &mut relay.timer_c, None);
         let mut others = false;

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use self::{face::Face, origin::Origin, timers::Clock, transfer::Transfer};
 use super::{
     call::{Call, Kind, Party},
+    identity,
     machine::{Proxy, Relay},
     measure::DropReason,
     request::Refuse,
@@ -48,6 +49,9 @@ const MOST_ROUTES: usize = 8;
 pub(super) struct Voice {
     /// What stands for it in From or To, its tag included.
     pub(super) name: String,
+    /// What it does not want to be told of it (RFC 3323).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) privacy: Option<String>,
     /// The route set toward it, without the appliance itself.
     pub(super) routes: Vec<String>,
     /// The last session description that it sent, as it came.
@@ -188,6 +192,7 @@ impl Proxy {
         let mut caller = Voice::new(near);
         caller.learn(message);
         caller.name = String::from_utf8(message.from_value().to_vec()).ok()?;
+        caller.privacy = identity::wish(message);
         caller.routes = message
             .values(HeaderName::RecordRoute)
             .take(MOST_ROUTES)
@@ -219,6 +224,7 @@ impl Proxy {
         if let Some(tag) = message.to_tag() {
             callee.name = format!("{};tag={}", callee.name.trim_end(), String::from_utf8_lossy(tag));
         }
+        callee.privacy = identity::wish(message);
         let settings = &self.settings;
         let beyond = message
             .addresses(HeaderName::RecordRoute)

@@ -4,8 +4,9 @@ use zeroize::Zeroizing;
 
 use super::{harness::*, transfers::*};
 use crate::{
-    config::ReferStyle,
-    proxy::{Credential, Credentials, Measure},
+    config::{Conversions, ReferStyle},
+    net::Identity,
+    proxy::{Credential, Credentials, Measure, Peers, Settings},
 };
 
 /// The phone's entry, whose password the server asks for.
@@ -85,4 +86,68 @@ fn a_party_is_called_what_it_was_called_by_and_not_what_it_says() {
     world.server(&ok.replace("To: <sip:100@example.com>", "To: <sip:999@example.com>"));
     let invite = find(&world.phone(&refer_of_phone()), SERVERS, "INVITE sip:300@");
     assert!(value(&invite, "From").starts_with("<sip:100@example.com>;tag="), "{}", invite.text());
+}
+
+/// A world whose servers may not know who calls when he does not want it, with the phone in a call to one.
+fn withheld(phones: Conversions, servers: Conversions) -> World {
+    let peers = Peers::of_networks([(PHONES, phones), (SERVERS, servers)], &[]);
+    let mut settings = Settings { peers, ..settings() };
+    for network in settings.networks.iter_mut().filter(|network| network.id == SERVERS) {
+        network.identity = Identity::Untrusted;
+    }
+    let mut world = World::with(settings);
+    let headers = "Contact: <sip:200@192.0.2.11:5060>\nPrivacy: user\n";
+    let body = sdp("192.0.2.11", 4000, "");
+    let sent = world.phone(&from_phone("INVITE", "sip:100@example.com", "i1", 1, "", headers, &body));
+    let contact = "Contact: <sip:100@198.51.100.20:5070;x=1>\n";
+    let invite = find(&sent, SERVERS, "INVITE");
+    world.server(&answer(&invite, 200, "OK", "s", contact, &sdp("198.51.100.20", 6000, "")));
+    world.phone(&from_phone("ACK", "sip:100@192.0.2.1:8060;x=1", "a1", 1, ";tag=s", "", ""));
+    world
+}
+
+const NOBODY: &str = "\"Anonymous\" <sip:anonymous@anonymous.invalid>";
+
+fn is_nobodys(sent: &Sent) {
+    assert!(value(sent, "From").starts_with(NOBODY), "{}", sent.text());
+    assert!(!sent.text().contains("Zoë") && !sent.text().contains("200@"), "{}", sent.text());
+}
+
+#[test]
+fn what_the_appliance_says_for_a_caller_who_is_nobody_there_is_said_by_nobody() {
+    let timed = Conversions { session_timer_seconds: 1800, ..Conversions::default() };
+    let mut world = withheld(Conversions::default(), timed);
+    let refresh = find(&world.wait(MINUTE * 15), SERVERS, "INVITE sip:100@");
+    is_nobodys(&refresh);
+    assert_eq!(value(&refresh, "From"), format!("{NOBODY};tag=p"));
+    assert_eq!(value(&refresh, "Contact"), "<sip:anonymous@198.51.100.1:8060>");
+}
+
+#[test]
+fn a_transfer_tells_nobody_of_a_party_who_is_nobody_there() {
+    let converts = Conversions { refer: ReferStyle::Reinvite, ..Conversions::default() };
+    // He is transferred.
+    let mut world = withheld(converts.clone(), Conversions::default());
+    let sent = world.server(&refer(1, "Refer-To: <sip:300@example.com>\n"));
+    let invite = find(&sent, SERVERS, "INVITE sip:300@");
+    is_nobodys(&invite);
+    assert_eq!(value(&invite, "Privacy"), "user");
+    let sent = pick_up(&mut world, &invite);
+    let again = find(&sent, PHONES, "INVITE");
+    assert_eq!(value(&again, "To"), "\"Zoë\" <sip:200@example.com>;tag=p");
+    let contact = "Contact: <sip:200@192.0.2.11:5060>\n";
+    world.phone(&answer(&again, 200, "OK", "p", contact, &sdp("192.0.2.11", 4000, "")));
+    let info = from_phone("INFO", "sip:100@192.0.2.1:8060;x=1", "n1", 2, ";tag=s", "", "");
+    is_nobodys(&find(&world.phone(&info), SERVERS, "INFO sip:300@"));
+
+    // He transfers another one, who goes on in the dialog with nobody.
+    let mut world = withheld(Conversions::default(), converts);
+    let invite = find(&world.phone(&refer_of_phone()), SERVERS, "INVITE sip:300@");
+    let sent = pick_up(&mut world, &invite);
+    let again = find(&sent, SERVERS, "INVITE sip:100@198.51.100.20:5070");
+    is_nobodys(&again);
+    world.server(&answer(&again, 200, "OK", "s", "", &sdp("198.51.100.20", 6000, "")));
+    let bye = find(&world.server(&from_target(&invite, "BYE", 1, "", "")), SERVERS, "BYE sip:100@");
+    is_nobodys(&bye);
+    assert_eq!((value(&bye, "Call-ID"), value(&bye, "From")), ("c1".into(), format!("{NOBODY};tag=p")));
 }

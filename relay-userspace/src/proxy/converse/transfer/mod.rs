@@ -223,6 +223,9 @@ impl Proxy {
                 transport = from.transport,
                 within = String::from_utf8_lossy(WITHIN),
             );
+            if let Some(privacy) = &conversing.voice(transferor.other()).privacy {
+                text += &format!("Privacy: {privacy}\r\n");
+            }
             if let Some(replaces) = &asked.replaces {
                 text += &format!("Replaces: {replaces}\r\n");
             }

@@ -11,6 +11,7 @@ use crate::{
             face::Face,
             speak::{Purpose, Words},
         },
+        identity::nobody,
         machine::Proxy,
         measure::{Conversion, Measure, Outcome},
     },
@@ -89,7 +90,10 @@ impl Proxy {
         let (transferor, transferee) = (transfer.transferor, transfer.transferor.other());
         let voice = conversing.voice(transferee).clone();
         let origin = conversing.origin(transferee).clone();
-        let peer = conversing.voice(transferor).name.clone();
+        let peer = match &call.anonymous {
+            Some(_) if transferor == Party::Caller => nobody(&call.caller.tag),
+            _ => conversing.voice(transferor).name.clone(),
+        };
         let former = if transferee == Party::Caller { conversing.face.take() } else { None };
         conversing.parted = Some(transferor);
         if !transfer.gone {
