@@ -13,6 +13,7 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::{
+    call::Party,
     converse::transfer::bears_mark,
     machine::{Output, Proxy, Relay},
     measure::Measure,
@@ -137,19 +138,36 @@ impl Offsets {
     }
 
     /// One more for the requests of this registration or dialog. Says whether there was room.
-    fn raise(&mut self, now: Instant, network: NetworkId, message: &Message) -> bool {
-        self.raise_by(now, key(network, message), 1)
+    pub(super) fn raise(
+        &mut self,
+        now: Instant,
+        network: NetworkId,
+        message: &Message,
+        invited: Option<u32>,
+    ) -> bool {
+        self.raise_by(now, key(network, message), 1, invited)
     }
 
-    /// The same by more than one, for who has this tag in this dialog.
-    pub(super) fn raise_by(&mut self, now: Instant, key: (NetworkId, Bytes, Bytes), by: u32) -> bool {
+    /// The same by more than one, for who has this tag in this dialog. `invited` is the number of its last INVITE, which
+    /// went out with that number if nothing was raised before.
+    pub(super) fn raise_by(
+        &mut self,
+        now: Instant,
+        key: (NetworkId, Bytes, Bytes),
+        by: u32,
+        invited: Option<u32>,
+    ) -> bool {
         if self.0.len() >= MOST_OFFSETS && !self.0.contains_key(&key) {
             self.0.retain(|_, offset| now.saturating_duration_since(offset.used) < UNUSED);
             if self.0.len() >= MOST_OFFSETS {
                 return false;
             }
         }
-        let offset = self.0.entry(key).or_insert(Offset { value: 0, invite: None, used: now });
+        let offset = self.0.entry(key).or_insert(Offset {
+            value: 0,
+            invite: invited.map(|number| (number, number)),
+            used: now,
+        });
         offset.value = offset.value.saturating_add(by);
         offset.used = now;
         true
@@ -250,7 +268,8 @@ impl Proxy {
             self.measure(Measure::CredentialsRefused);
             return false;
         }
-        if !self.offsets.raise(now, relay.ingress.network, &request) {
+        let invited = self.invited_by(relay);
+        if !self.offsets.raise(now, relay.ingress.network, &request, invited) {
             return false;
         }
         let nonce = keyed_hash(self.settings.secret, &[b"cnonce", &client_bytes(client), challenge]);
@@ -275,6 +294,16 @@ impl Proxy {
             self.refuse(now, relay.server, &request, refuse);
         }
         true
+    }
+
+    /// The number of the last INVITE of who has sent a request, if it is one of a call's parties.
+    pub(super) fn invited_by(&self, relay: &Relay) -> Option<u32> {
+        let (number, party, tag) = relay.call.as_ref()?;
+        let call = self.calls.get(number)?;
+        match (party, tag) {
+            (Party::Caller, _) => call.caller.invited,
+            (Party::Callee, tag) => call.sides(Party::Callee, tag.as_ref()?)?.0.invited,
+        }
     }
 
     /// A server has taken an answer of an entry: what stands for the password in its realm can be kept, and in time in the

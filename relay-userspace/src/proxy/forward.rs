@@ -219,6 +219,9 @@ impl Proxy {
         };
         if let Some(side) = side {
             side.sent = side.sent.max(sent);
+            if message.method() == &Method::Invite {
+                side.invited = Some(message.cseq());
+            }
         }
     }
 

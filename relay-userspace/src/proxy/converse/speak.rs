@@ -170,8 +170,8 @@ impl Proxy {
         // One that has sent nothing yet may begin with 1.
         let by = if side.sent == 0 { 2 } else { 1 };
         let (network, own_tag) = (side.source.network, side.tag.clone());
-        let next = side.sent + 1;
-        if !self.offsets.raise_by(now, (network, call_id, own_tag), by) {
+        let (next, invited) = (side.sent + 1, side.invited);
+        if !self.offsets.raise_by(now, (network, call_id, own_tag), by, invited) {
             return None;
         }
         let side = self.calls.get_mut(&number)?.side(of, index)?;

@@ -408,3 +408,25 @@ fn a_refresh_that_rings_without_an_end_is_cancelled_and_so_is_one_when_the_call_
     world.assert_empty();
     assert!(world.proxy.spoken.is_empty());
 }
+
+#[test]
+fn an_ack_that_comes_again_has_its_invites_number_whatever_was_said_meanwhile() {
+    for restarted in [false, true] {
+        let mut world = world();
+        call(&mut world, "", "Session-Expires: 1800;refresher=uac\nAllow: UPDATE\n");
+        if restarted {
+            let epoch = Epoch { now: world.now, unix_ms: 1_000_000_000 };
+            let records = world.proxy.records(&epoch);
+            let settings = world.proxy.settings.clone();
+            world.proxy = Proxy::new(settings, world.now);
+            world.proxy.take_up(&records[0], &super::standing::same_networks(), &epoch).unwrap();
+        }
+        let sent = world.wait(seconds(900));
+        assert!(has(&sent[0], "CSeq: 2 UPDATE"), "{}", sent[0].text());
+        let ack = from_phone("ACK", "sip:100@192.0.2.1:8060;x=1", "a1", 1, ";tag=s", "", "");
+        assert!(has(&world.phone(&ack)[0], "CSeq: 1 ACK"), "{restarted}");
+        let bye = from_phone("BYE", "sip:100@192.0.2.1:8060;x=1", "b1", 2, ";tag=s", "", "");
+        let sent = world.phone(&bye);
+        assert!(sent.iter().any(|sent| has(sent, "CSeq: 3 BYE")), "{sent:?}");
+    }
+}

@@ -124,6 +124,8 @@ impl Proxy {
         face.ahead = last.saturating_sub(callee_sent);
         (joined.caller.target, joined.caller.source) = (side.target, side.source);
         (joined.caller.disconnected, joined.caller.routes) = (side.disconnected, side.routes);
+        // The INVITE was the appliance's.
+        joined.caller.invited = None;
         let (caller_tag, caller_sent) = (joined.caller.tag.clone(), joined.caller.sent);
         if let Some(conversing) = joined.conversing.as_deref_mut() {
             let kept = conversing.voice_mut(Party::Caller);
@@ -136,7 +138,8 @@ impl Proxy {
         let before = raised(self.offsets.of(side.source.network, &joined_id, &caller_tag));
         let wanted = caller_sent.saturating_sub(own);
         if wanted > before {
-            self.offsets.raise_by(now, (side.source.network, joined_id.clone(), caller_tag), wanted - before);
+            let key = (side.source.network, joined_id.clone(), caller_tag);
+            self.offsets.raise_by(now, key, wanted - before, None);
         }
         self.enter_face(target);
         self.transfers.remove(&joined_id);
