@@ -161,7 +161,7 @@ impl Proxy {
                 || (tries < MOST_CHANGES && has_other_keys(before, sdp))
         });
         if changed && let Some(conversing) = call.conversing.as_deref_mut() {
-            conversing.tell = Some((now, from.other(), Purpose::Tell(tries + 1)));
+            conversing.tell(now, from.other(), Purpose::Tell(tries + 1));
         }
     }
 }

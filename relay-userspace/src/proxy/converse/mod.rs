@@ -159,6 +159,19 @@ impl Conversing {
         }
     }
 
+    /// Sets to whom a description has to be told. A transferee that waits for its target is not told anything else before.
+    pub(super) fn tell(&mut self, at: Instant, toward: Party, purpose: speak::Purpose) {
+        let joins = |purpose: &speak::Purpose| matches!(purpose, speak::Purpose::Join(_));
+        if joins(&purpose) || !self.tell.iter().any(|(.., waiting)| joins(waiting)) {
+            self.tell = Some((at, toward, purpose));
+        }
+    }
+
+    /// Nobody is to be joined any more.
+    pub(super) fn forget_join(&mut self) {
+        self.tell.take_if(|(.., purpose)| matches!(purpose, speak::Purpose::Join(_)));
+    }
+
     /// When something is to be done next.
     fn next(&self) -> Option<Instant> {
         let clocks = self.clocks.iter().flatten().map(|clock| clock.next);
@@ -176,7 +189,7 @@ impl Conversions {
 }
 
 impl Proxy {
-    /// What is kept of a call that begins, if one of its peers is configured for something.
+    /// What is kept of a call that begins, if one of its peers is configured for something, or if it comes from within.
     pub(super) fn conversing(
         &self,
         server: ServerId,
@@ -186,7 +199,9 @@ impl Proxy {
     ) -> Option<Box<Conversing>> {
         let of = |hop: Hop| self.settings.peers.of(hop.network, hop.address.ip());
         let (near, far) = (of(hop), of(egress));
-        if !near.is_any() && !far.is_any() {
+        // The appliance itself is a party of the call to the target of a transfer, whatever is configured by now.
+        let within = self.is_from_within(server, message);
+        if !within && !near.is_any() && !far.is_any() {
             return None;
         }
         let mut caller = Voice::new(near);
@@ -201,7 +216,7 @@ impl Proxy {
         Some(Box::new(Conversing {
             voices: [caller, Voice::new(far)],
             least,
-            within: self.is_from_within(server, message),
+            within,
             ..Conversing::default()
         }))
     }

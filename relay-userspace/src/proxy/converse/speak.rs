@@ -278,7 +278,7 @@ impl Proxy {
         let wait = self.glare(now, number, toward.other());
         if let Some(conversing) = self.calls.get_mut(&number).and_then(|call| call.conversing.as_deref_mut())
         {
-            conversing.tell = Some((now + wait, toward, purpose));
+            conversing.tell(now + wait, toward, purpose);
         }
         self.reschedule(number);
     }
@@ -308,17 +308,21 @@ impl Proxy {
             if let Some(conversing) =
                 self.calls.get_mut(&number).and_then(|call| call.conversing.as_deref_mut())
             {
-                conversing.tell = Some((now + SOON, toward, purpose));
+                conversing.tell(now + SOON, toward, purpose);
             }
-            return;
+            return self.reschedule(number);
         }
         let offer = match purpose {
             Purpose::Join(_) => self.offer_of_target(number, toward),
             _ => self.offer_of_other(now, media, number, toward),
         };
-        let Some(offer) = offer else { return };
-        let words = Words { method: Method::Invite, purpose, headers: SDP_TYPE, body: Some(&offer) };
-        self.speak(now, number, toward, &words);
+        let said = offer.and_then(|offer| {
+            let words = Words { method: Method::Invite, purpose, headers: SDP_TYPE, body: Some(&offer) };
+            self.speak(now, number, toward, &words)
+        });
+        if said.is_none() && matches!(purpose, Purpose::Join(_)) {
+            self.join_answered(now, media, number, 500, None);
+        }
     }
 
     /// Whether an offer is under way in a call, of whomever.

@@ -1,5 +1,7 @@
 //! What a transfer costs whom, and what it says of whom.
 
+use std::time::Duration;
+
 use zeroize::Zeroizing;
 
 use super::{harness::*, transfers::*};
@@ -150,4 +152,43 @@ fn a_transfer_tells_nobody_of_a_party_who_is_nobody_there() {
     let bye = find(&world.server(&from_target(&invite, "BYE", 1, "", "")), SERVERS, "BYE sip:100@");
     is_nobodys(&bye);
     assert_eq!((value(&bye, "Call-ID"), value(&bye, "From")), ("c1".into(), format!("{NOBODY};tag=p")));
+}
+
+#[test]
+fn a_transferee_with_an_offer_of_its_own_under_way_is_told_of_its_target_after_that() {
+    let mut world = world();
+    let contact = "Contact: <sip:200@192.0.2.11:5060>\n";
+    let hold = sdp("192.0.2.11", 4000, "a=sendonly\n");
+    let hold = from_phone("INVITE", "sip:100@192.0.2.1:8060;x=1", "h1", 2, ";tag=s", contact, &hold);
+    let hold = find(&world.phone(&hold), SERVERS, "INVITE");
+    let invite = begin(&mut world);
+    let sent = pick_up(&mut world, &invite);
+    find(&sent, SERVERS, "ACK sip:300@");
+    none(&sent, PHONES, "INVITE");
+    let held = sdp("198.51.100.20", 6000, "a=recvonly\n");
+    world.server(&answer(&hold, 200, "OK", "s", "", &held));
+    world.phone(&from_phone("ACK", "sip:100@192.0.2.1:8060;x=1", "h2", 2, ";tag=s", "", ""));
+    let again = find(&world.wait(Duration::from_secs(2)), PHONES, "INVITE");
+    let sent = world.phone(&answer(&again, 200, "OK", "p", "", &sdp("192.0.2.11", 4000, "")));
+    assert_eq!(fragment(&find(&sent, SERVERS, "NOTIFY")), "SIP/2.0 200 OK");
+}
+
+#[test]
+fn a_target_that_answers_without_a_description_is_let_go() {
+    let mut world = world();
+    let invite = begin(&mut world);
+    let contact = "Contact: <sip:300@198.51.100.30:5080>\n";
+    let sent = world.server(&answer(&invite, 200, "OK", "t", contact, ""));
+    find(&sent, SERVERS, "ACK sip:300@198.51.100.30:5080");
+    find(&sent, SERVERS, "BYE sip:300@198.51.100.30:5080");
+    assert_eq!(fragment(&find(&sent, SERVERS, "NOTIFY")), "SIP/2.0 488 Not Acceptable Here");
+    assert_eq!(world.proxy.active_calls(), 1);
+}
+
+#[test]
+fn a_transfer_goes_on_whatever_peers_are_configured_for_by_then() {
+    let mut world = world();
+    world.proxy.settings.peers = settings().peers;
+    transferred(&mut world);
+    assert_eq!(world.proxy.active_calls(), 1);
 }

@@ -344,9 +344,9 @@ impl Proxy {
                 else {
                     return;
                 };
+                transfer.stage = Stage::Joining;
                 match answer {
                     Some(answer) => {
-                        transfer.stage = Stage::Joining;
                         transfer.answer = answer.to_vec();
                         let toward = transfer.transferor.other();
                         self.tell_description(now, media, number, toward, Purpose::Join(0));
@@ -415,7 +415,8 @@ impl Proxy {
 
     /// What the transferee of a call is offered: the target's answer.
     pub(super) fn offer_of_target(&mut self, number: u64, toward: Party) -> Option<Vec<u8>> {
-        let answer = self.transfer_of(number).map(|transfer| transfer.answer.clone())?;
+        let transfer = self.transfer_of(number).filter(|transfer| transfer.stage == Stage::Joining)?;
+        let answer = transfer.answer.clone();
         Some(told(self.calls.get_mut(&number)?, toward, answer))
     }
 

@@ -149,7 +149,7 @@ impl Proxy {
             && let Some(conversing) =
                 self.calls.get_mut(&target).and_then(|call| call.conversing.as_deref_mut())
         {
-            conversing.tell = Some((now, Party::Callee, Purpose::Tell(1)));
+            conversing.tell(now, Party::Callee, Purpose::Tell(1));
         }
         if !transfer.silent && !transfer.gone {
             self.notify(now, number, transferor, transfer.event, 200, "OK");
@@ -176,6 +176,7 @@ impl Proxy {
             return;
         };
         let Some(transfer) = conversing.transfer.take() else { return };
+        conversing.forget_join();
         self.transfers.remove(&transfer.call_id);
         self.converted(Conversion::ReferFailed);
         let target = self.call_within(&transfer.call_id);
@@ -198,6 +199,7 @@ impl Proxy {
             return;
         };
         let Some(transfer) = conversing.transfer.take() else { return };
+        conversing.forget_join();
         self.transfers.remove(&transfer.call_id);
         self.measure(Measure::Converted(Conversion::ReferFailed));
         let open = self.forks.get(&transfer.server).map(|fork| fork.open.clone()).unwrap_or_default();
