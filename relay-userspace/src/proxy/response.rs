@@ -346,7 +346,7 @@ impl Proxy {
     }
 
     /// A dialog ended by BYE; the call ends with its last one.
-    fn end_dialog(&mut self, now: Instant, media: &mut dyn MediaRelay, number: u64, tag: &[u8]) {
+    pub(super) fn end_dialog(&mut self, now: Instant, media: &mut dyn MediaRelay, number: u64, tag: &[u8]) {
         let Some(call) = self.calls.get_mut(&number) else { return };
         if let Some(dialog) = call.dialog(tag) {
             dialog.over = true;

@@ -221,11 +221,27 @@ impl Proxy {
         }))
     }
 
+    /// The routes toward who answers a first INVITE, from the appliance on.
+    fn routes_beyond(&self, message: &Message) -> Vec<String> {
+        let beyond = message
+            .addresses(HeaderName::RecordRoute)
+            .take_while(|route| route.parsed_uri().is_some_and(|uri| !self.settings.is_ours(&uri)));
+        let mut routes: Vec<String> =
+            beyond.take(MOST_ROUTES).map(|route| String::from_utf8_lossy(route.value).into_owned()).collect();
+        routes.reverse();
+        routes
+    }
+
     /// The first INVITE was answered: the callee's voice is known now.
     pub(super) fn note_voice(&mut self, relay: &Relay, message: &Message) {
         let Some((number, Party::Caller, None)) = &relay.call else { return };
-        let Some(call) = self.calls.get_mut(number) else { return };
-        let Some(conversing) = call.conversing.as_deref_mut().filter(|known| known.tag.is_none()) else {
+        let speaks = |call: &Call| call.conversing.as_deref().is_some_and(|known| known.tag.is_none());
+        if !self.calls.get(number).is_some_and(speaks) {
+            return;
+        }
+        let routes = self.routes_beyond(message);
+        let Some(conversing) = self.calls.get_mut(number).and_then(|call| call.conversing.as_deref_mut())
+        else {
             return;
         };
         let own = self.settings.peers.of(relay.egress.network, relay.egress.address.ip());
@@ -240,13 +256,7 @@ impl Proxy {
             callee.name = format!("{};tag={}", callee.name.trim_end(), String::from_utf8_lossy(tag));
         }
         callee.privacy = identity::wish(message);
-        let settings = &self.settings;
-        let beyond = message
-            .addresses(HeaderName::RecordRoute)
-            .take_while(|route| route.parsed_uri().is_some_and(|uri| !settings.is_ours(&uri)));
-        callee.routes =
-            beyond.take(MOST_ROUTES).map(|route| String::from_utf8_lossy(route.value).into_owned()).collect();
-        callee.routes.reverse();
+        callee.routes = routes;
         *conversing.voice_mut(Party::Callee) = callee;
         conversing.tag = message.to_tag().map(Bytes::copy_from_slice);
     }

@@ -192,3 +192,67 @@ fn a_transfer_goes_on_whatever_peers_are_configured_for_by_then() {
     transferred(&mut world);
     assert_eq!(world.proxy.active_calls(), 1);
 }
+
+#[test]
+fn of_two_who_answer_for_the_target_the_second_is_hung_up_with() {
+    let mut world = world();
+    let invite = begin(&mut world);
+    let first = answer(
+        &invite,
+        200,
+        "OK",
+        "t",
+        "Contact: <sip:300@198.51.100.30:5080>\n",
+        &sdp("198.51.100.30", 7000, ""),
+    );
+    let second = answer(
+        &invite,
+        200,
+        "OK",
+        "u",
+        "Contact: <sip:300@198.51.100.31:5081>\n",
+        &sdp("198.51.100.31", 7100, ""),
+    );
+    let sent = world.server(&first);
+    find(&sent, SERVERS, "ACK sip:300@198.51.100.30:5080");
+    let again = find(&sent, PHONES, "INVITE");
+    let sent = world.server(&second);
+    let ack = find(&sent, SERVERS, "ACK sip:300@198.51.100.31:5081");
+    let bye = find(&sent, SERVERS, "BYE sip:300@198.51.100.31:5081");
+    for sent in [&ack, &bye] {
+        assert_eq!(value(sent, "To"), format!("{};tag=u", value(&invite, "To")));
+    }
+    assert_eq!((value(&ack, "CSeq"), value(&bye, "CSeq")), ("1 ACK".into(), "2 BYE".into()));
+    // Its answer comes again, which needs an ACK and no second BYE; what it asks for goes nowhere.
+    let sent = world.server(&second);
+    find(&sent, SERVERS, "ACK sip:300@198.51.100.31:5081");
+    none(&sent, SERVERS, "BYE");
+    let sent = world.phone(&answer(&again, 200, "OK", "p", "", &sdp("192.0.2.11", 4000, "")));
+    assert_eq!(fragment(&find(&sent, SERVERS, "NOTIFY")), "SIP/2.0 200 OK");
+    for (method, expected) in [("INFO", "SIP/2.0 481"), ("BYE", "SIP/2.0 200")] {
+        let request = from_target(&invite, method, 3, "", "").replace(";tag=t", ";tag=u");
+        let sent = world.server(&request);
+        assert!(sent.len() == 1 && sent[0].first_line().starts_with(expected), "{sent:?}");
+    }
+    find(&world.server(&first), SERVERS, "ACK sip:300@198.51.100.30:5080");
+    assert_eq!(world.proxy.active_calls(), 1);
+    let info = find(&world.server(&from_target(&invite, "INFO", 4, "", "")), PHONES, "INFO");
+    assert_eq!(value(&info, "Call-ID"), "c1");
+}
+
+#[test]
+fn a_refer_in_a_dialog_beside_the_one_that_was_answered_passes() {
+    let mut world = World::with(converting(ReferStyle::Reinvite, ReferStyle::Pass));
+    let contact = "Contact: <sip:200@192.0.2.11:5060>\n";
+    let body = sdp("192.0.2.11", 4000, "");
+    let invite = from_phone("INVITE", "sip:100@example.com", "i1", 1, "", contact, &body);
+    let invite = find(&world.phone(&invite), SERVERS, "INVITE");
+    for (tag, address) in [("s", "198.51.100.20"), ("s2", "198.51.100.21")] {
+        let contact = format!("Contact: <sip:100@{address}:5070>\n");
+        world.server(&answer(&invite, 200, "OK", tag, &contact, &sdp(address, 6000, "")));
+    }
+    let beside = refer(1, "Refer-To: <sip:300@example.com>\n").replace(";tag=s", ";tag=s2");
+    let sent = world.server(&beside);
+    find(&sent, PHONES, "REFER");
+    none(&sent, SERVERS, "INVITE");
+}

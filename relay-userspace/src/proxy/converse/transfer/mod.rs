@@ -105,11 +105,11 @@ impl Proxy {
             numbers.iter().rev().find_map(|number| {
                 let call = self.calls.get(number)?;
                 call.conversing.as_ref()?;
-                let (party, _) = call.sender(hop.network, message.from_tag(), to_tag)?;
-                Some((*number, party))
+                let (party, index) = call.sender(hop.network, message.from_tag(), to_tag)?;
+                Some((*number, party, call.dialogs.get(index)?.callee.tag.clone()))
             })
         });
-        let Some((number, party)) = found else { return false };
+        let Some((number, party, dialog)) = found else { return false };
         let method = message.method();
         let Some(call) = self.calls.get_mut(&number) else { return false };
         let live = call.is_live();
@@ -119,6 +119,18 @@ impl Proxy {
             proxy.transactions.reply(now, server, &Reply::new(status, &tag));
             true
         };
+        // In a dialog beside the one that was answered nothing is converted. Where the appliance is itself one of its ends
+        // nobody else knows it.
+        if conversing.tag.as_ref().is_some_and(|answered| *answered != dialog) {
+            if conversing.face.is_none() && !conversing.within {
+                return false;
+            }
+            if method == &Method::Bye {
+                self.end_dialog(now, media, number, &dialog);
+                return answer(self, 200);
+            }
+            return answer(self, 481);
+        }
         if conversing.parted == Some(party) {
             if method == &Method::Bye {
                 conversing.leave = None;
@@ -129,13 +141,13 @@ impl Proxy {
             return answer(self, 481);
         }
         // Until the transferee is joined to it, the target speaks with nobody.
-        if conversing.within && party == Party::Callee && live {
+        if conversing.within && party == Party::Callee {
             if method == &Method::Bye {
                 answer(self, 200);
                 self.finish_call(now, media, number, Outcome::Answered);
                 return true;
             }
-            return answer(self, 491);
+            return answer(self, if live { 491 } else { 481 });
         }
         if let Some(transfer) = conversing.transfer.as_deref_mut() {
             let by_transferor = party == transfer.transferor;
@@ -166,7 +178,7 @@ impl Proxy {
         if !converts {
             return false;
         }
-        if let Err(refuse) = self.transfer(now, media, server, number, party, message) {
+        if let Err(refuse) = self.transfer(now, media, server, (number, party, hop), message) {
             self.refuse(now, server, message, refuse);
         }
         true
@@ -178,8 +190,7 @@ impl Proxy {
         now: Instant,
         media: &mut dyn MediaRelay,
         server: ServerId,
-        number: u64,
-        transferor: Party,
+        (number, transferor, by): (u64, Party, Hop),
         message: &Message,
     ) -> Result<(), Refuse> {
         let gone = || Refuse::new(481, DropReason::NoDialog);
@@ -187,8 +198,8 @@ impl Proxy {
         let call = self.calls.get(&number).ok_or_else(gone)?;
         let conversing = call.conversing.as_deref().ok_or_else(gone)?;
         let tag = conversing.tag.clone().ok_or_else(gone)?;
-        let (transferee, sender) = call.sides(transferor.other(), &tag).ok_or_else(gone)?;
-        let (from, by) = (transferee.source, sender.source);
+        let (transferee, _) = call.sides(transferor.other(), &tag).ok_or_else(gone)?;
+        let from = transferee.source;
         let own = self.own(by);
         let contact = format!("Contact: <sip:{}>\r\n", own.uri());
         let quiet = if asked.silent { "Refer-Sub: false\r\n" } else { "" };
@@ -333,6 +344,9 @@ impl Proxy {
         let outer = self.transfers.get(message.call_id()).copied();
         let success = (200..300).contains(&status);
         if success && let Some(target) = target {
+            if self.is_beside(target, &message) {
+                return self.dismiss(now, media, target, &message);
+            }
             self.acknowledge_within(now, target);
         }
         let reason = String::from_utf8_lossy(message.reason()).into_owned();

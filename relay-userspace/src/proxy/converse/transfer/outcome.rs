@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::{LEAVE, SUBSCRIBED_SECONDS, Stage};
 use crate::{
     media::MediaRelay,
     proxy::{
         call::Party,
         converse::{
+            Voice,
             face::Face,
             speak::{Purpose, Words},
         },
@@ -15,7 +18,7 @@ use crate::{
         machine::Proxy,
         measure::{Conversion, Measure, Outcome},
     },
-    sip::wire::{self, Method},
+    sip::wire::{self, Message, Method},
 };
 
 impl Proxy {
@@ -189,6 +192,52 @@ impl Proxy {
             let words = Words { method: Method::Bye, purpose: Purpose::Bye, headers: "", body: None };
             self.speak(now, number, transfer.transferor.other(), &words);
             self.finish_call(now, media, number, Outcome::Answered);
+        }
+    }
+
+    /// Whether a response is in a dialog beside the one that was answered first.
+    pub(super) fn is_beside(&self, number: u64, message: &Message) -> bool {
+        let conversing = self.calls.get(&number).and_then(|call| call.conversing.as_deref());
+        let tag = conversing.and_then(|conversing| conversing.tag.as_deref());
+        tag.is_some_and(|tag| message.to_tag() != Some(tag))
+    }
+
+    /// A second one has answered for the target: it is hung up with (RFC 3261 section 13.2.2.4).
+    pub(super) fn dismiss(
+        &mut self,
+        now: Instant,
+        media: &mut dyn MediaRelay,
+        number: u64,
+        message: &Message,
+    ) {
+        let Some(tag) = message.to_tag().map(Bytes::copy_from_slice) else { return };
+        let routes = self.routes_beyond(message);
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        let Some(over) = call.dialog(&tag).map(|dialog| dialog.over) else { return };
+        let Some(conversing) = call.conversing.as_deref_mut() else { return };
+        let Some(first) = conversing.tag.replace(tag.clone()) else { return };
+        // For these two requests it is spoken in this dialog.
+        let named = format!(";tag={}", String::from_utf8_lossy(&first));
+        let name = conversing.voice(Party::Callee).name.strip_suffix(&named).unwrap_or_default();
+        let name = format!("{name};tag={}", String::from_utf8_lossy(&tag));
+        let second = Voice { name, routes, ..Voice::default() };
+        let kept = std::mem::replace(conversing.voice_mut(Party::Callee), second);
+        self.acknowledge_within(now, number);
+        if !over {
+            let words = Words { method: Method::Bye, purpose: Purpose::Bye, headers: "", body: None };
+            let client = self.speak(now, number, Party::Callee, &words);
+            // A challenge to it would be answered in the other dialog.
+            if let Some(spoken) = client.and_then(|client| self.spoken.get_mut(&client)) {
+                spoken.authorized = true;
+            }
+        }
+        if let Some(conversing) = self.calls.get_mut(&number).and_then(|call| call.conversing.as_deref_mut())
+        {
+            conversing.tag = Some(first);
+            *conversing.voice_mut(Party::Callee) = kept;
+        }
+        if !over {
+            self.end_dialog(now, media, number, &tag);
         }
     }
 
