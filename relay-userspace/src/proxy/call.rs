@@ -110,6 +110,8 @@ pub(super) struct Side {
     pub(super) routes: Vec<IpAddr>,
     /// The highest number of its requests, as the other side knows them.
     pub(super) sent: u32,
+    /// The number of its last INVITE, as it knows it itself: an ACK that comes again has it too.
+    pub(super) invited: Option<u32>,
 }
 
 /// Addresses of a Record-Route that are kept.
@@ -124,6 +126,7 @@ impl Side {
             disconnected: false,
             routes: Vec::new(),
             sent: 0,
+            invited: None,
         }
     }
 

@@ -13,6 +13,8 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::{
+    call::Party,
+    converse::transfer::bears_mark,
     machine::{Output, Proxy, Relay},
     measure::Measure,
     request::Plan,
@@ -23,7 +25,7 @@ use crate::{
     sip::{
         Hop,
         digest::{Challenge, Ha1, Request, Secret},
-        transaction::{ClientId, keyed_hash},
+        transaction::{ClientId, ServerId, keyed_hash},
         wire::{Editor, HeaderName, Message, Method, NameAddr, scan},
     },
 };
@@ -136,19 +138,36 @@ impl Offsets {
     }
 
     /// One more for the requests of this registration or dialog. Says whether there was room.
-    fn raise(&mut self, now: Instant, network: NetworkId, message: &Message) -> bool {
-        self.raise_by(now, key(network, message), 1)
+    pub(super) fn raise(
+        &mut self,
+        now: Instant,
+        network: NetworkId,
+        message: &Message,
+        invited: Option<u32>,
+    ) -> bool {
+        self.raise_by(now, key(network, message), 1, invited)
     }
 
-    /// The same by more than one, for who has this tag in this dialog.
-    pub(super) fn raise_by(&mut self, now: Instant, key: (NetworkId, Bytes, Bytes), by: u32) -> bool {
+    /// The same by more than one, for who has this tag in this dialog. `invited` is the number of its last INVITE, which
+    /// went out with that number if nothing was raised before.
+    pub(super) fn raise_by(
+        &mut self,
+        now: Instant,
+        key: (NetworkId, Bytes, Bytes),
+        by: u32,
+        invited: Option<u32>,
+    ) -> bool {
         if self.0.len() >= MOST_OFFSETS && !self.0.contains_key(&key) {
             self.0.retain(|_, offset| now.saturating_duration_since(offset.used) < UNUSED);
             if self.0.len() >= MOST_OFFSETS {
                 return false;
             }
         }
-        let offset = self.0.entry(key).or_insert(Offset { value: 0, invite: None, used: now });
+        let offset = self.0.entry(key).or_insert(Offset {
+            value: 0,
+            invite: invited.map(|number| (number, number)),
+            used: now,
+        });
         offset.value = offset.value.saturating_add(by);
         offset.used = now;
         true
@@ -219,15 +238,16 @@ impl Proxy {
         relay: &mut Relay,
         response: &Message,
     ) -> bool {
-        let role = |hop: Hop| self.settings.network(hop.network).map(|network| network.role);
         // A phone or a gateway that challenges would be handed an answer to a nonce of its own choice.
-        let by_a_server = role(relay.egress) == Some(Role::Servers);
-        if role(relay.ingress) != Some(Role::Phones) || !by_a_server || relay.cancelled {
+        let by_a_server = self.is_in(relay.egress, Role::Servers);
+        if !by_a_server || relay.cancelled {
             return false;
         }
         let Some(request) = self.transactions.request(relay.server).cloned() else { return false };
         let request = self.inner_request(relay.ingress, request);
-        let Some(credential) = self.credential_of(&request).cloned() else { return false };
+        let Some(credential) = self.answers_with(relay.server, relay.ingress, &request).cloned() else {
+            return false;
+        };
         let (name, header) = if response.status() == Some(407) {
             (HeaderName::ProxyAuthenticate, "Proxy-Authorization")
         } else {
@@ -248,7 +268,8 @@ impl Proxy {
             self.measure(Measure::CredentialsRefused);
             return false;
         }
-        if !self.offsets.raise(now, relay.ingress.network, &request) {
+        let invited = self.invited_by(relay);
+        if !self.offsets.raise(now, relay.ingress.network, &request, invited) {
             return false;
         }
         let nonce = keyed_hash(self.settings.secret, &[b"cnonce", &client_bytes(client), challenge]);
@@ -275,6 +296,16 @@ impl Proxy {
         true
     }
 
+    /// The number of the last INVITE of who has sent a request, if it is one of a call's parties.
+    pub(super) fn invited_by(&self, relay: &Relay) -> Option<u32> {
+        let (number, party, tag) = relay.call.as_ref()?;
+        let call = self.calls.get(number)?;
+        match (party, tag) {
+            (Party::Caller, _) => call.caller.invited,
+            (Party::Callee, tag) => call.sides(Party::Callee, tag.as_ref()?)?.0.invited,
+        }
+    }
+
     /// A server has taken an answer of an entry: what stands for the password in its realm can be kept, and in time in the
     /// password's place.
     pub(super) fn note_realm(&mut self, credential: &Credential, realm: &[u8]) {
@@ -289,6 +320,29 @@ impl Proxy {
             let (registration_id, realm) = (credential.registration_id.clone(), realm.to_owned());
             self.tell(Output::Realm { registration_id, realm });
         }
+    }
+
+    /// What a server's challenge to a request is answered with: the entry of the phone that sent it. One that comes from
+    /// within is paid for by who has asked for the transfer, not by the transferee in whose name it is.
+    pub(super) fn answers_with(
+        &self,
+        server: ServerId,
+        ingress: Hop,
+        request: &Message,
+    ) -> Option<&Credential> {
+        if self.is_from_within(server, request) {
+            return self.transferors_credential(request.call_id());
+        }
+        // Of a transfer that is over, or somebody who says so.
+        if bears_mark(request) || !self.is_in(ingress, Role::Phones) {
+            return None;
+        }
+        self.credential_of(request)
+    }
+
+    /// Whether a hop is on a network with this role.
+    pub(super) fn is_in(&self, hop: Hop, role: Role) -> bool {
+        self.settings.network(hop.network).is_some_and(|network| network.role == role)
     }
 
     /// The entry of the phone that sent a request: by the address-of-record that it registers, or speaks as.

@@ -92,12 +92,14 @@ impl Proxy {
         self.check_privacy(message, hop.network, plan.egress.network)?;
         let mark = self.loop_mark(hop, message);
         let (client, branch) = self.transactions.reserve(mark);
-        let with_next = self.next_answer(now, hop, message, plan, client);
+        let with_next = self.next_answer(now, (server, client), hop, message, plan);
         let plan = with_next.as_ref().unwrap_or(plan);
         let call = match &plan.dialog {
             Some((number, party, tag)) => Some((*number, *party, Some(tag.clone()))),
             None if plan.standing.is_some() => plan.standing.clone(),
-            None => self.new_call(now, hop, plan, message)?.map(|number| (number, Party::Caller, None)),
+            None => {
+                self.new_call(now, server, hop, plan, message)?.map(|number| (number, Party::Caller, None))
+            }
         };
         let lent = self.lend(plan.egress, message, call.as_ref());
         let lent = match (&lent, &call) {
@@ -217,6 +219,9 @@ impl Proxy {
         };
         if let Some(side) = side {
             side.sent = side.sent.max(sent);
+            if message.method() == &Method::Invite {
+                side.invited = Some(message.cseq());
+            }
         }
     }
 
@@ -334,6 +339,7 @@ impl Proxy {
     fn new_call(
         &mut self,
         now: Instant,
+        server: ServerId,
         hop: Hop,
         plan: &Plan,
         message: &Message,
@@ -381,8 +387,9 @@ impl Proxy {
         };
         let anonymous = self.goes_anonymously(message, hop.network, egress.network);
         let anonymous = anonymous.then(|| identity::remembered(message));
-        let conversing =
-            (kind == Kind::Call).then(|| self.conversing(hop, egress, message, plan.least_timer)).flatten();
+        let conversing = (kind == Kind::Call)
+            .then(|| self.conversing(server, (hop, egress), message, plan.least_timer))
+            .flatten();
         if let Some(conversing) = &conversing
             && let Some(refuse) = Self::refuses_timer(conversing, Party::Caller, message)
         {

@@ -48,6 +48,11 @@ const PERSONAL: [&str; 9] = [
 /// Who calls when nobody is to know.
 const ANONYMOUS: &str = "\"Anonymous\" <sip:anonymous@anonymous.invalid>";
 
+/// The same with its tag in a dialog.
+pub(super) fn nobody(tag: &[u8]) -> String {
+    format!("{ANONYMOUS};tag={}", String::from_utf8_lossy(tag))
+}
+
 /// What a message's sender does not want to be told, by its headers Privacy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Wish {
@@ -205,6 +210,14 @@ impl Proxy {
             }
         }
     }
+}
+
+/// What the caller does not want to be told, as its header Privacy says it.
+pub(super) fn wish(message: &Message) -> Option<String> {
+    let values = message.headers().filter(|header| is(header, "Privacy"));
+    let values: Vec<String> =
+        values.map(|header| String::from_utf8_lossy(header.value).into_owned()).collect();
+    (!values.is_empty()).then(|| values.join(";"))
 }
 
 /// Makes the sender of a request nobody.

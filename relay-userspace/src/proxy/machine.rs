@@ -283,6 +283,8 @@ impl Proxy {
         while let Some(client) = self.timer_c.pop(now) {
             if let Some(relay) = self.relays.get_mut(&client) {
                 relay.timer_c = None;
+            } else if let Some(spoken) = self.spoken.get_mut(&client) {
+                spoken.timer_c = None;
             }
             // RFC 3261 16.8: the CANCEL brings a 487 that goes to the caller, or the transaction times out.
             self.transactions.cancel(now, client, b"");
@@ -645,6 +647,10 @@ impl Proxy {
             self.abort_transfer(now, media, number);
         }
         let Some(call) = self.calls.get_mut(&number) else { return };
+        if let Some(pending) = call.conversing.as_deref_mut().and_then(|conversing| conversing.pending.take())
+        {
+            self.transactions.cancel(now, pending, b"");
+        }
         if call.media {
             media.delete(now, &call.info.media_key);
         }

@@ -22,7 +22,7 @@ use crate::{
     sip::{
         Hop,
         digest::{Challenge, next_nonce},
-        transaction::{ClientId, keyed_hash},
+        transaction::{ClientId, ServerId, keyed_hash},
         wire::{Editor, Message, Method},
     },
 };
@@ -62,19 +62,18 @@ impl Proxy {
     pub(super) fn next_answer(
         &mut self,
         now: Instant,
+        (server, client): (ServerId, ClientId),
         hop: Hop,
         message: &Message,
         plan: &Plan,
-        client: ClientId,
     ) -> Option<Plan> {
         if self.next_nonces.0.is_empty() || plan.answer.is_some() {
             return None;
         }
-        let role = |hop: Hop| self.settings.network(hop.network).map(|network| network.role);
-        if role(hop) != Some(Role::Phones) || role(plan.egress) != Some(Role::Servers) {
+        if !self.is_in(plan.egress, Role::Servers) {
             return None;
         }
-        let credential = self.credential_of(message)?.clone();
+        let credential = self.answers_with(server, hop, message)?.clone();
         let key = (credential.registration_id.clone(), plan.egress.address, Use::of(message.method()));
         let Next { header, challenge, told } = self.next_nonces.0.remove(&key)?;
         if now.saturating_duration_since(told) > UNUSED {

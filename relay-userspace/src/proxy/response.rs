@@ -346,7 +346,7 @@ impl Proxy {
     }
 
     /// A dialog ended by BYE; the call ends with its last one.
-    fn end_dialog(&mut self, now: Instant, media: &mut dyn MediaRelay, number: u64, tag: &[u8]) {
+    pub(super) fn end_dialog(&mut self, now: Instant, media: &mut dyn MediaRelay, number: u64, tag: &[u8]) {
         let Some(call) = self.calls.get_mut(&number) else { return };
         if let Some(dialog) = call.dialog(tag) {
             dialog.over = true;
@@ -449,7 +449,9 @@ impl Proxy {
     pub(super) fn relay_gone(&mut self, now: Instant, media: &mut dyn MediaRelay, client: ClientId) {
         self.own_requests.remove(&client);
         self.seconds.gone(client);
-        self.spoken.remove(&client);
+        if let Some(mut spoken) = self.spoken.remove(&client) {
+            self.timer_c.set(client, &mut spoken.timer_c, None);
+        }
         let Some(mut relay) = self.relays.remove(&client) else { return };
         self.timer_c.set(client, &mut relay.timer_c, None);
         let mut others = false;

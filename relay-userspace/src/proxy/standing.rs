@@ -59,6 +59,9 @@ struct SideRecord {
     /// The highest number of its requests, as the other side knows them.
     #[serde(default)]
     sent: u32,
+    /// The number of its last INVITE, as it knows it itself.
+    #[serde(default)]
+    invited: Option<u32>,
 }
 
 /// Why a call is not taken up.
@@ -172,6 +175,7 @@ impl Proxy {
             routes: side.routes.clone(),
             offset: self.offsets.of(side.source.network, call_id, &side.tag),
             sent: side.sent,
+            invited: side.invited,
         })
     }
 
@@ -203,6 +207,7 @@ impl Proxy {
                 disconnected: kept.disconnected || source.transport.is_reliable(),
                 routes: kept.routes.clone(),
                 sent: kept.sent,
+                invited: kept.invited,
             })
         };
         let (caller, call_id) = (side(&record.caller)?, Bytes::from(record.call_id.clone()));

@@ -36,6 +36,7 @@ impl Proxy {
                 self.transactions.send(hop, ack, &Method::Ack);
             }
         } else if status >= 200 {
+            self.timer_c.set(client, &mut spoken.timer_c, None);
             if (200..300).contains(&status) && spoken.method == Method::Invite {
                 self.acknowledge(now, &mut spoken, message);
             }
@@ -75,7 +76,8 @@ impl Proxy {
         client: ClientId,
         silence: Silence,
     ) {
-        let Some(spoken) = self.spoken.remove(&client) else { return };
+        let Some(mut spoken) = self.spoken.remove(&client) else { return };
+        self.timer_c.set(client, &mut spoken.timer_c, None);
         let status = if silence == Silence::Timeout { 408 } else { 503 };
         self.spoken_ended(now, media, client, &spoken, status, None);
         self.spoken.insert(client, spoken);
@@ -159,7 +161,7 @@ impl Proxy {
                 || (tries < MOST_CHANGES && has_other_keys(before, sdp))
         });
         if changed && let Some(conversing) = call.conversing.as_deref_mut() {
-            conversing.tell = Some((now, from.other(), Purpose::Tell(tries + 1)));
+            conversing.tell(now, from.other(), Purpose::Tell(tries + 1));
         }
     }
 }

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use self::{face::Face, origin::Origin, timers::Clock, transfer::Transfer};
 use super::{
     call::{Call, Kind, Party},
+    identity,
     machine::{Proxy, Relay},
     measure::DropReason,
     request::Refuse,
@@ -35,7 +36,7 @@ use crate::{
     config::{Conversions, DelayedOffers, ReferStyle},
     sip::{
         Hop,
-        transaction::ClientId,
+        transaction::{ClientId, ServerId},
         wire::{HeaderName, Message, Method, scan},
     },
 };
@@ -48,6 +49,9 @@ const MOST_ROUTES: usize = 8;
 pub(super) struct Voice {
     /// What stands for it in From or To, its tag included.
     pub(super) name: String,
+    /// What it does not want to be told of it (RFC 3323).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) privacy: Option<String>,
     /// The route set toward it, without the appliance itself.
     pub(super) routes: Vec<String>,
     /// The last session description that it sent, as it came.
@@ -155,6 +159,19 @@ impl Conversing {
         }
     }
 
+    /// Sets to whom a description has to be told. A transferee that waits for its target is not told anything else before.
+    pub(super) fn tell(&mut self, at: Instant, toward: Party, purpose: speak::Purpose) {
+        let joins = |purpose: &speak::Purpose| matches!(purpose, speak::Purpose::Join(_));
+        if joins(&purpose) || !self.tell.iter().any(|(.., waiting)| joins(waiting)) {
+            self.tell = Some((at, toward, purpose));
+        }
+    }
+
+    /// Nobody is to be joined any more.
+    pub(super) fn forget_join(&mut self) {
+        self.tell.take_if(|(.., purpose)| matches!(purpose, speak::Purpose::Join(_)));
+    }
+
     /// When something is to be done next.
     fn next(&self) -> Option<Instant> {
         let clocks = self.clocks.iter().flatten().map(|clock| clock.next);
@@ -172,22 +189,25 @@ impl Conversions {
 }
 
 impl Proxy {
-    /// What is kept of a call that begins, if one of its peers is configured for something.
+    /// What is kept of a call that begins, if one of its peers is configured for something, or if it comes from within.
     pub(super) fn conversing(
         &self,
-        hop: Hop,
-        egress: Hop,
+        server: ServerId,
+        (hop, egress): (Hop, Hop),
         message: &Message,
         least: u32,
     ) -> Option<Box<Conversing>> {
         let of = |hop: Hop| self.settings.peers.of(hop.network, hop.address.ip());
         let (near, far) = (of(hop), of(egress));
-        if !near.is_any() && !far.is_any() {
+        // The appliance itself is a party of the call to the target of a transfer, whatever is configured by now.
+        let within = self.is_from_within(server, message);
+        if !within && !near.is_any() && !far.is_any() {
             return None;
         }
         let mut caller = Voice::new(near);
         caller.learn(message);
         caller.name = String::from_utf8(message.from_value().to_vec()).ok()?;
+        caller.privacy = identity::wish(message);
         caller.routes = message
             .values(HeaderName::RecordRoute)
             .take(MOST_ROUTES)
@@ -196,30 +216,47 @@ impl Proxy {
         Some(Box::new(Conversing {
             voices: [caller, Voice::new(far)],
             least,
-            within: self.is_from_within(message),
+            within,
             ..Conversing::default()
         }))
+    }
+
+    /// The routes toward who answers a first INVITE, from the appliance on.
+    fn routes_beyond(&self, message: &Message) -> Vec<String> {
+        let beyond = message
+            .addresses(HeaderName::RecordRoute)
+            .take_while(|route| route.parsed_uri().is_some_and(|uri| !self.settings.is_ours(&uri)));
+        let mut routes: Vec<String> =
+            beyond.take(MOST_ROUTES).map(|route| String::from_utf8_lossy(route.value).into_owned()).collect();
+        routes.reverse();
+        routes
     }
 
     /// The first INVITE was answered: the callee's voice is known now.
     pub(super) fn note_voice(&mut self, relay: &Relay, message: &Message) {
         let Some((number, Party::Caller, None)) = &relay.call else { return };
-        let Some(call) = self.calls.get_mut(number) else { return };
-        let Some(conversing) = call.conversing.as_deref_mut().filter(|known| known.tag.is_none()) else {
+        let speaks = |call: &Call| call.conversing.as_deref().is_some_and(|known| known.tag.is_none());
+        if !self.calls.get(number).is_some_and(speaks) {
+            return;
+        }
+        let routes = self.routes_beyond(message);
+        let Some(conversing) = self.calls.get_mut(number).and_then(|call| call.conversing.as_deref_mut())
+        else {
             return;
         };
         let own = self.settings.peers.of(relay.egress.network, relay.egress.address.ip());
         let said = conversing.voice_mut(Party::Callee).said.take();
         let mut callee = Voice { said, ..Voice::new(own) };
         callee.learn(message);
-        callee.name = String::from_utf8_lossy(message.to_value()).into_owned();
-        let settings = &self.settings;
-        let beyond = message
-            .addresses(HeaderName::RecordRoute)
-            .take_while(|route| route.parsed_uri().is_some_and(|uri| !settings.is_ours(&uri)));
-        callee.routes =
-            beyond.take(MOST_ROUTES).map(|route| String::from_utf8_lossy(route.value).into_owned()).collect();
-        callee.routes.reverse();
+        // Who was called, with the tag of who has answered: that is the dialog's name of it (RFC 3261 section 12.1), and
+        // what a response says beside the tag is the word of whoever sends it.
+        let name = self.transactions.request(relay.server).map_or(message.to_value(), Message::to_value);
+        callee.name = String::from_utf8_lossy(name).into_owned();
+        if let Some(tag) = message.to_tag() {
+            callee.name = format!("{};tag={}", callee.name.trim_end(), String::from_utf8_lossy(tag));
+        }
+        callee.privacy = identity::wish(message);
+        callee.routes = routes;
         *conversing.voice_mut(Party::Callee) = callee;
         conversing.tag = message.to_tag().map(Bytes::copy_from_slice);
     }

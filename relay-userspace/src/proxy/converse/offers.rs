@@ -206,7 +206,7 @@ impl Proxy {
         {
             conversing.owes = None;
             if matters {
-                conversing.tell = Some((now, sender.other(), Purpose::Tell(1)));
+                conversing.tell(now, sender.other(), Purpose::Tell(1));
             }
         }
         self.reschedule(number);

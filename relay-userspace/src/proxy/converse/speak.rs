@@ -12,6 +12,7 @@ use crate::{
     proxy::{
         call::{Party, Side},
         forward::bears_target,
+        identity::nobody,
         machine::Proxy,
         measure::{Conversion, Measure, Outcome},
     },
@@ -61,6 +62,8 @@ pub(in crate::proxy) struct Spoken {
     pub(super) body: Option<Vec<u8>>,
     /// The ACK, and where it went.
     pub(super) ack: Option<(Hop, Bytes)>,
+    /// When an INVITE is given up that rings and has no answer (RFC 3261 section 16.6 step 11).
+    pub(in crate::proxy) timer_c: Option<Instant>,
 }
 
 /// What a request is made of besides what the dialog knows.
@@ -116,7 +119,7 @@ impl Proxy {
             fallback = Some(Fallback { hop: egress, payload: std::mem::replace(&mut payload, large) });
             self.measure(Measure::Large(way.transport));
         }
-        let spoken = Spoken {
+        let mut spoken = Spoken {
             call: number,
             toward,
             method: words.method.clone(),
@@ -128,7 +131,12 @@ impl Proxy {
             headers: words.headers.to_owned(),
             body: words.body.map(<[u8]>::to_vec),
             ack: None,
+            timer_c: None,
         };
+        if words.method == Method::Invite {
+            let at = Some(now + self.settings.timer_c);
+            self.timer_c.set(client, &mut spoken.timer_c, at);
+        }
         self.spoken.insert(client, spoken);
         self.transactions.send_request_or(now, client, branch, way, &words.method, payload, fallback);
         if words.body.is_some()
@@ -162,8 +170,8 @@ impl Proxy {
         // One that has sent nothing yet may begin with 1.
         let by = if side.sent == 0 { 2 } else { 1 };
         let (network, own_tag) = (side.source.network, side.tag.clone());
-        let next = side.sent + 1;
-        if !self.offsets.raise_by(now, (network, call_id, own_tag), by) {
+        let (next, invited) = (side.sent + 1, side.invited);
+        if !self.offsets.raise_by(now, (network, call_id, own_tag), by, invited) {
             return None;
         }
         let side = self.calls.get_mut(&number)?.side(of, index)?;
@@ -190,7 +198,10 @@ impl Proxy {
             Some(target) => String::from_utf8_lossy(target).into_owned(),
             None => format!("sip:{}", recipient.source.address),
         };
+        // The caller is nobody at the other side, so that is who speaks there.
+        let hidden = toward == Party::Callee && call.anonymous.is_some();
         let contact = match sender.target.as_deref().and_then(Uri::parse) {
+            _ if hidden => format!("sip:anonymous@{}", own.uri()),
             Some(uri) if uri.is_sip() => {
                 String::from_utf8_lossy(&rewritten_contact(&uri, own, None)).into_owned()
             }
@@ -208,7 +219,8 @@ impl Proxy {
         }
         text += &format!(
             "Max-Forwards: 70\r\nFrom: {from}\r\nTo: {to}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n",
-            from = conversing.voice(toward.other()).name,
+            from =
+                if hidden { nobody(&call.caller.tag) } else { conversing.voice(toward.other()).name.clone() },
             to = conversing.voice(toward).name,
             call_id = String::from_utf8_lossy(&call.info.call_id),
         );
@@ -266,7 +278,7 @@ impl Proxy {
         let wait = self.glare(now, number, toward.other());
         if let Some(conversing) = self.calls.get_mut(&number).and_then(|call| call.conversing.as_deref_mut())
         {
-            conversing.tell = Some((now + wait, toward, purpose));
+            conversing.tell(now + wait, toward, purpose);
         }
         self.reschedule(number);
     }
@@ -296,17 +308,21 @@ impl Proxy {
             if let Some(conversing) =
                 self.calls.get_mut(&number).and_then(|call| call.conversing.as_deref_mut())
             {
-                conversing.tell = Some((now + SOON, toward, purpose));
+                conversing.tell(now + SOON, toward, purpose);
             }
-            return;
+            return self.reschedule(number);
         }
         let offer = match purpose {
             Purpose::Join(_) => self.offer_of_target(number, toward),
             _ => self.offer_of_other(now, media, number, toward),
         };
-        let Some(offer) = offer else { return };
-        let words = Words { method: Method::Invite, purpose, headers: SDP_TYPE, body: Some(&offer) };
-        self.speak(now, number, toward, &words);
+        let said = offer.and_then(|offer| {
+            let words = Words { method: Method::Invite, purpose, headers: SDP_TYPE, body: Some(&offer) };
+            self.speak(now, number, toward, &words)
+        });
+        if said.is_none() && matches!(purpose, Purpose::Join(_)) {
+            self.join_answered(now, media, number, 500, None);
+        }
     }
 
     /// Whether an offer is under way in a call, of whomever.

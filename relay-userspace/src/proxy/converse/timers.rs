@@ -316,12 +316,8 @@ impl Proxy {
     ) -> bool {
         let Some(request) = self.transactions.request(relay.server).cloned() else { return false };
         let request = self.inner_request(relay.ingress, request);
-        let key = (
-            relay.ingress.network,
-            request.call_id_bytes(),
-            bytes::Bytes::copy_from_slice(request.from_tag()),
-        );
-        if !self.offsets.raise_by(now, key, 1) {
+        let invited = self.invited_by(relay);
+        if !self.offsets.raise(now, relay.ingress.network, &request, invited) {
             return false;
         }
         let plan = Plan {

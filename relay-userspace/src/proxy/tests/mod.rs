@@ -31,5 +31,6 @@ mod softphones;
 mod standing;
 mod stun;
 mod survival;
+mod transferors;
 mod transfers;
 mod transports;

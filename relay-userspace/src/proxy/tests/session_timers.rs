@@ -383,3 +383,50 @@ fn a_server_that_challenges_a_refresh_is_answered_with_the_phones_entry_once() {
     assert_eq!(world.server(&answer(&again, 401, "Unauthorized", "s", challenge, "")), []);
     assert_eq!(world.proxy.active_calls(), 1);
 }
+
+#[test]
+fn a_refresh_that_rings_without_an_end_is_cancelled_and_so_is_one_when_the_call_ends() {
+    let mut world = timed(1800, 0);
+    call(&mut world, "", "");
+    let invite = world.wait(seconds(900)).remove(0);
+    assert_eq!(invite.first_line(), "INVITE sip:200@192.0.2.11:5060 SIP/2.0");
+    world.phone(&answer(&invite, 180, "Ringing", "p", "", ""));
+    let sent = world.wait(seconds(200));
+    assert_eq!(sent[0].first_line(), "CANCEL sip:200@192.0.2.11:5060 SIP/2.0");
+    world.phone(&answer(&sent[0], 200, "OK", "p", "", ""));
+    world.phone(&answer(&invite, 487, "Request Terminated", "p", "", ""));
+    assert_eq!(world.proxy.active_calls(), 1);
+    // The next one is under way when the server hangs up.
+    let sent = world.wait(seconds(900));
+    let invite = sent.iter().find(|sent| sent.first_line().starts_with("INVITE")).unwrap().clone();
+    world.phone(&answer(&invite, 180, "Ringing", "p", "", ""));
+    let sent = world.server(&from_server("BYE", "sip:200@198.51.100.1:8060", "b1", 1, ";tag=p", "", ""));
+    let bye = sent.iter().find(|sent| sent.network == PHONES).unwrap().clone();
+    let sent = world.phone(&answer(&bye, 200, "OK", "p", "", ""));
+    assert!(sent.iter().any(|sent| sent.first_line().starts_with("CANCEL")), "{sent:?}");
+    world.wait(MINUTE * 5);
+    world.assert_empty();
+    assert!(world.proxy.spoken.is_empty());
+}
+
+#[test]
+fn an_ack_that_comes_again_has_its_invites_number_whatever_was_said_meanwhile() {
+    for restarted in [false, true] {
+        let mut world = world();
+        call(&mut world, "", "Session-Expires: 1800;refresher=uac\nAllow: UPDATE\n");
+        if restarted {
+            let epoch = Epoch { now: world.now, unix_ms: 1_000_000_000 };
+            let records = world.proxy.records(&epoch);
+            let settings = world.proxy.settings.clone();
+            world.proxy = Proxy::new(settings, world.now);
+            world.proxy.take_up(&records[0], &super::standing::same_networks(), &epoch).unwrap();
+        }
+        let sent = world.wait(seconds(900));
+        assert!(has(&sent[0], "CSeq: 2 UPDATE"), "{}", sent[0].text());
+        let ack = from_phone("ACK", "sip:100@192.0.2.1:8060;x=1", "a1", 1, ";tag=s", "", "");
+        assert!(has(&world.phone(&ack)[0], "CSeq: 1 ACK"), "{restarted}");
+        let bye = from_phone("BYE", "sip:100@192.0.2.1:8060;x=1", "b1", 2, ";tag=s", "", "");
+        let sent = world.phone(&bye);
+        assert!(sent.iter().any(|sent| has(sent, "CSeq: 3 BYE")), "{sent:?}");
+    }
+}

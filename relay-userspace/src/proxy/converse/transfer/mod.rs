@@ -32,6 +32,7 @@ use crate::{
     net::Role,
     proxy::{
         call::{Kind, Party},
+        credentials::Credential,
         failover::to_phone,
         machine::Proxy,
         measure::{DropReason, Outcome},
@@ -52,6 +53,11 @@ const SUBSCRIBED_SECONDS: u32 = 600;
 
 /// How the branch of an INVITE from within begins.
 const WITHIN: &[u8] = b"z9hG4bKwithin";
+
+/// Whether a request looks like one from within.
+pub(in crate::proxy) fn bears_mark(request: &Message) -> bool {
+    request.via().branch().is_some_and(|branch| branch.starts_with(WITHIN))
+}
 
 /// How far a transfer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +81,8 @@ pub(in crate::proxy) struct Transfer {
     /// The INVITE to the target, from within, and its Call-ID.
     server: ServerId,
     call_id: Bytes,
+    /// The registration that pays for it, if a server wants credentials: the transferor's own.
+    payer: Option<String>,
     stage: Stage,
     /// The last status that the transferor was told.
     told: u16,
@@ -97,11 +105,11 @@ impl Proxy {
             numbers.iter().rev().find_map(|number| {
                 let call = self.calls.get(number)?;
                 call.conversing.as_ref()?;
-                let (party, _) = call.sender(hop.network, message.from_tag(), to_tag)?;
-                Some((*number, party))
+                let (party, index) = call.sender(hop.network, message.from_tag(), to_tag)?;
+                Some((*number, party, call.dialogs.get(index)?.callee.tag.clone()))
             })
         });
-        let Some((number, party)) = found else { return false };
+        let Some((number, party, dialog)) = found else { return false };
         let method = message.method();
         let Some(call) = self.calls.get_mut(&number) else { return false };
         let live = call.is_live();
@@ -111,6 +119,18 @@ impl Proxy {
             proxy.transactions.reply(now, server, &Reply::new(status, &tag));
             true
         };
+        // In a dialog beside the one that was answered nothing is converted. Where the appliance is itself one of its ends
+        // nobody else knows it.
+        if conversing.tag.as_ref().is_some_and(|answered| *answered != dialog) {
+            if conversing.face.is_none() && !conversing.within {
+                return false;
+            }
+            if method == &Method::Bye {
+                self.end_dialog(now, media, number, &dialog);
+                return answer(self, 200);
+            }
+            return answer(self, 481);
+        }
         if conversing.parted == Some(party) {
             if method == &Method::Bye {
                 conversing.leave = None;
@@ -121,13 +141,13 @@ impl Proxy {
             return answer(self, 481);
         }
         // Until the transferee is joined to it, the target speaks with nobody.
-        if conversing.within && party == Party::Callee && live {
+        if conversing.within && party == Party::Callee {
             if method == &Method::Bye {
                 answer(self, 200);
                 self.finish_call(now, media, number, Outcome::Answered);
                 return true;
             }
-            return answer(self, 491);
+            return answer(self, if live { 491 } else { 481 });
         }
         if let Some(transfer) = conversing.transfer.as_deref_mut() {
             let by_transferor = party == transfer.transferor;
@@ -158,7 +178,7 @@ impl Proxy {
         if !converts {
             return false;
         }
-        if let Err(refuse) = self.transfer(now, media, server, number, party, message) {
+        if let Err(refuse) = self.transfer(now, media, server, (number, party, hop), message) {
             self.refuse(now, server, message, refuse);
         }
         true
@@ -170,8 +190,7 @@ impl Proxy {
         now: Instant,
         media: &mut dyn MediaRelay,
         server: ServerId,
-        number: u64,
-        transferor: Party,
+        (number, transferor, by): (u64, Party, Hop),
         message: &Message,
     ) -> Result<(), Refuse> {
         let gone = || Refuse::new(481, DropReason::NoDialog);
@@ -179,8 +198,8 @@ impl Proxy {
         let call = self.calls.get(&number).ok_or_else(gone)?;
         let conversing = call.conversing.as_deref().ok_or_else(gone)?;
         let tag = conversing.tag.clone().ok_or_else(gone)?;
-        let (transferee, sender) = call.sides(transferor.other(), &tag).ok_or_else(gone)?;
-        let (from, by) = (transferee.source, sender.source);
+        let (transferee, _) = call.sides(transferor.other(), &tag).ok_or_else(gone)?;
+        let from = transferee.source;
         let own = self.own(by);
         let contact = format!("Contact: <sip:{}>\r\n", own.uri());
         let quiet = if asked.silent { "Refer-Sub: false\r\n" } else { "" };
@@ -215,6 +234,9 @@ impl Proxy {
                 transport = from.transport,
                 within = String::from_utf8_lossy(WITHIN),
             );
+            if let Some(privacy) = &conversing.voice(transferor.other()).privacy {
+                text += &format!("Privacy: {privacy}\r\n");
+            }
             if let Some(replaces) = &asked.replaces {
                 text += &format!("Replaces: {replaces}\r\n");
             }
@@ -229,6 +251,7 @@ impl Proxy {
         let sent = invite(&conversing.voice(transferor.other()).name).ok_or_else(malformed)?;
         // Rules look at who calls: that is who asks for it.
         let judged = invite(&conversing.voice(transferor).name).ok_or_else(malformed)?;
+        let payer = self.payer(by, &judged);
         let tag = self.local_tag(message);
         let reply =
             Reply { status: 202, reason: "Accepted", to_tag: Some(&tag), headers: headers.as_bytes() };
@@ -245,6 +268,7 @@ impl Proxy {
                 gone: false,
                 server: within,
                 call_id,
+                payer,
                 stage: Stage::Calling,
                 told: 0,
                 answer: Vec::new(),
@@ -320,6 +344,9 @@ impl Proxy {
         let outer = self.transfers.get(message.call_id()).copied();
         let success = (200..300).contains(&status);
         if success && let Some(target) = target {
+            if self.is_beside(target, &message) {
+                return self.dismiss(now, media, target, &message);
+            }
             self.acknowledge_within(now, target);
         }
         let reason = String::from_utf8_lossy(message.reason()).into_owned();
@@ -331,9 +358,9 @@ impl Proxy {
                 else {
                     return;
                 };
+                transfer.stage = Stage::Joining;
                 match answer {
                     Some(answer) => {
-                        transfer.stage = Stage::Joining;
                         transfer.answer = answer.to_vec();
                         let toward = transfer.transferor.other();
                         self.tell_description(now, media, number, toward, Purpose::Join(0));
@@ -352,13 +379,39 @@ impl Proxy {
         }
     }
 
-    /// Whether a message is an INVITE to the target of a transfer, as it comes from within. What a server makes of it and
+    /// Whether a request is the INVITE to the target of a transfer, as it comes from within. What a server makes of it and
     /// sends back here has the same Call-ID.
-    pub(super) fn is_from_within(&self, message: &Message) -> bool {
-        let branch = message.via().branch().unwrap_or_default();
-        !self.transfers.is_empty()
-            && self.transfers.contains_key(message.call_id())
-            && branch.starts_with(WITHIN)
+    pub(in crate::proxy) fn is_from_within(&self, server: ServerId, message: &Message) -> bool {
+        self.transfer_within(message.call_id()).is_some_and(|transfer| transfer.server == server)
+    }
+
+    fn transfer_within(&self, call_id: &[u8]) -> Option<&Transfer> {
+        if self.transfers.is_empty() {
+            return None;
+        }
+        self.calls.get(self.transfers.get(call_id)?)?.conversing.as_deref()?.transfer.as_deref()
+    }
+
+    /// What challenges to the INVITE to a target are answered with: the entry of the transferor, who spends it.
+    pub(in crate::proxy) fn transferors_credential(&self, call_id: &[u8]) -> Option<&Credential> {
+        let payer = self.transfer_within(call_id)?.payer.as_ref()?;
+        self.credentials.of(payer.as_bytes())
+    }
+
+    /// The registration of a transferor, if it is a phone that is registered where its REFER comes from: a name alone could
+    /// be anybody's.
+    fn payer(&self, by: Hop, judged: &Message) -> Option<String> {
+        if !self.is_in(by, Role::Phones) {
+            return None;
+        }
+        let user = NameAddr::parse(judged.from_value())?.parsed_uri()?.user?;
+        let registration = &self.credentials.of(user)?.registration_id;
+        let tokens = [user, registration.as_bytes()].map(|user| self.registrar.tokens_of_user(user));
+        let mut bindings = tokens.iter().flatten().filter_map(|token| self.registrar.binding(*token));
+        let is_here = bindings.any(|binding| {
+            binding.source.network == by.network && binding.source.address.ip() == by.address.ip()
+        });
+        is_here.then(|| registration.clone())
     }
 
     /// The call to the target of a transfer.
@@ -376,7 +429,8 @@ impl Proxy {
 
     /// What the transferee of a call is offered: the target's answer.
     pub(super) fn offer_of_target(&mut self, number: u64, toward: Party) -> Option<Vec<u8>> {
-        let answer = self.transfer_of(number).map(|transfer| transfer.answer.clone())?;
+        let transfer = self.transfer_of(number).filter(|transfer| transfer.stage == Stage::Joining)?;
+        let answer = transfer.answer.clone();
         Some(told(self.calls.get_mut(&number)?, toward, answer))
     }
 

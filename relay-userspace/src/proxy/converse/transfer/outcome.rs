@@ -2,19 +2,23 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::{LEAVE, SUBSCRIBED_SECONDS, Stage};
 use crate::{
     media::MediaRelay,
     proxy::{
         call::Party,
         converse::{
+            Voice,
             face::Face,
             speak::{Purpose, Words},
         },
+        identity::nobody,
         machine::Proxy,
         measure::{Conversion, Measure, Outcome},
     },
-    sip::wire::{self, Method},
+    sip::wire::{self, Message, Method},
 };
 
 impl Proxy {
@@ -89,7 +93,10 @@ impl Proxy {
         let (transferor, transferee) = (transfer.transferor, transfer.transferor.other());
         let voice = conversing.voice(transferee).clone();
         let origin = conversing.origin(transferee).clone();
-        let peer = conversing.voice(transferor).name.clone();
+        let peer = match &call.anonymous {
+            Some(_) if transferor == Party::Caller => nobody(&call.caller.tag),
+            _ => conversing.voice(transferor).name.clone(),
+        };
         let former = if transferee == Party::Caller { conversing.face.take() } else { None };
         conversing.parted = Some(transferor);
         if !transfer.gone {
@@ -120,6 +127,8 @@ impl Proxy {
         face.ahead = last.saturating_sub(callee_sent);
         (joined.caller.target, joined.caller.source) = (side.target, side.source);
         (joined.caller.disconnected, joined.caller.routes) = (side.disconnected, side.routes);
+        // The INVITE was the appliance's.
+        joined.caller.invited = None;
         let (caller_tag, caller_sent) = (joined.caller.tag.clone(), joined.caller.sent);
         if let Some(conversing) = joined.conversing.as_deref_mut() {
             let kept = conversing.voice_mut(Party::Caller);
@@ -132,7 +141,8 @@ impl Proxy {
         let before = raised(self.offsets.of(side.source.network, &joined_id, &caller_tag));
         let wanted = caller_sent.saturating_sub(own);
         if wanted > before {
-            self.offsets.raise_by(now, (side.source.network, joined_id.clone(), caller_tag), wanted - before);
+            let key = (side.source.network, joined_id.clone(), caller_tag);
+            self.offsets.raise_by(now, key, wanted - before, None);
         }
         self.enter_face(target);
         self.transfers.remove(&joined_id);
@@ -142,7 +152,7 @@ impl Proxy {
             && let Some(conversing) =
                 self.calls.get_mut(&target).and_then(|call| call.conversing.as_deref_mut())
         {
-            conversing.tell = Some((now, Party::Callee, Purpose::Tell(1)));
+            conversing.tell(now, Party::Callee, Purpose::Tell(1));
         }
         if !transfer.silent && !transfer.gone {
             self.notify(now, number, transferor, transfer.event, 200, "OK");
@@ -169,6 +179,7 @@ impl Proxy {
             return;
         };
         let Some(transfer) = conversing.transfer.take() else { return };
+        conversing.forget_join();
         self.transfers.remove(&transfer.call_id);
         self.converted(Conversion::ReferFailed);
         let target = self.call_within(&transfer.call_id);
@@ -184,6 +195,52 @@ impl Proxy {
         }
     }
 
+    /// Whether a response is in a dialog beside the one that was answered first.
+    pub(super) fn is_beside(&self, number: u64, message: &Message) -> bool {
+        let conversing = self.calls.get(&number).and_then(|call| call.conversing.as_deref());
+        let tag = conversing.and_then(|conversing| conversing.tag.as_deref());
+        tag.is_some_and(|tag| message.to_tag() != Some(tag))
+    }
+
+    /// A second one has answered for the target: it is hung up with (RFC 3261 section 13.2.2.4).
+    pub(super) fn dismiss(
+        &mut self,
+        now: Instant,
+        media: &mut dyn MediaRelay,
+        number: u64,
+        message: &Message,
+    ) {
+        let Some(tag) = message.to_tag().map(Bytes::copy_from_slice) else { return };
+        let routes = self.routes_beyond(message);
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        let Some(over) = call.dialog(&tag).map(|dialog| dialog.over) else { return };
+        let Some(conversing) = call.conversing.as_deref_mut() else { return };
+        let Some(first) = conversing.tag.replace(tag.clone()) else { return };
+        // For these two requests it is spoken in this dialog.
+        let named = format!(";tag={}", String::from_utf8_lossy(&first));
+        let name = conversing.voice(Party::Callee).name.strip_suffix(&named).unwrap_or_default();
+        let name = format!("{name};tag={}", String::from_utf8_lossy(&tag));
+        let second = Voice { name, routes, ..Voice::default() };
+        let kept = std::mem::replace(conversing.voice_mut(Party::Callee), second);
+        self.acknowledge_within(now, number);
+        if !over {
+            let words = Words { method: Method::Bye, purpose: Purpose::Bye, headers: "", body: None };
+            let client = self.speak(now, number, Party::Callee, &words);
+            // A challenge to it would be answered in the other dialog.
+            if let Some(spoken) = client.and_then(|client| self.spoken.get_mut(&client)) {
+                spoken.authorized = true;
+            }
+        }
+        if let Some(conversing) = self.calls.get_mut(&number).and_then(|call| call.conversing.as_deref_mut())
+        {
+            conversing.tag = Some(first);
+            *conversing.voice_mut(Party::Callee) = kept;
+        }
+        if !over {
+            self.end_dialog(now, media, number, &tag);
+        }
+    }
+
     /// The transferee has hung up, or the call has ended otherwise: the target is not called any more.
     pub(in crate::proxy) fn abort_transfer(&mut self, now: Instant, media: &mut dyn MediaRelay, number: u64) {
         let Some(conversing) = self.calls.get_mut(&number).and_then(|call| call.conversing.as_deref_mut())
@@ -191,6 +248,7 @@ impl Proxy {
             return;
         };
         let Some(transfer) = conversing.transfer.take() else { return };
+        conversing.forget_join();
         self.transfers.remove(&transfer.call_id);
         self.measure(Measure::Converted(Conversion::ReferFailed));
         let open = self.forks.get(&transfer.server).map(|fork| fork.open.clone()).unwrap_or_default();
