@@ -60,6 +60,7 @@ impl Conversing {
             refresher: kept.refresher,
             next: instant(kept.next_unix_ms),
             end: instant(kept.end_unix_ms),
+            longer: false,
         };
         Self {
             voices: record.voices.clone(),

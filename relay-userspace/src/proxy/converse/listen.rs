@@ -101,7 +101,17 @@ impl Proxy {
         let answer = message
             .filter(|_| success)
             .and_then(|message| Some(message.body().get(multipart::sdp_range(message)?)?.to_vec()));
+        // A re-INVITE that was taken has refreshed the session, whatever it was for.
+        if success && matches!(spoken.purpose, Purpose::Tell(_) | Purpose::Join(_)) {
+            self.refreshed(now, media, spoken, status, message);
+        }
         match spoken.purpose {
+            Purpose::Tell(tries) if status == 422 && self.offers_longer(spoken, message) => {
+                self.tell_at(now, number, spoken.toward, Purpose::Tell(tries));
+            }
+            Purpose::Join(tries) if status == 422 && self.offers_longer(spoken, message) => {
+                self.tell_at(now, number, spoken.toward, Purpose::Join(tries));
+            }
             Purpose::Bye | Purpose::Notify => {}
             Purpose::Join(tries) if status == 491 && tries < MOST_TRIES => {
                 self.tell_later(now, number, spoken.toward, Purpose::Join(tries + 1));

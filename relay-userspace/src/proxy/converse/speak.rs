@@ -276,9 +276,14 @@ impl Proxy {
         purpose: Purpose,
     ) {
         let wait = self.glare(now, number, toward.other());
+        self.tell_at(now + wait, number, toward, purpose);
+    }
+
+    /// Makes an offer when it is time.
+    pub(super) fn tell_at(&mut self, at: Instant, number: u64, toward: Party, purpose: Purpose) {
         if let Some(conversing) = self.calls.get_mut(&number).and_then(|call| call.conversing.as_deref_mut())
         {
-            conversing.tell(now + wait, toward, purpose);
+            conversing.tell(at, toward, purpose);
         }
         self.reschedule(number);
     }
@@ -305,19 +310,17 @@ impl Proxy {
         purpose: Purpose,
     ) {
         if self.is_busy(number) {
-            if let Some(conversing) =
-                self.calls.get_mut(&number).and_then(|call| call.conversing.as_deref_mut())
-            {
-                conversing.tell(now + SOON, toward, purpose);
-            }
-            return self.reschedule(number);
+            return self.tell_at(now + SOON, number, toward, purpose);
         }
         let offer = match purpose {
             Purpose::Join(_) => self.offer_of_target(number, toward),
             _ => self.offer_of_other(now, media, number, toward),
         };
         let said = offer.and_then(|offer| {
-            let words = Words { method: Method::Invite, purpose, headers: SDP_TYPE, body: Some(&offer) };
+            let conversing = self.calls.get(&number).and_then(|call| call.conversing.as_deref());
+            let timer = conversing.map(|conversing| conversing.own_timer_lines(toward)).unwrap_or_default();
+            let headers = format!("{timer}{SDP_TYPE}");
+            let words = Words { method: Method::Invite, purpose, headers: &headers, body: Some(&offer) };
             self.speak(now, number, toward, &words)
         });
         if said.is_none() && matches!(purpose, Purpose::Join(_)) {

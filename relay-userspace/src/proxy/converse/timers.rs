@@ -57,24 +57,35 @@ pub(in crate::proxy) struct Clock {
     pub(in crate::proxy) next: Instant,
     /// When the session has expired.
     pub(in crate::proxy) end: Instant,
+    /// A 422 has made it longer since it was refreshed last.
+    pub(in crate::proxy) longer: bool,
 }
 
 impl Clock {
     pub(in crate::proxy) fn new(now: Instant, interval: u32, refresher: Refresher) -> Self {
         let interval = interval.clamp(LEAST, MOST);
-        let mut clock = Self { interval, least: LEAST, refresher, next: now, end: now };
+        let mut clock = Self { interval, least: LEAST, refresher, next: now, end: now, longer: false };
         clock.begin(now);
         clock
     }
 
     /// The session was refreshed.
     fn begin(&mut self, now: Instant) {
+        self.longer = false;
         let left = self.interval - (self.interval / 3).min(MARGIN);
         self.end = now + Duration::from_secs(left.into());
         self.next = match self.refresher {
             Refresher::Us => now + Duration::from_secs((self.interval / 2).into()),
             Refresher::Them => self.end,
         };
+    }
+
+    /// Takes the interval that a 422 asks for: once, for a side could ask for one more each time. Says whether it did.
+    fn lengthen(&mut self, message: Option<&Message>) -> bool {
+        let wanted = message.and_then(least).filter(|least| *least <= MOST && *least > self.interval);
+        let Some(wanted) = wanted.filter(|_| !self.longer) else { return false };
+        (self.interval, self.least, self.longer) = (wanted, wanted, true);
+        true
     }
 }
 
@@ -145,6 +156,18 @@ fn strip(editor: &mut Editor<'_>) {
 }
 
 impl Conversing {
+    /// What a request of the appliance's own says of the timer that it keeps with a side: header lines, or nothing.
+    pub(super) fn own_timer_lines(&self, party: Party) -> String {
+        let Some(clock) = self.clock_of(party).filter(|_| self.voice(party).timer) else {
+            return String::new();
+        };
+        let refresher = if clock.refresher == Refresher::Us { "uac" } else { "uas" };
+        format!(
+            "Supported: timer\r\nSession-Expires: {};refresher={refresher}\r\nMin-SE: {}\r\n",
+            clock.interval, clock.least,
+        )
+    }
+
     /// The interval of the timers that are kept in this call, in seconds; 0: none are.
     fn interval(&self) -> u32 {
         let [caller, callee] = &self.voices;
@@ -345,7 +368,8 @@ impl Proxy {
             *conversing.clock(party) = None;
             return;
         }
-        let (update, timer) = (conversing.voice(party).update, conversing.voice(party).timer);
+        let update = conversing.voice(party).update;
+        let lines = conversing.own_timer_lines(party);
         let Some(clock) = conversing.clock(party).as_mut().filter(|clock| clock.next <= now) else { return };
         if clock.refresher == Refresher::Them {
             return self.hang_up(now, media, number, "Session expired", Outcome::Timeout);
@@ -354,12 +378,6 @@ impl Proxy {
         if busy {
             return;
         }
-        let lines = if timer {
-            let Clock { interval, least, .. } = clock;
-            format!("Supported: timer\r\nSession-Expires: {interval};refresher=uac\r\nMin-SE: {least}\r\n")
-        } else {
-            String::new()
-        };
         // Its answer says when the next one is due.
         clock.next = now + self.settings.timers.timeout() + AGAIN;
         if update {
@@ -378,7 +396,14 @@ impl Proxy {
         }
     }
 
-    /// A refresh of the appliance's own was answered, or was not.
+    /// An offer of the appliance's own has met a side that wants a longer interval. Says whether it is made again.
+    pub(super) fn offers_longer(&mut self, spoken: &Spoken, message: Option<&Message>) -> bool {
+        let conversing = self.calls.get_mut(&spoken.call).and_then(|call| call.conversing.as_deref_mut());
+        let clock = conversing.and_then(|conversing| conversing.clock(spoken.toward).as_mut());
+        clock.is_some_and(|clock| clock.lengthen(message))
+    }
+
+    /// A refresh of the appliance's own, or another offer, which is one too, was answered, or was not.
     pub(super) fn refreshed(
         &mut self,
         now: Instant,
@@ -406,16 +431,7 @@ impl Proxy {
             503 if message.is_none() && now >= clock.end => {
                 self.hang_up(now, media, number, "Session refresh failed", Outcome::Timeout);
             }
-            422 => {
-                let longer =
-                    message.and_then(least).filter(|least| *least <= MOST && *least > clock.interval);
-                if let Some(longer) = longer {
-                    (clock.interval, clock.least) = (longer, longer);
-                    clock.next = now;
-                } else {
-                    clock.next = now + AGAIN;
-                }
-            }
+            422 if clock.lengthen(message) => clock.next = now,
             405 | 501 if spoken.method == Method::Update => {
                 clock.next = now;
                 conversing.voice_mut(spoken.toward).update = false;

@@ -430,3 +430,16 @@ fn an_ack_that_comes_again_has_its_invites_number_whatever_was_said_meanwhile() 
         assert!(sent.iter().any(|sent| has(sent, "CSeq: 3 BYE")), "{sent:?}");
     }
 }
+
+#[test]
+fn a_longer_interval_that_a_refresh_is_asked_for_is_taken_once() {
+    let mut world = world();
+    call(&mut world, "", "Session-Expires: 1800;refresher=uac\nAllow: UPDATE\n");
+    let first = world.wait(seconds(900)).remove(0);
+    world.server(&answer(&first, 422, "Session Interval Too Small", "s", "Min-SE: 3600\n", ""));
+    let second = world.wait(Duration::ZERO).remove(0);
+    assert!(has(&second, "Session-Expires: 3600;refresher=uac") && has(&second, "Min-SE: 3600"));
+    world.server(&answer(&second, 422, "Session Interval Too Small", "s", "Min-SE: 3601\n", ""));
+    assert_eq!(world.wait(seconds(1799)), []);
+    assert_eq!(world.proxy.active_calls(), 1);
+}

@@ -256,3 +256,48 @@ fn a_refer_in_a_dialog_beside_the_one_that_was_answered_passes() {
     find(&sent, PHONES, "REFER");
     none(&sent, SERVERS, "INVITE");
 }
+
+#[test]
+fn a_transferee_that_keeps_a_timer_goes_on_with_it_after_it_is_joined() {
+    let phones =
+        Conversions { refer: ReferStyle::Reinvite, session_timer_seconds: 1800, ..Conversions::default() };
+    let peers = Peers::of_networks([(PHONES, phones), (SERVERS, Conversions::default())], &[]);
+    let mut world = World::with(Settings { peers, ..settings() });
+    let headers = "Contact: <sip:200@192.0.2.11:5060>\nSupported: timer\n";
+    let body = sdp("192.0.2.11", 4000, "");
+    let invite = from_phone("INVITE", "sip:100@example.com", "i1", 1, "", headers, &body);
+    let invite = find(&world.phone(&invite), SERVERS, "INVITE");
+    let contact = "Contact: <sip:100@198.51.100.20:5070;x=1>\n";
+    let sent = world.server(&answer(&invite, 200, "OK", "s", contact, &sdp("198.51.100.20", 6000, "")));
+    assert_eq!(value(&sent[0], "Session-Expires"), "1800;refresher=uas");
+    let invite = begin(&mut world);
+    let sent = pick_up(&mut world, &invite);
+    let again = find(&sent, PHONES, "INVITE");
+    assert_eq!(value(&again, "Session-Expires"), "1800;refresher=uac");
+    // It wants a longer interval.
+    let mut sent = world.phone(&answer(&again, 422, "Session Interval Too Small", "p", "Min-SE: 3600\n", ""));
+    sent.extend(world.wait(Duration::ZERO));
+    let again = find(&sent, PHONES, "INVITE");
+    assert_eq!(value(&again, "Session-Expires"), "3600;refresher=uac");
+    let told = "Session-Expires: 3600;refresher=uac\nSupported: timer\nContact: <sip:200@192.0.2.11:5060>\n";
+    let sent = world.phone(&answer(&again, 200, "OK", "p", told, &sdp("192.0.2.11", 4000, "")));
+    assert_eq!(fragment(&find(&sent, SERVERS, "NOTIFY")), "SIP/2.0 200 OK");
+    none(&world.wait(Duration::from_secs(1799)), PHONES, "INVITE");
+    let refresh = find(&world.wait(Duration::from_secs(2)), PHONES, "INVITE sip:200@192.0.2.11:5060");
+    assert_eq!(
+        (value(&refresh, "Call-ID"), value(&refresh, "Session-Expires")),
+        ("c1".into(), "3600;refresher=uac".into())
+    );
+}
+
+#[test]
+fn a_transferor_is_told_what_is_news() {
+    let mut world = world();
+    let invite = begin(&mut world);
+    let contact = "Contact: <sip:300@198.51.100.30:5080>\n";
+    for (status, news) in [(180, true), (180, false), (183, true), (180, false), (183, false)] {
+        let sent = world.server(&answer(&invite, status, "Progress", "t", contact, ""));
+        let told = sent.iter().filter(|sent| sent.first_line().starts_with("NOTIFY")).count();
+        assert_eq!(told, usize::from(news), "{status}");
+    }
+}

@@ -25,7 +25,8 @@ impl Proxy {
     /// Tells the transferor how far its transfer is.
     pub(super) fn tell_transferor(&mut self, now: Instant, number: u64, status: u16, reason: &str) {
         let Some(transfer) = self.transfer_of(number) else { return };
-        if transfer.silent || transfer.gone || transfer.told == status {
+        // Only what is news: a target that rings and plays something in turns is no reason to tell each time.
+        if transfer.silent || transfer.gone || transfer.told >= status {
             return;
         }
         transfer.told = status;
@@ -93,6 +94,7 @@ impl Proxy {
         let (transferor, transferee) = (transfer.transferor, transfer.transferor.other());
         let voice = conversing.voice(transferee).clone();
         let origin = conversing.origin(transferee).clone();
+        let clock = conversing.clock(transferee).take();
         let peer = match &call.anonymous {
             Some(_) if transferor == Party::Caller => nobody(&call.caller.tag),
             _ => conversing.voice(transferor).name.clone(),
@@ -134,6 +136,10 @@ impl Proxy {
             let kept = conversing.voice_mut(Party::Caller);
             (kept.routes, kept.update, kept.timer) = (voice.routes, voice.update, voice.timer);
             *conversing.origin(Party::Caller) = origin;
+            // The timer that was kept with the transferee goes on.
+            if clock.is_some() {
+                *conversing.clock(Party::Caller) = clock;
+            }
             conversing.face = Some(face);
             conversing.within = false;
         }
