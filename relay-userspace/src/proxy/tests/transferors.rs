@@ -144,7 +144,10 @@ fn a_transfer_tells_nobody_of_a_party_who_is_nobody_there() {
 
     // He transfers another one, who goes on in the dialog with nobody.
     let mut world = withheld(Conversions::default(), converts);
-    let invite = find(&world.phone(&refer_of_phone()), SERVERS, "INVITE sip:300@");
+    let refer = refer_of_phone();
+    let refer = refer.replace("Refer-To", "Referred-By: \"Zoë\" <sip:200@example.com>\nRefer-To");
+    let invite = find(&world.phone(&refer), SERVERS, "INVITE sip:300@");
+    assert!(!invite.text().contains("Zoë") && !invite.text().contains("200@"), "{}", invite.text());
     let sent = pick_up(&mut world, &invite);
     let again = find(&sent, SERVERS, "INVITE sip:100@198.51.100.20:5070");
     is_nobodys(&again);

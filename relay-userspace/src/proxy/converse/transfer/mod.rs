@@ -240,7 +240,9 @@ impl Proxy {
             if let Some(replaces) = &asked.replaces {
                 text += &format!("Replaces: {replaces}\r\n");
             }
-            if let Some(referred_by) = &asked.referred_by {
+            // Nobody has referred whom nobody is to know.
+            let hidden = transferor == Party::Caller && call.anonymous.is_some();
+            if let Some(referred_by) = asked.referred_by.as_ref().filter(|_| !hidden) {
                 text += &format!("Referred-By: {referred_by}\r\n");
             }
             let body = active(conversing.voice(transferor.other()).said.as_deref()?);
