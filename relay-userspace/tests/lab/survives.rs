@@ -128,6 +128,8 @@ fn two_calls(
 ) -> Result<(Site, xtask::lab::sipp::Sipp, xtask::lab::sipp::Sipp)> {
     let site = Site::start(settings)?;
     let short = site.phone_calls(3, TALK)?;
+    // One after the other: the server's legs are told apart by their order.
+    site.until_flows(4, |flow| flow.datapath == carried)?;
     let long = site.phone_calls(4, LONG)?;
     site.until_flows(8, |flow| flow.datapath == carried && flow.kernel_packets + flow.userspace_packets > 0)?;
     std::thread::sleep(WRITTEN);
