@@ -74,7 +74,7 @@ fn a_phone_that_takes_no_refer_is_transferred_by_a_real_server_and_talks_to_the_
     let settings = Settings { office: "refer = \"reinvite\"\n".to_owned(), ..settings() };
     let appliance = Appliance::start_with(&lab, &settings)?;
     let _server = Kamailio::start(&lab, SocketAddrV4::new(SERVER, PEER_SIP))?;
-    // The call to the target is made in this phone's name, and the server asks who it is.
+    // The REFER comes by the server, which then asks who the transferee is that calls the target.
     appliance.tell(&lab, &["entries", "set", "1002"], "lab1002\n")?;
     let hosts = [lab.own_host(1)?, lab.own_host(2)?];
     let transferor = Baresip::start(&lab, &lab.office, &Account::of(0), to_appliance(APPLIANCE_OFFICE))?;

@@ -253,7 +253,9 @@ impl Proxy {
         let sent = invite(&conversing.voice(transferor.other()).name).ok_or_else(malformed)?;
         // Rules look at who calls: that is who asks for it.
         let judged = invite(&conversing.voice(transferor).name).ok_or_else(malformed)?;
-        let payer = self.payer(by, &judged);
+        // What comes by a server is let through by it, and answered as the transferee would have answered it itself.
+        let by_server = self.is_in(by, Role::Servers);
+        let payer = if by_server { self.payer(from, &sent) } else { self.payer(by, &judged) };
         let tag = self.local_tag(message);
         let reply =
             Reply { status: 202, reason: "Accepted", to_tag: Some(&tag), headers: headers.as_bytes() };
