@@ -32,7 +32,7 @@ use crate::{
         deadlines::Deadlines,
         stun,
         transaction::{ClientId, Event, Hop, Incoming, Response, ServerId, Share, Transactions, keyed_hash},
-        transport::Step,
+        transport::{Step, with_length},
         wire::{self, Datagram, Message, Method, Rejected, Reply},
     },
     upstream::{self, Evidence, Failure, Groups, Plans, SurvivalChange, Trunks},
@@ -552,6 +552,8 @@ impl Proxy {
     }
 
     fn transmit(&mut self, hop: Hop, payload: Bytes) {
+        // What came in a datagram may have none, and whoever reads a stream closes it then.
+        let payload = if hop.transport.is_reliable() { with_length(payload) } else { payload };
         self.out.push_back(Output::Transmit { hop, payload });
     }
 

@@ -27,7 +27,7 @@ pub use group::Group;
 pub use groups::{GroupId, GroupSettings, Groups, Members};
 pub use naptr::{NaptrRecord, Service as DomainService, Wanted, services, usual_services};
 pub use numbering::{Form, Numbering, Place};
-pub use peers::PeerState;
+pub use peers::{Peer, PeerState, Peers};
 pub use plans::{DestinationSettings, PlanChoice, Plans};
 pub use server::{
     Evidence, Failure, Health, Output, Rank, Resolution, ServerState, Settings, Target, WhenDown,

@@ -1,4 +1,5 @@
-//! Peers beside the central servers, each with a name and a health of its own: trunks, and the destinations of plans.
+//! Peers beside the central servers, each with a name and a health of its own: [`Trunks`](super::Trunks), and the
+//! destinations of [`Plans`](super::Plans). What is the same of both is here; which of them is taken for a call is theirs.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -12,7 +13,7 @@ use super::{
 use crate::{config::ServerUri, sip::Hop};
 
 /// What is told of a peer.
-pub(super) trait Peer {
+pub trait Peer {
     /// Its name, which no other has.
     fn name(&self) -> &str;
     /// The other end, and how its health is found out.
@@ -37,7 +38,7 @@ pub struct PeerState {
 
 /// All peers of a kind.
 #[derive(Debug)]
-pub(super) struct Peers<P>(Vec<Known<P>>);
+pub struct Peers<P>(Vec<Known<P>>);
 
 impl<P> Default for Peers<P> {
     fn default() -> Self {
@@ -46,8 +47,16 @@ impl<P> Default for Peers<P> {
 }
 
 impl<P: Peer> Peers<P> {
+    /// Peers of which nothing is known yet.
+    #[must_use]
+    pub fn new(peers: Vec<P>, now: Instant) -> Self {
+        let mut new = Self::default();
+        new.set(peers, now);
+        new
+    }
+
     /// Takes other settings. What is known of peers that stay is kept.
-    pub(super) fn set(&mut self, peers: Vec<P>, now: Instant) {
+    pub fn set(&mut self, peers: Vec<P>, now: Instant) {
         let mut old = std::mem::take(&mut self.0);
         for peer in peers {
             let is_same = |known: &Known<P>| {
@@ -69,12 +78,15 @@ impl<P: Peer> Peers<P> {
         self.0.iter()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The peer that is at a hop.
-    pub(super) fn at(&self, hop: Hop) -> Option<&P> {
+    #[must_use]
+    pub fn at(&self, hop: Hop) -> Option<&P> {
         let found = self.0.iter().find(|known| {
             known.peer.settings().network == hop.network
                 && known.group.addresses().any(|address| address == hop.address.ip())
@@ -83,50 +95,59 @@ impl<P: Peer> Peers<P> {
     }
 
     /// Where they are.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.0.iter().flat_map(|known| known.group.addresses())
     }
 
     /// The names that they have to prove by their certificates, by address.
-    pub(super) fn names(&self) -> impl Iterator<Item = (SocketAddr, String)> {
+    pub fn names(&self) -> impl Iterator<Item = (SocketAddr, String)> {
         self.0.iter().flat_map(|known| known.group.names())
     }
 
-    pub(super) fn succeeded(&mut self, now: Instant, hop: Hop, evidence: Evidence) {
+    /// One has answered.
+    pub fn succeeded(&mut self, now: Instant, hop: Hop, evidence: Evidence) {
         self.groups().for_each(|group| group.succeeded(now, hop, evidence));
     }
 
-    pub(super) fn heard(&mut self, now: Instant, hop: Hop, evidence: Evidence) {
+    /// One was heard of otherwise.
+    pub fn heard(&mut self, now: Instant, hop: Hop, evidence: Evidence) {
         self.groups().for_each(|group| group.heard(now, hop, evidence));
     }
 
-    pub(super) fn failed(&mut self, now: Instant, hop: Hop, failure: &Failure) {
+    /// One could not be reached, did not answer, or says that it cannot serve.
+    pub fn failed(&mut self, now: Instant, hop: Hop, failure: &Failure) {
         self.groups().for_each(|group| group.failed(now, hop, failure.clone()));
     }
 
-    pub(super) fn found_down(&mut self, now: Instant, hop: Hop, failure: &Failure) {
+    /// One has not answered when it was asked how it is, or cannot be reached at all.
+    pub fn found_down(&mut self, now: Instant, hop: Hop, failure: &Failure) {
         self.groups().for_each(|group| group.found_down(now, hop, failure.clone()));
     }
 
-    pub(super) fn resolved(&mut self, now: Instant, uri: &ServerUri, result: &Result<Resolution, String>) {
+    /// What a name resolved to, or why it did not.
+    pub fn resolved(&mut self, now: Instant, uri: &ServerUri, result: &Result<Resolution, String>) {
         self.groups().for_each(|group| group.resolved(now, uri, result.clone()));
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    /// When [`Peers::handle_timeout`] has to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
         self.0.iter().filter_map(|known| known.group.poll_timeout()).min()
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
         self.groups().for_each(|group| group.handle_timeout(now));
     }
 
     /// The next thing to do, and for which peer.
-    pub(super) fn poll_output(&mut self) -> Option<(String, Output)> {
+    pub fn poll_output(&mut self) -> Option<(String, Output)> {
         self.0.iter_mut().find_map(|known| Some((known.peer.name().to_owned(), known.group.poll_output()?)))
     }
 
     /// How they are, in their order.
-    pub(super) fn states(&self) -> Vec<PeerState> {
+    #[must_use]
+    pub fn states(&self) -> Vec<PeerState> {
         let state = |known: &Known<P>| PeerState {
             name: known.peer.name().to_owned(),
             servers: known.group.states(),

@@ -3,16 +3,12 @@
 //! A plan is for calls that go elsewhere than to the servers that phones are registered with: a recorder, a conference
 //! bridge, another exchange. A destination that has failed goes last, and is tried all the same when no other is left.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{
-    peers::{Peer, PeerState, Peers},
-    server::{Evidence, Failure, Output, Resolution, Settings, Target},
+    peers::{Peer, Peers},
+    server::{Settings, Target},
 };
-use crate::{config::ServerUri, sip::Hop};
 
 /// What is told of one destination of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,28 +42,14 @@ pub struct PlanChoice {
     pub patience: Option<Duration>,
 }
 
-/// All plans.
-#[derive(Debug, Default)]
-pub struct Plans(Peers<DestinationSettings>);
+/// The destinations of all plans.
+pub type Plans = Peers<DestinationSettings>;
 
 impl Plans {
-    /// Plans of whose destinations nothing is known yet.
-    #[must_use]
-    pub fn new(destinations: Vec<DestinationSettings>, now: Instant) -> Self {
-        let mut plans = Self::default();
-        plans.set(destinations, now);
-        plans
-    }
-
-    /// Takes other settings. What is known of destinations that stay is kept.
-    pub fn set(&mut self, destinations: Vec<DestinationSettings>, now: Instant) {
-        self.0.set(destinations, now);
-    }
-
     /// The destinations of a plan, in the order in which they are tried.
     #[must_use]
     pub fn ways(&self, now: Instant, plan: &str) -> Vec<PlanChoice> {
-        let mut known: Vec<_> = self.0.iter().filter(|known| known.peer.plan == plan).collect();
+        let mut known: Vec<_> = self.iter().filter(|known| known.peer.plan == plan).collect();
         known.sort_by_key(|known| known.group.rests(now));
         let choices = known.into_iter().flat_map(|known| {
             let patience = known.peer.patience;
@@ -75,69 +57,16 @@ impl Plans {
         });
         choices.collect()
     }
-
-    /// Where all destinations are.
-    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.0.addresses()
-    }
-
-    /// The names that they have to prove by their certificates, by address.
-    pub fn names(&self) -> impl Iterator<Item = (SocketAddr, String)> {
-        self.0.names()
-    }
-
-    /// One has answered.
-    pub fn succeeded(&mut self, now: Instant, hop: Hop, evidence: Evidence) {
-        self.0.succeeded(now, hop, evidence);
-    }
-
-    /// One was heard of otherwise.
-    pub fn heard(&mut self, now: Instant, hop: Hop, evidence: Evidence) {
-        self.0.heard(now, hop, evidence);
-    }
-
-    /// One could not be reached, did not answer, or says that it cannot serve.
-    pub fn failed(&mut self, now: Instant, hop: Hop, failure: &Failure) {
-        self.0.failed(now, hop, failure);
-    }
-
-    /// One cannot be reached at all.
-    pub fn found_down(&mut self, now: Instant, hop: Hop, failure: &Failure) {
-        self.0.found_down(now, hop, failure);
-    }
-
-    /// What a name resolved to, or why it did not.
-    pub fn resolved(&mut self, now: Instant, uri: &ServerUri, result: &Result<Resolution, String>) {
-        self.0.resolved(now, uri, result);
-    }
-
-    /// When [`Plans::handle_timeout`] has to be called.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.0.poll_timeout()
-    }
-
-    /// Does what is due at `now`.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        self.0.handle_timeout(now);
-    }
-
-    /// The next thing to do, and for which destination.
-    pub fn poll_output(&mut self) -> Option<(String, Output)> {
-        self.0.poll_output()
-    }
-
-    /// How the destinations are, in their order.
-    #[must_use]
-    pub fn states(&self) -> Vec<PeerState> {
-        self.0.states()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::NetworkId;
+    use crate::{
+        config::ServerUri,
+        net::NetworkId,
+        upstream::{Evidence, Failure},
+    };
 
     fn destination(plan: &str, last: u8, seconds: u64) -> DestinationSettings {
         let contact = ServerUri::try_from(format!("10.62.0.{last}:5060")).unwrap();

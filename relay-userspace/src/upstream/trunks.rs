@@ -4,17 +4,14 @@
 //! smaller costs, then the order in which they were configured; one that is out of service goes last, and is tried all
 //! the same when no other is left. A shorter prefix is no second choice: it is for other numbers.
 
-use std::{net::SocketAddr, time::Instant};
+use std::time::Instant;
 
 use super::{
     numbering::{Form, Numbering},
-    peers::{Known, Peer, PeerState, Peers},
-    server::{Evidence, Failure, Output, Resolution, Settings, Target},
+    peers::{Known, Peer, Peers},
+    server::{Settings, Target},
 };
-use crate::{
-    config::ServerUri,
-    sip::{Hop, Number},
-};
+use crate::sip::Number;
 
 /// What is told of a trunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,33 +55,13 @@ pub struct TrunkChoice {
 }
 
 /// All trunks.
-#[derive(Debug, Default)]
-pub struct Trunks(Peers<TrunkSettings>);
+pub type Trunks = Peers<TrunkSettings>;
 
 impl Trunks {
-    /// Trunks of which nothing is known yet.
-    #[must_use]
-    pub fn new(settings: Vec<TrunkSettings>, now: Instant) -> Self {
-        let mut trunks = Self::default();
-        trunks.set(settings, now);
-        trunks
-    }
-
-    /// Takes other settings. What is known of trunks that stay is kept.
-    pub fn set(&mut self, settings: Vec<TrunkSettings>, now: Instant) {
-        self.0.set(settings, now);
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Whether one carries emergency calls.
     #[must_use]
     pub fn carry_emergencies(&self) -> bool {
-        self.0.iter().any(|trunk| trunk.peer.emergency == Emergency::Carried)
+        self.iter().any(|trunk| trunk.peer.emergency == Emergency::Carried)
     }
 
     /// The ways for a number, the best first.
@@ -92,15 +69,15 @@ impl Trunks {
     pub fn ways(&self, now: Instant, number: &Number, numbering: &Numbering) -> Vec<TrunkChoice> {
         let called = Called::new(number, numbering);
         let fits = |trunk: &&Known<TrunkSettings>| called.begins_with(&trunk.peer.prefix);
-        let longest = self.0.iter().filter(fits).map(|trunk| trunk.peer.prefix.len()).max();
-        let best = self.0.iter().filter(fits).filter(|trunk| Some(trunk.peer.prefix.len()) == longest);
+        let longest = self.iter().filter(fits).map(|trunk| trunk.peer.prefix.len()).max();
+        let best = self.iter().filter(fits).filter(|trunk| Some(trunk.peer.prefix.len()) == longest);
         Self::sorted(now, best, &called)
     }
 
     /// The ways for an emergency call, the best first: the number goes as it is.
     #[must_use]
     pub fn emergency_ways(&self, now: Instant, number: &Number) -> Vec<TrunkChoice> {
-        let carried = self.0.iter().filter(|trunk| trunk.peer.emergency == Emergency::Carried);
+        let carried = self.iter().filter(|trunk| trunk.peer.emergency == Emergency::Carried);
         let mut ways = Self::sorted(now, carried, &Called::new(number, &Numbering::default()));
         for way in &mut ways {
             number.as_str().clone_into(&mut way.number);
@@ -117,7 +94,7 @@ impl Trunks {
         number: &Number,
         numbering: &Numbering,
     ) -> Vec<TrunkChoice> {
-        let named = self.0.iter().filter(|trunk| trunk.peer.name == name);
+        let named = self.iter().filter(|trunk| trunk.peer.name == name);
         Self::sorted(now, named, &Called::new(number, numbering))
     }
 
@@ -137,64 +114,6 @@ impl Trunks {
             })
         });
         choices.collect()
-    }
-
-    /// The trunk whose other end is at a hop.
-    #[must_use]
-    pub fn at(&self, hop: Hop) -> Option<&str> {
-        self.0.at(hop).map(|trunk| trunk.name.as_str())
-    }
-
-    /// The names that they have to prove by their certificates, by address.
-    pub fn names(&self) -> impl Iterator<Item = (SocketAddr, String)> {
-        self.0.names()
-    }
-
-    /// One has answered.
-    pub fn succeeded(&mut self, now: Instant, hop: Hop, evidence: Evidence) {
-        self.0.succeeded(now, hop, evidence);
-    }
-
-    /// One was heard of otherwise.
-    pub fn heard(&mut self, now: Instant, hop: Hop, evidence: Evidence) {
-        self.0.heard(now, hop, evidence);
-    }
-
-    /// One could not be reached, did not answer, or says that it cannot serve.
-    pub fn failed(&mut self, now: Instant, hop: Hop, failure: &Failure) {
-        self.0.failed(now, hop, failure);
-    }
-
-    /// One has not answered when it was asked how it is, or cannot be reached at all.
-    pub fn found_down(&mut self, now: Instant, hop: Hop, failure: &Failure) {
-        self.0.found_down(now, hop, failure);
-    }
-
-    /// What a name resolved to, or why it did not.
-    pub fn resolved(&mut self, now: Instant, uri: &ServerUri, result: &Result<Resolution, String>) {
-        self.0.resolved(now, uri, result);
-    }
-
-    /// When [`Trunks::handle_timeout`] has to be called.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.0.poll_timeout()
-    }
-
-    /// Does what is due at `now`.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        self.0.handle_timeout(now);
-    }
-
-    /// The next thing to do, and for which trunk.
-    pub fn poll_output(&mut self) -> Option<(String, Output)> {
-        self.0.poll_output()
-    }
-
-    /// How they are, in their order.
-    #[must_use]
-    pub fn states(&self) -> Vec<PeerState> {
-        self.0.states()
     }
 }
 
@@ -250,7 +169,11 @@ impl<'a> Called<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::NetworkId;
+    use crate::{
+        config::ServerUri,
+        net::NetworkId,
+        upstream::{Evidence, Failure},
+    };
 
     fn trunk(name: &str, prefix: &str, priority: u32, cost: u32) -> TrunkSettings {
         let contact = ServerUri::try_from(format!("10.63.0.{}:5060", name.len())).unwrap();
@@ -312,7 +235,7 @@ mod tests {
         assert_eq!(ways(&trunks, now, "7"), expected(&[("bb", "7"), ("a", "7")]));
         trunks.succeeded(now, first, Evidence::Probe);
         assert_eq!(ways(&trunks, now, "7"), expected(&[("a", "7"), ("bb", "7")]));
-        assert_eq!(trunks.at(first), Some("a"));
+        assert_eq!(trunks.at(first).map(Peer::name), Some("a"));
     }
 
     #[test]

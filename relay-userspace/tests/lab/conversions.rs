@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result};
 use branchline::control::{CallView, FlowView, StatusView};
 use xtask::demo::appliance::{Appliance, Settings};
 use xtask::lab::baresip::{Account, Baresip};
-use xtask::lab::kamailio::Kamailio;
+use xtask::lab::kamailio::{Kamailio, REALM};
+use xtask::lab::linphone::Linphone;
 use xtask::lab::network::{self, APPLIANCE_OFFICE, SERVER, phone};
 use xtask::lab::sipp::Scenario;
 use xtask::lab::traffic::PEER_SIP;
@@ -128,5 +129,64 @@ fn a_phone_that_takes_no_refer_is_transferred_by_a_real_server_and_talks_to_the_
         Ok((status.calls_active == 0 && status.flows == 0).then_some(()))
     })
     .with_context(|| appliance.said())?;
+    Ok(())
+}
+
+/// What Linphone logs when media of a call goes both ways.
+const TALKS: &str = "to LinphoneCallStreamsRunning";
+
+/// What the page of calls says of each, in short.
+fn calls_in_short(appliance: &Appliance, lab: &Lab) -> Result<Vec<(String, String, String)>> {
+    let calls = ask::<Vec<CallView>>(appliance, lab, "calls")?;
+    Ok(calls.into_iter().map(|call| (call.from, call.to, call.state)).collect())
+}
+
+#[test]
+fn linphone_transfers_one_call_to_the_other_and_a_phone_that_takes_no_refer_talks_to_its_party() -> Result<()>
+{
+    let _turn = turn();
+    let lab = Lab::create(Routes::None)?;
+    let settings = Settings { office: "refer = \"reinvite\"\n".to_owned(), ..settings() };
+    let appliance = Appliance::start_with(&lab, &settings)?;
+    let _server = Kamailio::start(&lab, SocketAddrV4::new(SERVER, PEER_SIP))?;
+    appliance.tell(&lab, &["entries", "set", "1002"], "lab1002\n")?;
+    let hosts = [lab.own_host(1)?, lab.own_host(2)?];
+    // Linphone takes a host without a way to the world for one without a network.
+    for host in [&lab.office, &hosts[1]] {
+        host.ip(&["route", "add", "default", "via", &APPLIANCE_OFFICE.to_string()])?;
+    }
+    let mut transferor =
+        Linphone::start(&lab, &lab.office, "1001", phone(0), to_appliance(APPLIANCE_OFFICE))?;
+    let transferee = Baresip::start(&lab, &hosts[0], &Account::of(1), to_appliance(APPLIANCE_OFFICE))?;
+    let _target = Linphone::start(&lab, &hosts[1], "1003", phone(2), to_appliance(APPLIANCE_OFFICE))?;
+
+    // Each of its calls goes to the server and comes back: two calls of the appliance's.
+    let standing = |count: usize| {
+        let mut last = Vec::new();
+        interrupt::wait_until(LIMIT, &format!("{count} calls that stand"), || {
+            last = calls_in_short(&appliance, &lab)?;
+            let stand = last.iter().filter(|(_, _, state)| matches!(state.as_str(), "established" | "held"));
+            Ok((stand.count() == count && last.len() == count).then_some(()))
+        })
+        .with_context(|| format!("{last:#?}\n{}", appliance.said()))
+    };
+    transferor.tell(&format!("call sip:1002@{REALM}"))?;
+    standing(2)?;
+    transferor.wait_for(TALKS)?;
+    transferor.tell("pause")?;
+    transferor.wait_for("to LinphoneCallPaused")?;
+    transferor.tell(&format!("call sip:1003@{REALM}"))?;
+    standing(4)?;
+    transferor.wait_for_times(TALKS, 2)?;
+    transferor.tell("transfer 1 --to-call 2")?;
+    std::thread::sleep(Duration::from_secs(10));
+    println!("{:#?}", calls_in_short(&appliance, &lab)?);
+    let list = appliance.show(&lab, &["trace"])?;
+    for line in list.lines().filter(|line| line.contains("INVITE")) {
+        let id = line.split_whitespace().last().unwrap_or_default();
+        println!("{}", appliance.show(&lab, &["trace", "--messages", "--call-id", id])?);
+    }
+    println!("{}", appliance.said());
+    transferee.hang_up(&hosts[0])?;
     Ok(())
 }

@@ -8,9 +8,9 @@ use branchline::control::{EntryView, FlowView, StatusView};
 use xtask::demo::appliance::{Appliance, Settings};
 use xtask::lab::baresip::{Account, Baresip};
 use xtask::lab::kamailio::Kamailio;
-use xtask::lab::network::{APPLIANCE_OFFICE, SERVER};
+use xtask::lab::network::{self, APPLIANCE_OFFICE, SERVER};
 use xtask::lab::traffic::PEER_SIP;
-use xtask::lab::{Lab, Routes, interrupt};
+use xtask::lab::{Capture, Lab, Packet, Routes, interrupt};
 
 use crate::site::{LIMIT, ask, settings, to_appliance, turn};
 
@@ -155,5 +155,47 @@ fn an_entry_whose_password_is_forgotten_goes_on_registering_and_calling() -> Res
         Ok((rtp.len() == 4 && rtp.iter().all(|expected| *expected > ENOUGH)).then_some(()))
     })
     .with_context(|| appliance.said())?;
+    Ok(())
+}
+
+#[test]
+fn a_server_that_says_its_next_nonce_challenges_an_entry_once_for_each_of_its_uses() -> Result<()> {
+    let _turn = turn();
+    let lab = Lab::create(Routes::None)?;
+    let server = Kamailio::start_with_next_nonces(&lab, SocketAddrV4::new(SERVER, PEER_SIP))?;
+    let appliance = Appliance::start_with(&lab, &settings())?;
+    appliance.tell(&lab, &["entries", "set", "1001"], "lab1001\n")?;
+    let host = lab.own_host(1)?;
+    let often = Account { expires: 5, ..account(0, "wrong") };
+    let caller = Baresip::start(&lab, &lab.office, &often, to_appliance(APPLIANCE_OFFICE))?;
+    let _called = Baresip::start(&lab, &host, &account(1, "lab1002"), to_appliance(APPLIANCE_OFFICE))?;
+    let times = |what: &str| server.said().matches(what).count();
+    interrupt::wait_until(LIMIT, "four registrations", || Ok((times("registered 1001") >= 4).then_some(())))
+        .with_context(|| server.said())?;
+    assert_eq!(times("challenged a registration of 1001"), 1, "{}", server.said());
+
+    let office = Capture::start(&lab.office, network::OUTER, "office", lab.dir())?;
+    for call in 1..=3 {
+        caller.call(&lab.office, USERS[1])?;
+        interrupt::wait_until(LIMIT, &format!("sound of call {call}"), || {
+            let flows = ask::<Vec<FlowView>>(&appliance, &lab, "flows")?;
+            let rtp: Vec<u64> =
+                flows.iter().filter(|flow| flow.kind == "rtp").map(|flow| flow.expected).collect();
+            Ok((rtp.len() == 4 && rtp.iter().all(|expected| *expected > ENOUGH)).then_some(()))
+        })
+        .with_context(|| appliance.said())?;
+        caller.hang_up(&lab.office)?;
+        interrupt::wait_until(LIMIT, &format!("end of call {call}"), || {
+            let status = ask::<StatusView>(&appliance, &lab, "status")?;
+            Ok((status.calls_active == 0 && status.flows == 0).then_some(()))
+        })?;
+    }
+    assert_eq!(times("challenged a call of 1001"), 1, "{}", server.said());
+
+    // The phones have answered nothing of that, so they are told of no nonce.
+    let office = office.finish()?;
+    let has = |packet: &Packet, word: &[u8]| packet.payload.windows(word.len()).any(|part| part == word);
+    assert!(office.iter().filter(|packet| has(packet, b"SIP/2.0 200 OK")).count() >= 6);
+    assert!(!office.iter().any(|packet| has(packet, b"nextnonce") || has(packet, b"Authentication-Info")));
     Ok(())
 }

@@ -43,6 +43,14 @@ impl Kamailio {
         Self::start_with(lab, &lab.centre, "kamailio", listen, None)
     }
 
+    /// As [`start`](Self::start); with each answer that it has taken it says which nonce it wants to see next.
+    ///
+    /// # Errors
+    /// It does not start; the message has the end of its log.
+    pub fn start_with_next_nonces(lab: &Lab, listen: impl Into<SocketAddr>) -> Result<Self> {
+        Self::launch(lab, &lab.centre, "kamailio", listen.into(), None, &["WITH_NEXT_NONCE"])
+    }
+
     /// Starts one of several in a host and under a name of its own, with TLS on the next port if it gets a certificate.
     ///
     /// # Errors
@@ -54,7 +62,18 @@ impl Kamailio {
         listen: impl Into<SocketAddr>,
         certificate: Option<&Certificate>,
     ) -> Result<Self> {
-        let listen = listen.into();
+        Self::launch(lab, host, name, listen.into(), certificate, &[])
+    }
+
+    /// Starts it with what else its configuration is to define.
+    fn launch(
+        lab: &Lab,
+        host: &Namespace,
+        name: &str,
+        listen: SocketAddr,
+        certificate: Option<&Certificate>,
+        defined: &[&str],
+    ) -> Result<Self> {
         let template = workspace::root().join("xtask/scenarios/kamailio.cfg");
         let text =
             fs::read_to_string(&template).with_context(|| format!("cannot read {}", template.display()))?;
@@ -77,6 +96,9 @@ impl Kamailio {
         // In the foreground, its log to standard error, its files in the laboratory's directory.
         command.arg("-f").arg(&config).args(["-DD", "-E"]);
         command.arg("-w").arg(&dir).arg("-Y").arg(&dir);
+        for word in defined {
+            command.arg("-A").arg(word);
+        }
         if certificate.is_some() {
             command.arg("-A").arg("WITH_TLS");
         }

@@ -85,11 +85,19 @@ impl Linphone {
     /// # Errors
     /// It ended, or the time is up; the message has the end of its log.
     pub fn wait_for(&mut self, words: &str) -> Result<()> {
+        self.wait_for_times(words, 1)
+    }
+
+    /// Waits until it has logged something so many times.
+    ///
+    /// # Errors
+    /// As of [`wait_for`](Self::wait_for).
+    pub fn wait_for_times(&mut self, words: &str, times: usize) -> Result<()> {
         let said = || fs::read(&self.log).map(|log| String::from_utf8_lossy(&log).into_owned());
         let what = format!("`{words}` in {}", self.log.display());
         let running = &mut self.running;
         let waited = interrupt::wait_until(LIMIT, &what, || {
-            if said().is_ok_and(|log| log.contains(words)) {
+            if said().is_ok_and(|log| log.matches(words).count() >= times) {
                 return Ok(Some(()));
             }
             running.still_runs().map(|()| None)

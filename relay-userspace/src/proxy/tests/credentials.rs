@@ -1,28 +1,14 @@
 //! Challenges that are answered for phones, and those that pass.
 
-use zeroize::Zeroizing;
-
 use super::harness::*;
-use crate::{
-    proxy::{Credential, Credentials, Measure},
-    sip::wire::HeaderName,
-};
+use crate::{proxy::Measure, sip::wire::HeaderName};
 
 const CHALLENGE: &str =
     "WWW-Authenticate: Digest realm=\"example.com\", nonce=\"abc\", qop=\"auth\", algorithm=MD5\n";
 
 fn world() -> World {
     let mut world = World::new();
-    let mut credentials = Credentials::default();
-    let credential = Credential {
-        registration_id: "200".to_owned(),
-        user: "station200".to_owned(),
-        password: Zeroizing::new("secret".to_owned()),
-
-        digests: Vec::new(),
-    };
-    credentials.add(&credential, &["2200".to_owned()]);
-    world.proxy.set_credentials(credentials);
+    world.set_entry(&["2200".to_owned()]);
     world
 }
 

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use super::harness::*;
 use crate::{
     config::DualRegistration,
-    proxy::{Credential, Credentials, Measure, SecondRegistration, Settings, Upstream},
+    proxy::{Measure, SecondRegistration, Settings, Upstream},
     sip::wire::{HeaderName, Method},
 };
 
@@ -19,16 +17,7 @@ fn world(dual: DualRegistration) -> World {
         upstream: Upstream { dual, ..Upstream::new(SERVERS, servers.into()) },
         ..settings()
     });
-    let mut credentials = Credentials::default();
-    let credential = Credential {
-        registration_id: "200".to_owned(),
-        user: "station200".to_owned(),
-        password: Zeroizing::new("secret".to_owned()),
-
-        digests: Vec::new(),
-    };
-    credentials.add(&credential, &[]);
-    world.proxy.set_credentials(credentials);
+    world.set_entry(&[]);
     world
 }
 

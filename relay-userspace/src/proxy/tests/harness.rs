@@ -7,11 +7,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
 use crate::{
     media::{Answer, MediaError, MediaRelay, Offer, Sessions},
     net::{Identity, NetworkId, Role},
-    proxy::{Limits, Measure, Network, Output, Ports, Proxy, Settings, Upstream},
+    proxy::{Credential, Credentials, Limits, Measure, Network, Output, Ports, Proxy, Settings, Upstream},
     sdp,
     sip::{
         Hop,
@@ -178,6 +179,19 @@ impl World {
             reused: Vec::new(),
             realms: Vec::new(),
         }
+    }
+
+    /// Sets the one authentication entry that there is: user 200, by the name `station200` with the password `secret`.
+    pub(super) fn set_entry(&mut self, aliases: &[String]) {
+        let mut credentials = Credentials::default();
+        let credential = Credential {
+            registration_id: "200".to_owned(),
+            user: "station200".to_owned(),
+            password: Zeroizing::new("secret".to_owned()),
+            digests: Vec::new(),
+        };
+        credentials.add(&credential, aliases);
+        self.proxy.set_credentials(credentials);
     }
 
     pub(super) fn receive(&mut self, network: NetworkId, source: &str, datagram: &[u8]) -> Vec<Sent> {

@@ -23,16 +23,7 @@ fn world(challenge: ChallengePolicy) -> World {
     let emergency = EmergencyCalls { numbers: vec!["112".to_owned()], dial: "112".to_owned() };
     let mut world =
         World::with(Settings { routing: Routing { emergency, ..Routing::default() }, ..settings });
-    let mut credentials = Credentials::default();
-    let credential = Credential {
-        registration_id: "200".to_owned(),
-        user: "station200".to_owned(),
-        password: Zeroizing::new("secret".to_owned()),
-
-        digests: Vec::new(),
-    };
-    credentials.add(&credential, &[]);
-    world.proxy.set_credentials(credentials);
+    world.set_entry(&[]);
     world
 }
 

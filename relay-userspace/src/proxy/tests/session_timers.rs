@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use super::harness::*;
 use crate::{
     config::Conversions,
-    proxy::{Conversion, Credential, Credentials, DropReason, Measure, Outcome, Peers, Proxy, Settings},
+    proxy::{Conversion, DropReason, Measure, Outcome, Peers, Proxy, Settings},
     store::Epoch,
 };
 
@@ -359,15 +357,7 @@ fn timers_numbers_and_descriptions_outlive_the_process() {
 #[test]
 fn a_server_that_challenges_a_refresh_is_answered_with_the_phones_entry_once() {
     let mut world = world();
-    let mut credentials = Credentials::default();
-    let credential = Credential {
-        registration_id: "200".to_owned(),
-        user: "station200".to_owned(),
-        password: Zeroizing::new("secret".to_owned()),
-        digests: Vec::new(),
-    };
-    credentials.add(&credential, &[]);
-    world.proxy.set_credentials(credentials);
+    world.set_entry(&[]);
     call(&mut world, "", "Session-Expires: 1800;refresher=uac\nAllow: UPDATE\n");
     let first = world.wait(seconds(900)).remove(0);
     let challenge =

@@ -171,17 +171,7 @@ fn the_register_that_finds_out_that_no_server_is_there_is_granted_too() {
 #[test]
 fn a_phone_that_answers_challenges_itself_has_to_answer_one_here() {
     let mut world = world();
-    let mut credentials = Credentials::default();
-    credentials.add(
-        &Credential {
-            registration_id: "200".into(),
-            user: "station200".into(),
-            password: "secret".to_owned().into(),
-            digests: Vec::new(),
-        },
-        &[],
-    );
-    world.proxy.set_credentials(credentials);
+    world.set_entry(&[]);
     // In normal times it has its own credentials, by SHA-256.
     let own = "Authorization: Digest username=\"station200\", realm=\"pbx\", nonce=\"n\", uri=\"sip:example.com\", \
                response=\"00\", algorithm=SHA-256\n";

@@ -2,26 +2,16 @@
 
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use super::{harness::*, transfers::*};
 use crate::{
     config::{Conversions, ReferStyle},
     net::Identity,
-    proxy::{Credential, Credentials, Peers, Settings},
+    proxy::{Peers, Settings},
 };
 
 /// The phone's entry, whose password the server asks for.
 fn entry(world: &mut World) {
-    let mut credentials = Credentials::default();
-    let credential = Credential {
-        registration_id: "200".to_owned(),
-        user: "station200".to_owned(),
-        password: Zeroizing::new("secret".to_owned()),
-        digests: Vec::new(),
-    };
-    credentials.add(&credential, &[]);
-    world.proxy.set_credentials(credentials);
+    world.set_entry(&[]);
 }
 
 const CHALLENGE: &str = "Proxy-Authenticate: Digest realm=\"example.com\", nonce=\"abc\", qop=\"auth\"\n";

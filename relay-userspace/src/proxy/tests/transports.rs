@@ -125,6 +125,28 @@ fn a_call_to_a_phone_goes_down_its_connection_and_to_where_it_listens_when_that_
 }
 
 #[test]
+fn what_a_datagram_may_leave_out_is_added_on_a_stream() {
+    let mut world = world();
+    let uri = registered(&mut world);
+    let phone = hop(PHONES, Transport::Udp, PHONE);
+    let ask =
+        from_phone("OPTIONS", "sip:100@example.com", "o9", 1, "", "", "").replace("Content-Length: 0\n", "");
+    let sent = world.by(phone, &ask);
+    let (to, text) = &sent[0];
+    assert_eq!(to.transport, Transport::Tls);
+    assert!(text.ends_with("\nContent-Length: 0\n\n"), "{text}");
+    // A message with a body, and an answer to one that came by a stream.
+    let message =
+        from_phone("MESSAGE", "sip:100@example.com", "m9", 2, "", "Content-Type: text/plain\n", "hello")
+            .replace("Content-Length: 5\n", "");
+    let sent = world.by(phone, &message);
+    assert!(sent[0].1.ends_with("\nContent-Length: 5\n\nhello"), "{}", sent[0].1);
+    let server = hop(SERVERS, Transport::Tls, SERVER_TLS);
+    let sent = world.by(server, &options(&uri).replace("Content-Length: 0\n", ""));
+    assert!(sent[0].1.ends_with("\nContent-Length: 0\n\n"), "{}", sent[0].1);
+}
+
+#[test]
 fn over_a_connection_nothing_is_sent_twice_and_what_was_absorbed_is_forgotten_at_once() {
     let mut world = world();
     let phone = hop(PHONES, Transport::Tcp, PHONE_TCP);

@@ -89,18 +89,40 @@ impl Framer {
     /// Where the headers end and where the body begins. LF alone ends lines too, as it does in datagrams.
     fn end_of_head(&self) -> Option<(usize, usize)> {
         let from = self.searched.saturating_sub(3);
-        let tail = self.buffer.get(from..)?;
-        let crlf = memmem::find(tail, b"\r\n\r\n").map(|at| (from + at, from + at + 4));
-        let lf = memmem::find(tail, b"\n\n").map(|at| (from + at, from + at + 2));
-        match (crlf, lf) {
-            (Some(crlf), Some(lf)) => Some(crlf.min(lf)),
-            (one, other) => one.or(other),
-        }
+        end_of_head(self.buffer.get(from..)?).map(|(end, body)| (from + end, from + body))
     }
+}
+
+fn end_of_head(bytes: &[u8]) -> Option<(usize, usize)> {
+    let crlf = memmem::find(bytes, b"\r\n\r\n").map(|at| (at, at + 4));
+    let lf = memmem::find(bytes, b"\n\n").map(|at| (at, at + 2));
+    match (crlf, lf) {
+        (Some(crlf), Some(lf)) => Some(crlf.min(lf)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// A whole message as a stream takes it: with a Content-Length, which a datagram may do without (RFC 3261 section 20.14).
+/// One that has it is as it was.
+#[must_use]
+pub fn with_length(message: Bytes) -> Bytes {
+    let Some((end, body)) = end_of_head(&message) else { return message };
+    let (head, rest) = message.split_at(end);
+    if !matches!(announced(head), Ok(None)) {
+        return message;
+    }
+    let line_end: &[u8] = if rest.starts_with(b"\r\n") { b"\r\n" } else { b"\n" };
+    let header = format!("Content-Length: {}", message.len() - body);
+    [head, line_end, header.as_bytes(), rest].concat().into()
 }
 
 /// The length of the body; without the header there is none.
 fn content_length(head: &[u8]) -> Result<usize, FramingError> {
+    Ok(announced(head)?.unwrap_or(0) as usize)
+}
+
+/// What Content-Length says.
+fn announced(head: &[u8]) -> Result<Option<u32>, FramingError> {
     let mut found = None;
     for line in head.split(|byte| *byte == b'\n') {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
@@ -115,5 +137,5 @@ fn content_length(head: &[u8]) -> Result<usize, FramingError> {
             return Err(FramingError::ContentLength);
         }
     }
-    Ok(found.unwrap_or(0) as usize)
+    Ok(found)
 }

@@ -17,5 +17,5 @@ mod table;
 mod tests;
 mod websocket;
 
-pub use framing::{Frame, Framer, FramingError};
+pub use framing::{Frame, Framer, FramingError, with_length};
 pub use streams::{BindError, Direction, Event, Limits, Listen, Settings, Step, Streams, Why};

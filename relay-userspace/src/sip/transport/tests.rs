@@ -48,6 +48,36 @@ fn message(text: &str) -> Frame {
 }
 
 #[test]
+fn a_message_without_a_length_is_given_one_for_a_stream() {
+    for (what, message, expected) in [
+        (
+            "none, no body",
+            "ACK a SIP/2.0\r\nTo: b\r\n\r\n",
+            "ACK a SIP/2.0\r\nTo: b\r\nContent-Length: 0\r\n\r\n",
+        ),
+        (
+            "none, a body",
+            "A b SIP/2.0\r\nTo: b\r\n\r\nbody",
+            "A b SIP/2.0\r\nTo: b\r\nContent-Length: 4\r\n\r\nbody",
+        ),
+        (
+            "lines that end with LF",
+            "A b SIP/2.0\nTo: b\n\nbody",
+            "A b SIP/2.0\nTo: b\nContent-Length: 4\n\nbody",
+        ),
+        ("one", OPTIONS, OPTIONS),
+        ("its short form", "A b SIP/2.0\r\nl: 0\r\n\r\n", "A b SIP/2.0\r\nl: 0\r\n\r\n"),
+        ("no end", "A b SIP/2.0\r\nTo: b\r\n", "A b SIP/2.0\r\nTo: b\r\n"),
+    ] {
+        let given = with_length(Bytes::copy_from_slice(message.as_bytes()));
+        assert_eq!(String::from_utf8_lossy(&given), expected, "{what}");
+        if expected.contains("\n\n") || expected.contains("\r\n\r\n") {
+            assert_eq!(frames(&given).unwrap(), [Frame::Message(given.clone())], "{what}");
+        }
+    }
+}
+
+#[test]
 fn a_stream_is_cut_where_content_length_says() {
     let two = format!("{OPTIONS}{OPTIONS}");
     let rows: [(&str, &str, Vec<Frame>); 9] = [
