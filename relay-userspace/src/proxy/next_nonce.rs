@@ -1,8 +1,8 @@
 //! Nonces that servers give out in advance: a request of an entry that answers one needs no challenge.
 //!
 //! A server that has accepted an answer may say in Authentication-Info which nonce it wants to see next. The next request of
-//! that entry to that server answers it at once. Each is used once; a server that has forgotten it challenges, as it would
-//! have anyway. RFC 7616 section 3.5, RFC 7615 (the same of proxies).
+//! that entry to that server, outside of a dialog, answers it at once. Each is used once; a server that has forgotten it
+//! challenges, as it would have anyway. RFC 7616 section 3.5, RFC 7615 (the same of proxies).
 
 use std::{
     collections::HashMap,
@@ -68,6 +68,10 @@ impl Proxy {
         plan: &Plan,
     ) -> Option<Plan> {
         if self.next_nonces.0.is_empty() || plan.answer.is_some() {
+            return None;
+        }
+        // Servers that challenge calls seldom challenge what belongs to one: its BYE would only use the nonce up.
+        if message.to_tag().is_some() {
             return None;
         }
         if !self.is_in(plan.egress, Role::Servers) {

@@ -179,14 +179,41 @@ fn linphone_transfers_one_call_to_the_other_and_a_phone_that_takes_no_refer_talk
     standing(4)?;
     transferor.wait_for_times(TALKS, 2)?;
     transferor.tell("transfer 1 --to-call 2")?;
-    std::thread::sleep(Duration::from_secs(10));
-    println!("{:#?}", calls_in_short(&appliance, &lab)?);
-    let list = appliance.show(&lab, &["trace"])?;
-    for line in list.lines().filter(|line| line.contains("INVITE")) {
-        let id = line.split_whitespace().last().unwrap_or_default();
-        println!("{}", appliance.show(&lab, &["trace", "--messages", "--call-id", id])?);
+    // Its two calls end, on both sides of the server, and the two others have one.
+    standing(1)?;
+    let calls = calls_in_short(&appliance, &lab)?;
+    assert_eq!(calls, [("1002".to_owned(), "1003".to_owned(), "established".to_owned())]);
+    let done = |conversion: &str| {
+        appliance
+            .metrics(&lab)
+            .map(|all| all.sum("branchline_sip_conversions_total", &[("conversion", conversion)]))
+    };
+    assert_eq!([done("refer")?, done("refer_failed")?], [1.0, 0.0]);
+
+    let mut last = Vec::new();
+    interrupt::wait_until(LIMIT, "sound in both directions", || {
+        last = ask::<Vec<FlowView>>(&appliance, &lab, "flows")?;
+        let rtp: Vec<_> = last.iter().filter(|flow| flow.kind == "rtp").collect();
+        Ok((rtp.len() == 2 && rtp.iter().all(|flow| flow.expected > ENOUGH)).then_some(()))
+    })
+    .with_context(|| format!("{last:#?}"))?;
+    for flow in last.iter().filter(|flow| flow.kind == "rtp") {
+        assert_eq!((flow.datapath.as_str(), flow.lost, flow.wrong_source), ("kernel", 0, 0), "{flow:#?}");
     }
-    println!("{}", appliance.said());
+    let office = Capture::start(&lab.office, network::OUTER, "office", lab.dir())?;
+    std::thread::sleep(Duration::from_secs(2));
+    let office = office.finish()?;
+    let [to_transferor, to_transferee, to_target] = [0, 1, 2].map(|index| rtp_to(&office, index));
+    assert!(
+        to_transferor == 0 && to_transferee > 50 && to_target > 50,
+        "{to_transferor}, {to_transferee} and {to_target} RTP packets"
+    );
+
     transferee.hang_up(&hosts[0])?;
+    interrupt::wait_until(LIMIT, "end of the call", || {
+        let status = ask::<StatusView>(&appliance, &lab, "status")?;
+        Ok((status.calls_active == 0 && status.flows == 0).then_some(()))
+    })
+    .with_context(|| appliance.said())?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::harness::*;
+use super::{harness::*, transfers::find};
 use crate::{
     config::ChallengePolicy,
     proxy::{Credential, Credentials, DropReason, EmergencyCalls, Measure, Routing, Settings},
@@ -186,6 +186,31 @@ fn a_server_that_has_forgotten_its_next_nonce_challenges_and_is_answered() {
     assert_eq!(again.network, SERVERS, "the phone sees nothing of it");
     assert!(header(again, HeaderName::Authorization).unwrap().contains("nonce=\"abc\""));
     assert_eq!(again.text().matches("Authorization:").count(), 1);
+}
+
+#[test]
+fn the_next_call_answers_the_nonce_that_the_last_was_told_and_no_bye_uses_it_up() {
+    let mut world = world(ChallengePolicy::Survival);
+    let contact = "Contact: <sip:200@192.0.2.11:5060>\n";
+    let invite =
+        from_phone("INVITE", "sip:100@example.com", "i1", 1, "", contact, &sdp("192.0.2.11", 4000, ""));
+    let first = find(&world.phone(&invite), SERVERS, "INVITE");
+    let challenge = SERVERS_CHALLENGE.replace("WWW-", "Proxy-");
+    let sent = world.server(&answer(&first, 407, "Proxy Authentication Required", "t", &challenge, ""));
+    let again = find(&sent, SERVERS, "INVITE");
+    let told = "Contact: <sip:100@198.51.100.20:5070>\nProxy-Authentication-Info: nextnonce=\"next\"\n";
+    world.server(&answer(&again, 200, "OK", "s", told, &sdp("198.51.100.20", 6000, "")));
+    world.phone(&from_phone("ACK", "sip:100@192.0.2.1:8060", "a1", 1, ";tag=s", "", ""));
+    let bye = find(
+        &world.phone(&from_phone("BYE", "sip:100@192.0.2.1:8060", "b1", 2, ";tag=s", "", "")),
+        SERVERS,
+        "BYE",
+    );
+    assert_eq!(header(&bye, HeaderName::ProxyAuthorization), None);
+    world.server(&answer(&bye, 200, "OK", "s", "", ""));
+    let second = invite.replace("Call-ID: c1", "Call-ID: c2").replace("z9hG4bKi1", "z9hG4bKi2");
+    let second = find(&world.phone(&second), SERVERS, "INVITE");
+    assert!(header(&second, HeaderName::ProxyAuthorization).unwrap().contains("nonce=\"next\""));
 }
 
 /// The entry's password is not kept, only what stands for it in these realms.
