@@ -38,6 +38,18 @@ pub(crate) enum Way {
     Tc,
     /// In userspace.
     Userspace,
+    /// In userspace, with RTP from the office and SRTP to the centre.
+    UserspaceSrtp,
+}
+
+impl Way {
+    /// What the servers' side takes.
+    const fn srtp(self) -> SrtpPolicy {
+        match self {
+            Self::UserspaceSrtp => SrtpPolicy::Require,
+            _ => SrtpPolicy::Pass,
+        }
+    }
 }
 
 /// What the child process is told on its command line.
@@ -93,11 +105,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 async fn serve(arguments: &Arguments) -> Result<()> {
     let places = arguments.calls.div_ceil(CALLS_PER_PLACE).max(1);
     let (engine, _rtcp) = Engine::start(&engine_settings(arguments, places), Vec::new()).await?;
-    let mut sessions = Sessions::new(media_settings(places, arguments.calls));
+    let mut sessions = Sessions::new(media_settings(places, arguments));
     let before = resident_kib()?;
     let mut streams = Vec::with_capacity(arguments.calls);
     for call in 0..arguments.calls {
-        streams.push(establish(&engine, &mut sessions, call)?);
+        streams.push(establish(&engine, &mut sessions, arguments.way, call)?);
     }
     let control = UdpSocket::bind(CONTROL).context("the bench's control socket")?;
     println!("{READY}{}", serde_json::to_string(&streams)?);
@@ -119,7 +131,7 @@ fn answer(control: &UdpSocket, engine: &Engine, resident_before_kib: u64) -> Res
 }
 
 /// A call as a proxy has it: what is offered and answered goes through the media room, and its flows to the engine.
-fn establish(engine: &Engine, sessions: &mut Sessions, call: usize) -> Result<SocketAddrV4> {
+fn establish(engine: &Engine, sessions: &mut Sessions, way: Way, call: usize) -> Result<SocketAddrV4> {
     let now = Instant::now();
     let place = u16::try_from(call / CALLS_PER_PLACE)?;
     let (from, to) = (NetworkId(2 * place), NetworkId(2 * place + 1));
@@ -128,8 +140,11 @@ fn establish(engine: &Engine, sessions: &mut Sessions, call: usize) -> Result<So
     let offer = sdp::description(phone);
     let offer =
         Offer { call: name.as_bytes(), from_tag: b"a", to_tag: None, from, to, sdp: offer.as_bytes() };
-    install(engine, now, sessions.offer(now, &offer)?)?;
-    let answer = sdp::description(server);
+    let offered = install(engine, now, sessions.offer(now, &offer)?)?;
+    let answer = match way.srtp() {
+        SrtpPolicy::Pass => sdp::description(server),
+        _ => sdp::sealed(server, &offered)?,
+    };
     let answer =
         Answer { call: name.as_bytes(), from_tag: b"a", to_tag: b"b", from, to, sdp: answer.as_bytes() };
     let for_the_phone = install(engine, now, sessions.answer(now, &answer)?)?;
@@ -151,10 +166,12 @@ fn engine_settings(arguments: &Arguments, places: usize) -> Settings {
         Way::Native => AttachChoice::Native,
         Way::Generic => AttachChoice::Generic,
         Way::Tc => AttachChoice::Tc,
-        Way::Userspace => AttachChoice::Userspace,
+        Way::Userspace | Way::UserspaceSrtp => AttachChoice::Userspace,
     };
-    let wanted =
-        if arguments.way == Way::Userspace { DatapathChoice::Userspace } else { DatapathChoice::Kernel };
+    let wanted = match arguments.way {
+        Way::Userspace | Way::UserspaceSrtp => DatapathChoice::Userspace,
+        Way::Native | Way::Generic | Way::Tc => DatapathChoice::Kernel,
+    };
     let ports = (0..places)
         .flat_map(testbed::appliance)
         .zip([&arguments.arrivals, &arguments.departures].into_iter().cycle());
@@ -177,14 +194,17 @@ fn engine_settings(arguments: &Arguments, places: usize) -> Settings {
     }
 }
 
-fn media_settings(places: usize, calls: usize) -> media::Settings {
-    let networks = (0..places).flat_map(testbed::appliance).map(|address| MediaNetwork {
+fn media_settings(places: usize, arguments: &Arguments) -> media::Settings {
+    let Arguments { way, calls, .. } = *arguments;
+    // Of each place the office is first.
+    let sides = (0..places).flat_map(testbed::appliance).zip([SrtpPolicy::Pass, way.srtp()].into_iter().cycle());
+    let networks = sides.map(|(address, srtp)| MediaNetwork {
         name: address.to_string(),
         address: address.into(),
         advertised: address.into(),
         ports: FIRST_PORT..=u16::MAX,
         latching: Latching::SameAddress,
-        srtp: SrtpPolicy::Pass,
+        srtp,
         ice: IcePolicy::Remove,
         rtp_dscp: Some(Dscp::EF),
         rtcp_dscp: Some(Dscp::EF),

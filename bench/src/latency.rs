@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use bench_programs::Arrival;
 
 use crate::contender::{Contender, InPlace};
 use crate::progress::Progress;
@@ -39,6 +40,7 @@ pub(crate) fn run(
                 time,
                 expects: None,
                 delays: Delays::Measured,
+                arrival: Arrival::Same,
             };
             let trial = in_place.measure(load)?;
             record.keep(round, *contender, calls, Measure::Delay(percent), &trial);

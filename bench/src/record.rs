@@ -83,7 +83,7 @@ impl Record {
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let mut text = String::from(
             "round,contender,streams,measure,frame_bytes,offered_per_s,sent,received,lost,late,seconds,received_per_s,\
-             cpu_ns_per_packet,core_busy,repeated\n",
+             cpu_ns_per_packet,core_busy,repeated,jitter_ns\n",
         );
         for Line { round, contender, streams, measure, trial } in &self.lines {
             let offered = match trial.load.rate {
@@ -93,7 +93,7 @@ impl Record {
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
-                "{round},{},{streams},{},{},{offered},{},{},{},{},{:.6},{:.0},{:.1},{:.3},{}",
+                "{round},{},{streams},{},{},{offered},{},{},{},{},{:.6},{:.0},{:.1},{:.3},{},{}",
                 contender.name(),
                 measure.name(),
                 trial.load.frame,
@@ -106,6 +106,7 @@ impl Record {
                 trial.cpu_ns(),
                 trial.busy(),
                 trial.repeated,
+                trial.ran.jitter_ns().map_or_else(String::new, |ns| format!("{ns:.0}")),
             );
         }
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))

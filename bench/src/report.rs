@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use bench_programs::Arrival;
+
 use crate::appliance::Way;
-use crate::contender::Contender;
+use crate::contender::{Contender, Media};
 use crate::latency::{PERCENTS, quantile};
 use crate::record::{Line, Measure, Record};
 use crate::streams;
@@ -183,13 +185,13 @@ pub(crate) fn by_round(record: &Record, contender: Contender, count: usize) -> B
     lines.map(|line| (line.round, cost(line))).collect()
 }
 
-/// Quantiles of delays, in microseconds.
+/// Quantiles of delays and jitter, in microseconds.
 #[must_use]
 pub(crate) fn latency(record: &Record) -> String {
     const PARTS: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
     let mut text = String::from(
-        "| contender | of its highest rate | packets/s | p50, us | p90 | p99 | p99.9 | p50 beyond the floor's | p99 beyond the floor's |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+        "| contender | of its highest rate | packets/s | p50, us | p90 | p99 | p99.9 | p50 beyond the floor's | p99 beyond the floor's | \
+         jitter, us | beyond the floor's |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     let at = |contender, percent, part| {
         let lines = record
@@ -198,7 +200,15 @@ pub(crate) fn latency(record: &Record) -> String {
             .filter(|line| line.contender == contender && line.measure == Measure::Delay(percent));
         Spread::of(lines.map(|line| quantile(&line.trial.ran.delays, part) / 1e3).collect())
     };
-    for contender in contenders(record) {
+    let jitter = |contender, percent| {
+        let lines = record
+            .lines
+            .iter()
+            .filter(|line| line.contender == contender && line.measure == Measure::Delay(percent));
+        Spread::of(lines.filter_map(|line| line.trial.ran.jitter_ns()).map(|ns| ns / 1e3).collect())
+    };
+    // What encrypts carries no time stamps that could be read.
+    for contender in contenders(record).into_iter().filter(|it| it.arrival() == Arrival::Same) {
         for percent in PERCENTS {
             let rates = record
                 .lines
@@ -207,21 +217,23 @@ pub(crate) fn latency(record: &Record) -> String {
             let rate = Spread::of(rates.map(rate).collect());
             let quantiles =
                 PARTS.map(|part| shown(at(contender, percent, part), |it| format!("{:.1}", it.median)));
-            let beyond = |part| {
-                let pair = at(contender, percent, part).zip(at(Contender::Floor, percent, part));
+            let more = |pair: Option<(Spread, Spread)>| {
                 pair.map_or_else(
                     || "-".to_owned(),
                     |(own, floor)| format!("{:.1}", own.median - floor.median),
                 )
             };
+            let beyond = |part| more(at(contender, percent, part).zip(at(Contender::Floor, percent, part)));
             let _ = writeln!(
                 text,
-                "| {} | {percent} % | {} | {} | {} | {} |",
+                "| {} | {percent} % | {} | {} | {} | {} | {} | {} |",
                 contender.name(),
                 shown(rate, |it| format!("{:.0}", it.median)),
                 quantiles.join(" | "),
                 beyond(0.5),
                 beyond(0.99),
+                shown(jitter(contender, percent), |it| format!("{:.1}", it.median)),
+                more(jitter(contender, percent).zip(jitter(Contender::Floor, percent))),
             );
         }
     }
@@ -238,8 +250,10 @@ pub(crate) fn targets(record: &Record, frame: usize) -> String {
     let ratio = |pair, measure, figure| ratios(record, frame, pair, measure, figure);
     let relay = Contender::Ours(Way::Userspace);
     let floor = Contender::Floor;
-    let (nat, other) = (Contender::Nftables, Contender::Rtpengine);
-    let rows: [Target; 7] = [
+    let (nat, other) = (Contender::Nftables, Contender::Rtpengine(Media::Plain));
+    let (sealing, other_sealing) =
+        (Contender::Ours(Way::UserspaceSrtp), Contender::Rtpengine(Media::Sealed));
+    let rows: [Target; 9] = [
         (
             "xdp: packets a second at saturation, x floor; at least 0.9",
             ratio([ours, floor], Measure::Saturation, rate),
@@ -273,6 +287,16 @@ pub(crate) fn targets(record: &Record, frame: usize) -> String {
         (
             "userspace: CPU per packet at 50,000/s, x rtpengine; at most 0.5",
             ratio([relay, other], Measure::Common, cost),
+            |it| it <= 0.5,
+        ),
+        (
+            "userspace-srtp: CPU per packet at saturation, x rtpengine-srtp; at most 0.5",
+            ratio([sealing, other_sealing], Measure::Saturation, cost),
+            |it| it <= 0.5,
+        ),
+        (
+            "userspace-srtp: CPU per packet at 50,000/s, x rtpengine-srtp; at most 0.5",
+            ratio([sealing, other_sealing], Measure::Common, cost),
             |it| it <= 0.5,
         ),
     ];

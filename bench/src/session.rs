@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use bench_programs::Arrival;
 use xtask::lab::interrupt;
 
 use crate::contender::Contender;
@@ -156,6 +157,8 @@ impl Session {
             Part::Latency => {
                 let capacities: Vec<(Contender, f64)> = Contender::ALL
                     .into_iter()
+                    // What is encrypted has no time stamp that could be read.
+                    .filter(|it| it.arrival() == Arrival::Same)
                     .filter_map(|it| Some((it, report::capacity(&self.record, G711, it)?)))
                     .collect();
                 let runs = rounds * capacities.len() * latency::PERCENTS.len();

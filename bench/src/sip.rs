@@ -121,7 +121,7 @@ impl InPlace {
         match edge {
             Edge::Ours => place.appliance = Some(daemon(bed)?),
             Edge::Kamailio => {
-                let (relay, _) = contender::rtpengine::start(bed, 0)?;
+                let (relay, _) = contender::rtpengine::start(bed, 0, contender::Media::Plain)?;
                 place.processes = vec![kamailio(bed)?, relay];
             }
         }

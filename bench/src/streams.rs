@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use bench_programs::Arrival;
 
 use crate::appliance::Way;
 use crate::contender::{Contender, InPlace};
@@ -47,6 +48,7 @@ pub(crate) fn run(
                     time,
                     expects: None,
                     delays: Delays::Ignored,
+                    arrival: Arrival::Same,
                 };
                 let trial = in_place.measure(load)?;
                 record.keep(round, contender, streams, Measure::Streams, &trial);

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use bench_programs::Arrival;
 
 use crate::contender::{Contender, InPlace, Trial};
 use crate::progress::Progress;
@@ -55,6 +56,7 @@ impl Plan {
             time: self.time,
             expects: None,
             delays: Delays::Ignored,
+            arrival: Arrival::Same,
         }
     }
 }

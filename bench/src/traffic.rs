@@ -16,8 +16,8 @@ use aya::maps::{Array, DevMap, MapData, PerCpuArray};
 use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya_obj::programs::XdpAttachType;
 use bench_programs::{
-    BUCKETS, Content, Heard, MAX_STREAMS, Order, Progress, RTP_HEADER, Received, SHORTEST, STAMP, Stream,
-    UDP_PAYLOAD,
+    Arrival, BUCKETS, Content, Heard, MAX_STREAMS, Order, Progress, RTP_HEADER, Received, SHORTEST, STAMP,
+    Stream, UDP_PAYLOAD,
 };
 use xtask::lab::{Lab, Namespace, interrupt};
 use zerocopy::{FromBytes, IntoBytes};
@@ -97,6 +97,8 @@ pub(crate) struct Load {
     pub expects: Option<u8>,
     /// Whether delays are measured.
     pub delays: Delays,
+    /// How packets are to arrive.
+    pub arrival: Arrival,
 }
 
 /// What a run of the generator came to.
@@ -115,6 +117,14 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
+    /// By how much a packet took longer or shorter than the one before it in its stream, on average, in nanoseconds: what
+    /// the jitter of RFC 3550 section 6.4.1 settles at. None if delays were not measured.
+    #[must_use]
+    pub(crate) fn jitter_ns(&self) -> Option<f64> {
+        let Received { variation_ns, variations, .. } = self.received;
+        (variations > 0).then(|| variation_ns as f64 / variations as f64)
+    }
+
     /// Packets that were sent and did not arrive.
     #[must_use]
     pub(crate) fn lost(&self) -> u64 {
@@ -217,7 +227,7 @@ impl Traffic {
             *byte = fill[index % 2];
         }
         let before = self.received()?;
-        self.clear_delays(load.delays)?;
+        self.clear_delays(streams, load.delays)?;
         let generator = self.start_generator(office, streams, &payload, Content::Rtp, load.rate, load)?;
         let (sent, time) = generator.finish()?;
         let ended = Instant::now();
@@ -234,9 +244,11 @@ impl Traffic {
         let received = Received {
             packets: now.packets - before.packets,
             wrong_service: now.wrong_service - before.wrong_service,
-            wrong_checksum: now.wrong_checksum - before.wrong_checksum,
+            wrong_content: now.wrong_content - before.wrong_content,
             late: now.late - before.late,
             foreign: now.foreign - before.foreign,
+            variation_ns: now.variation_ns - before.variation_ns,
+            variations: now.variations - before.variations,
         };
         Ok(Ran { sent, time, after, received, delays: self.delays(load.delays)? })
     }
@@ -254,7 +266,15 @@ impl Traffic {
         time: Duration,
     ) -> Result<Generator> {
         let frame = payload.len() + UDP_PAYLOAD;
-        let load = Load { frame, rate, together: 1, time, expects: None, delays: Delays::Ignored };
+        let load = Load {
+            frame,
+            rate,
+            together: 1,
+            time,
+            expects: None,
+            delays: Delays::Ignored,
+            arrival: Arrival::Same,
+        };
         self.start_generator(office, streams, payload, Content::Datagram, rate, load)
     }
 
@@ -288,6 +308,8 @@ impl Traffic {
                 if at < 6 { self.link.destination[at] } else { self.link.source[at - 6] }
             }),
             together: load.together.max(1),
+            arrival: load.arrival as u32,
+            unused: 0,
         };
         {
             let mut programs = self.programs();
@@ -346,11 +368,15 @@ impl Traffic {
         Received::read_from_bytes(total.as_bytes()).ok().context("the sink's counters have another size")
     }
 
-    fn clear_delays(&self, delays: Delays) -> Result<()> {
+    fn clear_delays(&self, streams: usize, delays: Delays) -> Result<()> {
         if delays == Delays::Ignored {
             return Ok(());
         }
         let mut programs = self.programs();
+        // A stream's first packet is not compared with one of another run.
+        for index in 0..streams as u32 {
+            set(&mut programs, "HEARD", index, &Heard::default())?;
+        }
         let map = programs.map_mut("DELAYS").context("no map DELAYS")?;
         let mut counts: PerCpuArray<&mut MapData, u64> = PerCpuArray::try_from(map)?;
         let cores = aya::util::nr_cpus().map_err(|(_, error)| error)?;
@@ -490,7 +516,7 @@ fn set<T: IntoBytes + zerocopy::Immutable>(
         8 => Array::<_, [u8; 8]>::try_from(map)?.set(index, <[u8; 8]>::try_from(bytes)?, 0)?,
         16 => Array::<_, [u8; 16]>::try_from(map)?.set(index, <[u8; 16]>::try_from(bytes)?, 0)?,
         40 => Array::<_, [u8; 40]>::try_from(map)?.set(index, <[u8; 40]>::try_from(bytes)?, 0)?,
-        64 => Array::<_, [u8; 64]>::try_from(map)?.set(index, <[u8; 64]>::try_from(bytes)?, 0)?,
+        72 => Array::<_, [u8; 72]>::try_from(map)?.set(index, <[u8; 72]>::try_from(bytes)?, 0)?,
         other => bail!("a value of {other} bytes"),
     }
     Ok(())

@@ -72,7 +72,24 @@ pub struct Order {
     pub link: [u8; 12],
     /// Packets that are sent together, as a network card hands over what it has gathered.
     pub together: u32,
+    /// One of [`Arrival`].
+    pub arrival: u32,
+    /// Nothing: the structure is of whole words of eight bytes.
+    pub unused: u32,
 }
+
+/// How packets of RTP are to arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Arrival {
+    /// With the payload that was sent.
+    Same = 0,
+    /// As SRTP: the payload is encrypted, and [`SRTP_TAG`] bytes follow it.
+    Sealed = 1,
+}
+
+/// Bytes that `AES_CM_128_HMAC_SHA1_80` adds to a packet (RFC 4568 section 6.2).
+pub const SRTP_TAG: usize = 10;
 
 /// What frames carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,12 +127,17 @@ pub struct Received {
     pub packets: u64,
     /// Those with another type of service than expected.
     pub wrong_service: u64,
-    /// Those whose UDP checksum is wrong.
-    pub wrong_checksum: u64,
+    /// Those whose UDP checksum is wrong; of those that should be encrypted, those that are not.
+    pub wrong_content: u64,
     /// Those that came when a later one of their stream had come.
     pub late: u64,
     /// Packets that are nobody's, passed to the stack.
     pub foreign: u64,
+    /// By how many nanoseconds packets took longer or shorter than the one before them in their stream, all together:
+    /// the sum of |D| of RFC 3550 section 6.4.1. Only with time stamps.
+    pub variation_ns: u64,
+    /// Pairs of packets that this is the sum of.
+    pub variations: u64,
 }
 
 /// What the sink knows of a stream.
@@ -126,6 +148,8 @@ pub struct Heard {
     pub packets: u32,
     /// The sequence number that is next.
     pub next: u32,
+    /// How long the last one took, in nanoseconds; only with time stamps.
+    pub delay_ns: u64,
 }
 
 /// The bucket of a delay in nanoseconds.

@@ -21,8 +21,8 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use bench_programs::{
-    BUCKETS, Content, Heard, MAX_STREAMS, Order, Progress, RTP_HEADER, Received, SSRC_MARK, SSRC_STREAM,
-    STAMP, Stream, UDP_PAYLOAD, bucket, fold,
+    Arrival, BUCKETS, Content, Heard, MAX_STREAMS, Order, Progress, RTP_HEADER, Received, SRTP_TAG,
+    SSRC_MARK, SSRC_STREAM, STAMP, Stream, UDP_PAYLOAD, bucket, fold,
 };
 
 #[map(name = "ORDER")]
@@ -262,13 +262,22 @@ fn sink(ctx: &XdpContext, received: &mut Received) -> Option<()> {
     if order.type_of_service <= u32::from(u8::MAX) && u32::from(headers[15]) != order.type_of_service {
         received.wrong_service += 1;
     }
-    let sum = u64::from(order.payload_sum)
-        + words::<0, { RTP_HEADER + STAMP }>(media)
-        + words::<26, { UDP_PAYLOAD }>(headers)
-        + u64::from(UDP)
-        + word(headers, 38);
-    if (headers[40] != 0 || headers[41] != 0) && fold(sum) != 0xFFFF {
-        received.wrong_checksum += 1;
+    if order.arrival == Arrival::Sealed as u32 {
+        // What was sent in the stamp's place is zero, and the tag is behind the payload.
+        let stamp = words::<RTP_HEADER, { RTP_HEADER + STAMP }>(media);
+        let length = u64::from(order.frame) + (SRTP_TAG - ETHERNET - IPV4) as u64;
+        if stamp == 0 || word(headers, 38) != length {
+            received.wrong_content += 1;
+        }
+    } else {
+        let sum = u64::from(order.payload_sum)
+            + words::<0, { RTP_HEADER + STAMP }>(media)
+            + words::<26, { UDP_PAYLOAD }>(headers)
+            + u64::from(UDP)
+            + word(headers, 38);
+        if (headers[40] != 0 || headers[41] != 0) && fold(sum) != 0xFFFF {
+            received.wrong_content += 1;
+        }
     }
     let sequence = u16::from_be_bytes([media[2], media[3]]);
     let ahead = sequence.wrapping_sub(heard.next as u16);
@@ -277,6 +286,7 @@ fn sink(ctx: &XdpContext, received: &mut Received) -> Option<()> {
     } else {
         heard.next = u32::from(sequence.wrapping_add(1));
     }
+    let first = heard.packets == 0;
     heard.packets = heard.packets.wrapping_add(1);
     if order.stamped != 0 {
         let stamp: [u8; STAMP] =
@@ -287,6 +297,11 @@ fn sink(ctx: &XdpContext, received: &mut Received) -> Option<()> {
             // SAFETY: each CPU has its own.
             unsafe { *count += 1 };
         }
+        if !first && heard.delay_ns != 0 {
+            received.variation_ns += heard.delay_ns.abs_diff(delay);
+            received.variations += 1;
+        }
+        heard.delay_ns = delay;
     }
     Some(())
 }

@@ -7,8 +7,10 @@
 //! | `xdp-generic` | the same program in the network stack |
 //! | `tc` | its program at TC |
 //! | `userspace` | its relay in the process |
+//! | `userspace-srtp` | its relay in the process, RTP from the office and SRTP to the centre |
 //! | `nftables` | the kernel's own NAT, with DSCP set by nftables |
 //! | `rtpengine` | rtpengine without its kernel module, as Debian has it |
+//! | `rtpengine-srtp` | the same, RTP from the office and SRTP to the centre |
 //! | `socket` | the plainest relay of sockets: a line of sanity |
 
 mod nftables;
@@ -20,6 +22,7 @@ use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use bench_programs::Arrival;
 use xtask::lab::{Namespace, Running, interrupt};
 
 use crate::appliance::{State, Way};
@@ -42,6 +45,15 @@ pub(crate) fn numbered_port(call: usize) -> u16 {
     FIRST_PORT + 2 * (call % CALLS_OF_AN_ADDRESS) as u16
 }
 
+/// What the servers' end of a call takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Media {
+    /// RTP.
+    Plain,
+    /// SRTP by `AES_CM_128_HMAC_SHA1_80`, with keys in the description (RFC 4568).
+    Sealed,
+}
+
 /// Who stands in the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Contender {
@@ -52,21 +64,23 @@ pub(crate) enum Contender {
     /// NAT in the kernel.
     Nftables,
     /// Another relay.
-    Rtpengine,
+    Rtpengine(Media),
     /// The plainest relay.
     Socket,
 }
 
 impl Contender {
     /// All of them; the floor is first.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Floor,
         Self::Ours(Way::Native),
         Self::Ours(Way::Generic),
         Self::Ours(Way::Tc),
         Self::Ours(Way::Userspace),
+        Self::Ours(Way::UserspaceSrtp),
         Self::Nftables,
-        Self::Rtpengine,
+        Self::Rtpengine(Media::Plain),
+        Self::Rtpengine(Media::Sealed),
         Self::Socket,
     ];
 
@@ -79,8 +93,10 @@ impl Contender {
             Self::Ours(Way::Generic) => "xdp-generic",
             Self::Ours(Way::Tc) => "tc",
             Self::Ours(Way::Userspace) => "userspace",
+            Self::Ours(Way::UserspaceSrtp) => "userspace-srtp",
             Self::Nftables => "nftables",
-            Self::Rtpengine => "rtpengine",
+            Self::Rtpengine(Media::Plain) => "rtpengine",
+            Self::Rtpengine(Media::Sealed) => "rtpengine-srtp",
             Self::Socket => "socket",
         }
     }
@@ -88,7 +104,19 @@ impl Contender {
     /// Where a process forwards, and not the kernel.
     #[must_use]
     pub(crate) const fn is_a_process(self) -> bool {
-        matches!(self, Self::Ours(Way::Userspace) | Self::Rtpengine | Self::Socket)
+        matches!(
+            self,
+            Self::Ours(Way::Userspace | Way::UserspaceSrtp) | Self::Rtpengine(_) | Self::Socket
+        )
+    }
+
+    /// How its packets arrive.
+    #[must_use]
+    pub(crate) const fn arrival(self) -> Arrival {
+        match self {
+            Self::Ours(Way::UserspaceSrtp) | Self::Rtpengine(Media::Sealed) => Arrival::Sealed,
+            _ => Arrival::Same,
+        }
     }
 }
 
@@ -130,8 +158,8 @@ impl<'t> InPlace<'t> {
                 let (process, targets) = ours::start(bed, way, calls)?;
                 (Parts::Process, Some(process), targets)
             }
-            Contender::Rtpengine => {
-                let (process, targets) = rtpengine::start(bed, calls)?;
+            Contender::Rtpengine(media) => {
+                let (process, targets) = rtpengine::start(bed, calls, media)?;
                 (Parts::Process, Some(process), targets)
             }
             Contender::Socket => (Parts::Process, Some(socket::start(bed, calls)?), numbered()),
@@ -197,6 +225,7 @@ impl<'t> InPlace<'t> {
                 time,
                 expects: None,
                 delays: Delays::Ignored,
+                arrival: Arrival::Same,
             })?;
             if ran.lost() == 0 && self.is_carried_as_named()? {
                 return Ok(());
@@ -218,7 +247,7 @@ impl<'t> InPlace<'t> {
         let label = match way {
             Way::Native | Way::Generic => "kernel",
             Way::Tc => "tc",
-            Way::Userspace => "userspace",
+            Way::Userspace | Way::UserspaceSrtp => "userspace",
         };
         // Nothing comes back, and no RTCP: the others go on learning.
         let carried = state.carriers.get(label).copied().unwrap_or(0);
@@ -267,7 +296,7 @@ impl<'t> InPlace<'t> {
 
     fn attempt(&self, load: Load) -> Result<Trial> {
         let expects = if self.contender == Contender::Floor { 0 } else { EXPEDITED };
-        let load = Load { expects: Some(expects), ..load };
+        let load = Load { expects: Some(expects), arrival: self.contender.arrival(), ..load };
         let threads = self.threads()?;
         // Asked first: the answer takes time on the same core.
         let counted = self.state()?;
@@ -291,9 +320,9 @@ impl<'t> InPlace<'t> {
             expects >> 2
         );
         ensure!(
-            received.wrong_checksum == 0,
-            "{name}: {} packets with a wrong checksum",
-            received.wrong_checksum
+            received.wrong_content == 0,
+            "{name}: {} packets with a wrong checksum, or not encrypted as they should be",
+            received.wrong_content
         );
         // One core has no more time than there was; the two clocks are not looked at in the same moment.
         let most = window.mul_f64(1.02) + Duration::from_millis(10);

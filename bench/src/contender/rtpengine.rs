@@ -6,14 +6,14 @@ use anyhow::{Context as _, Result, ensure};
 use xtask::lab::network::{APPLIANCE_CENTRE, APPLIANCE_OFFICE};
 use xtask::lab::{Namespace, Running, interrupt};
 
-use super::{EXPEDITED, LIMIT};
+use super::{EXPEDITED, LIMIT, Media};
 use crate::sdp;
 use crate::testbed::{Testbed, ends};
 
 /// Where it takes commands.
 pub(crate) const NG: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 2223);
 
-pub(crate) fn start(bed: &Testbed, calls: usize) -> Result<(Running, Vec<SocketAddrV4>)> {
+pub(crate) fn start(bed: &Testbed, calls: usize, media: Media) -> Result<(Running, Vec<SocketAddrV4>)> {
     let branch = &bed.lab.branch;
     // No table: it does not look for its kernel module. One worker, for it has one core.
     let mut command = branch.command("rtpengine");
@@ -30,25 +30,34 @@ pub(crate) fn start(bed: &Testbed, calls: usize) -> Result<(Running, Vec<SocketA
     })?;
     let mut streams = Vec::with_capacity(calls);
     for call in 0..calls {
-        streams.push(establish(branch, call).with_context(|| running.last_words())?);
+        streams.push(establish(branch, call, media).with_context(|| running.last_words())?);
     }
     Ok((running, streams))
 }
 
-fn establish(branch: &Namespace, call: usize) -> Result<SocketAddrV4> {
+fn establish(branch: &Namespace, call: usize, media: Media) -> Result<SocketAddrV4> {
     let [phone, server] = ends(call);
     let name = format!("call-{call}");
-    let (offer, answer) = (sdp::description(phone), sdp::description(server));
+    let offer = sdp::description(phone);
     let common =
         [("ICE", Value::Text("remove")), ("call-id", Value::Text(&name)), ("from-tag", Value::Text("a"))];
     let replaced = Value::List(&["origin", "session-connection"]);
+    let protocol = match media {
+        Media::Plain => "RTP/AVP",
+        Media::Sealed => "RTP/SAVP",
+    };
     let offer = [
         ("command", Value::Text("offer")),
         ("direction", Value::List(&["office", "centre"])),
         ("replace", replaced),
         ("sdp", Value::Text(&offer)),
+        ("transport-protocol", Value::Text(protocol)),
     ];
-    request(branch, &format!("offer-{call}"), &common, &offer)?;
+    let offered = request(branch, &format!("offer-{call}"), &common, &offer)?;
+    let answer = match media {
+        Media::Plain => sdp::description(server),
+        Media::Sealed => sdp::sealed(server, &offered)?,
+    };
     let answer = [
         ("command", Value::Text("answer")),
         ("replace", replaced),
