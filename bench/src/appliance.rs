@@ -197,7 +197,8 @@ fn engine_settings(arguments: &Arguments, places: usize) -> Settings {
 fn media_settings(places: usize, arguments: &Arguments) -> media::Settings {
     let Arguments { way, calls, .. } = *arguments;
     // Of each place the office is first.
-    let sides = (0..places).flat_map(testbed::appliance).zip([SrtpPolicy::Pass, way.srtp()].into_iter().cycle());
+    let sides =
+        (0..places).flat_map(testbed::appliance).zip([SrtpPolicy::Pass, way.srtp()].into_iter().cycle());
     let networks = sides.map(|(address, srtp)| MediaNetwork {
         name: address.to_string(),
         address: address.into(),

@@ -251,8 +251,7 @@ pub(crate) fn targets(record: &Record, frame: usize) -> String {
     let relay = Contender::Ours(Way::Userspace);
     let floor = Contender::Floor;
     let (nat, other) = (Contender::Nftables, Contender::Rtpengine(Media::Plain));
-    let (sealing, other_sealing) =
-        (Contender::Ours(Way::UserspaceSrtp), Contender::Rtpengine(Media::Sealed));
+    let (sealing, other_sealing) = (Contender::Ours(Way::UserspaceSrtp), Contender::Rtpengine(Media::Sealed));
     let rows: [Target; 9] = [
         (
             "xdp: packets a second at saturation, x floor; at least 0.9",

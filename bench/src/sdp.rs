@@ -54,7 +54,8 @@ mod tests {
         let at = (Ipv4Addr::new(10, 61, 0, 11), 4000);
         assert_eq!(media(description(at).as_bytes()).unwrap(), SocketAddrV4::new(at.0, at.1));
         assert!(media(b"v=0\r\n").is_err());
-        let offer = b"a=crypto:1 AES_CM_128_HMAC_SHA1_32 inline:x\r\na=crypto:2 AES_CM_128_HMAC_SHA1_80 inline:x\r\n";
+        let offer =
+            b"a=crypto:1 AES_CM_128_HMAC_SHA1_32 inline:x\r\na=crypto:2 AES_CM_128_HMAC_SHA1_80 inline:x\r\n";
         let answer = sealed(at, offer).unwrap();
         assert!(answer.contains("m=audio 4000 RTP/SAVP 0\r\n"), "{answer}");
         assert!(answer.contains("a=crypto:2 AES_CM_128_HMAC_SHA1_80 inline:"), "{answer}");

@@ -265,7 +265,7 @@ fn sink(ctx: &XdpContext, received: &mut Received) -> Option<()> {
     if order.arrival == Arrival::Sealed as u32 {
         // What was sent in the stamp's place is zero, and the tag is behind the payload.
         let stamp = words::<RTP_HEADER, { RTP_HEADER + STAMP }>(media);
-        let length = u64::from(order.frame) + (SRTP_TAG - ETHERNET - IPV4) as u64;
+        let length = u64::from(order.frame) + SRTP_TAG as u64 - (ETHERNET + IPV4) as u64;
         if stamp == 0 || word(headers, 38) != length {
             received.wrong_content += 1;
         }

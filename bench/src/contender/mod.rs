@@ -104,10 +104,7 @@ impl Contender {
     /// Where a process forwards, and not the kernel.
     #[must_use]
     pub(crate) const fn is_a_process(self) -> bool {
-        matches!(
-            self,
-            Self::Ours(Way::Userspace | Way::UserspaceSrtp) | Self::Rtpengine(_) | Self::Socket
-        )
+        matches!(self, Self::Ours(Way::Userspace | Way::UserspaceSrtp) | Self::Rtpengine(_) | Self::Socket)
     }
 
     /// How its packets arrive.
