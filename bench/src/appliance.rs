@@ -17,6 +17,7 @@ use branchline::net::{
     AttachChoice, DatapathChoice, Dscp, IcePolicy, Latching, NetworkId, PacketLimits, Priority, SrtpPolicy,
 };
 use branchline::srtp::system_random;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use crate::sdp;
@@ -36,10 +37,12 @@ pub(crate) enum Way {
     Generic,
     /// By TC.
     Tc,
-    /// In userspace.
+    /// In userspace, to which the kernel steers what it does not forward itself.
     Userspace,
-    /// In userspace, with RTP from the office and SRTP to the centre.
+    /// The same, with RTP from the office and SRTP to the centre, which the kernel cannot.
     UserspaceSrtp,
+    /// In userspace without BPF: a socket for each port.
+    UserspacePorts,
 }
 
 impl Way {
@@ -166,11 +169,16 @@ fn engine_settings(arguments: &Arguments, places: usize) -> Settings {
         Way::Native => AttachChoice::Native,
         Way::Generic => AttachChoice::Generic,
         Way::Tc => AttachChoice::Tc,
-        Way::Userspace | Way::UserspaceSrtp => AttachChoice::Userspace,
+        Way::Userspace | Way::UserspaceSrtp => AttachChoice::Native,
+        Way::UserspacePorts => AttachChoice::Userspace,
     };
     let wanted = match arguments.way {
-        Way::Userspace | Way::UserspaceSrtp => DatapathChoice::Userspace,
-        Way::Native | Way::Generic | Way::Tc => DatapathChoice::Kernel,
+        Way::UserspacePorts => DatapathChoice::Userspace,
+        _ => DatapathChoice::Kernel,
+    };
+    let force_userspace = match arguments.way {
+        Way::Userspace => vec![IpNet::from(Ipv4Net::default())],
+        _ => Vec::new(),
     };
     let ports = (0..places)
         .flat_map(testbed::appliance)
@@ -188,7 +196,7 @@ fn engine_settings(arguments: &Arguments, places: usize) -> Settings {
         signalling_priority: Priority::SIGNALLING,
         limits: PacketLimits { source: 0, unknown: 0, stream: STREAM_LIMIT },
         flows: (FLOWS_PER_CALL * arguments.calls) as u32,
-        force_userspace: Vec::new(),
+        force_userspace,
         kernel_log: KernelLog::Off,
         lifetime: Lifetime::Process,
     }

@@ -6,8 +6,9 @@
 //! | `xdp` | the appliance by XDP in the driver |
 //! | `xdp-generic` | the same program in the network stack |
 //! | `tc` | its program at TC |
-//! | `userspace` | its relay in the process |
-//! | `userspace-srtp` | its relay in the process, RTP from the office and SRTP to the centre |
+//! | `userspace` | its relay in the process, with the kernel's programs to steer packets to it |
+//! | `userspace-srtp` | the same, RTP from the office and SRTP to the centre |
+//! | `userspace-ports` | its relay in the process without BPF, a socket for each port |
 //! | `nftables` | the kernel's own NAT, with DSCP set by nftables |
 //! | `rtpengine` | rtpengine without its kernel module, as Debian has it |
 //! | `rtpengine-srtp` | the same, RTP from the office and SRTP to the centre |
@@ -71,13 +72,14 @@ pub(crate) enum Contender {
 
 impl Contender {
     /// All of them; the floor is first.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Floor,
         Self::Ours(Way::Native),
         Self::Ours(Way::Generic),
         Self::Ours(Way::Tc),
         Self::Ours(Way::Userspace),
         Self::Ours(Way::UserspaceSrtp),
+        Self::Ours(Way::UserspacePorts),
         Self::Nftables,
         Self::Rtpengine(Media::Plain),
         Self::Rtpengine(Media::Sealed),
@@ -94,6 +96,7 @@ impl Contender {
             Self::Ours(Way::Tc) => "tc",
             Self::Ours(Way::Userspace) => "userspace",
             Self::Ours(Way::UserspaceSrtp) => "userspace-srtp",
+            Self::Ours(Way::UserspacePorts) => "userspace-ports",
             Self::Nftables => "nftables",
             Self::Rtpengine(Media::Plain) => "rtpengine",
             Self::Rtpengine(Media::Sealed) => "rtpengine-srtp",
@@ -104,7 +107,12 @@ impl Contender {
     /// Where a process forwards, and not the kernel.
     #[must_use]
     pub(crate) const fn is_a_process(self) -> bool {
-        matches!(self, Self::Ours(Way::Userspace | Way::UserspaceSrtp) | Self::Rtpengine(_) | Self::Socket)
+        matches!(
+            self,
+            Self::Ours(Way::Userspace | Way::UserspaceSrtp | Way::UserspacePorts)
+                | Self::Rtpengine(_)
+                | Self::Socket
+        )
     }
 
     /// How its packets arrive.
@@ -244,7 +252,7 @@ impl<'t> InPlace<'t> {
         let label = match way {
             Way::Native | Way::Generic => "kernel",
             Way::Tc => "tc",
-            Way::Userspace | Way::UserspaceSrtp => "userspace",
+            Way::Userspace | Way::UserspaceSrtp | Way::UserspacePorts => "userspace",
         };
         // Nothing comes back, and no RTCP: the others go on learning.
         let carried = state.carriers.get(label).copied().unwrap_or(0);
