@@ -205,7 +205,7 @@ impl Session {
                     calls::Plan::full(rounds)
                 };
                 let mut progress = Progress::begin("calls", plan.steps());
-                self.standing = calls::run(&self.bed, &plan, |what| progress.step(what))?;
+                calls::run(&self.bed, &plan, &mut self.standing, |what| progress.step(what))?;
                 progress.end();
                 Ok(())
             }

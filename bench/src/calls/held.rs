@@ -16,7 +16,7 @@ use xtask::lab::interrupt;
 use xtask::lab::network::APPLIANCE_OFFICE;
 use xtask::lab::traffic::APPLIANCE_SIP;
 
-use super::standing::{Standing, server};
+use super::standing::{Standing, forget, server};
 use crate::contender::EXPEDITED;
 use crate::cores::{self, Core};
 use crate::report::Spread;
@@ -80,6 +80,15 @@ impl Run {
     }
 }
 
+/// How long memory is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// While calls talk.
+    Briefly,
+    /// Until the transactions by which they were set up are over, which takes half a minute.
+    UntilSettled,
+}
+
 /// When memory was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum When {
@@ -122,6 +131,10 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
     /// The most packets a second at which a run lost nothing; where each lost some, what arrived of the fullest.
     #[must_use]
     pub(super) fn carried(&self) -> f64 {
@@ -146,12 +159,14 @@ pub(crate) fn run(
     steps: &[usize],
     rounds: usize,
     time: Duration,
+    memory: Look,
     mut says: impl FnMut(&str),
 ) -> Result<Held> {
+    forget(bed)?;
     let _server = server(bed)?;
     let base = sip::settings(bed);
     let settings = Settings {
-        networks: "media_ports = \"10000-65535\"\n".to_owned(),
+        networks: "media_ports = \"10000-32767\"\n".to_owned(),
         tables: format!("{}[sip]\nmax_calls = 20000\n", base.tables),
         ..base
     };
@@ -174,11 +189,13 @@ pub(crate) fn run(
             says(&format!("{calls} calls talk, round {round}"));
         }
     }
-    interrupt::wait_until(LIMIT, "end of the transactions", || {
-        interrupt::sleep(REST_TIME)?;
-        Ok((site.status()?.transactions == 0).then_some(()))
-    })?;
-    held.memory.push(site.memory(When::Settled)?);
+    if memory == Look::UntilSettled {
+        interrupt::wait_until(LIMIT, "end of the transactions", || {
+            interrupt::sleep(REST_TIME)?;
+            Ok((site.status()?.transactions == 0).then_some(()))
+        })?;
+        held.memory.push(site.memory(When::Settled)?);
+    }
     Ok(held)
 }
 
@@ -213,11 +230,13 @@ impl Site<'_> {
     fn warm_up(&self) -> Result<()> {
         const RATE: f64 = 20_000.0;
         const PACKETS: f64 = 3.0;
+        const TRIES: u32 = 10;
         let calls = self.standing.routes.len();
         let time = Duration::from_secs_f64((PACKETS * calls as f64 / RATE).max(0.2));
         let mut carried = 0.0;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..TRIES {
             self.send(Rate::PerSecond(RATE), 1, time)?;
+            interrupt::sleep(REST_TIME)?;
             carried = self.daemon.metrics(&self.bed.lab)?.sum(names::FLOWS, &[("datapath", "kernel")]);
             // Nothing comes back, and no RTCP: the other flows go on learning.
             if carried >= calls as f64 {

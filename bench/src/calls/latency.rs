@@ -14,7 +14,7 @@ use xtask::lab::network::{APPLIANCE_CENTRE, APPLIANCE_OFFICE, SERVER, phone};
 use xtask::lab::traffic::{APPLIANCE_SIP, PEER_SIP};
 use xtask::lab::{Capture, interrupt};
 
-use super::standing::{Standing, caller, server};
+use super::standing::{Standing, caller, forget, server};
 use super::wire::{self, SetUp, Wire};
 use crate::cores::{self, Core};
 use crate::report::Spread;
@@ -176,6 +176,7 @@ enum InPlace<'t> {
 }
 
 fn one(bed: &Testbed, between: Between, round: usize, calls: u32, half: f64) -> Result<Vec<Run>> {
+    forget(bed)?;
     let _server = server(bed)?;
     let (edge, _in_place) = match between {
         Between::Router => {

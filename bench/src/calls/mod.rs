@@ -31,6 +31,7 @@ pub(crate) struct Plan {
     /// How often, and for how long.
     rounds: usize,
     time: Duration,
+    memory: held::Look,
     /// Rounds over all edges, and calls that are timed in each run.
     latency_rounds: usize,
     timed: u32,
@@ -45,6 +46,7 @@ impl Plan {
             ladder: &[1_000, 2_500, 5_000, 10_000],
             rounds,
             time: Duration::from_secs(3),
+            memory: held::Look::UntilSettled,
             latency_rounds: rounds,
             timed: 300,
             restart_rounds: rounds,
@@ -58,6 +60,7 @@ impl Plan {
             ladder: &[1_000, 10_000],
             rounds,
             time: Duration::from_secs(1),
+            memory: held::Look::Briefly,
             // Each edge has to be started: three rounds of that take a minute.
             latency_rounds: rounds.min(2),
             timed: 100,
@@ -83,45 +86,64 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Whether it was not measured.
+    /// Whether nothing of it was measured.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
-        self.restarts.is_empty()
+        self.held.is_empty() && self.latency.is_empty() && self.restarts.is_empty()
     }
 }
 
-/// Measures.
+/// Measures one thing after the other. What was measured before one of them failed stays.
 ///
 /// # Errors
 /// Who is measured does not start, calls fail, or what was counted does not add up.
-pub(crate) fn run(bed: &Testbed, plan: &Plan, mut says: impl FnMut(&str)) -> Result<Outcome> {
-    let held = held::run(bed, plan.ladder, plan.rounds, plan.time, &mut says)?;
-    let latency = latency::run(bed, plan.latency_rounds, plan.timed, held.carried(), &mut says)?;
-    let restarts = restart::run(bed, plan.restart_rounds, &mut says)?;
-    Ok(Outcome { held, latency, restarts })
+pub(crate) fn run(
+    bed: &Testbed,
+    plan: &Plan,
+    outcome: &mut Outcome,
+    mut says: impl FnMut(&str),
+) -> Result<()> {
+    outcome.held = held::run(bed, plan.ladder, plan.rounds, plan.time, plan.memory, &mut says)?;
+    let carried = outcome.held.carried();
+    outcome.latency = latency::run(bed, plan.latency_rounds, plan.timed, carried, &mut says)?;
+    outcome.restarts = restart::run(bed, plan.restart_rounds, &mut says)?;
+    Ok(())
 }
 
 /// The part of the report, in Markdown.
 #[must_use]
 pub(crate) fn text(outcome: &Outcome) -> String {
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    let _ = writeln!(
-        text,
+    let mut text = String::from(
         "## Calls that stand\n\n`cargo xtask bench calls`; `held.csv`, `calls-memory.csv`, `set-up.csv` and `restarts.csv` have \
-         every run\n\n### Calls that talk\n\nSet up by SIP through the daemon, all at the same time. Each call's stream from phone to \
-         server has {:.0} packets a second of 214 bytes, as many as both directions of G.711 in 20 ms have; the other \
-         direction is silent.\n\n{}\n\
-         ### Memory of the daemon\n\n{}\n\
-         ### Set-up of a call\n\nBetween the phone's wire and the server's, 50 calls a second.\n\n{}\n\
-         ### Reload, restart, crash\n\n200 calls, 50 packets a second each. A phone asks the server by OPTIONS every 10 ms: \
-         the longest time between two answers is how long signalling was silent.\n\n{}",
-        held::PACKETS_OF_A_CALL,
-        held::table(&outcome.held),
-        held::memory_table(&outcome.held),
-        latency::table(&outcome.latency),
-        restart::table(&outcome.restarts),
+         every run\n\n",
     );
+    // Writing to a string cannot fail. So below.
+    if !outcome.held.is_empty() {
+        let _ = writeln!(
+            text,
+            "### Calls that talk\n\nSet up by SIP through the daemon, all at the same time. Each call's stream from phone to \
+             server has {:.0} packets a second of 214 bytes, as many as both directions of G.711 in 20 ms have; the other \
+             direction is silent.\n\n{}\n### Memory of the daemon\n\n{}",
+            held::PACKETS_OF_A_CALL,
+            held::table(&outcome.held),
+            held::memory_table(&outcome.held),
+        );
+    }
+    if !outcome.latency.is_empty() {
+        let _ = writeln!(
+            text,
+            "### Set-up of a call\n\nBetween the phone's wire and the server's, 50 calls a second.\n\n{}",
+            latency::table(&outcome.latency),
+        );
+    }
+    if !outcome.restarts.is_empty() {
+        let _ = writeln!(
+            text,
+            "### Reload, restart, crash\n\n200 calls, 50 packets a second each. A phone asks the server by OPTIONS every 10 ms: \
+             the longest time between two answers is how long signalling was silent.\n\n{}",
+            restart::table(&outcome.restarts),
+        );
+    }
     text
 }
 

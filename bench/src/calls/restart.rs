@@ -18,7 +18,7 @@ use xtask::lab::network::{APPLIANCE_OFFICE, phone};
 use xtask::lab::traffic::APPLIANCE_SIP;
 use xtask::lab::{Running, interrupt};
 
-use super::standing::{Standing, server};
+use super::standing::{Standing, forget, server};
 use crate::contender::EXPEDITED;
 use crate::cores::{self, Core};
 use crate::report::Spread;
@@ -36,7 +36,7 @@ const AROUND: Duration = Duration::from_millis(500);
 /// What happens takes less than this.
 const LIMIT: Duration = Duration::from_secs(30);
 /// The daemon has written what has changed within this.
-const WRITTEN: Duration = Duration::from_secs(2);
+const WRITTEN: Duration = Duration::from_secs(1);
 /// How often the server is asked how it is, from which phone and port.
 const ASKED_EVERY: Duration = Duration::from_millis(10);
 const ASKING_PHONE: u8 = 1;
@@ -118,6 +118,7 @@ struct Site<'t> {
 /// # Errors
 /// The daemon does not start, calls are gone afterwards, or packets do not add up.
 pub(super) fn run(bed: &Testbed, rounds: usize, mut says: impl FnMut(&str)) -> Result<Vec<Run>> {
+    forget(bed)?;
     let _server = server(bed)?;
     let mounts = mounts(bed)?;
     let settings = Settings { launcher: launcher(mounts.pid()), ..sip::settings(bed) };

@@ -1,8 +1,10 @@
 //! Calls that stand: set up by SIPp through whoever is the edge, and held until the value is dropped. Where each one's media
 //! goes is what the edge's answer has told the phone.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use xtask::lab::media::port_of_call;
@@ -42,6 +44,20 @@ pub(super) fn server(bed: &Testbed) -> Result<Sipp> {
     Ok(server)
 }
 
+/// Has the next daemon begin without the calls of those before it, which it would take up.
+///
+/// # Errors
+/// Their state cannot be removed.
+pub(super) fn forget(bed: &Testbed) -> Result<()> {
+    let state = bed.lab.dir().join("state");
+    match fs::remove_dir_all(&state) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", state.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Calls that stand, and what holds them.
 #[derive(Debug)]
 pub(super) struct Standing {
@@ -79,12 +95,12 @@ impl Standing {
         on_traffic_core(&sipp)?;
         let mut answered = Vec::new();
         let limit = Duration::from_secs_f64(calls as f64 / f64::from(rate)) + PATIENCE;
-        let deadline = std::time::Instant::now() + limit;
+        let deadline = Instant::now() + limit;
         while answered.len() < calls {
             interrupt::sleep(LOOK)?;
             sipp.still_runs()?;
             answered = sipp.logged("MEDIA send");
-            if answered.len() < calls && std::time::Instant::now() > deadline {
+            if answered.len() < calls && Instant::now() > deadline {
                 bail!("of {calls} calls {} were answered; {}", answered.len(), sipp.complaints());
             }
         }
