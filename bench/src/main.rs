@@ -11,11 +11,12 @@
 //! | `contender` | who stands between them |
 //! | `appliance` | the appliance as a process of its own, with calls |
 //! | `session` | which parts are measured, and what is written of them |
-//! | `throughput`, `latency`, `streams`, `memory`, `flood`, `sip` | the parts |
+//! | `throughput`, `latency`, `streams`, `memory`, `flood`, `sip`, `calls` | the parts |
 //! | `record`, `report`, `plots`, `machine` | the raw data, what is made of it, and where it was measured |
 //! | `cores`, `progress`, `sdp` | scheduling, lines on the terminal, session descriptions |
 
 mod appliance;
+mod calls;
 mod contender;
 mod cores;
 mod flood;
@@ -64,6 +65,8 @@ enum Command {
     Flood(session::Options),
     /// Calls and registrations a second, and CPU for each.
     Sip(session::Options),
+    /// Calls that stand: with media, in memory, while others are set up, and over a restart.
+    Calls(session::Options),
     /// A contender's process; the bench starts it.
     #[command(hide = true)]
     Appliance(appliance::Arguments),
@@ -97,5 +100,6 @@ fn run(command: Command) -> Result<()> {
         Command::Memory(options) => session::run(&options, &[Part::Memory]),
         Command::Flood(options) => session::run(&options, &[Part::Flood]),
         Command::Sip(options) => session::run(&options, &[Part::Sip]),
+        Command::Calls(options) => session::run(&options, &[Part::Calls]),
     }
 }

@@ -17,7 +17,7 @@ use crate::progress::Progress;
 use crate::record::{Measure, Record};
 use crate::testbed::{Gathering, Testbed};
 use crate::throughput::Plan;
-use crate::{flood, latency, machine, memory, plots, report, sip, streams, throughput};
+use crate::{calls, flood, latency, machine, memory, plots, report, sip, streams, throughput};
 
 /// A part of the bench.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +36,22 @@ pub(crate) enum Part {
     Flood,
     /// Calls and registrations.
     Sip,
+    /// Calls that stand.
+    Calls,
 }
 
 impl Part {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Throughput, Self::Latency, Self::Streams, Self::Memory, Self::Sip, Self::Flood, Self::Frames];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Throughput,
+        Self::Latency,
+        Self::Streams,
+        Self::Memory,
+        Self::Sip,
+        Self::Calls,
+        Self::Flood,
+        Self::Frames,
+    ];
 }
 
 /// How much.
@@ -76,6 +86,7 @@ struct Session {
     record: Record,
     floods: Vec<flood::Outcome>,
     signalling: Vec<sip::Run>,
+    standing: calls::Outcome,
     held: Vec<memory::Held>,
     /// Parts that are not reported, and why.
     refused: Vec<String>,
@@ -95,6 +106,7 @@ pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
         record: Record::default(),
         floods: Vec::new(),
         signalling: Vec::new(),
+        standing: calls::Outcome::default(),
         held: Vec::new(),
         refused: Vec::new(),
     };
@@ -189,6 +201,14 @@ impl Session {
                 progress.end();
                 Ok(())
             }
+            Part::Calls => {
+                let plan =
+                    if self.options.quick { calls::Plan::quick(rounds) } else { calls::Plan::full(rounds) };
+                let mut progress = Progress::begin("calls", plan.steps());
+                calls::run(&self.bed, &plan, &mut self.standing, |what| progress.step(what))?;
+                progress.end();
+                Ok(())
+            }
             Part::Flood => {
                 let mut progress = Progress::begin("flood", flood::FLOODS.len());
                 self.floods = flood::run(&self.bed, |flood| progress.step(flood))?;
@@ -271,6 +291,10 @@ impl Session {
                  every run\n\n{}",
                 sip::table(&self.signalling)
             );
+        }
+        if !self.standing.is_empty() {
+            calls::write(&self.standing, directory)?;
+            text += &calls::text(&self.standing);
         }
         if !self.floods.is_empty() {
             let _ = writeln!(

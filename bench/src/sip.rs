@@ -108,7 +108,7 @@ impl Run {
 }
 
 /// A contender in its place.
-struct InPlace {
+pub(crate) struct InPlace {
     edge: Edge,
     appliance: Option<Appliance>,
     /// Kamailio, then rtpengine.
@@ -116,7 +116,11 @@ struct InPlace {
 }
 
 impl InPlace {
-    fn put(bed: &Testbed, edge: Edge) -> Result<Self> {
+    /// Puts it there, its threads on the core that forwards.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) fn put(bed: &Testbed, edge: Edge) -> Result<Self> {
         let mut place = Self { edge, appliance: None, processes: Vec::new() };
         match edge {
             Edge::Ours => place.appliance = Some(daemon(bed)?),
@@ -147,7 +151,13 @@ impl InPlace {
 }
 
 fn daemon(bed: &Testbed) -> Result<Appliance> {
-    let settings = Settings {
+    Appliance::start_with(&bed.lab, &settings(bed))
+}
+
+/// The daemon as it is measured: forwarding in the kernel, and apart from any other of this host.
+#[must_use]
+pub(crate) fn settings(bed: &Testbed) -> Settings {
+    Settings {
         office_interface: bed.names.arrivals.clone(),
         centre: (bed.names.departures.clone(), APPLIANCE_CENTRE.into()),
         datapath: "engine = \"kernel\"\n".to_owned(),
@@ -158,8 +168,7 @@ fn daemon(bed: &Testbed) -> Result<Appliance> {
             .map(str::to_owned)
             .to_vec(),
         ..Settings::of(appliance::program())
-    };
-    Appliance::start_with(&bed.lab, &settings)
+    }
 }
 
 fn kamailio(bed: &Testbed) -> Result<Running> {
@@ -296,7 +305,11 @@ fn measure(bed: &Testbed, place: &InPlace, round: usize, work: Work, rate: u32, 
     })
 }
 
-fn on_traffic_core(sipp: &Sipp) -> Result<()> {
+/// Keeps a SIPp on the core of phones and servers.
+///
+/// # Errors
+/// It has ended.
+pub(crate) fn on_traffic_core(sipp: &Sipp) -> Result<()> {
     for pid in cores::family(sipp.pid()) {
         for thread in cores::threads(pid)? {
             cores::pin(thread, Core::TRAFFIC)?;

@@ -4,10 +4,10 @@
 //! them. A generator's runs are bounded in time and in packets, and its packets leave by a veth whose other end is the
 //! branch.
 
+mod generator;
+
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::unix::thread::JoinHandleExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -19,6 +19,7 @@ use bench_programs::{
     Arrival, BUCKETS, Content, Heard, MAX_STREAMS, Order, Progress, RTP_HEADER, Received, SHORTEST, STAMP,
     Stream, UDP_PAYLOAD,
 };
+pub(crate) use generator::Generator;
 use xtask::lab::{Lab, Namespace, interrupt};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -29,8 +30,6 @@ use crate::testbed::Names;
 static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-traffic"));
 /// Nobody needs a longer run.
 const LONGEST: Duration = Duration::from_secs(120);
-/// How often a generator is looked at.
-const STEP: Duration = Duration::from_millis(2);
 /// Frames that are handed over at once. As many as a driver hands over at a time; fewer where delays are measured.
 const BATCH: u32 = 64;
 const BATCH_STAMPED: u32 = 8;
@@ -71,6 +70,15 @@ pub(crate) enum Rate {
     PerSecond(f64),
     /// As fast as it goes.
     Unlimited,
+}
+
+/// Who else has the generator's core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nobody, as far as the scheduler can see to that.
+    First,
+    /// Phones and servers of the laboratory: it takes its turn with them, and may get less than the rate.
+    Fair,
 }
 
 /// Whether delays are measured.
@@ -132,6 +140,35 @@ impl Ran {
     }
 }
 
+/// RTP that is being sent.
+pub(crate) struct Flight<'t> {
+    traffic: &'t Traffic,
+    generator: Generator,
+    before: Received,
+    delays: Delays,
+}
+
+impl Flight<'_> {
+    /// Waits for its time to be over and for what is on its way, and says what became of it.
+    ///
+    /// # Errors
+    /// The kernel refused, or the run was interrupted.
+    pub(crate) fn land(self) -> Result<Ran> {
+        let Self { traffic, generator, before, delays } = self;
+        traffic.account(generator.finish()?, before, delays)
+    }
+
+    /// The same at once, before its time is over.
+    ///
+    /// # Errors
+    /// The kernel refused, or the run was interrupted.
+    pub(crate) fn cut_short(self) -> Result<Ran> {
+        let Self { traffic, generator, before, delays } = self;
+        ensure!(!generator.has_ended(), "the media ended before what was to be measured");
+        traffic.account(generator.end()?, before, delays)
+    }
+}
+
 /// Generator and sink.
 pub(crate) struct Traffic {
     programs: Arc<Mutex<Ebpf>>,
@@ -145,7 +182,7 @@ impl Traffic {
     /// # Errors
     /// What the kernel refused.
     pub(crate) fn start(lab: &Lab, names: &Names, link: Link) -> Result<Self> {
-        hear_signals();
+        generator::hear_signals();
         let mut programs = Ebpf::load(PROGRAMS).context("the kernel refused the bench's programs")?;
         for name in ["bench_generate", "bench_sink", "bench_redirect", "bench_pass"] {
             xdp(&mut programs, name)?.load().with_context(|| format!("the kernel refused {name}"))?;
@@ -220,6 +257,20 @@ impl Traffic {
     /// # Errors
     /// The kernel refuses, or the run was interrupted.
     pub(crate) fn run(&self, office: &Namespace, streams: usize, load: Load) -> Result<Ran> {
+        self.begin(office, streams, load, Turn::First)?.land()
+    }
+
+    /// Begins to send RTP in streams.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn begin(
+        &self,
+        office: &Namespace,
+        streams: usize,
+        load: Load,
+        turn: Turn,
+    ) -> Result<Flight<'_>> {
         let fill = [SILENCE; 2];
         ensure!(load.frame >= SHORTEST, "frames of {} bytes are too short", load.frame);
         let mut payload = vec![0; load.frame - UDP_PAYLOAD];
@@ -228,29 +279,8 @@ impl Traffic {
         }
         let before = self.received()?;
         self.clear_delays(streams, load.delays)?;
-        let generator = self.start_generator(office, streams, &payload, Content::Rtp, load.rate, load)?;
-        let (sent, time) = generator.finish()?;
-        let ended = Instant::now();
-        let (mut last, mut changed) = (self.received()?, ended);
-        while changed.elapsed() < SETTLED && ended.elapsed() < SETTLES_WITHIN {
-            interrupt::sleep(LOOK)?;
-            let now = self.received()?;
-            if now.packets != last.packets {
-                (last, changed) = (now, Instant::now());
-            }
-        }
-        let now = self.received()?;
-        let after = changed - ended;
-        let received = Received {
-            packets: now.packets - before.packets,
-            wrong_service: now.wrong_service - before.wrong_service,
-            wrong_content: now.wrong_content - before.wrong_content,
-            late: now.late - before.late,
-            foreign: now.foreign - before.foreign,
-            variation_ns: now.variation_ns - before.variation_ns,
-            variations: now.variations - before.variations,
-        };
-        Ok(Ran { sent, time, after, received, delays: self.delays(load.delays)? })
+        let generator = self.start_generator(office, streams, &payload, Content::Rtp, load, turn)?;
+        Ok(Flight { traffic: self, generator, before, delays: load.delays })
     }
 
     /// Starts to send datagrams with this payload from the streams' sources in turn; nobody counts them at the sink.
@@ -275,7 +305,32 @@ impl Traffic {
             delays: Delays::Ignored,
             arrival: Arrival::Same,
         };
-        self.start_generator(office, streams, payload, Content::Datagram, rate, load)
+        self.start_generator(office, streams, payload, Content::Datagram, load, Turn::Fair)
+    }
+
+    /// Waits for what is on its way, and counts.
+    fn account(&self, (sent, time): (u64, Duration), before: Received, delays: Delays) -> Result<Ran> {
+        let ended = Instant::now();
+        let (mut last, mut changed) = (self.received()?, ended);
+        while changed.elapsed() < SETTLED && ended.elapsed() < SETTLES_WITHIN {
+            interrupt::sleep(LOOK)?;
+            let now = self.received()?;
+            if now.packets != last.packets {
+                (last, changed) = (now, Instant::now());
+            }
+        }
+        let now = self.received()?;
+        let after = changed - ended;
+        let received = Received {
+            packets: now.packets - before.packets,
+            wrong_service: now.wrong_service - before.wrong_service,
+            wrong_content: now.wrong_content - before.wrong_content,
+            late: now.late - before.late,
+            foreign: now.foreign - before.foreign,
+            variation_ns: now.variation_ns - before.variation_ns,
+            variations: now.variations - before.variations,
+        };
+        Ok(Ran { sent, time, after, received, delays: self.delays(delays)? })
     }
 
     fn start_generator(
@@ -284,11 +339,11 @@ impl Traffic {
         streams: usize,
         payload: &[u8],
         content: Content,
-        rate: Rate,
         load: Load,
+        turn: Turn,
     ) -> Result<Generator> {
         ensure!(load.time <= LONGEST, "{} s of traffic are too long", load.time.as_secs());
-        let interval = match rate {
+        let interval = match load.rate {
             Rate::Unlimited => 0,
             Rate::PerSecond(rate) => ((1e9 / rate) as u64).max(1),
         };
@@ -325,8 +380,7 @@ impl Traffic {
         let deadline = Instant::now() + load.time;
         let thread = office.spawn(move || -> Result<()> {
             cores::pin(0, Core::TRAFFIC)?;
-            // Who floods takes his turn: phones and servers of the laboratory are on this core too.
-            if content == Content::Rtp {
+            if turn == Turn::First {
                 cores::put_first(0)?;
             }
             let options = TestRunOptions {
@@ -347,7 +401,7 @@ impl Traffic {
                 Err(error) => Err(error).context("the generator cannot run"),
             }
         })?;
-        Ok(Generator { programs: Arc::clone(&self.programs), deadline, thread: Some(thread) })
+        Ok(Generator::of(Arc::clone(&self.programs), deadline, thread))
     }
 
     /// The generator's program as a value of its own: it runs while the maps are read.
@@ -394,67 +448,6 @@ impl Traffic {
         let map = programs.map("DELAYS").context("no map DELAYS")?;
         let counts: PerCpuArray<_, u64> = PerCpuArray::try_from(map)?;
         (0..BUCKETS).map(|bucket| Ok(counts.get(&bucket, 0)?.iter().sum())).collect()
-    }
-}
-
-/// A generator under way. Dropping it stops it.
-pub(crate) struct Generator {
-    programs: Arc<Mutex<Ebpf>>,
-    deadline: Instant,
-    thread: Option<JoinHandle<Option<Result<()>>>>,
-}
-
-impl Generator {
-    /// Waits for its end: packets that it sent, and the time that it took.
-    ///
-    /// # Errors
-    /// The kernel refused, or the run was interrupted.
-    pub(crate) fn finish(mut self) -> Result<(u64, Duration)> {
-        while Instant::now() < self.deadline && !interrupt::happened() && !self.has_ended() {
-            std::thread::sleep(STEP.min(self.deadline.saturating_duration_since(Instant::now())));
-        }
-        self.stop()?;
-        if interrupt::happened() {
-            bail!("interrupted");
-        }
-        let programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        let progress: Progress = get(&programs, "PROGRESS", 0)?;
-        Ok((progress.sent, Duration::from_nanos(progress.last_ns.saturating_sub(progress.first_ns))))
-    }
-
-    fn has_ended(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-
-    fn stop(&mut self) -> Result<()> {
-        let Some(thread) = self.thread.take() else { return Ok(()) };
-        // Again and again: the first signal may come before the system call.
-        while !thread.is_finished() {
-            // SAFETY: the thread has not been joined, so its handle stands for it.
-            unsafe { libc::pthread_kill(thread.as_pthread_t(), libc::SIGUSR1) };
-            std::thread::sleep(STEP);
-        }
-        thread.join().ok().flatten().context("the generator's thread panicked")?
-    }
-}
-
-impl Drop for Generator {
-    fn drop(&mut self) {
-        // Who drops it does not ask what it came to.
-        let _ = self.stop();
-    }
-}
-
-extern "C" fn on_signal(_signal: libc::c_int) {}
-
-/// From now on a signal ends the system call that a thread is in, and nothing else.
-fn hear_signals() {
-    let handler: extern "C" fn(libc::c_int) = on_signal;
-    // SAFETY: the handler does nothing. All zeros is an action without flags: system calls are not begun again.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = handler as libc::sighandler_t;
-        libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut());
     }
 }
 

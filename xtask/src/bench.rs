@@ -29,6 +29,8 @@ pub enum What {
     Flood,
     /// Calls and registrations a second, and CPU for each, beside Kamailio with rtpengine.
     Sip,
+    /// Calls that stand: with media, in memory, while others are set up, and over a restart.
+    Calls,
     /// Nanoseconds per packet of the XDP program, by `BPF_PROG_TEST_RUN`.
     Program,
 }

@@ -40,6 +40,13 @@ const PORT_SPAN: u32 = 10_000;
 /// More than any packet that the laboratory sends.
 const LARGEST_PACKET: usize = 2048;
 
+/// The RTP port that SIPp offers in a call, by the number of the call; none beyond the last port.
+#[must_use]
+pub fn port_of_call(media_base: u16, number: u32) -> Option<u16> {
+    let offset = number.saturating_sub(1) * PORTS_PER_CALL % PORT_SPAN;
+    u16::try_from(u32::from(media_base) + offset).ok()
+}
+
 /// Whether the endpoint's packets carry a UDP checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UdpChecksum {
@@ -550,8 +557,7 @@ impl Order {
         let words: Vec<&str> = order.split_whitespace().collect();
         let [verb, call, address, number, rest @ ..] = words.as_slice() else { bail!("too short") };
         let number: u32 = number.parse().context("call number")?;
-        let offset = number.saturating_sub(1) * PORTS_PER_CALL % PORT_SPAN;
-        let port = u16::try_from(u32::from(media_base) + offset).context("media port")?;
+        let port = port_of_call(media_base, number).context("media port")?;
         let local = SocketAddrV4::new(address.parse::<Ipv4Addr>().context("own address")?, port);
         let what = match (*verb, rest) {
             ("open", []) => What::Open,

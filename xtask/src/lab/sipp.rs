@@ -64,6 +64,8 @@ impl Scenario {
 pub enum Messages {
     /// It does: a failed call can be read.
     Kept,
+    /// The scenario's log lines alone: what is needed to send media.
+    Orders,
     /// It does not: thousands of calls would fill the disk.
     NotKept,
 }
@@ -137,8 +139,10 @@ impl Job {
         // SIPp cannot wait for its terminal here, and its default limits on calls in progress are for slow peers.
         command.args(["-nostdin", "-l", "10000"]);
         command.arg("-trace_err").arg("-error_file").arg(file("errors"));
-        if self.messages == Messages::Kept {
+        if self.messages != Messages::NotKept {
             command.arg("-trace_logs").arg("-log_file").arg(file("orders"));
+        }
+        if self.messages == Messages::Kept {
             command.arg("-trace_msg").arg("-message_file").arg(file("messages"));
         }
         command.arg("-trace_stat").arg("-stf").arg(file("statistics")).args(["-fd", "1"]);
