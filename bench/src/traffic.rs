@@ -1,4 +1,4 @@
-//! Generator and sink: the kernel programs of `bench-programs`, loaded, attached and told what to do.
+//! Generator and sink: the kernel programs of `relay-ebpf`, loaded, attached and told what to do.
 //!
 //! Frames are made and sent within the kernel by `BPF_PROG_TEST_RUN` on live frames, one system call for thousands of
 //! them. A generator's runs are bounded in time and in packets, and its packets leave by a veth whose other end is the
@@ -15,7 +15,8 @@ use aya::Ebpf;
 use aya::maps::{Array, DevMap, MapData, PerCpuArray};
 use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya_obj::programs::XdpAttachType;
-use bench_programs::{
+use branchline::trial::PROGRAMS;
+use relay_ebpf::traffic::{
     BUCKETS, Content, Heard, MAX_STREAMS, Order, Progress, RTP_HEADER, Received, SHORTEST, STAMP, Stream,
     UDP_PAYLOAD,
 };
@@ -25,8 +26,6 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::cores::{self, Core};
 use crate::testbed::Names;
 
-/// The compiled programs, as the build script leaves them.
-static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-traffic"));
 /// Nobody needs a longer run.
 const LONGEST: Duration = Duration::from_secs(120);
 /// How often a generator is looked at.

@@ -1,10 +1,10 @@
-//! What the bench's kernel programs and its laboratory agree on: the layouts of maps, and how a packet is known again.
+//! What generator and sink (`src/traffic/main.rs`) and those who measure with them agree on, the bench and the daemon's
+//! trial of its hardware: the layouts of maps, and how a packet is known again.
 //!
 //! The generator writes every header of every packet anew, so that nothing of what the contender did to the last packet
 //! in the same memory is left. A packet tells its stream by the SSRC, which relays hand on as it is.
 //!
 //! Structures are of whole words without padding, and in the machine's byte order unless they say otherwise.
-#![no_std]
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
