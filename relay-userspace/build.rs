@@ -1,4 +1,5 @@
-//! Builds the kernel programs of `relay-ebpf` and leaves them in `OUT_DIR` for the daemon to embed.
+//! Builds the kernel programs of `relay-ebpf`, and those that a trial sends and counts with, and leaves them in `OUT_DIR` for
+//! the daemon to embed.
 
 use std::env;
 

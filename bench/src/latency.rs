@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use bench_programs::Arrival;
+use relay_ebpf::traffic::Arrival;
 
 use crate::contender::{Contender, InPlace};
 use crate::progress::Progress;
@@ -60,8 +60,8 @@ pub(crate) fn quantile(buckets: &[u64], part: f64) -> f64 {
         seen += count;
         if seen >= wanted && all > 0 {
             return f64::midpoint(
-                bench_programs::smallest(bucket) as f64,
-                bench_programs::smallest(bucket + 1) as f64,
+                relay_ebpf::traffic::smallest(bucket) as f64,
+                relay_ebpf::traffic::smallest(bucket + 1) as f64,
             );
         }
     }
@@ -74,9 +74,9 @@ mod tests {
 
     #[test]
     fn a_quantile_is_in_the_bucket_that_has_it() {
-        let mut buckets = vec![0; bench_programs::BUCKETS as usize];
+        let mut buckets = vec![0; relay_ebpf::traffic::BUCKETS as usize];
         for (delay, count) in [(1000, 90), (5000, 9), (70_000, 1)] {
-            buckets[bench_programs::bucket(delay) as usize] += count;
+            buckets[relay_ebpf::traffic::bucket(delay) as usize] += count;
         }
         for (part, delay) in [(0.5, 1000.0), (0.9, 1000.0), (0.99, 5000.0), (0.999, 70_000.0)] {
             let found = quantile(&buckets, part);

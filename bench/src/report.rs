@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use bench_programs::Arrival;
+use relay_ebpf::traffic::Arrival;
 
 use crate::appliance::Way;
 use crate::contender::{Contender, Media};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use bench_programs::Arrival;
+use relay_ebpf::traffic::Arrival;
 use xtask::lab::interrupt;
 
 use crate::contender::Contender;

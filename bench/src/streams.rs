@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use bench_programs::Arrival;
+use relay_ebpf::traffic::Arrival;
 
 use crate::appliance::Way;
 use crate::contender::{Contender, InPlace};

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use bench_programs::Arrival;
+use relay_ebpf::traffic::Arrival;
 
 use crate::contender::{Contender, InPlace, Trial};
 use crate::progress::Progress;

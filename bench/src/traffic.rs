@@ -1,4 +1,4 @@
-//! Generator and sink: the kernel programs of `bench-programs`, loaded, attached and told what to do.
+//! Generator and sink: the kernel programs of `relay-ebpf`, loaded, attached and told what to do.
 //!
 //! Frames are made and sent within the kernel by `BPF_PROG_TEST_RUN` on live frames, one system call for thousands of
 //! them. A generator's runs are bounded in time and in packets, and its packets leave by a veth whose other end is the
@@ -15,19 +15,18 @@ use aya::Ebpf;
 use aya::maps::{Array, DevMap, MapData, PerCpuArray};
 use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya_obj::programs::XdpAttachType;
-use bench_programs::{
+use branchline::trial::PROGRAMS;
+pub(crate) use generator::Generator;
+use relay_ebpf::traffic::{
     Arrival, BUCKETS, Content, Heard, MAX_STREAMS, Order, Progress, RTP_HEADER, Received, SHORTEST, STAMP,
     Stream, UDP_PAYLOAD,
 };
-pub(crate) use generator::Generator;
 use xtask::lab::{Lab, Namespace, interrupt};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::cores::{self, Core};
 use crate::testbed::Names;
 
-/// The compiled programs, as the build script leaves them.
-static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-traffic"));
 /// Nobody needs a longer run.
 const LONGEST: Duration = Duration::from_secs(120);
 /// Frames that are handed over at once. As many as a driver hands over at a time; fewer where delays are measured.
@@ -321,15 +320,7 @@ impl Traffic {
         }
         let now = self.received()?;
         let after = changed - ended;
-        let received = Received {
-            packets: now.packets - before.packets,
-            wrong_service: now.wrong_service - before.wrong_service,
-            wrong_content: now.wrong_content - before.wrong_content,
-            late: now.late - before.late,
-            foreign: now.foreign - before.foreign,
-            variation_ns: now.variation_ns - before.variation_ns,
-            variations: now.variations - before.variations,
-        };
+        let received = now.since(before);
         Ok(Ran { sent, time, after, received, delays: self.delays(delays)? })
     }
 

@@ -17,6 +17,7 @@
 //!    [`checksum`] keeps the sums right by RFC 1624 increments.
 //!
 //! What is not media of a flow is looked at once more by [`guard`], if the host is to be protected from somebody.
+//! [`traffic`] is apart from all that: it is for measuring.
 //!
 //! Invariant: a packet that is not the exact packet a flow expects is never changed.
 #![cfg_attr(not(test), no_std)]
@@ -30,6 +31,7 @@ pub mod relay;
 pub mod rtp;
 pub mod stats;
 pub mod tables;
+pub mod traffic;
 
 pub use reason::{Fate, Reason};
 pub use stats::FlowStats;

@@ -19,6 +19,7 @@
 //! | 2 | [`symptoms`] | what is wrong, in words |
 //! | 2 | [`quality`] | how good calls sound, and what is wrong with those that do not |
 //! | 2 | [`registrar`] | the phones' bindings, learned from relayed registrations |
+//! | 2 | [`trial`] | what this hardware carries, measured |
 //! | 1 | [`datapath`] | carries the packets of flows, in the kernel or in userspace |
 //! | 1 | [`pcapng`] | packets in files that Wireshark reads |
 //! | 1 | [`sdp`] | session descriptions: read and edited by splicing |
@@ -59,4 +60,5 @@ pub mod store;
 pub mod symptoms;
 pub mod tls;
 pub mod trace;
+pub mod trial;
 pub mod upstream;

@@ -223,7 +223,7 @@ fn one_packet_in_256_is_timed_whatever_its_flow() {
 fn a_log_that_is_off_is_not_even_loaded() {
     let instructions = |log| {
         let options = Options { addresses: vec![INSIDE.into()], flows: 64, log };
-        Programs::load(options).unwrap().verified_instructions().unwrap()
+        Programs::load(options).unwrap().size(RELAY).unwrap().verified_instructions
     };
     let (off, on) = (instructions(KernelLog::Off), instructions(KernelLog::On));
     println!("instructions verified with the log off {off:?}, on {on:?}");

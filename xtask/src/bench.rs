@@ -1,13 +1,14 @@
-//! `cargo xtask bench`: measurements. That of the kernel program alone is a benchmark of the daemon's package; all others
-//! are made by the package `branchline-bench`.
+//! `cargo xtask bench`: measurements. That of the kernel program alone is a benchmark of the daemon's package, as is what
+//! [`instructions`] counts; all others are made by the package `branchline-bench`.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::demo::appliance;
+use crate::instructions::{self, Baseline};
 use crate::process;
 use crate::setup::{self, Group};
 use crate::workspace;
@@ -15,7 +16,7 @@ use crate::workspace;
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum What {
-    /// All of the following but `program`, and the report.
+    /// All of the following but `program` and `instructions`, and the report.
     All,
     /// Packets a second and CPU for each packet, beside what would be used instead.
     Throughput,
@@ -33,6 +34,8 @@ pub enum What {
     Calls,
     /// Nanoseconds per packet of the XDP program, by `BPF_PROG_TEST_RUN`.
     Program,
+    /// Instructions of userspace's steps, size and verification of the kernel's programs, against the baseline.
+    Instructions,
 }
 
 /// How it is measured.
@@ -47,6 +50,9 @@ pub struct Options {
     /// Where the report goes.
     #[arg(long)]
     into: Option<PathBuf>,
+    /// Of `instructions`: make what is counted the baseline.
+    #[arg(long)]
+    renew: bool,
 }
 
 /// Runs a measurement; its output is the benchmark's own.
@@ -54,6 +60,11 @@ pub struct Options {
 /// # Errors
 /// The set-up is not complete, or the benchmark fails.
 pub fn run(what: What, options: &Options) -> Result<()> {
+    if what == What::Instructions {
+        setup::run(Group::Bench)?;
+        return instructions::run(if options.renew { Baseline::Renew } else { Baseline::Compare });
+    }
+    ensure!(!options.renew, "only `instructions` has a baseline to renew");
     let mut command = Command::new(workspace::cargo());
     command.current_dir(workspace::root());
     if what == What::Program {

@@ -12,12 +12,14 @@
 //! | [`kernels`] | the appliance on other kernels, in guests |
 //! | [`dashboards`] | the check of rules and panels against Prometheus |
 //! | [`test`](mod@test), [`bench`](mod@bench) | run what is to be run, with the set-up it needs |
+//! | [`instructions`] | the guard: counts held against a baseline |
 //! | [`process`], [`ui`], [`workspace`] | commands with time limits, lines on the terminal, where things lie |
 
 pub mod bench;
 pub mod dashboards;
 pub mod demo;
 pub mod dist;
+pub mod instructions;
 pub mod kernels;
 pub mod lab;
 pub mod process;

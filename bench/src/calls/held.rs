@@ -9,9 +9,9 @@ use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bench_programs::Arrival;
 use branchline::control::StatusView;
 use branchline::metrics::names;
+use relay_ebpf::traffic::Arrival;
 use xtask::demo::appliance::{Appliance, Settings};
 use xtask::lab::interrupt;
 use xtask::lab::network::APPLIANCE_OFFICE;
@@ -471,7 +471,7 @@ pub(super) fn memory_csv(held: &Held) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bench_programs::Received;
+    use relay_ebpf::traffic::Received;
 
     use super::*;
 

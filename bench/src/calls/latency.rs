@@ -10,7 +10,7 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use bench_programs::Arrival;
+use relay_ebpf::traffic::Arrival;
 use xtask::lab::network::{APPLIANCE_CENTRE, APPLIANCE_OFFICE, SERVER, phone};
 use xtask::lab::traffic::{APPLIANCE_SIP, PEER_SIP};
 use xtask::lab::{Capture, interrupt};

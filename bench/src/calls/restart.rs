@@ -11,9 +11,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use bench_programs::Arrival;
 use branchline::control::StatusView;
 use branchline::metrics::names;
+use relay_ebpf::traffic::Arrival;
 use xtask::demo::appliance::{Appliance, Settings};
 use xtask::lab::network::{APPLIANCE_OFFICE, phone};
 use xtask::lab::traffic::APPLIANCE_SIP;
@@ -360,7 +360,7 @@ pub(super) fn csv(runs: &[Run]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bench_programs::Received;
+    use relay_ebpf::traffic::Received;
 
     use super::*;
 

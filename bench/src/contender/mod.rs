@@ -23,7 +23,7 @@ use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use bench_programs::Arrival;
+use relay_ebpf::traffic::Arrival;
 use xtask::lab::{Namespace, Running, interrupt};
 
 use crate::appliance::{State, Way};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use aya::Ebpf;
-use bench_programs::Progress;
+use relay_ebpf::traffic::Progress;
 use xtask::lab::interrupt;
 
 use super::get;

@@ -14,6 +14,7 @@
 //! Invariant: a flow is installed before anyone is told of its port, and is always carried by someone; if
 //! not by the kernel, the flow says why.
 
+pub mod bed;
 mod engine;
 mod flow;
 mod flows;

@@ -2,6 +2,7 @@
 
 pub mod descriptors;
 pub mod dns;
+mod links;
 pub mod netlink;
 mod patient;
 pub mod routes;

@@ -119,7 +119,7 @@ pub struct InterfaceAddress {
 /// A netlink socket to ask.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    handle: rtnetlink::Handle,
+    pub(super) handle: rtnetlink::Handle,
 }
 
 /// News that nobody has taken yet; what is more than this many is lost until all is read again.

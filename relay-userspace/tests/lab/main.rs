@@ -5,6 +5,7 @@
 //! beside a demo.
 
 mod attachment;
+mod bench_self;
 mod browser;
 mod busy_hour;
 mod by_hand;

@@ -28,7 +28,7 @@ pub enum Group {
     Build,
     /// `cargo xtask demo`: the laboratory and its phones.
     Demo,
-    /// `cargo xtask bench`: what the appliance is measured beside.
+    /// `cargo xtask bench`: what the appliance is measured beside, and what counts instructions.
     Bench,
     /// `cargo xtask test` and `cargo xtask dist`: real peers, Prometheus, and what makes and tries the package.
     Test,
@@ -79,6 +79,14 @@ pub fn run(group: Group) -> Result<()> {
 /// There is none among its sources.
 pub fn main_archive() -> Result<String> {
     apt::Archive::of_the_system().map(|archive| archive.uri().to_owned())
+}
+
+/// The release of the rustc that builds this tree, for example `1.95.0`.
+///
+/// # Errors
+/// It is not there, or not the one that `rust-toolchain.toml` pins.
+pub fn compiler() -> Result<String> {
+    toolchain::Toolchain::of_the_workspace().map(|toolchain| toolchain.release)
 }
 
 fn step(title: &str, failures: &mut Vec<String>, ensure: impl FnOnce(&mut Step) -> Result<Found>) {

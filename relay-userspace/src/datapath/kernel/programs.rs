@@ -11,7 +11,7 @@ use std::{
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Map, MapError, PerCpuArray, PerCpuValues, RingBuf, SockMap, xdp::DevMap},
-    programs::{ProgramError, SchedClassifier, SkLookup, Xdp},
+    programs::{Program, ProgramError, SchedClassifier, SkLookup, Xdp},
 };
 use relay_ebpf::{
     Flow, FlowStats, LocalAddresses, NextHop, PortEntry,
@@ -106,6 +106,15 @@ pub enum ProgramsError {
         /// How many are configured.
         wanted: usize,
     },
+}
+
+/// What the kernel tells of a program's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProgramSize {
+    /// How many instructions the verifier looked at to accept it; none on kernels before 5.16.
+    pub verified_instructions: Option<u32>,
+    /// Bytes of it as the kernel holds it, before it is compiled for the processor.
+    pub translated_bytes: Option<u32>,
 }
 
 /// The loaded programs and their maps.
@@ -251,13 +260,27 @@ impl Programs {
             .map_err(|error| ProgramsError::Device { interface, error: error.to_string() })
     }
 
-    /// How many instructions the verifier looked at to accept the relay; none on kernels before 5.16.
+    /// What the kernel tells of a program's size; it is loaded if it was not.
     ///
     /// # Errors
     /// What the kernel refused.
-    pub fn verified_instructions(&mut self) -> Result<Option<u32>, ProgramsError> {
-        let wrap = |error| ProgramsError::Program { program: RELAY, error };
-        Ok(self.xdp(RELAY)?.info().map_err(wrap)?.verified_instruction_count())
+    pub fn size(&mut self, name: &'static str) -> Result<ProgramSize, ProgramsError> {
+        let wrap = |error| ProgramsError::Program { program: name, error };
+        let program = self.ebpf.program_mut(name).ok_or(ProgramsError::Missing(name))?;
+        if program.fd().is_err() {
+            match program {
+                Program::Xdp(program) => program.load(),
+                Program::SchedClassifier(program) => program.load(),
+                Program::SkLookup(program) => program.load(),
+                _ => return Err(ProgramsError::Missing(name)),
+            }
+            .map_err(wrap)?;
+        }
+        let info = program.info().map_err(wrap)?;
+        Ok(ProgramSize {
+            verified_instructions: info.verified_instruction_count(),
+            translated_bytes: info.size_translated(),
+        })
     }
 
     /// Kernel memory that the maps take, in bytes, as the kernel states it.
@@ -304,8 +327,9 @@ impl Programs {
         let program: &mut SkLookup =
             self.ebpf.program_mut(STEER).ok_or(ProgramsError::Missing(STEER))?.try_into().map_err(wrap)?;
         program.load().map_err(wrap)?;
+        // The calling thread's, as that of its sockets: it may have left the process's.
         let namespace =
-            File::open("/proc/self/ns/net").map_err(|error| wrap(ProgramError::IOError(error)))?;
+            File::open("/proc/thread-self/ns/net").map_err(|error| wrap(ProgramError::IOError(error)))?;
         program.attach(namespace).map_err(wrap)?;
         Ok(())
     }

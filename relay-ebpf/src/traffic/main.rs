@@ -1,4 +1,5 @@
-//! The bench's kernel programs: a generator, a sink, and the least that can stand between them.
+//! Kernel programs to measure with: a generator, a sink, and the least that can stand between them. An object of their own,
+//! which no appliance loads but for a trial of its hardware.
 //!
 //! - `bench_generate` is run on live frames by `BPF_PROG_TEST_RUN`: it makes each frame the next packet of the stream
 //!   whose turn it is, and sends it; while none is due it sends nothing.
@@ -20,7 +21,7 @@ use aya_ebpf::{
     maps::{Array, DevMap, PerCpuArray},
     programs::XdpContext,
 };
-use bench_programs::{
+use relay_ebpf::traffic::{
     Arrival, BUCKETS, Content, Heard, MAX_STREAMS, Order, Progress, RTP_HEADER, Received, SRTP_TAG,
     SSRC_MARK, SSRC_STREAM, STAMP, Stream, UDP_PAYLOAD, bucket, fold,
 };

@@ -1,12 +1,17 @@
 //! Nanoseconds per packet of the kernel program by `BPF_PROG_TEST_RUN`, beside a program that only returns
 //! `XDP_TX`, interleaved, with median and spread. Run by `cargo xtask bench program`; needs root.
 //!
+//! With the argument `guard` it tells, for `cargo xtask bench instructions`, the verifier's counts and the sizes of the
+//! programs and the relay's time beside programs that do next to nothing, as JSON.
+//!
 //! The packet is a 20 ms G.711 packet of a flow that maps back onto itself, because a test run hands each
 //! repeat the bytes that the last one left; between families two flows map onto each other, so that the row is
 //! the mean of both directions. So that the stream also advances (sequence number and timestamp, without which
 //! it would be a stream of duplicates and take the short way), a step in front of the relay makes each packet
 //! the next one; the step alone is timed too. Every repeat is shown to have been forwarded by the flows' own
 //! counters, or the bench refuses to report.
+
+mod guard;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -24,9 +29,13 @@ use relay_ebpf::{
     stats::clock_ticks,
     tables::{BENCH_FLOWS, Link},
 };
+use xtask::instructions::GUARD;
 
 const ROUNDS: usize = 15;
 const REPEAT: u32 = 1_000_000;
+/// The guard's margins are wide: it need not be as exact.
+const ROUNDS_OF_GUARD: usize = 7;
+const REPEAT_OF_GUARD: u32 = 200_000;
 const XDP_TX: u32 = 3;
 /// What programs of TC say: go on, and redirected.
 const TC_UNSPEC: u32 = u32::MAX;
@@ -73,6 +82,30 @@ struct Row {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut bed = bed()?;
+    let rows = rows();
+    if std::env::args().any(|argument| argument == GUARD) {
+        let times = interleaved(&mut bed, &rows, ROUNDS_OF_GUARD, REPEAT_OF_GUARD)?;
+        let told = guard::rows(&rows.map(|row| row.name), &times)?;
+        println!("{}", serde_json::to_string(&told)?);
+        return Ok(());
+    }
+    let times = interleaved(&mut bed, &rows, ROUNDS, REPEAT)?;
+    eprintln!();
+    println!(
+        "{:<52} {:>8} {:>8} {:>8} {:>8}",
+        "ns per packet over interleaved rounds", "median", "min", "max", "x floor"
+    );
+    for (row, list) in rows.iter().zip(&times) {
+        let (median, min, max) = spread(list);
+        println!("{:<52} {median:>8.1} {min:>8.1} {max:>8.1} {:>8.1}", row.name, ratio(list, &times[0]));
+    }
+    println!("rounds {ROUNDS}, repeats {REPEAT}; every repeat was forwarded: the flows' own counters say so");
+    Ok(())
+}
+
+/// The programs with all flows.
+fn bed() -> Result<TestBed, Box<dyn std::error::Error>> {
     let addresses = vec![LOCAL.into(), CROWDED[0].into(), CROWDED[1].into(), LOCAL_IPV6.into()];
     let mut bed = TestBed::new(addresses, MANY.end + SPARE)?;
     let flows = [
@@ -89,6 +122,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let limited = Flow { packet_interval_ns: 1, ..flow((LOCAL, LIMITED).into(), LOCAL.into(), 5) };
     bed.set_flow((LOCAL, LIMITED).into(), limited)?;
     crowd(&mut bed)?;
+    Ok(bed)
+}
+
+/// What is timed: the floor first.
+fn rows() -> [Row; 14] {
     let row = |name, program, frame: fn(u16) -> Vec<u8>, port, stats| Row {
         name,
         program,
@@ -100,10 +138,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let frame = [&frame[..12], &[0x81, 0, TAG[0], TAG[1]], &frame[12..]].concat();
         Row { name, program: STEPPED, frame, stats, tagged: true }
     };
-    let rows = [
+    [
         row("floor: a program that returns XDP_TX", FLOOR, ipv4, PORT, 0..0),
         row("step to the stream's next packet, and XDP_TX", STEP, ipv4, PORT, 0..0),
-        row("step, a reading of the clock, and XDP_TX", CLOCK, ipv4, PORT, 0..0),
+        row(guard::CLOCK, CLOCK, ipv4, PORT, 0..0),
         row("step and relay, IPv4", STEPPED, ipv4, PORT, 0..1),
         row("step and relay, IPv6", STEPPED, ipv6, PORT, 1..2),
         row("step and relay, IPv4 to IPv6 and back", STEPPED, ipv4, CROSSED, 2..4),
@@ -115,31 +153,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         row("step and relay, IPv4 at TC", TC_STEPPED, ipv4, PORT, 0..1),
         row("step and turn to another flow, and XDP_TX", TURN, crowded, PORT, 0..0),
         row("step, turn and relay, IPv4 of 131,072 flows", TURNED, crowded, PORT, MANY),
-    ];
+    ]
+}
 
+/// Times of all rows, in turns: one list for each row.
+fn interleaved(bed: &mut TestBed, rows: &[Row], rounds: usize, repeat: u32) -> Result<Vec<Vec<f64>>, String> {
     let mut times = vec![Vec::new(); rows.len()];
-    for round in 0..=ROUNDS {
-        eprint!("\rround {round} of {ROUNDS} ");
+    for round in 0..=rounds {
+        eprint!("\rround {round} of {rounds} ");
         for (row, list) in rows.iter().zip(&mut times) {
-            let time = timed(&mut bed, row)?;
+            let time = timed(bed, row, repeat)?;
             // The first round warms up.
             if round > 0 {
                 list.push(time);
             }
         }
     }
-    eprintln!();
-    println!(
-        "{:<52} {:>8} {:>8} {:>8} {:>8}",
-        "ns per packet over interleaved rounds", "median", "min", "max", "x floor"
-    );
-    for (row, list) in rows.iter().zip(&times) {
-        let (median, min, max) = spread(list);
-        let ratios: Vec<f64> = list.iter().zip(&times[0]).map(|(time, floor)| time / floor).collect();
-        println!("{:<52} {median:>8.1} {min:>8.1} {max:>8.1} {:>8.1}", row.name, spread(&ratios).0);
-    }
-    println!("rounds {ROUNDS}, repeats {REPEAT}; every repeat was forwarded: the flows' own counters say so");
-    Ok(())
+    Ok(times)
 }
 
 fn next_hop(tagged: bool) -> NextHop {
@@ -164,10 +194,10 @@ fn crowd(bed: &mut TestBed) -> Result<(), String> {
 }
 
 /// Times a row; its flows must have forwarded every repeat.
-fn timed(bed: &mut TestBed, row: &Row) -> Result<f64, String> {
+fn timed(bed: &mut TestBed, row: &Row, repeat: u32) -> Result<f64, String> {
     bed.set_next_hop(0, next_hop(row.tagged));
     row.stats.clone().for_each(|stats| bed.clear_stats(stats));
-    let run = bed.run(row.program, &row.frame, REPEAT).map_err(|error| error.to_string())?;
+    let run = bed.run(row.program, &row.frame, repeat).map_err(|error| error.to_string())?;
     let expected = match row.program {
         TC_FLOOR => TC_UNSPEC,
         TC_STEPPED => TC_REDIRECT,
@@ -177,8 +207,8 @@ fn timed(bed: &mut TestBed, row: &Row) -> Result<f64, String> {
         return Err(format!("{}: {} returned {}: nothing was measured", row.name, row.program, run.action));
     }
     let forwarded: u64 = row.stats.clone().map(|stats| bed.stats(stats).kernel_packets).sum();
-    if !row.stats.is_empty() && forwarded != u64::from(REPEAT) {
-        return Err(format!("{}: {forwarded} of {REPEAT} packets took the forwarding path", row.name));
+    if !row.stats.is_empty() && forwarded != u64::from(repeat) {
+        return Err(format!("{}: {forwarded} of {repeat} packets took the forwarding path", row.name));
     }
     Ok(nanoseconds(run.duration))
 }
@@ -191,6 +221,12 @@ fn spread(list: &[f64]) -> (f64, f64, f64) {
     let mut sorted = list.to_vec();
     sorted.sort_by(f64::total_cmp);
     (sorted[sorted.len() / 2], sorted[0], sorted[sorted.len() - 1])
+}
+
+/// How many times another row's time this row takes: the median of the rounds' ratios.
+fn ratio(list: &[f64], other: &[f64]) -> f64 {
+    let ratios: Vec<f64> = list.iter().zip(other).map(|(time, other)| time / other).collect();
+    spread(&ratios).0
 }
 
 /// A flow at an address, whose packets leave to an address of the appliance and seem to come from the phone.

@@ -1,10 +1,10 @@
-//! What the bench's kernel programs and its laboratory agree on: the layouts of maps, and how a packet is known again.
+//! What generator and sink (`src/traffic/main.rs`) and those who measure with them agree on, the bench and the daemon's
+//! trial of its hardware: the layouts of maps, and how a packet is known again.
 //!
 //! The generator writes every header of every packet anew, so that nothing of what the contender did to the last packet
 //! in the same memory is left. A packet tells its stream by the SSRC, which relays hand on as it is.
 //!
 //! Structures are of whole words without padding, and in the machine's byte order unless they say otherwise.
-#![no_std]
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -138,6 +138,22 @@ pub struct Received {
     pub variation_ns: u64,
     /// Pairs of packets that this is the sum of.
     pub variations: u64,
+}
+
+impl Received {
+    /// What came after an earlier look at the same counters.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            packets: self.packets - earlier.packets,
+            wrong_service: self.wrong_service - earlier.wrong_service,
+            wrong_content: self.wrong_content - earlier.wrong_content,
+            late: self.late - earlier.late,
+            foreign: self.foreign - earlier.foreign,
+            variation_ns: self.variation_ns - earlier.variation_ns,
+            variations: self.variations - earlier.variations,
+        }
+    }
 }
 
 /// What the sink knows of a stream.
