@@ -268,7 +268,7 @@ fn time(
 }
 
 /// The run with the times of its calls.
-fn evaluated(run: Run, pid: u32, phones: &Wire, servers: &Wire) -> Result<Run> {
+fn evaluated(mut run: Run, pid: u32, phones: &Wire, servers: &Wire) -> Result<Run> {
     // SIPp's Call-ID is the call's number, the process's, and the address.
     let mark = format!("-{pid}@");
     let own = phones.iter().filter(|(call, _)| call.contains(&mark));
@@ -280,7 +280,8 @@ fn evaluated(run: Run, pid: u32, phones: &Wire, servers: &Wire) -> Result<Run> {
         run.calls,
         set_ups.len()
     );
-    Ok(Run { set_ups, ..run })
+    run.set_ups = set_ups;
+    Ok(run)
 }
 
 /// The value that this part of the figures does not exceed (nearest rank).
