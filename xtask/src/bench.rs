@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: measurements. That of the kernel program alone is a benchmark of the daemon's package, as is what
-//! [`instructions`] counts; all others are made by the package `branchline-bench`.
+//! `cargo xtask bench`: measurements. That of the kernel program alone is a bench of the package `branchline-guard`, as is
+//! what [`instructions`] counts; all others are made by the package `branchline-bench`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -69,7 +69,7 @@ pub fn run(what: What, options: &Options) -> Result<()> {
     command.current_dir(workspace::root());
     if what == What::Program {
         setup::run(Group::Build)?;
-        command.args(["bench", "--package", "relay-userspace", "--bench", "program"]);
+        command.args(["bench", "--package", "branchline-guard", "--bench", "program"]);
     } else {
         setup::run(Group::Bench)?;
         appliance::build()?;

@@ -114,6 +114,7 @@ async fn facts(config: Option<&Config>, running: Option<&StatusView>) -> Result<
     Ok(Facts {
         links: netlink.links().await?,
         addresses: netlink.addresses().await?,
+        parts: netlink.parts().await?,
         default_routes: netlink.routes().await?.into_iter().filter_map(default).collect(),
         configured,
     })

@@ -6,7 +6,10 @@ use std::{
 };
 
 use futures_util::TryStreamExt as _;
-use netlink_packet_route::{link::LinkFlags, neighbour::NeighbourState};
+use netlink_packet_route::{
+    link::{LinkAttribute, LinkFlags, LinkMessage},
+    neighbour::NeighbourState,
+};
 use rtnetlink::{LinkUnspec, LinkVeth};
 
 use super::netlink::{Error, Handle};
@@ -35,6 +38,20 @@ impl Handle {
     pub async fn is_switched_on(&self, interface: u32) -> Result<bool, Error> {
         let link = self.handle.link().get().match_index(interface).execute().try_next().await?;
         Ok(link.is_some_and(|link| link.header.flags.contains(LinkFlags::Up)))
+    }
+
+    /// The interfaces, by number, that are parts of another: of a bridge, or of a bond.
+    ///
+    /// # Errors
+    /// If the kernel refuses to say.
+    pub async fn parts(&self) -> Result<Vec<u32>, Error> {
+        let links: Vec<LinkMessage> = self.handle.link().get().execute().try_collect().await?;
+        let is_part = |link: &&LinkMessage| {
+            let of =
+                |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::Controller(of) if *of != 0);
+            link.attributes.iter().any(of)
+        };
+        Ok(links.iter().filter(is_part).map(|link| link.header.index).collect())
     }
 
     /// Moves an interface into another network namespace. What it had of addresses and routes is gone.

@@ -13,6 +13,8 @@ pub struct Facts {
     pub addresses: Vec<InterfaceAddress>,
     /// Interfaces, by number, with a default route.
     pub default_routes: Vec<u32>,
+    /// Interfaces, by number, that are parts of a bridge or bond.
+    pub parts: Vec<u32>,
     /// Interfaces, by name, of the configuration and of the appliance that runs.
     pub configured: Vec<String>,
 }
@@ -44,6 +46,9 @@ pub fn objections(facts: &Facts, between: &[String; 2]) -> Result<Vec<String>, S
         }
         if facts.configured.contains(name) {
             objections.push(format!("{name} is an interface of the appliance's configuration"));
+        }
+        if facts.parts.contains(&link.index) {
+            objections.push(format!("{name} is part of a bridge or bond"));
         }
         if let Attached::Program { program, .. } = link.xdp {
             objections.push(format!("{name} has an XDP program, number {program}, of somebody else"));
@@ -124,6 +129,11 @@ mod tests {
                 "the default route",
                 Facts { default_routes: vec![2], ..facts() },
                 Some("eth1 has a default route: this host would be cut off"),
+            ),
+            (
+                "a port of a bridge",
+                Facts { parts: vec![3], ..facts() },
+                Some("eth2 is part of a bridge or bond"),
             ),
             (
                 "configured",

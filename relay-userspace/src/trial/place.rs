@@ -60,10 +60,16 @@ impl Names {
     }
 }
 
+/// How an interface deals with what it receives, by the files of `/sys/class/net`: threads of its own, for how long it
+/// gathers in nanoseconds, and how often it looks again before it waits for an interrupt.
+const RECEIVING: [&str; 3] = ["threaded", "gro_flush_timeout", "napi_defer_hard_irqs"];
+
 /// An interface of the host's that was moved into the namespace.
 struct Taken {
     name: String,
     was_on: bool,
+    /// What stood in the files of [`RECEIVING`].
+    receiving: Vec<Option<String>>,
 }
 
 /// The path.
@@ -126,7 +132,9 @@ impl Place {
 
     fn furnish(&mut self, runtime: &Runtime, between: Option<&[String; 2]>) -> Result<(), TrialError> {
         for name in between.into_iter().flatten() {
-            let taken = take(&self.host, name)?;
+            let mut taken = take(&self.host, name)?;
+            taken.receiving =
+                RECEIVING.iter().map(|file| fs::read_to_string(setting(name, file)).ok()).collect();
             self.taken.push(taken);
         }
         let names = self.names.clone();
@@ -159,11 +167,11 @@ impl Place {
     /// The kernel or the driver knows no such threads.
     pub(super) fn thread_receivers(&self) -> Result<(), TrialError> {
         for name in [&self.names.arrivals, &self.names.sink] {
-            set(name, "threaded", 1)?;
+            set(name, RECEIVING[0], 1)?;
             // Otherwise each packet that comes alone wakes a thread, which in a virtual machine costs more than all that
             // is to be measured. Cards do it by themselves; who has no such file gathers or does not.
-            let _ = set(name, "gro_flush_timeout", GATHERED_NS);
-            let _ = set(name, "napi_defer_hard_irqs", IDLE_LOOKS);
+            let _ = set(name, RECEIVING[1], GATHERED_NS);
+            let _ = set(name, RECEIVING[2], IDLE_LOOKS);
         }
         Ok(())
     }
@@ -181,9 +189,15 @@ impl Place {
         fs::read_to_string(format!("/sys/class/net/{}/speed", self.names.arrivals)).ok()?.trim().parse().ok()
     }
 
-    /// Moves what was taken back to the host.
+    /// Moves what was taken back to the host, set as it was.
     pub(super) fn give_back(&mut self) {
         for taken in std::mem::take(&mut self.taken) {
+            for (file, before) in RECEIVING.iter().zip(&taken.receiving) {
+                if let Some(before) = before {
+                    // What it was set to before, it takes again; a virtual cable without a program has no threads anyway.
+                    let _ = fs::write(setting(&taken.name, file), before.trim());
+                }
+            }
             if let Err(error) = give(&self.host, &taken) {
                 eprintln!("{} stays in the trial's namespace until this process ends: {error}", taken.name);
             }
@@ -197,10 +211,15 @@ impl Drop for Place {
     }
 }
 
+fn setting(interface: &str, file: &str) -> String {
+    format!("/sys/class/net/{interface}/{file}")
+}
+
 /// Writes a setting of an interface's.
 fn set(interface: &str, file: &str, value: u32) -> Result<(), TrialError> {
-    fs::write(format!("/sys/class/net/{interface}/{file}"), value.to_string()).map_err(|error| {
-        TrialError::System { what: "a thread of its own for what an interface receives (Linux 5.12)", error }
+    fs::write(setting(interface, file), value.to_string()).map_err(|error| TrialError::System {
+        what: "a thread of its own for what an interface receives (Linux 5.12)",
+        error,
     })
 }
 
@@ -241,7 +260,7 @@ fn moved(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &str) -> Result<Taken, 
             let link = netlink.link(name).await?.ok_or_else(|| TrialError::NoInterface(name.to_owned()))?;
             let was_on = netlink.is_switched_on(link.index).await?;
             netlink.move_to(link.index, to).await?;
-            Ok(Taken { name: name.to_owned(), was_on })
+            Ok(Taken { name: name.to_owned(), was_on, receiving: Vec::new() })
         })
     })
 }

@@ -129,8 +129,7 @@ fn measure(
     stop: &AtomicBool,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Report, TrialError> {
-    let path = Path::lay(options, runtime, place, cores)?;
-    let mut path = path;
+    let mut path = Path::lay(options, runtime, place, cores)?;
     progress("the first packets of each stream");
     path.warm_up(stop)?;
     let time = options.time / RUNS;

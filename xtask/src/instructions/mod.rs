@@ -2,8 +2,8 @@
 //! verification of the kernel's programs, and their time beside programs that do next to nothing, all held against
 //! `bench/baseline/instructions.json`.
 //!
-//! Nothing is compared with an absolute time. The benches of the daemon's package count; this module runs them, compares
-//! and tells.
+//! Nothing is compared with an absolute time. The benches of the package `branchline-guard` count; this module runs them,
+//! compares and tells.
 
 mod callgrind;
 mod counts;
@@ -165,7 +165,7 @@ fn build() -> Result<[PathBuf; 2]> {
     const BENCHES: [&str; 2] = ["instructions", "program"];
     ui::heading("Building the benches for release");
     let mut command = Command::new(workspace::cargo());
-    command.current_dir(workspace::root()).args(["bench", "--no-run", "--package", "relay-userspace"]);
+    command.current_dir(workspace::root()).args(["bench", "--no-run", "--package", "branchline-guard"]);
     command.args(BENCHES.iter().flat_map(|name| ["--bench", name]));
     command.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
     let output = command.output().with_context(|| format!("cannot start `{}`", process::show(&command)))?;
