@@ -199,11 +199,8 @@ impl Session {
                 Ok(())
             }
             Part::Calls => {
-                let plan = if self.options.quick {
-                    calls::Plan::quick(rounds)
-                } else {
-                    calls::Plan::full(rounds)
-                };
+                let plan =
+                    if self.options.quick { calls::Plan::quick(rounds) } else { calls::Plan::full(rounds) };
                 let mut progress = Progress::begin("calls", plan.steps());
                 calls::run(&self.bed, &plan, &mut self.standing, |what| progress.step(what))?;
                 progress.end();

@@ -22,7 +22,7 @@ use crate::cores::{self, Core};
 use crate::report::Spread;
 use crate::sip;
 use crate::testbed::Testbed;
-use crate::throughput::TOGETHER;
+use crate::throughput::{REACHED, TOGETHER};
 use crate::traffic::{Delays, Load, Ran, Rate};
 
 /// Packets a second of a call: 50 in each direction.
@@ -31,8 +31,6 @@ pub(super) const PACKETS_OF_A_CALL: f64 = 100.0;
 const FRAME: usize = 214;
 /// Calls that are set up in a second.
 const SET_UP: u32 = 800;
-/// A rate is reached with this part of it.
-const REACHED: f64 = 0.99;
 /// A daemon at rest takes less than this part of a core.
 const REST: f64 = 0.15;
 /// Over this time.
@@ -257,14 +255,8 @@ impl Site<'_> {
     }
 
     fn send(&self, rate: Rate, together: u32, time: Duration) -> Result<Ran> {
-        let load = Load {
-            frame: FRAME,
-            rate,
-            together,
-            time,
-            expects: Some(EXPEDITED),
-            delays: Delays::Ignored,
-        };
+        let load =
+            Load { frame: FRAME, rate, together, time, expects: Some(EXPEDITED), delays: Delays::Ignored };
         self.bed.traffic.run(&self.bed.lab.office, self.standing.routes.len(), load)
     }
 
@@ -371,7 +363,8 @@ pub(super) fn table(held: &Held) -> String {
         let runs: Vec<&Run> = held.runs.iter().filter(|run| run.calls == calls).collect();
         let of = |figure: fn(&Run) -> f64| Spread::of(runs.iter().map(|run| figure(run)).collect());
         let whole = |figure: fn(&Run) -> f64| {
-            of(figure).map_or_else(String::new, |it| format!("{:.0} ({:.0}-{:.0})", it.median, it.min, it.max))
+            of(figure)
+                .map_or_else(String::new, |it| format!("{:.0} ({:.0}-{:.0})", it.median, it.min, it.max))
         };
         let percent = |figure: fn(&Run) -> f64, digits: usize| {
             of(figure).map_or_else(String::new, |it| format!("{:.digits$} %", it.median * 100.0))
@@ -518,7 +511,11 @@ mod tests {
             ("nothing arrived", 10, [0, 0], 0, false),
         ];
         for (description, sent, forwarded, arrived, fits) in rows {
-            assert_eq!(check(&run(1, sent, forwarded, arrived).ran, forwarded).is_ok(), fits, "{description}");
+            assert_eq!(
+                check(&run(1, sent, forwarded, arrived).ran, forwarded).is_ok(),
+                fits,
+                "{description}"
+            );
         }
     }
 

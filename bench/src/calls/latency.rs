@@ -51,8 +51,7 @@ pub(crate) enum Between {
 }
 
 impl Between {
-    const ALL: [Self; 3] =
-        [Self::Router, Self::Edge(sip::Edge::Ours), Self::Edge(sip::Edge::Kamailio)];
+    const ALL: [Self; 3] = [Self::Router, Self::Edge(sip::Edge::Ours), Self::Edge(sip::Edge::Kamailio)];
 
     const fn name(self) -> &'static str {
         match self {
@@ -179,9 +178,7 @@ fn one(bed: &Testbed, between: Between, round: usize, calls: u32, half: f64) -> 
     forget(bed)?;
     let _server = server(bed)?;
     let (edge, _in_place) = match between {
-        Between::Router => {
-            (SocketAddrV4::new(SERVER, PEER_SIP), InPlace::Router(Router::between(bed)?))
-        }
+        Between::Router => (SocketAddrV4::new(SERVER, PEER_SIP), InPlace::Router(Router::between(bed)?)),
         Between::Edge(edge) => {
             let edge = InPlace::Edge(sip::InPlace::put(bed, edge)?);
             (SocketAddrV4::new(APPLIANCE_OFFICE, APPLIANCE_SIP), edge)

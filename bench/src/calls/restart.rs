@@ -389,8 +389,7 @@ mod tests {
             received,
             delays: Vec::new(),
         };
-        let run =
-            Run { event: Event::Kill, round: 1, ran, silence: Duration::ZERO, took: Duration::ZERO };
+        let run = Run { event: Event::Kill, round: 1, ran, silence: Duration::ZERO, took: Duration::ZERO };
         // 10,000 a second.
         assert_eq!(run.silent(), Duration::from_millis(100));
     }

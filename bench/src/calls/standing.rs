@@ -7,11 +7,11 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use xtask::lab::interrupt;
 use xtask::lab::media::port_of_call;
 use xtask::lab::network::{SERVER, phone};
 use xtask::lab::sipp::{Job, Messages, Scenario, Sipp};
 use xtask::lab::traffic::PEER_SIP;
-use xtask::lab::interrupt;
 
 use crate::sip::on_traffic_core;
 use crate::testbed::Testbed;

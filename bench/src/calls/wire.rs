@@ -124,11 +124,8 @@ mod tests {
             (8_000_000_000, &message("SIP/2.0 200 OK", "2 BYE")),
             (9_000_000_000, "\0\0"),
         ]);
-        let expected = Passed {
-            invite: Some(5_000_000_001),
-            ringing: Some(6_000_000_000),
-            answer: Some(7_000_000_000),
-        };
+        let expected =
+            Passed { invite: Some(5_000_000_001), ringing: Some(6_000_000_000), answer: Some(7_000_000_000) };
         assert_eq!(read(&file).unwrap(), Wire::from([("1-7@10.61.0.11".to_owned(), expected)]));
     }
 
