@@ -105,6 +105,6 @@ pub(crate) fn run(bed: &Testbed, plan: &Plan, record: &mut Record, progress: &mu
 /// The search begins so much above what arrived of a flood.
 const HEADROOM: f64 = 1.1;
 /// A generator that sends this part of a rate has reached it.
-const REACHED: f64 = 0.95;
+pub(crate) const REACHED: f64 = 0.95;
 /// A process that is flooded may get next to nothing done; it is tried up to so many times the common rate.
 const PROCESS_REACH: f64 = 8.0;

@@ -23,7 +23,7 @@ use crate::cores::{self, Core};
 use crate::report::Spread;
 use crate::sip;
 use crate::testbed::Testbed;
-use crate::throughput::TOGETHER;
+use crate::throughput::{REACHED, TOGETHER};
 use crate::traffic::{Delays, Load, Ran, Rate};
 
 /// Packets a second of a call: 50 in each direction.
@@ -32,8 +32,6 @@ pub(super) const PACKETS_OF_A_CALL: f64 = 100.0;
 const FRAME: usize = 214;
 /// Calls that are set up in a second.
 const SET_UP: u32 = 800;
-/// A rate is reached with this part of it.
-const REACHED: f64 = 0.99;
 /// A daemon at rest takes less than this part of a core.
 const REST: f64 = 0.15;
 /// Over this time.
