@@ -193,6 +193,10 @@ pub(super) fn show(told: &Told) -> String {
         match report.limit {
             Limit::Generator => "generator and sink: the core that forwards had time left, and carries more",
             Limit::ForwardingCore => "the core that forwards",
+            Limit::Pauses => {
+                "pauses: queues overflowed while the core had time left. Other work on this machine, or a virtual one \
+                 that waits for its processor"
+            }
         }
         .to_owned(),
     );
@@ -255,7 +259,7 @@ mod tests {
                 cable_megabits: None,
                 saturated,
                 held,
-                limit: Limit::of(saturated.busy),
+                limit: Limit::of(&saturated, held.as_ref()),
                 calls: CODECS.iter().map(|codec| Calls::of(*codec, rate, None)).collect(),
                 runs: 10,
                 packets: 3_000_000,

@@ -110,16 +110,30 @@ pub enum Limit {
     Generator,
     /// The core that forwards.
     ForwardingCore,
+    /// Moments in which a core did something else: queues overflowed although there was time left on the whole.
+    Pauses,
 }
 
 impl Limit {
     /// A core that is busy for this part of the time has none left: it works off its queue in rounds.
     const FULL: f64 = 0.9;
 
-    /// By how busy the forwarding core was when more was sent than could be carried.
+    /// Below this part of what can be carried, by a core that is idle for more than that, loss is not for lack of time.
+    const HALF: f64 = 0.5;
+
+    /// By what was carried when more was sent than could be, and at the highest rate that was held.
     #[must_use]
-    pub fn of(busy: f64) -> Self {
-        if busy >= Self::FULL { Self::ForwardingCore } else { Self::Generator }
+    pub fn of(saturated: &Point, held: Option<&Point>) -> Self {
+        let far_below = |held: &Point| {
+            held.packets_per_second < Self::HALF * saturated.packets_per_second && held.busy < Self::HALF
+        };
+        if held.is_none_or(far_below) {
+            Self::Pauses
+        } else if saturated.busy >= Self::FULL {
+            Self::ForwardingCore
+        } else {
+            Self::Generator
+        }
     }
 }
 
@@ -185,10 +199,24 @@ mod tests {
     }
 
     #[test]
-    fn a_core_with_time_left_was_not_the_limit() {
-        assert_eq!(
-            [0.5, 0.89, 0.9, 1.0].map(Limit::of),
-            [Limit::Generator, Limit::Generator, Limit::ForwardingCore, Limit::ForwardingCore]
-        );
+    fn the_limit_is_named_by_what_was_busy() {
+        let point = |packets_per_second, busy| Point {
+            sent: 1,
+            arrived: 1,
+            lost: 0,
+            seconds: 1.0,
+            packets_per_second,
+            cpu_ns_per_packet: 1.0,
+            busy,
+        };
+        for (what, saturated, held, expected) in [
+            ("time left", point(1e6, 0.89), Some(point(9e5, 0.8)), Limit::Generator),
+            ("none left", point(1e6, 0.9), Some(point(9e5, 0.8)), Limit::ForwardingCore),
+            ("lost far below, and idle", point(1e6, 1.0), Some(point(4e5, 0.3)), Limit::Pauses),
+            ("lost far below, and busy", point(1e6, 1.0), Some(point(4e5, 0.6)), Limit::ForwardingCore),
+            ("lost at every rate", point(1e6, 1.0), None, Limit::Pauses),
+        ] {
+            assert_eq!(Limit::of(&saturated, held.as_ref()), expected, "{what}");
+        }
     }
 }
