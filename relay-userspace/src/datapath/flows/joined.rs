@@ -65,7 +65,7 @@ impl Flows {
         let (mut dscp, mut rtcp_dscp) = (first.spec.dscp, first.spec.rtcp.and_then(|way| way.dscp));
         while let Some(next) = onward.destination.filter(|to| self.is_own(*to)) {
             onward.destination = None;
-            let fits = |entry: &&Entry| {
+            let fits = |entry: &&Box<Entry>| {
                 entry.spec.kind == first.spec.kind
                     && entry.spec.srtp.is_none()
                     && entry.spec.rtcp.is_some() == first.spec.rtcp.is_some()
