@@ -77,7 +77,7 @@ pub(crate) enum Media {
     None,
     /// What all of them carry.
     Common,
-    /// Half of what was carried without loss, in packets a second.
+    /// Half of what was carried with hardly any loss, in packets a second.
     Half(f64),
 }
 
