@@ -469,9 +469,8 @@ impl Flows {
     /// From where the party is heard at a port whose packets leave from `local`.
     fn heard(&self, at: SocketAddr, local: SocketAddr) -> Option<SocketAddr> {
         // What a check has proved counts whatever the description says.
-        let counts =
-            |entry: &&Box<Entry>| entry.spec.latching != Latching::Signalled || entry.spec.ice.is_some();
-        let entry = self.entries.get(&at).filter(counts)?;
+        let counts = |entry: &&Entry| entry.spec.latching != Latching::Signalled || entry.spec.ice.is_some();
+        let entry = self.entries.get(&at).map(Box::as_ref).filter(counts)?;
         let fork = entry.spec.forks.iter().position(|fork| fork.out_source == local);
         let sender = fork.filter(|_| entry.spec.out_source != local).and_then(|index| entry.forks.get(index));
         let sender = sender.unwrap_or(&entry.sender);

@@ -65,7 +65,7 @@ impl Flows {
         let (mut dscp, mut rtcp_dscp) = (first.spec.dscp, first.spec.rtcp.and_then(|way| way.dscp));
         while let Some(next) = onward.destination.filter(|to| self.is_own(*to)) {
             onward.destination = None;
-            let fits = |entry: &&Box<Entry>| {
+            let fits = |entry: &&Entry| {
                 entry.spec.kind == first.spec.kind
                     && entry.spec.srtp.is_none()
                     && entry.spec.rtcp.is_some() == first.spec.rtcp.is_some()
@@ -74,7 +74,9 @@ impl Flows {
                     && !self.taps.contains_key(&next)
                     && !self.is_forced([entry.spec.signalled, entry.spec.destination])
             };
-            let Some(entry) = self.entries.get(&next).filter(fits).filter(|_| is_one_way(&first.spec)) else {
+            let Some(entry) =
+                self.entries.get(&next).map(Box::as_ref).filter(fits).filter(|_| is_one_way(&first.spec))
+            else {
                 return onward;
             };
             if next == local || onward.through.contains(&next) || onward.through.len() == MAX_JOINED {
