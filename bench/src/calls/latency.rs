@@ -266,7 +266,7 @@ fn time(
 }
 
 /// The run with the times of its calls.
-fn evaluated(run: Run, pid: u32, phones: &Wire, servers: &Wire) -> Result<Run> {
+fn evaluated(mut run: Run, pid: u32, phones: &Wire, servers: &Wire) -> Result<Run> {
     // SIPp's Call-ID is the call's number, the process's, and the address.
     let mark = format!("-{pid}@");
     let own = phones.iter().filter(|(call, _)| call.contains(&mark));
@@ -278,14 +278,15 @@ fn evaluated(run: Run, pid: u32, phones: &Wire, servers: &Wire) -> Result<Run> {
         run.calls,
         set_ups.len()
     );
-    Ok(Run { set_ups, ..run })
+    run.set_ups = set_ups;
+    Ok(run)
 }
 
 /// The value that this part of the figures does not exceed (nearest rank).
 fn quantile(mut figures: Vec<f64>, part: f64) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     let rank = (figures.len() as f64 * part).ceil() as usize;
-    figures.get(rank.saturating_sub(1)).copied()
+    figures.into_iter().nth(rank.saturating_sub(1))
 }
 
 /// The runs as a table in Markdown.
