@@ -607,7 +607,7 @@ impl Core {
         let mut seen = HashMap::new();
         loop {
             tick.tick().await;
-            self.measures.jitter(&self.engine.reports(), &mut seen);
+            self.measures.jitter(&self.engine, &mut seen);
             self.follow_phones();
             self.protect();
             self.captures.calls_stand(|call_id| self.state().proxy.calls_named(call_id).next().is_some());

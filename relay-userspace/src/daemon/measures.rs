@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::host;
 use crate::{
-    datapath::{Engine, FlowReport},
+    datapath::Engine,
     media::PortUse,
     metrics::{Metrics, names, raise},
     net::{NetworkId, Role, Transport, descriptors::Descriptors},
@@ -252,18 +252,21 @@ impl Measures {
     }
 
     /// Enters the jitter of each stream that had packets since it was last asked, by the counts in `seen`.
-    pub(super) fn jitter(&self, flows: &[FlowReport], seen: &mut HashMap<std::net::SocketAddr, u64>) {
-        let mut now = HashMap::with_capacity(flows.len());
-        for flow in flows.iter().filter(|flow| flow.stats.has_rtp()) {
-            let packets = flow.stats.packets();
-            if seen.get(&flow.spec.local).is_none_or(|before| *before != packets)
-                && let Some(network) = self.networks.get(flow.spec.from.index())
+    pub(super) fn jitter(&self, engine: &Engine, seen: &mut HashMap<std::net::SocketAddr, u64>) {
+        let mut now = HashMap::with_capacity(seen.len());
+        engine.each_count(|spec, stats| {
+            if !stats.has_rtp() {
+                return;
+            }
+            let packets = stats.packets();
+            if seen.get(&spec.local).is_none_or(|before| *before != packets)
+                && let Some(network) = self.networks.get(spec.from.index())
             {
-                let jitter = flow.stats.jitter_seconds(flow.spec.clock_rate);
+                let jitter = stats.jitter_seconds(spec.clock_rate);
                 self.metrics.rtp_jitter.with_label_values(&[network.direction()]).observe(jitter);
             }
-            now.insert(flow.spec.local, packets);
-        }
+            now.insert(spec.local, packets);
+        });
         *seen = now;
     }
 

@@ -48,8 +48,6 @@ struct Looked {
     ends: [SocketAddr; 2],
     watch: Watch,
     quality: StreamQuality,
-    /// What was found of each direction, with its figures.
-    found: [Found; 2],
 }
 
 /// What was found of a direction, for the symptoms.
@@ -97,7 +95,7 @@ impl Ledger {
     ) -> Vec<(Verdict, [Found; 2])> {
         let mut known = self.calls.remove(call).unwrap_or_default();
         known.answered = answered.or(known.answered);
-        let mut streams = Vec::with_capacity(facts.len());
+        let (mut streams, mut found) = (Vec::with_capacity(facts.len()), Vec::with_capacity(facts.len()));
         for facts in facts {
             let ends = facts.report.ends.map(|[rtp, _]| rtp);
             let [Some(a), Some(b)] = ends.map(|rtp| engine.report(rtp)) else { continue };
@@ -106,11 +104,11 @@ impl Ledger {
             }
             let before = known.streams.iter().position(|looked| looked.ends == ends);
             let watch = before.map(|index| known.streams.swap_remove(index).watch).unwrap_or_default();
-            streams.push(self.look_at_stream(now, known.answered, &facts, [a, b], watch));
+            let (looked, directions) = self.look_at_stream(now, known.answered, &facts, [a, b], watch);
+            found.push((looked.watch.verdict(), directions));
+            streams.push(looked);
         }
         known.streams = streams;
-        let found =
-            known.streams.iter().map(|looked| (looked.watch.verdict(), looked.found.clone())).collect();
         self.calls.insert(call.to_vec(), known);
         found
     }
@@ -122,7 +120,7 @@ impl Ledger {
         facts: &StreamFacts,
         [a, b]: [FlowReport; 2],
         mut watch: Watch,
-    ) -> Looked {
+    ) -> (Looked, [Found; 2]) {
         let StreamFacts { report: stream, heard: [from_a, from_b] } = facts;
         let figures = |flow: &FlowReport, sender: &Option<Heard>, receiver: &Option<Heard>| {
             assess(&Seen {
@@ -172,7 +170,7 @@ impl Ledger {
             what: words(watch.verdict(), &directions),
             directions,
         };
-        Looked { ends: stream.ends.map(|[rtp, _]| rtp), watch, quality, found }
+        (Looked { ends: stream.ends.map(|[rtp, _]| rtp), watch, quality }, found)
     }
 
     fn name(&self, network: NetworkId) -> String {

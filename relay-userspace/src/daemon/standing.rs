@@ -184,9 +184,10 @@ fn changes(
 
 /// A record's bytes.
 fn written(record: &Record) -> Option<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(RECORD));
-    serde_json::to_writer(&mut *bytes, record).ok()?;
-    Some(bytes)
+    let mut place = Zeroizing::new(Vec::with_capacity(RECORD));
+    serde_json::to_writer(&mut *place, record).ok()?;
+    // In its own length: when thousands of calls begin to talk at once, as many records are written together.
+    Some(Zeroizing::new(place.as_slice().to_vec()))
 }
 
 /// Writes calls when they have changed, until it is told to stop; what it has begun is then written. The store has those

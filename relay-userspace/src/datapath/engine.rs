@@ -10,7 +10,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use relay_ebpf::{Reason, guard::Verdict, tables::Latency};
+use relay_ebpf::{FlowStats, Reason, guard::Verdict, tables::Latency};
 use socket2::Domain;
 use thiserror::Error;
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -394,6 +394,12 @@ impl Engine {
     #[must_use]
     pub fn report(&self, local: SocketAddr) -> Option<FlowReport> {
         self.flows().report(local)
+    }
+
+    /// Shows each flow with what was counted of it, one after the other. A report has more, and of thousands it takes
+    /// megabytes.
+    pub fn each_count(&self, mut look: impl FnMut(&FlowSpec, &FlowStats)) {
+        self.flows().counts().for_each(|(spec, stats)| look(spec, &stats));
     }
 
     /// All flows as they stand.

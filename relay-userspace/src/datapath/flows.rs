@@ -165,7 +165,8 @@ enum UserspaceOr {
 
 /// All flows.
 pub(super) struct Flows {
-    entries: HashMap<SocketAddr, Entry>,
+    /// Each in a place of its own: the table is up to half empty.
+    entries: HashMap<SocketAddr, Box<Entry>>,
     stats: Arc<SharedArray<FlowStats>>,
     paths: Arc<Paths>,
     towards: Towards,
@@ -469,7 +470,7 @@ impl Flows {
     fn heard(&self, at: SocketAddr, local: SocketAddr) -> Option<SocketAddr> {
         // What a check has proved counts whatever the description says.
         let counts = |entry: &&Entry| entry.spec.latching != Latching::Signalled || entry.spec.ice.is_some();
-        let entry = self.entries.get(&at).filter(counts)?;
+        let entry = self.entries.get(&at).map(Box::as_ref).filter(counts)?;
         let fork = entry.spec.forks.iter().position(|fork| fork.out_source == local);
         let sender = fork.filter(|_| entry.spec.out_source != local).and_then(|index| entry.forks.get(index));
         let sender = sender.unwrap_or(&entry.sender);
@@ -678,6 +679,11 @@ impl Flows {
     /// How packets for our addresses come in from now on.
     pub(super) fn set_ingresses(&mut self, ingresses: HashMap<IpAddr, Ingress>) {
         self.ingresses = ingresses;
+    }
+
+    /// All flows with what was counted of each: for who wants no more of thousands.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (&FlowSpec, FlowStats)> {
+        self.entries.values().map(|entry| (&entry.spec, self.statistics(entry)))
     }
 
     /// All flows as they stand, with the sources that the kernel refused.

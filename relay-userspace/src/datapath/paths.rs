@@ -252,6 +252,8 @@ impl Paths {
     pub(super) fn enter(&self, local: SocketAddr) {
         let mut places = self.at(local);
         if !places.iter().any(|place| place.address == local.ip()) {
+            // Mostly the only one of its port: room for four, which a vector takes by itself, is a kilobyte a flow.
+            places.reserve_exact(1);
             places.push(Place { address: local.ip(), live: Live::default(), path: None });
         }
     }

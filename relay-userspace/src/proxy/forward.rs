@@ -399,7 +399,8 @@ impl Proxy {
             kind,
             info,
             caller,
-            dialogs: Vec::new(),
+            // Few fork.
+            dialogs: Vec::with_capacity(1),
             anonymous,
             media: false,
             attempt_counted: false,

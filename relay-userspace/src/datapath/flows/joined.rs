@@ -74,7 +74,9 @@ impl Flows {
                     && !self.taps.contains_key(&next)
                     && !self.is_forced([entry.spec.signalled, entry.spec.destination])
             };
-            let Some(entry) = self.entries.get(&next).filter(fits).filter(|_| is_one_way(&first.spec)) else {
+            let Some(entry) =
+                self.entries.get(&next).map(Box::as_ref).filter(fits).filter(|_| is_one_way(&first.spec))
+            else {
                 return onward;
             };
             if next == local || onward.through.contains(&next) || onward.through.len() == MAX_JOINED {

@@ -155,7 +155,7 @@ impl Flows {
             Some(entry) => (entry.spec, entry.sender, entry.forks) = (spec, sender, forks),
             None => {
                 let entry = Entry::new(spec, sender, forks);
-                self.entries.insert(local, entry);
+                self.entries.insert(local, Box::new(entry));
             }
         }
         Ok(())

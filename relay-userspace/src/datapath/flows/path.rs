@@ -26,7 +26,10 @@ impl Towards {
     /// A flow is what its specification says.
     pub(super) fn meet(&mut self, local: SocketAddr, spec: &FlowSpec) {
         for way in Self::ways(spec) {
-            self.0.entry(way).or_default().push(local);
+            let flows = self.0.entry(way).or_default();
+            // Mostly one.
+            flows.reserve_exact(1);
+            flows.push(local);
         }
     }
 

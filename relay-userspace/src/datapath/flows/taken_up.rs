@@ -93,7 +93,7 @@ impl Flows {
         let own = FlowSpec { forks: Vec::new(), ..spec.clone() };
         self.paths.enter(local);
         self.towards.meet(local, &own);
-        self.entries.insert(local, Entry::new(own, sender, Vec::new()));
+        self.entries.insert(local, Box::new(Entry::new(own, sender, Vec::new())));
         let result = self.take_senders(now, spec);
         if result.is_err() {
             self.remove(now, local);
