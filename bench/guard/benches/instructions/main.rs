@@ -1,6 +1,6 @@
 //! Instructions of what userspace does for each message and each packet, counted by Valgrind's Callgrind: the same on every
-//! run of the same program, but for what a hash table's seed changes, whatever else the machine does. `cargo xtask bench instructions` runs it and holds the
-//! counts against `bench/baseline/instructions.json`.
+//! run of the same program, but for what a hash table's seed changes, whatever else the machine does.
+//! `cargo xtask bench instructions` runs it and holds the counts against `bench/baseline/instructions.json`.
 //!
 //! Each row is one whole step as the daemon takes it, on messages as phones and servers send them, and is counted in a
 //! process of its own, so that no row changes the memory that another meets. Callgrind counts while [`counted`] runs, and
