@@ -57,8 +57,12 @@ pub(crate) fn pin(thread: u32, core: Core) -> Result<()> {
 /// # Errors
 /// The thread is gone, or this is not root.
 pub(crate) fn put_first(thread: u32) -> Result<()> {
+    nice(thread, FIRST)
+}
+
+fn nice(thread: u32, niceness: libc::c_int) -> Result<()> {
     // SAFETY: a system call of numbers.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, thread, FIRST) } != 0 {
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, thread, niceness) } != 0 {
         return Err(std::io::Error::last_os_error())
             .with_context(|| format!("the priority of thread {thread}"));
     }
@@ -74,12 +78,15 @@ pub(crate) fn put_before_all(thread: u32) -> Result<()> {
     class(thread, libc::SCHED_FIFO, 1)
 }
 
-/// Takes that back.
+/// Has a thread take turns with all others of its core, as it does where nobody arranges anything. A process competes
+/// with the kernel's threads as the one that its session or control group is, whatever the niceness of its threads: a
+/// kernel's thread at -20 would have eighty times a process's time.
 ///
 /// # Errors
 /// The thread is gone, or this is not root.
 pub(crate) fn put_among_all(thread: u32) -> Result<()> {
-    class(thread, libc::SCHED_OTHER, 0)
+    class(thread, libc::SCHED_OTHER, 0)?;
+    nice(thread, 0)
 }
 
 fn class(thread: u32, policy: libc::c_int, priority: libc::c_int) -> Result<()> {

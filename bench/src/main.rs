@@ -11,7 +11,7 @@
 //! | `contender` | who stands between them |
 //! | `appliance` | the appliance as a process of its own, with calls |
 //! | `session` | which parts are measured, and what is written of them |
-//! | `throughput`, `latency`, `streams`, `memory`, `flood`, `sip`, `calls` | the parts |
+//! | `throughput`, `latency`, `profile`, `streams`, `memory`, `flood`, `sip`, `calls` | the parts |
 //! | `record`, `report`, `plots`, `machine` | the raw data, what is made of it, and where it was measured |
 //! | `cores`, `progress`, `sdp` | scheduling, lines on the terminal, session descriptions |
 
@@ -24,6 +24,7 @@ mod latency;
 mod machine;
 mod memory;
 mod plots;
+mod profile;
 mod progress;
 mod record;
 mod report;
@@ -57,6 +58,8 @@ enum Command {
     Throughput(session::Options),
     /// How long packets take at parts of what each contender carries.
     Latency(session::Options),
+    /// Where the time of a packet goes, by function.
+    Profile(session::Options),
     /// The cost of a packet with more and more streams.
     Streams(session::Options),
     /// What a call takes of memory.
@@ -96,6 +99,7 @@ fn run(command: Command) -> Result<()> {
         Command::All(options) => session::run(&options, &Part::ALL),
         Command::Throughput(options) => session::run(&options, &[Part::Throughput]),
         Command::Latency(options) => session::run(&options, &[Part::Throughput, Part::Latency]),
+        Command::Profile(options) => session::run(&options, &[Part::Profile]),
         Command::Streams(options) => session::run(&options, &[Part::Streams]),
         Command::Memory(options) => session::run(&options, &[Part::Memory]),
         Command::Flood(options) => session::run(&options, &[Part::Flood]),

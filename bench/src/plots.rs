@@ -97,7 +97,7 @@ pub(crate) fn streams(record: &Record, path: &Path) -> Result<()> {
 
 fn draw_streams(record: &Record, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let lines =
-        [(Contender::Floor, RGBColor(140, 140, 140)), (Contender::Ours(Way::Native), RGBColor(38, 110, 170))];
+        [(Contender::FLOOR, RGBColor(140, 140, 140)), (Contender::Ours(Way::Native), RGBColor(38, 110, 170))];
     let of = |contender| {
         let points = streams::COUNTS.into_iter().filter_map(|count| {
             let spread = Spread::of(report::by_round(record, contender, count).into_values().collect())?;

@@ -17,7 +17,7 @@ use crate::progress::Progress;
 use crate::record::{Measure, Record};
 use crate::testbed::{Gathering, Testbed};
 use crate::throughput::Plan;
-use crate::{calls, flood, latency, machine, memory, plots, report, sip, streams, throughput};
+use crate::{calls, flood, latency, machine, memory, plots, profile, report, sip, streams, throughput};
 
 /// A part of the bench.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(crate) enum Part {
     Frames,
     /// Delays.
     Latency,
+    /// Where the time goes.
+    Profile,
     /// Thousands of streams.
     Streams,
     /// Memory.
@@ -42,9 +44,10 @@ pub(crate) enum Part {
 
 impl Part {
     /// All of them.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Throughput,
         Self::Latency,
+        Self::Profile,
         Self::Streams,
         Self::Memory,
         Self::Sip,
@@ -66,6 +69,9 @@ pub(crate) struct Options {
     /// Where the report goes.
     #[arg(long)]
     into: Option<PathBuf>,
+    /// Only these of throughput and latency, by their names in the tables, and the floor.
+    #[arg(long, value_delimiter = ',', value_parser = Contender::named)]
+    contenders: Vec<Contender>,
 }
 
 /// 20 ms of G.711 over IPv4 and Ethernet, without the check sequence.
@@ -88,6 +94,7 @@ struct Session {
     signalling: Vec<sip::Run>,
     standing: calls::Outcome,
     held: Vec<memory::Held>,
+    profiles: Vec<profile::Profile>,
     /// Parts that are not reported, and why.
     refused: Vec<String>,
 }
@@ -108,6 +115,7 @@ pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
         signalling: Vec::new(),
         standing: calls::Outcome::default(),
         held: Vec::new(),
+        profiles: Vec::new(),
         refused: Vec::new(),
     };
     let scratch = xtask::workspace::scratch("bench")?;
@@ -125,7 +133,7 @@ pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
             session.refused.push(format!("{part:?}: {error:#}"));
         }
     }
-    let in_full = parts == Part::ALL && !options.quick;
+    let in_full = parts == Part::ALL && !options.quick && options.contenders.is_empty();
     let directory = options
         .into
         .clone()
@@ -136,6 +144,16 @@ pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
     println!("Written to {}.", directory.display());
     ensure!(session.refused.is_empty(), "not reported: {}", session.refused.join("\n"));
     Ok(())
+}
+
+impl Options {
+    /// Who takes part, the floor first.
+    fn contenders(&self) -> Vec<Contender> {
+        let wanted = |it: &Contender| {
+            self.contenders.is_empty() || *it == Contender::FLOOR || self.contenders.contains(it)
+        };
+        Contender::ALL.into_iter().filter(wanted).collect()
+    }
 }
 
 impl Session {
@@ -153,7 +171,7 @@ impl Session {
             time: self.time(),
             calls: CALLS,
             frame,
-            contenders: Contender::ALL.to_vec(),
+            contenders: self.options.contenders(),
             bisections,
         }
     }
@@ -179,6 +197,13 @@ impl Session {
                     let (record, progress) = (&mut self.record, &mut progress);
                     latency::run(&self.bed, round, CALLS, time, &capacities, record, progress)?;
                 }
+                progress.end();
+                Ok(())
+            }
+            Part::Profile => {
+                let wanted = self.options.contenders();
+                let mut progress = Progress::begin("profile", profile::runs(&wanted));
+                self.profiles = profile::run(&self.bed, CALLS, &wanted, &mut progress)?;
                 progress.end();
                 Ok(())
             }
@@ -267,6 +292,13 @@ impl Session {
                 text,
                 "## Delay from the generator to the sink\n\n`cargo xtask bench latency`\n\n{}",
                 report::latency(record)
+            );
+        }
+        if !self.profiles.is_empty() {
+            let _ = writeln!(
+                text,
+                "## Where the time goes\n\n`cargo xtask bench profile`\n\n{}",
+                profile::tables(&self.profiles)
             );
         }
         if measured(|it| it == Measure::Streams) {

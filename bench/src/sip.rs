@@ -179,7 +179,7 @@ fn kamailio(bed: &Testbed) -> Result<Running> {
         .replace("NG", &contender::rtpengine::NG.to_string());
     let file = bed.lab.dir().join("proxy.cfg");
     fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
-    let mut command = bed.lab.branch.command("kamailio");
+    let mut command = bed.command("kamailio");
     command.args(["-DD", "-E", "-m", "256", "-M", "16", "-P"]).arg(bed.lab.dir().join("proxy.pid"));
     command.arg("-f").arg(&file);
     let running = Running::start(&mut command, "proxy", bed.lab.dir())?;

@@ -37,7 +37,7 @@ pub(crate) fn run(
 ) -> Result<()> {
     for round in 1..=rounds {
         for streams in COUNTS {
-            for contender in [Contender::Floor, Contender::Ours(Way::Native)] {
+            for contender in [Contender::FLOOR, Contender::Ours(Way::Native)] {
                 let what = format!("round {round} of {rounds}: {streams} streams by {}", contender.name());
                 progress.says(&what);
                 let in_place = InPlace::put(bed, contender, streams)?;

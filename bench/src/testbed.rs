@@ -9,6 +9,8 @@
 //! ```
 
 use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use xtask::lab::network::{APPLIANCE_CENTRE, APPLIANCE_OFFICE, OUTER, SERVER, TO_CENTRE, TO_OFFICE, phone};
@@ -91,6 +93,16 @@ impl Testbed {
         Ok(Self { traffic, names, lab })
     }
 
+    /// A command in the branch that will run in a session of its own.
+    ///
+    /// Where sessions compete for cores and not threads (autogroup, sched(7)), what is in one session with the generator
+    /// would have next to nothing of the other core, for the generator weighs as much as eighty threads.
+    pub(crate) fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = self.lab.branch.command("setsid");
+        command.arg(program.as_ref());
+        command
+    }
+
     /// Has both receiving interfaces gather packets as network cards do, or not.
     ///
     /// Otherwise each packet that comes alone wakes a thread on the other core, which in a virtual machine costs more
@@ -148,7 +160,7 @@ fn rename(namespace: &Namespace, from: &str, to: &str) -> Result<()> {
 fn write(namespace: &Namespace, interface: &str, file: &str, value: u64) -> Result<()> {
     // `/sys/class/net` shows the namespace in which `/sys` was mounted, which this command does afresh.
     let script = format!("echo {value} > /sys/class/net/{interface}/{file}");
-    let mut command = std::process::Command::new("ip");
+    let mut command = Command::new("ip");
     command.args(["netns", "exec", namespace.name(), "sh", "-c", &script]);
     xtask::process::output(&mut command).map(drop)
 }

@@ -183,7 +183,7 @@ impl Traffic {
     pub(crate) fn start(lab: &Lab, names: &Names, link: Link) -> Result<Self> {
         generator::hear_signals();
         let mut programs = Ebpf::load(PROGRAMS).context("the kernel refused the bench's programs")?;
-        for name in ["bench_generate", "bench_sink", "bench_redirect", "bench_pass"] {
+        for name in ["bench_generate", "bench_sink", "bench_redirect", "bench_readdress", "bench_pass"] {
             xdp(&mut programs, name)?.load().with_context(|| format!("the kernel refused {name}"))?;
         }
         let programs = Arc::new(Mutex::new(programs));
@@ -213,11 +213,11 @@ impl Traffic {
             .with_context(|| format!("{program} cannot be attached to {interface}"))
     }
 
-    /// Puts the floor between arrivals and departures, until the value is dropped.
+    /// Puts a floor between arrivals and departures, until the value is dropped.
     ///
     /// # Errors
     /// What the kernel refused.
-    pub(crate) fn redirect(&self, branch: &Namespace, names: &Names) -> Result<Redirect> {
+    pub(crate) fn redirect(&self, branch: &Namespace, names: &Names, floor: Floor) -> Result<Redirect> {
         let out = number(branch, &names.departures)?;
         // A device's number is that of the caller's namespace.
         let shared = Arc::clone(&self.programs);
@@ -226,8 +226,8 @@ impl Traffic {
             let map = programs.map_mut("OTHER_SIDE").context("no map OTHER_SIDE")?;
             DevMap::try_from(map)?.set(0, out, None, 0).map_err(|error| anyhow::anyhow!("{error}"))
         })??;
-        let link = self.attach(branch, "bench_redirect", &names.arrivals)?;
-        Ok(Redirect { programs: Arc::clone(&self.programs), link: Some(link) })
+        let link = self.attach(branch, floor.program(), &names.arrivals)?;
+        Ok(Redirect { programs: Arc::clone(&self.programs), floor, link: Some(link) })
     }
 
     /// Sets the streams that take turns.
@@ -442,16 +442,35 @@ impl Traffic {
     }
 }
 
+/// The least that can stand between arrivals and departures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Floor {
+    /// Every packet leaves as it came, and nobody looks at it.
+    Untouched,
+    /// With other addresses of the link layer, as what forwards has to give it.
+    Readdressed,
+}
+
+impl Floor {
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Untouched => "bench_redirect",
+            Self::Readdressed => "bench_readdress",
+        }
+    }
+}
+
 /// The floor in place. Dropping it takes it away.
 pub(crate) struct Redirect {
     programs: Arc<Mutex<Ebpf>>,
+    floor: Floor,
     link: Option<aya::programs::xdp::XdpLinkId>,
 }
 
 impl Drop for Redirect {
     fn drop(&mut self) {
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Ok(program), Some(link)) = (xdp(&mut programs, "bench_redirect"), self.link.take()) {
+        if let (Ok(program), Some(link)) = (xdp(&mut programs, self.floor.program()), self.link.take()) {
             // The namespace goes soon, and the program with it.
             let _ = program.detach(link);
         }

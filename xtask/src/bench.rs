@@ -28,6 +28,8 @@ pub enum What {
     Memory,
     /// Calls under a flood of the SIP port.
     Flood,
+    /// Where the time of a packet goes, by function: samples of the forwarding core.
+    Profile,
     /// Calls and registrations a second, and CPU for each, beside Kamailio with rtpengine.
     Sip,
     /// Calls that stand: with media, in memory, while others are set up, and over a restart.
@@ -50,6 +52,9 @@ pub struct Options {
     /// Where the report goes.
     #[arg(long)]
     into: Option<PathBuf>,
+    /// Only these contenders of throughput and latency, by their names in the tables, separated by commas, and the floor.
+    #[arg(long)]
+    contenders: Option<String>,
     /// Of `instructions`: make what is counted the baseline.
     #[arg(long)]
     renew: bool,
@@ -83,6 +88,9 @@ pub fn run(what: What, options: &Options) -> Result<()> {
         }
         if let Some(directory) = &options.into {
             command.arg("--into").arg(directory);
+        }
+        if let Some(names) = &options.contenders {
+            command.args(["--contenders", names]);
         }
     }
     let status = command.status().with_context(|| format!("cannot start `{}`", process::show(&command)))?;

@@ -189,7 +189,6 @@ fn one(bed: &Testbed, between: Between, round: usize, calls: u32, half: f64) -> 
     cores::pin(arrivals, Core::FORWARDING)?;
     // Where the edge's process has its turn on this core, the kernel's thread is not to keep it from that.
     cores::put_among_all(arrivals)?;
-    cores::put_first(arrivals)?;
     cores::pin(sink, Core::TRAFFIC)?;
     cores::put_before_all(sink)?;
     let mut standing = Standing::none(edge);

@@ -3,6 +3,7 @@
 //! | contender | what it is |
 //! |---|---|
 //! | `floor` | an XDP program that redirects every packet untouched: the least that forwarding can cost here |
+//! | `readdress` | the same with new addresses of the link layer: the least that can cost what comes to a next hop |
 //! | `xdp` | the appliance by XDP in the driver |
 //! | `xdp-generic` | the same program in the network stack |
 //! | `tc` | its program at TC |
@@ -29,11 +30,11 @@ use xtask::lab::{Namespace, Running, interrupt};
 use crate::appliance::{State, Way};
 use crate::cores::{self, Core};
 use crate::testbed::{Testbed, appliance, ends};
-use crate::traffic::{Delays, Load, Ran, Rate, Redirect, Route};
+use crate::traffic::{Delays, Floor, Load, Ran, Rate, Redirect, Route};
 
 /// What is waited for comes within a moment; thousands of calls take longer.
 const LIMIT: Duration = Duration::from_secs(120);
-/// The type of service of expedited forwarding, which all contenders but the floor set.
+/// The type of service of expedited forwarding, which all contenders but the floors set.
 pub(crate) const EXPEDITED: u8 = 46 << 2;
 /// First ports of contenders that hand out none.
 pub(crate) const FIRST_PORT: u16 = 10_000;
@@ -59,7 +60,7 @@ pub(crate) enum Media {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Contender {
     /// The least that forwarding costs.
-    Floor,
+    Floor(Floor),
     /// The appliance.
     Ours(Way),
     /// NAT in the kernel.
@@ -71,9 +72,13 @@ pub(crate) enum Contender {
 }
 
 impl Contender {
+    /// What the others are compared with.
+    pub(crate) const FLOOR: Self = Self::Floor(Floor::Untouched);
+
     /// All of them; the floor is first.
-    pub(crate) const ALL: [Self; 11] = [
-        Self::Floor,
+    pub(crate) const ALL: [Self; 12] = [
+        Self::FLOOR,
+        Self::Floor(Floor::Readdressed),
         Self::Ours(Way::Native),
         Self::Ours(Way::Generic),
         Self::Ours(Way::Tc),
@@ -90,7 +95,8 @@ impl Contender {
     #[must_use]
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Floor => "floor",
+            Self::Floor(Floor::Untouched) => "floor",
+            Self::Floor(Floor::Readdressed) => "readdress",
             Self::Ours(Way::Native) => "xdp",
             Self::Ours(Way::Generic) => "xdp-generic",
             Self::Ours(Way::Tc) => "tc",
@@ -102,6 +108,16 @@ impl Contender {
             Self::Rtpengine(Media::Sealed) => "rtpengine-srtp",
             Self::Socket => "socket",
         }
+    }
+
+    /// The one with a name.
+    ///
+    /// # Errors
+    /// There is none; the message lists those that there are.
+    pub(crate) fn named(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|it| it.name() == name).with_context(|| {
+            format!("there is no contender {name}; there are {}", Self::ALL.map(Self::name).join(", "))
+        })
     }
 
     /// Where a process forwards, and not the kernel.
@@ -157,7 +173,9 @@ impl<'t> InPlace<'t> {
             (0..calls).map(|call| SocketAddrV4::new(appliance(0)[0], numbered_port(call))).collect()
         };
         let (parts, process, targets): (_, _, Vec<SocketAddrV4>) = match contender {
-            Contender::Floor => (Parts::Floor(bed.traffic.redirect(branch, &bed.names)?), None, numbered()),
+            Contender::Floor(floor) => {
+                (Parts::Floor(bed.traffic.redirect(branch, &bed.names, floor)?), None, numbered())
+            }
             Contender::Nftables => (Parts::Rules(nftables::Rules::set(branch, calls)?), None, numbered()),
             Contender::Ours(way) => {
                 let (process, targets) = ours::start(bed, way, calls)?;
@@ -191,20 +209,20 @@ impl<'t> InPlace<'t> {
         cores::put_before_all(sink)?;
         for thread in self.threads()? {
             cores::pin(thread, Core::FORWARDING)?;
-            cores::put_first(thread)?;
         }
-        // Where nobody else has to have his turn on this core.
-        if !self.contender.is_a_process() {
-            cores::put_before_all(forwarding)?;
+        // A process has to have its turns on this core, and nobody else has.
+        if self.contender.is_a_process() {
+            cores::put_among_all(forwarding)
         } else {
-            cores::put_among_all(forwarding)?;
-            cores::put_first(forwarding)?;
+            cores::put_before_all(forwarding)
         }
-        Ok(())
     }
 
     /// The threads whose time is the contender's: the kernel's, and those of its process.
-    fn threads(&self) -> Result<Vec<u32>> {
+    ///
+    /// # Errors
+    /// One of them is gone.
+    pub(crate) fn threads(&self) -> Result<Vec<u32>> {
         let mut threads = vec![cores::receiver(&self.bed.names.arrivals)?];
         if let Some(process) = &self.process {
             for pid in cores::family(process.pid()) {
@@ -300,7 +318,7 @@ impl<'t> InPlace<'t> {
     }
 
     fn attempt(&self, load: Load) -> Result<Trial> {
-        let expects = if self.contender == Contender::Floor { 0 } else { EXPEDITED };
+        let expects = if matches!(self.contender, Contender::Floor(_)) { 0 } else { EXPEDITED };
         let load = Load { expects: Some(expects), arrival: self.contender.arrival(), ..load };
         let threads = self.threads()?;
         // Asked first: the answer takes time on the same core.

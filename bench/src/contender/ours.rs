@@ -16,7 +16,7 @@ pub(super) fn start(bed: &Testbed, way: Way, calls: usize) -> Result<(Running, V
     use clap::ValueEnum as _;
     let way = way.to_possible_value().context("no name")?;
     let program = std::env::current_exe()?;
-    let mut command = bed.lab.branch.command("unshare");
+    let mut command = bed.command("unshare");
     command.args(["--mount", "sh", "-c", APART, "sh"]).arg(program).arg("appliance");
     command.args(["--way", way.get_name(), "--calls", &calls.to_string()]);
     command.args(["--arrivals", &bed.names.arrivals, "--departures", &bed.names.departures]);

@@ -16,7 +16,7 @@ pub(crate) const NG: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 2223)
 pub(crate) fn start(bed: &Testbed, calls: usize, media: Media) -> Result<(Running, Vec<SocketAddrV4>)> {
     let branch = &bed.lab.branch;
     // No table: it does not look for its kernel module. One worker, for it has one core.
-    let mut command = branch.command("rtpengine");
+    let mut command = bed.command("rtpengine");
     command.args(["--config-file=none", "--foreground", "--log-stderr", "--log-level=3", "--table=-1"]);
     command.args(["--num-threads=1", "--port-min=10000", "--port-max=65000", "--delete-delay=0"]);
     command.arg(format!("--interface=office/{APPLIANCE_OFFICE}"));

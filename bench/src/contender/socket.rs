@@ -15,7 +15,7 @@ use crate::testbed::{Testbed, ends};
 const READY: &str = "ready";
 
 pub(super) fn start(bed: &Testbed, calls: usize) -> Result<Running> {
-    let mut command = bed.lab.branch.command(std::env::current_exe()?);
+    let mut command = bed.command(std::env::current_exe()?);
     command.args(["socket-relay", "--calls", &calls.to_string()]);
     let mut running = Running::start(&mut command, "socket-relay", bed.lab.dir())?;
     running.wait_for(READY, Duration::from_secs(20))?;

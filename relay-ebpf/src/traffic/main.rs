@@ -5,6 +5,8 @@
 //!   whose turn it is, and sends it; while none is due it sends nothing.
 //! - `bench_sink` counts what arrives, and drops it.
 //! - `bench_redirect` is the floor: every packet leaves by the other interface as it came.
+//! - `bench_readdress` is the floor of what forwards: the same, but for new addresses of the link layer, without which
+//!   no next hop would take a packet. So it waits for the packet's first bytes, which the floor never looks at.
 //! - `bench_pass` gives an interface the queue without which it takes no frames.
 #![no_std]
 #![no_main]
@@ -309,6 +311,21 @@ fn sink(ctx: &XdpContext, received: &mut Received) -> Option<()> {
 
 #[xdp]
 pub fn bench_redirect(_ctx: XdpContext) -> u32 {
+    OTHER_SIDE.redirect(0, 0).unwrap_or(xdp_action::XDP_ABORTED)
+}
+
+#[xdp]
+pub fn bench_readdress(ctx: XdpContext) -> u32 {
+    /// Bytes of a link-layer address.
+    const ADDRESS: usize = 6;
+    let Some(addresses) = at::<[u8; 2 * ADDRESS]>(&ctx, 0) else { return xdp_action::XDP_ABORTED };
+    // SAFETY: `at` has compared with the frame's end, and nothing else of the frame is borrowed.
+    let addresses = unsafe { &mut *addresses };
+    let mut index = 0;
+    while index < ADDRESS {
+        addresses.swap(index, ADDRESS + index);
+        index += 1;
+    }
     OTHER_SIDE.redirect(0, 0).unwrap_or(xdp_action::XDP_ABORTED)
 }
 

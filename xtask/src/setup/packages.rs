@@ -20,8 +20,8 @@ const NATIVE_BUILD: &[&str] = &["g++", "zlib1g-dev", "libssl-dev", "pkg-config"]
 /// The laboratory: namespaces, veth offloads, phones and servers, captures on the wire and their reading.
 const LABORATORY: &[&str] = &["iproute2", "ethtool", "sip-tester", "tcpdump", "tshark"];
 /// What the bench puts beside the appliance: address translation in the kernel, another relay, another proxy. And what
-/// counts instructions.
-const BENCH: &[&str] = &["nftables", "rtpengine-daemon", "kamailio", "valgrind"];
+/// counts instructions, and what samples where they are.
+const BENCH: &[&str] = &["nftables", "rtpengine-daemon", "kamailio", "valgrind", "linux-perf"];
 /// What the tests need beyond the laboratory: Prometheus and promtool (one package), ping, a real server with
 /// real phones; and for the office's services a DHCP server with two clients (one leases, the other informs), a
 /// clock's client, `logger`, an HTTP client and server; and for the pages a browser with what drives it; and for

@@ -1,0 +1,244 @@
+//! Where the time of a packet goes: the forwarding core, sampled by `perf` while a contender carries packets, as
+//! nanoseconds of each function.
+//!
+//! Samples are taken by the clock and not by a counter of the processor, which virtual machines seldom have. An
+//! instruction that waits for memory is found waiting, so what a cache line from another core costs stands with the
+//! function that looked at it first.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use relay_ebpf::traffic::Arrival;
+use xtask::lab::{Running, interrupt};
+
+use crate::contender::{Contender, InPlace, Media};
+use crate::cores::Core;
+use crate::testbed::Testbed;
+use crate::throughput::{COMMON_RATE, TOGETHER};
+use crate::traffic::{Delays, Floor, Load, Rate};
+use crate::{appliance::Way, progress::Progress};
+
+/// Samples a second.
+const FREQUENCY: u32 = 4000;
+/// How long packets are carried.
+const TIME: Duration = Duration::from_secs(2);
+/// What `perf` takes until it samples; what it misses is missing in samples, and not in the figures.
+const BEGINS: Duration = Duration::from_millis(700);
+/// `perf` has written everything by then.
+const ENDS: Duration = Duration::from_secs(30);
+/// A function that takes this part of no contender's time is not listed by its name.
+const LISTED: f64 = 0.02;
+/// Fewer samples than these say nothing.
+const LEAST: u64 = 500;
+
+/// At what rate a profile is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum At {
+    /// More than can be carried.
+    Saturation,
+    /// The rate that all carry.
+    Common,
+}
+
+/// What is looked at: the kernel's ways where they are the limit, processes at what they carry.
+const LOOKED_AT: [(At, &[Contender]); 2] = [
+    (At::Saturation, &[Contender::FLOOR, Contender::Floor(Floor::Readdressed), Contender::Ours(Way::Native)]),
+    (At::Common, &[Contender::Ours(Way::Userspace), Contender::Rtpengine(Media::Plain)]),
+];
+
+/// Where a contender's time went.
+#[derive(Debug, Clone)]
+pub(crate) struct Profile {
+    /// At what rate.
+    pub at: At,
+    /// Who carried.
+    pub contender: Contender,
+    /// CPU for each packet, by the scheduler's account.
+    pub cpu_ns: f64,
+    /// Samples in its threads, by function.
+    pub samples: BTreeMap<String, u64>,
+}
+
+impl Profile {
+    fn all(&self) -> u64 {
+        self.samples.values().sum()
+    }
+
+    /// Nanoseconds of a packet that a function takes.
+    fn ns(&self, function: &str) -> f64 {
+        let own = self.samples.get(function).copied().unwrap_or(0);
+        self.cpu_ns * own as f64 / self.all().max(1) as f64
+    }
+}
+
+/// How many profiles there will be.
+#[must_use]
+pub(crate) fn runs(wanted: &[Contender]) -> usize {
+    LOOKED_AT.iter().flat_map(|(_, contenders)| *contenders).filter(|it| wanted.contains(it)).count()
+}
+
+/// Takes all profiles.
+///
+/// # Errors
+/// `perf` is missing or may not sample, a contender does not start, or its accounts do not add up.
+pub(crate) fn run(
+    bed: &Testbed,
+    calls: usize,
+    wanted: &[Contender],
+    progress: &mut Progress,
+) -> Result<Vec<Profile>> {
+    let mut all = Vec::new();
+    for (at, contenders) in LOOKED_AT {
+        for contender in contenders.iter().filter(|it| wanted.contains(it)) {
+            progress.says(contender.name());
+            all.push(one(bed, calls, at, *contender)?);
+            progress.step(contender.name());
+        }
+    }
+    Ok(all)
+}
+
+fn one(bed: &Testbed, calls: usize, at: At, contender: Contender) -> Result<Profile> {
+    let in_place = InPlace::put(bed, contender, calls)?;
+    let load = Load {
+        frame: 214,
+        rate: if at == At::Saturation { Rate::Unlimited } else { Rate::PerSecond(COMMON_RATE) },
+        together: TOGETHER,
+        time: TIME,
+        expects: None,
+        delays: Delays::Ignored,
+        arrival: Arrival::Same,
+    };
+    let data = bed.lab.dir().join(format!("{}.data", contender.name()));
+    let mut perf = Command::new("perf");
+    perf.args(["record", "--event", "cpu-clock", "--quiet", "--freq", &FREQUENCY.to_string()]);
+    perf.args(["--cpu", &Core::FORWARDING.0.to_string(), "--output"]).arg(&data);
+    let mut perf = Running::start(&mut perf, "perf", bed.lab.dir())
+        .context("`perf` is not to be had; it is in Debian's package linux-perf")?;
+    interrupt::sleep(BEGINS)?;
+    perf.still_runs()?;
+    let trial = in_place.measure(load)?;
+    perf.signal(libc::SIGINT);
+    perf.wait(ENDS)?;
+    let threads = in_place.threads()?;
+    drop(in_place);
+    let samples = samples(&data, &threads)?;
+    let profile = Profile { at, contender, cpu_ns: trial.cpu_ns(), samples };
+    let taken = profile.all();
+    ensure!(
+        taken >= LEAST,
+        "{}: {taken} samples are no profile; perf said: {}",
+        contender.name(),
+        perf.last_words()
+    );
+    Ok(profile)
+}
+
+/// How many samples of these threads are in each function.
+fn samples(data: &Path, threads: &[u32]) -> Result<BTreeMap<String, u64>> {
+    let threads: Vec<String> = threads.iter().map(u32::to_string).collect();
+    let mut report = Command::new("perf");
+    report.args(["report", "--stdio", "--fields", "sample,symbol", "--field-separator", "\t"]);
+    report.args(["--tid", &threads.join(","), "--input"]).arg(data);
+    Ok(by_function(&xtask::process::output(&mut report)?))
+}
+
+/// Reads `perf report`: lines of samples, and a symbol behind `[k]` or `[.]`.
+fn by_function(report: &str) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    for line in report.lines().filter(|line| !line.starts_with('#')) {
+        let Some((samples, symbol)) = line.split_once('\t') else { continue };
+        let Ok(samples) = samples.trim().parse::<u64>() else { continue };
+        *found.entry(named(symbol.trim())).or_default() += samples;
+    }
+    found
+}
+
+/// A function's name without what differs from run to run: a BPF program's tag, and addresses of what has no name.
+fn named(symbol: &str) -> String {
+    let name = symbol.split_once("] ").map_or(symbol, |(_, name)| name);
+    if name.starts_with("0x") {
+        return "without a name".to_owned();
+    }
+    match name.strip_prefix("bpf_prog_").and_then(|name| name.split_once('_')) {
+        Some((_, name)) => format!("program {name}"),
+        None => name.to_owned(),
+    }
+}
+
+/// As tables in Markdown, one for each rate.
+#[must_use]
+pub(crate) fn tables(all: &[Profile]) -> String {
+    let mut text = String::new();
+    for (at, _) in LOOKED_AT {
+        let columns: Vec<&Profile> = all.iter().filter(|profile| profile.at == at).collect();
+        if columns.is_empty() {
+            continue;
+        }
+        let title = match at {
+            At::Saturation => "At saturation".to_owned(),
+            At::Common => format!("At {COMMON_RATE:.0} packets a second"),
+        };
+        let names: Vec<&str> = columns.iter().map(|it| it.contender.name()).collect();
+        // Writing to a string cannot fail. So below.
+        let _ = writeln!(text, "{title}, nanoseconds of a packet:\n\n| function | {} |", names.join(" | "));
+        let _ = writeln!(text, "|---|{}", "---|".repeat(columns.len()));
+        let sum = |part: &dyn Fn(&Profile) -> f64| {
+            columns.iter().map(|it| format!("{:.0}", part(it))).collect::<Vec<_>>().join(" | ")
+        };
+        let listed = listed(&columns);
+        for function in &listed {
+            let _ = writeln!(text, "| `{function}` | {} |", sum(&|it| it.ns(function)));
+        }
+        let rest = |it: &Profile| it.cpu_ns - listed.iter().map(|function| it.ns(function)).sum::<f64>();
+        let _ = writeln!(text, "| each of the rest is below {:.0} % | {} |", LISTED * 100.0, sum(&rest));
+        let _ = writeln!(text, "| all | {} |\n", sum(&|it| it.cpu_ns));
+    }
+    text
+}
+
+/// The functions that take a part worth naming of anybody's time, the largest first.
+fn listed<'p>(columns: &[&'p Profile]) -> Vec<&'p str> {
+    let mut largest: BTreeMap<&str, f64> = BTreeMap::new();
+    for profile in columns {
+        for function in profile.samples.keys() {
+            let ns = profile.ns(function);
+            if ns >= LISTED * profile.cpu_ns {
+                let known = largest.entry(function).or_default();
+                *known = known.max(ns);
+            }
+        }
+    }
+    let mut listed: Vec<_> = largest.into_iter().collect();
+    listed.sort_by(|one, other| other.1.total_cmp(&one.1));
+    listed.into_iter().map(|(function, _)| function).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_are_summed_by_names_that_do_not_differ_between_runs() {
+        let report = "# To display the perf.data header info\n#\n\n\
+                      120\t[k] veth_xdp_rcv\n\
+                      80\t[k] bpf_prog_183b2777e493d89a_branchline_relay\n\
+                      5\t[k] 0xffffffffc000ab2a\n3\t[.] 0x00005563770d92d7\n\
+                      2\t[.] <core::hash::sip::Hasher<S> as core::hash::Hasher>::write\n";
+        let found = by_function(report);
+        assert_eq!(found["veth_xdp_rcv"], 120);
+        assert_eq!(found["program branchline_relay"], 80);
+        assert_eq!(found["without a name"], 8);
+        assert_eq!(found["<core::hash::sip::Hasher<S> as core::hash::Hasher>::write"], 2);
+        let profile = Profile { at: At::Common, contender: Contender::FLOOR, cpu_ns: 420.0, samples: found };
+        assert!((profile.ns("veth_xdp_rcv") - 240.0).abs() < 1e-9);
+        assert_eq!(listed(&[&profile]), ["veth_xdp_rcv", "program branchline_relay", "without a name"]);
+        let text = tables(&[profile]);
+        assert!(text.contains("| `program branchline_relay` | 160 |"), "{text}");
+        assert!(text.contains("| all | 420 |"), "{text}");
+    }
+}
