@@ -145,6 +145,35 @@ impl<T: Record> SharedArray<T> {
     }
 }
 
+impl<T: Record> SharedArray<T> {
+    /// Has a record brought near, as [`near`] does.
+    pub(super) fn near(&self, index: u32) {
+        if let Some(record) = self.at(index) {
+            fetch(record.as_ptr().cast(), size_of::<T>());
+        }
+    }
+}
+
+/// Has a value brought into this core's cache, and does not wait for it: of several that are asked for together the memory
+/// brings many at the same time, where one after the other is waited for whole.
+pub(super) fn near<T>(value: &T) {
+    fetch(ptr::from_ref(value).cast(), size_of::<T>());
+}
+
+fn fetch(address: *const u8, bytes: usize) {
+    /// Bytes of a line of the cache.
+    const LINE: usize = 64;
+    #[cfg(target_arch = "x86_64")]
+    for offset in (0..bytes).step_by(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint to the cache, which changes nothing whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.wrapping_add(offset).cast()) };
+    }
+    // Other architectures have their own hint, which the compiler does not offer yet.
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (address, bytes, LINE);
+}
+
 impl<T> Drop for SharedArray<T> {
     fn drop(&mut self) {
         if let Memory::Mapped(bytes) = self.memory {
