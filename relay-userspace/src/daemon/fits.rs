@@ -9,9 +9,10 @@
 
 use std::{
     collections::BTreeSet,
-    fs::File,
+    fs::{self, File},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    ops::RangeInclusive,
     path::Path,
 };
 
@@ -32,18 +33,30 @@ const LOOPBACK: &str = "lo";
 /// UDP port of NTP (RFC 5905 section 7.2).
 const NTP: u16 = 123;
 
+/// The ports that the kernel gives to sockets that ask for any (`ip-sysctl`).
+const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+/// So many of them have to be left for this process and others: each connection that is opened takes one, each question
+/// to a name server, each of the relay's own sockets.
+const LEFT_FOR_OTHERS: usize = 256;
+
 /// What this host has.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Host {
     links: Vec<Link>,
     addresses: Vec<InterfaceAddress>,
+    /// What the kernel gives to sockets that ask for any port; none if it does not say.
+    ephemeral: Option<RangeInclusive<u16>>,
 }
 
 impl Host {
     /// Reads it from the kernel.
     pub(super) async fn read() -> Result<Self, netlink::Error> {
         let netlink = netlink::connect()?;
-        Ok(Self { links: netlink.links().await?, addresses: netlink.addresses().await? })
+        let ephemeral = fs::read_to_string(EPHEMERAL).ok().and_then(|text| {
+            let (first, last) = text.trim().split_once(char::is_whitespace)?;
+            Some(first.parse().ok()?..=last.trim().parse().ok()?)
+        });
+        Ok(Self { links: netlink.links().await?, addresses: netlink.addresses().await?, ephemeral })
     }
 
     /// Interfaces with their addresses, but for loopback.
@@ -155,6 +168,28 @@ pub(super) fn check_shared_addresses(networks: &[Ready<'_>]) -> Result<(), Misfi
         }
     }
     Ok(())
+}
+
+/// Media ports are kept from sockets that ask for any port: there have to be others for these.
+pub(super) fn check_ports_are_left(networks: &[Ready<'_>], host: &Host) -> Result<(), Misfit> {
+    let (Some(ephemeral), Some(last)) = (&host.ephemeral, networks.last()) else { return Ok(()) };
+    let media = |port: &u16| networks.iter().any(|ready| ready.network.media_ports.range().contains(port));
+    let left = ephemeral.clone().filter(|port| !media(port)).count();
+    if left >= LEFT_FOR_OTHERS {
+        return Ok(());
+    }
+    // The one that takes most of them is the one to change.
+    let taken = |ready: &&Ready<'_>| {
+        ephemeral.clone().filter(|port| ready.network.media_ports.range().contains(port)).count()
+    };
+    let most = networks.iter().max_by_key(taken).unwrap_or(last);
+    let (first, last) = (ephemeral.start(), ephemeral.end());
+    let message = format!(
+        "{} leaves {left} of the ports {first}-{last}, from which the kernel serves every program that asks for any port \
+         (net.ipv4.ip_local_port_range): leave at least {LEFT_FOR_OTHERS}, or give the kernel another range",
+        most.network.media_ports
+    );
+    Err(Misfit::of(most, "network.media_ports", message))
 }
 
 /// What others are told is of the family of the appliance's address on their network, and servers are reached by it.
@@ -379,6 +414,7 @@ pub(super) fn check(config: &Config, running: &Config, host: &Host, examine: Exa
     if differs("network") || differs("upstream.servers") || differs("group") {
         let networks = find_addresses(config, host)?;
         check_shared_addresses(&networks)?;
+        check_ports_are_left(&networks, host)?;
         check_families(config, &networks)?;
         // A running appliance that overlaps is told so by a symptom; it may go on.
         if changed.iter().any(|changed| {

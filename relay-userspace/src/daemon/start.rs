@@ -144,6 +144,7 @@ pub async fn run(
     let misfit = |misfit: fits::Misfit| StartError::misfit(config, &misfit);
     let networks = fits::find_addresses(config, &here).map_err(misfit)?;
     fits::check_shared_addresses(&networks).map_err(misfit)?;
+    fits::check_ports_are_left(&networks, &here).map_err(misfit)?;
     fits::check_families(config, &networks).map_err(misfit)?;
     let store = Arc::new(Store::open(&config.state.directory)?);
     let listener = admin::bind(config.admin.listen).await.map_err(StartError::Listener)?;

@@ -45,6 +45,7 @@ fn host() -> Host {
             ipv6(5, "fe80::2"),
             ipv6(6, "fd64::1"),
         ],
+        ephemeral: Some(32_768..=60_999),
     }
 }
 
@@ -56,6 +57,7 @@ fn misfit(text: &str) -> Option<Misfit> {
         Err(misfit) => return Some(misfit),
     };
     check_shared_addresses(&networks)
+        .and_then(|()| check_ports_are_left(&networks, &host))
         .and_then(|()| check_families(&config, &networks))
         .and_then(|()| check_apart(&config, &networks, &host))
         .err()
@@ -274,4 +276,19 @@ fn a_file_that_is_not_there_is_told() {
         assert_eq!(misfit.key, key);
         assert!(misfit.message.contains("/nonexistent/"), "{}", misfit.message);
     }
+}
+
+#[test]
+fn media_ports_leave_some_for_sockets_that_ask_for_any() {
+    let with = |ports: &str| misfit(&format!("{OFFICE}media_ports = \"{ports}\"\n{CENTRE}{SERVERS}"));
+    let all = with("20000-65535").unwrap();
+    assert_eq!((all.network.map(|id| id.0), all.key), (Some(0), "network.media_ports"));
+    assert_eq!(
+        all.message,
+        "20000-65535 leaves 0 of the ports 32768-60999, from which the kernel serves every program that asks for any port \
+         (net.ipv4.ip_local_port_range): leave at least 256, or give the kernel another range"
+    );
+    assert!(with("33023-65535").is_some(), "255 are left");
+    assert_eq!(with("33024-65535"), None, "256 are left");
+    assert_eq!(with("20000-32767"), None, "none is taken");
 }
