@@ -6,6 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use crate::contender::Contender;
+
 /// Other work that was under way, as the system's load of the last minute; a bench that was just before counts too.
 ///
 /// # Errors
@@ -36,8 +38,10 @@ pub(crate) fn describe() -> Result<String> {
     let virtual_machine =
         if cpus.contains("hypervisor") { "a virtual machine" } else { "no virtual machine" };
     let cores = cpus.lines().filter(|line| line.starts_with("processor")).count();
-    let modules =
-        if std::path::Path::new("/proc/modules").exists() { "can be loaded" } else { "cannot be loaded" };
+    let module = match Contender::RtpengineKernel.is_to_be_had() {
+        Ok(()) => "takes part".to_owned(),
+        Err(error) => format!("is not measured: {error:#}"),
+    };
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         // Writing to a string cannot fail.
@@ -46,7 +50,7 @@ pub(crate) fn describe() -> Result<String> {
     line("date", &said("date", &["--utc", "--iso-8601=minutes"]));
     line("CPU", &format!("{}, {cores} cores, {virtual_machine}", field("model name")));
     line("kernel", &read("/proc/sys/kernel/osrelease")?);
-    line("kernel modules", modules);
+    line("rtpengine's kernel module", &module);
     line("load before the run (1, 5, 15 minutes)", &read("/proc/loadavg")?);
     line("this source", &said("git", &["describe", "--always", "--dirty"]));
     line("rtpengine", &said("rtpengine", &["--version"]));

@@ -38,7 +38,7 @@ impl Spread {
         Some(Self { median, min, max })
     }
 
-    fn ratio(self) -> String {
+    pub(crate) fn ratio(self) -> String {
         format!("{:.2} ({:.2}-{:.2})", self.median, self.min, self.max)
     }
 }
@@ -241,82 +241,159 @@ pub(crate) fn latency(record: &Record) -> String {
     text
 }
 
-/// What is to hold, what was found, and whether that is enough.
-type Target = (&'static str, Option<Spread>, fn(f64) -> bool);
+/// Something that is to hold.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// What, of whom, and how much of it.
+    pub what: String,
+    /// What was found; none if it was not measured.
+    pub found: Option<String>,
+    /// Whether that is enough.
+    pub holds: bool,
+}
 
-/// What was to hold, and whether it does in this run.
+impl Target {
+    /// One whose figure is spread over the rounds; the median decides.
+    #[must_use]
+    pub(crate) fn of(what: &str, found: Option<Spread>, holds: impl Fn(f64) -> bool) -> Self {
+        Self {
+            what: what.to_owned(),
+            found: found.map(Spread::ratio),
+            holds: found.is_some_and(|spread| holds(spread.median)),
+        }
+    }
+}
+
+/// As a table in Markdown.
 #[must_use]
-pub(crate) fn targets(record: &Record, frame: usize) -> String {
+pub(crate) fn targets(all: &[Target]) -> String {
+    let mut text =
+        String::from("| target | here: median (smallest-largest of the rounds) | holds |\n|---|---|---|\n");
+    for Target { what, found, holds } in all {
+        let verdict = match found {
+            Some(_) if *holds => "yes",
+            Some(_) => "**no**",
+            None => "not measured",
+        };
+        let _ = writeln!(text, "| {what} | {} | {verdict} |", found.as_deref().unwrap_or("-"));
+    }
+    text
+}
+
+/// What is to hold of throughput.
+#[must_use]
+pub(crate) fn throughput_targets(record: &Record, frame: usize) -> Vec<Target> {
     let ours = Contender::Ours(Way::Native);
-    let ratio = |pair, measure, figure| ratios(record, frame, pair, measure, figure);
     let relay = Contender::Ours(Way::Userspace);
     let floor = Contender::FLOOR;
     let readdress = Contender::Floor(Floor::Readdressed);
     let (nat, other) = (Contender::Nftables, Contender::Rtpengine(Media::Plain));
     let (sealing, other_sealing) = (Contender::Ours(Way::UserspaceSrtp), Contender::Rtpengine(Media::Sealed));
-    let rows: [Target; 10] = [
-        (
-            "xdp: packets a second at saturation, x floor; at least 0.9",
-            ratio([ours, floor], Measure::Saturation, rate),
-            |it| it >= 0.9,
-        ),
-        (
-            "xdp: CPU per packet at saturation, x floor; at most 1.2",
-            ratio([ours, floor], Measure::Saturation, cost),
-            |it| it <= 1.2,
-        ),
-        (
+    let (full, common): (Measure, Measure) = (Measure::Saturation, Measure::Common);
+    let row = |what: &str, pair, measure, figure: Figure, holds: fn(f64) -> bool| {
+        Target::of(what, ratios(record, frame, pair, measure, figure), holds)
+    };
+    vec![
+        row("xdp: packets a second at saturation, x floor; at least 0.9", [ours, floor], full, rate, |it| {
+            it >= 0.9
+        }),
+        row("xdp: CPU per packet at saturation, x floor; at most 1.2", [ours, floor], full, cost, |it| {
+            it <= 1.2
+        }),
+        row(
             "xdp: the same, x readdress, which looks at the packet; at most 1.2",
-            ratio([ours, readdress], Measure::Saturation, cost),
+            [ours, readdress],
+            full,
+            cost,
             |it| it <= 1.2,
         ),
-        (
-            "rtpengine: CPU per packet at saturation, x xdp; at least 30",
-            ratio([other, ours], Measure::Saturation, cost),
-            |it| it >= 30.0,
-        ),
-        (
-            "rtpengine: CPU per packet at 50,000/s, x xdp; at least 30",
-            ratio([other, ours], Measure::Common, cost),
-            |it| it >= 30.0,
-        ),
-        (
-            "xdp: CPU per packet at saturation, x nftables; less than 0.5",
-            ratio([ours, nat], Measure::Saturation, cost),
-            |it| it < 0.5,
-        ),
-        (
+        row("rtpengine: CPU per packet at saturation, x xdp; at least 30", [other, ours], full, cost, |it| {
+            it >= 30.0
+        }),
+        row("rtpengine: CPU per packet at 50,000/s, x xdp; at least 30", [other, ours], common, cost, |it| {
+            it >= 30.0
+        }),
+        row("xdp: CPU per packet at saturation, x nftables; less than 0.5", [ours, nat], full, cost, |it| {
+            it < 0.5
+        }),
+        row(
             "userspace: CPU per packet at saturation, x rtpengine; at most 0.5",
-            ratio([relay, other], Measure::Saturation, cost),
+            [relay, other],
+            full,
+            cost,
             |it| it <= 0.5,
         ),
-        (
+        row(
             "userspace: CPU per packet at 50,000/s, x rtpengine; at most 0.5",
-            ratio([relay, other], Measure::Common, cost),
+            [relay, other],
+            common,
+            cost,
             |it| it <= 0.5,
         ),
-        (
+        row(
             "userspace-srtp: CPU per packet at saturation, x rtpengine-srtp; at most 0.5",
-            ratio([sealing, other_sealing], Measure::Saturation, cost),
+            [sealing, other_sealing],
+            full,
+            cost,
             |it| it <= 0.5,
         ),
-        (
+        row(
             "userspace-srtp: CPU per packet at 50,000/s, x rtpengine-srtp; at most 0.5",
-            ratio([sealing, other_sealing], Measure::Common, cost),
+            [sealing, other_sealing],
+            common,
+            cost,
             |it| it <= 0.5,
         ),
-    ];
-    let mut text =
-        String::from("| target | here: median (smallest-largest of the rounds) | holds |\n|---|---|---|\n");
-    for (target, found, holds) in rows {
-        let verdict = match found {
-            Some(spread) if holds(spread.median) => "yes",
-            Some(_) => "**no**",
-            None => "not measured",
-        };
-        let _ = writeln!(text, "| {target} | {} | {verdict} |", shown(found, Spread::ratio));
-    }
-    text
+    ]
+}
+
+/// Half of the highest rate, at which delay is judged.
+const HALF: u32 = 50;
+
+/// What is to hold of delays.
+#[must_use]
+pub(crate) fn latency_targets(record: &Record) -> Vec<Target> {
+    const MOST_US: f64 = 30.0;
+    let p99 = |contender| {
+        let at = |line: &&Line| line.contender == contender && line.measure == Measure::Delay(HALF);
+        let lines = record.lines.iter().filter(at);
+        Spread::of(lines.map(|line| quantile(&line.trial.ran.delays, 0.99) / 1e3).collect())
+            .map(|spread| spread.median)
+    };
+    let ours = Contender::Ours(Way::Native);
+    let added = |contender| Some(p99(contender)? - p99(Contender::FLOOR)?);
+    let others: Vec<(Contender, f64)> = contenders(record)
+        .into_iter()
+        .filter(|it| *it != ours && !matches!(it, Contender::Floor(_)))
+        .filter_map(|it| Some((it, added(it)?)))
+        .collect();
+    let least = others.into_iter().min_by(|one, other| one.1.total_cmp(&other.1));
+    let own = added(ours);
+    vec![
+        Target {
+            what: format!("xdp: p99 of added delay at {HALF} % of its highest rate, us; under {MOST_US}"),
+            found: own.map(|us| format!("{us:.1}")),
+            holds: own.is_some_and(|us| us < MOST_US),
+        },
+        Target {
+            what: format!("xdp: the same, less than every contender's at {HALF} % of their own"),
+            found: own.zip(least).map(|(own, (other, us))| {
+                format!("{own:.1}; the least of the others is {us:.1} ({})", other.name())
+            }),
+            holds: own.zip(least).is_some_and(|(own, (_, us))| own < us),
+        },
+    ]
+}
+
+/// What is to hold of many streams.
+#[must_use]
+pub(crate) fn streams_targets(record: &Record) -> Vec<Target> {
+    let ours = Contender::Ours(Way::Native);
+    let [one, most] = [streams::COUNTS[0], streams::COUNTS[streams::COUNTS.len() - 1]];
+    let (own, first) = (by_round(record, ours, most), by_round(record, ours, one));
+    let ratio = own.iter().filter_map(|(round, cost)| Some(cost / first.get(round)?)).collect();
+    let what = format!("xdp: CPU per packet with {most} streams, x that with one; at most 1.3");
+    vec![Target::of(&what, Spread::of(ratio), |it| it <= 1.3)]
 }
 
 #[cfg(test)]

@@ -152,7 +152,13 @@ impl Options {
         let wanted = |it: &Contender| {
             self.contenders.is_empty() || *it == Contender::FLOOR || self.contenders.contains(it)
         };
-        Contender::ALL.into_iter().filter(wanted).collect()
+        let named = |it: &Contender| self.contenders.contains(it);
+        // Who is asked for by name and cannot run says so when it is put in place.
+        Contender::ALL
+            .into_iter()
+            .filter(wanted)
+            .filter(|it| named(it) || it.is_to_be_had().is_ok())
+            .collect()
     }
 }
 
@@ -283,8 +289,11 @@ impl Session {
             "{} runs; {repeated} were made again because packets or times did not add up.\n",
             record.lines.len()
         );
+        let targets = self.targets();
+        if !targets.is_empty() {
+            let _ = writeln!(text, "## Targets\n\n{}", report::targets(&targets));
+        }
         if measured(|it| it == Measure::SearchHeld) {
-            let _ = writeln!(text, "## Targets\n\n{}", report::targets(record, G711));
             self.write_throughput(directory, &mut text)?;
         }
         if measured(|it| matches!(it, Measure::Delay(_))) {
@@ -338,6 +347,27 @@ impl Session {
         record.write(&directory.join("runs.csv"))?;
         fs::write(directory.join("README.md"), &text)?;
         Ok(text)
+    }
+
+    /// What is to hold of the parts that were measured.
+    fn targets(&self) -> Vec<report::Target> {
+        let record = &self.record;
+        let measured = |wanted: fn(Measure) -> bool| record.lines.iter().any(|line| wanted(line.measure));
+        let mut targets = Vec::new();
+        if measured(|it| it == Measure::SearchHeld) {
+            targets.extend(report::throughput_targets(record, G711));
+        }
+        if measured(|it| matches!(it, Measure::Delay(_))) {
+            targets.extend(report::latency_targets(record));
+        }
+        if measured(|it| it == Measure::Streams) {
+            targets.extend(report::streams_targets(record));
+        }
+        if !self.signalling.is_empty() {
+            targets.extend(sip::targets(&self.signalling));
+        }
+        targets.extend(calls::targets(&self.standing));
+        targets
     }
 
     fn write_throughput(&self, directory: &Path, text: &mut String) -> Result<()> {

@@ -5,6 +5,7 @@
 //! contender's processes by the scheduler's account, so what the kernel does for their datagrams outside of system calls
 //! is in nobody's figure. A rate is held if every call at it succeeds.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddrV4;
@@ -20,6 +21,7 @@ use xtask::lab::{Running, interrupt};
 
 use crate::contender;
 use crate::cores::{self, Core};
+use crate::report::{Spread, Target};
 use crate::testbed::Testbed;
 
 /// The rates at which the CPU of a call, and of a registration, is compared.
@@ -125,7 +127,12 @@ impl InPlace {
         match edge {
             Edge::Ours => place.appliance = Some(daemon(bed)?),
             Edge::Kamailio => {
-                let (relay, _) = contender::rtpengine::start(bed, 0, contender::Media::Plain)?;
+                let (relay, _) = contender::rtpengine::start(
+                    bed,
+                    0,
+                    contender::Media::Plain,
+                    contender::rtpengine::By::Process,
+                )?;
                 place.processes = vec![kamailio(bed)?, relay];
             }
         }
@@ -323,6 +330,51 @@ fn median(mut values: Vec<f64>) -> Option<(f64, f64, f64)> {
     Some((*values.get(values.len() / 2)?, *values.first()?, *values.last()?))
 }
 
+/// The runs of an edge at the rate at which edges are compared.
+fn compared(runs: &[Run], edge: Edge, work: Work, rate: u32) -> impl Iterator<Item = &Run> {
+    runs.iter().filter(move |run| run.edge == edge && run.work == work && run.rate == rate)
+}
+
+/// CPU of ours by that of theirs, in each round.
+fn ratios(runs: &[Run], work: Work, rate: u32) -> Vec<f64> {
+    let ratio = |ours: &Run| {
+        let theirs = compared(runs, Edge::Kamailio, work, rate).find(|run| run.round == ours.round)?;
+        Some(ours.cpu_each() / theirs.cpu_each())
+    };
+    compared(runs, Edge::Ours, work, rate).filter_map(ratio).collect()
+}
+
+/// The most calls a second that an edge held, in each round.
+fn held(runs: &[Run], edge: Edge) -> BTreeMap<usize, f64> {
+    let mut best = BTreeMap::new();
+    for run in runs.iter().filter(|run| run.edge == edge) {
+        let known: &mut f64 = best.entry(run.round).or_default();
+        if run.work == Work::Calls && run.held() {
+            *known = known.max(f64::from(run.rate));
+        }
+    }
+    best
+}
+
+/// What is to hold.
+#[must_use]
+pub(crate) fn targets(runs: &[Run]) -> Vec<Target> {
+    let (ours, theirs) = (held(runs, Edge::Ours), held(runs, Edge::Kamailio));
+    let more = ours.iter().filter_map(|(round, rate)| Some(rate / theirs.get(round)?)).collect();
+    vec![
+        Target::of(
+            "branchline: calls a second that it holds, x kamailio+rtpengine; more than 1",
+            Spread::of(more),
+            |it| it > 1.0,
+        ),
+        Target::of(
+            "branchline: CPU of a call, x kamailio+rtpengine; at most 0.5",
+            Spread::of(ratios(runs, Work::Calls, CALLS_COMPARED)),
+            |it| it <= 0.5,
+        ),
+    ]
+}
+
 /// The runs as tables in Markdown.
 #[must_use]
 pub(crate) fn table(runs: &[Run]) -> String {
@@ -330,29 +382,15 @@ pub(crate) fn table(runs: &[Run]) -> String {
         "| edge | CPU per call, us | of that the media relay's | CPU per registration, us | calls/s held | retransmissions \
          at the compared rate |\n|---|---|---|---|---|---|\n",
     );
-    let compared = |edge, work, rate| {
-        runs.iter().filter(move |run| run.edge == edge && run.work == work && run.rate == rate)
-    };
     let shown = |figure: Option<(f64, f64, f64)>| {
         figure.map_or_else(
             || "-".to_owned(),
             |(median, least, most)| format!("{median:.0} ({least:.0}-{most:.0})"),
         )
     };
-    let held = |edge: Edge| {
-        let rounds: std::collections::BTreeSet<usize> =
-            runs.iter().filter(|run| run.edge == edge).map(|run| run.round).collect();
-        let best = |round: usize| {
-            let held = runs.iter().filter(|run| {
-                run.edge == edge && run.round == round && run.work == Work::Calls && run.held()
-            });
-            held.map(|run| f64::from(run.rate)).fold(0.0, f64::max)
-        };
-        median(rounds.into_iter().map(best).collect())
-    };
     for edge in Edge::ALL {
-        let calls = || compared(edge, Work::Calls, CALLS_COMPARED);
-        let registrations = compared(edge, Work::Registrations, REGISTRATIONS_COMPARED);
+        let calls = || compared(runs, edge, Work::Calls, CALLS_COMPARED);
+        let registrations = compared(runs, edge, Work::Registrations, REGISTRATIONS_COMPARED);
         let relay = calls().map(|run| run.relay_cpu.as_secs_f64() * 1e6 / f64::from(run.asked)).collect();
         // Writing to a string cannot fail. So below.
         let _ = writeln!(
@@ -362,19 +400,12 @@ pub(crate) fn table(runs: &[Run]) -> String {
             shown(median(calls().map(Run::cpu_each).collect())),
             if edge == Edge::Ours { "(in it)".to_owned() } else { shown(median(relay)) },
             shown(median(registrations.map(Run::cpu_each).collect())),
-            shown(held(edge)),
+            shown(median(held(runs, edge).into_values().collect())),
             calls().map(|run| run.retransmissions).sum::<u64>(),
         );
     }
-    let ratios = |work, rate| {
-        let ratio = |ours: &Run| {
-            let theirs = compared(Edge::Kamailio, work, rate).find(|run| run.round == ours.round)?;
-            Some(ours.cpu_each() / theirs.cpu_each())
-        };
-        median(compared(Edge::Ours, work, rate).filter_map(ratio).collect())
-    };
     for (work, rate) in [(Work::Calls, CALLS_COMPARED), (Work::Registrations, REGISTRATIONS_COMPARED)] {
-        if let Some((median, least, most)) = ratios(work, rate) {
+        if let Some((median, least, most)) = median(ratios(runs, work, rate)) {
             let _ = writeln!(
                 text,
                 "\nCPU of {} at {rate} a second, ours by theirs in the same round: **{median:.2}** ({least:.2}-{most:.2}).",

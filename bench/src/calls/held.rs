@@ -20,7 +20,7 @@ use xtask::lab::traffic::APPLIANCE_SIP;
 use super::standing::{Standing, forget, server};
 use crate::contender::EXPEDITED;
 use crate::cores::{self, Core};
-use crate::report::Spread;
+use crate::report::{Spread, Target};
 use crate::sip;
 use crate::testbed::Testbed;
 use crate::throughput::{REACHED, TOGETHER};
@@ -396,6 +396,34 @@ pub(super) fn table(held: &Held) -> String {
         );
     }
     text
+}
+
+/// What is to hold.
+pub(super) fn targets(held: &Held) -> Vec<Target> {
+    const CALLS: usize = 10_000;
+    const MOST_BYTES: u64 = 8 << 10;
+    let runs: Vec<&Run> = held.runs.iter().filter(|run| run.calls == CALLS).collect();
+    let kept = runs.iter().filter(|run| run.is_held()).count();
+    let settled = held.memory.iter().rfind(|memory| memory.calls == CALLS);
+    let bytes = held.memory.first().zip(settled).map(|(before, with)| {
+        let traces = traces_per_call(before, with);
+        (with.when.name(), bytes_per_call(before, with).saturating_sub(traces), traces)
+    });
+    vec![
+        Target {
+            what: format!(
+                "{CALLS} calls, {:.0} packets a second: none lost in most rounds",
+                CALLS as f64 * PACKETS_OF_A_CALL
+            ),
+            found: (!runs.is_empty()).then(|| format!("{kept} of {} rounds without a loss", runs.len())),
+            holds: kept * 2 > runs.len(),
+        },
+        Target {
+            what: format!("the daemon's own memory for each of {CALLS} calls, bytes; under {MOST_BYTES}"),
+            found: bytes.map(|(when, bytes, traces)| format!("{bytes} {when}, and {traces} of traces")),
+            holds: bytes.is_some_and(|(_, bytes, _)| bytes < MOST_BYTES),
+        },
+    ]
 }
 
 /// Memory as a table in Markdown.

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use crate::report::Target;
 use crate::testbed::Testbed;
 
 /// How much is measured.
@@ -145,6 +146,12 @@ pub(crate) fn text(outcome: &Outcome) -> String {
         );
     }
     text
+}
+
+/// What is to hold.
+#[must_use]
+pub(crate) fn targets(outcome: &Outcome) -> Vec<Target> {
+    if outcome.held.is_empty() { Vec::new() } else { held::targets(&outcome.held) }
 }
 
 /// Writes every run.

@@ -13,6 +13,7 @@
 //! | `nftables` | the kernel's own NAT, with DSCP set by nftables |
 //! | `rtpengine` | rtpengine without its kernel module, as Debian has it |
 //! | `rtpengine-srtp` | the same, RTP from the office and SRTP to the centre |
+//! | `rtpengine-kernel` | rtpengine with its kernel module, where that is to be had |
 //! | `socket` | the plainest relay of sockets: a line of sanity |
 
 mod nftables;
@@ -27,6 +28,7 @@ use anyhow::{Context as _, Result, ensure};
 use relay_ebpf::traffic::Arrival;
 use xtask::lab::{Namespace, Running, interrupt};
 
+use self::rtpengine::By;
 use crate::appliance::{State, Way};
 use crate::cores::{self, Core};
 use crate::testbed::{Testbed, appliance, ends};
@@ -67,6 +69,8 @@ pub(crate) enum Contender {
     Nftables,
     /// Another relay.
     Rtpengine(Media),
+    /// The same with its kernel module.
+    RtpengineKernel,
     /// The plainest relay.
     Socket,
 }
@@ -76,7 +80,7 @@ impl Contender {
     pub(crate) const FLOOR: Self = Self::Floor(Floor::Untouched);
 
     /// All of them; the floor is first.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::FLOOR,
         Self::Floor(Floor::Readdressed),
         Self::Ours(Way::Native),
@@ -88,6 +92,7 @@ impl Contender {
         Self::Nftables,
         Self::Rtpengine(Media::Plain),
         Self::Rtpengine(Media::Sealed),
+        Self::RtpengineKernel,
         Self::Socket,
     ];
 
@@ -106,6 +111,7 @@ impl Contender {
             Self::Nftables => "nftables",
             Self::Rtpengine(Media::Plain) => "rtpengine",
             Self::Rtpengine(Media::Sealed) => "rtpengine-srtp",
+            Self::RtpengineKernel => "rtpengine-kernel",
             Self::Socket => "socket",
         }
     }
@@ -118,6 +124,17 @@ impl Contender {
         Self::ALL.into_iter().find(|it| it.name() == name).with_context(|| {
             format!("there is no contender {name}; there are {}", Self::ALL.map(Self::name).join(", "))
         })
+    }
+
+    /// Whether this machine has what it takes.
+    ///
+    /// # Errors
+    /// Why it has not.
+    pub(crate) fn is_to_be_had(self) -> Result<()> {
+        match self {
+            Self::RtpengineKernel => rtpengine::load_module(),
+            _ => Ok(()),
+        }
     }
 
     /// Where a process forwards, and not the kernel.
@@ -182,7 +199,11 @@ impl<'t> InPlace<'t> {
                 (Parts::Process, Some(process), targets)
             }
             Contender::Rtpengine(media) => {
-                let (process, targets) = rtpengine::start(bed, calls, media)?;
+                let (process, targets) = rtpengine::start(bed, calls, media, By::Process)?;
+                (Parts::Process, Some(process), targets)
+            }
+            Contender::RtpengineKernel => {
+                let (process, targets) = rtpengine::start(bed, calls, Media::Plain, By::Kernel)?;
                 (Parts::Process, Some(process), targets)
             }
             Contender::Socket => (Parts::Process, Some(socket::start(bed, calls)?), numbered()),
@@ -265,7 +286,11 @@ impl<'t> InPlace<'t> {
     }
 
     fn is_carried_as_named(&self) -> Result<bool> {
-        let Contender::Ours(way) = self.contender else { return Ok(true) };
+        let way = match self.contender {
+            Contender::Ours(way) => way,
+            Contender::RtpengineKernel => return Ok(rtpengine::in_kernel()? >= self.streams),
+            _ => return Ok(true),
+        };
         let state = self.state()?.context("no answer")?;
         let label = match way {
             Way::Native | Way::Generic => "kernel",

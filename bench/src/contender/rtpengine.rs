@@ -1,6 +1,10 @@
-//! rtpengine in userspace, driven by its NG protocol: bencoded dictionaries in datagrams, each with a cookie before it.
+//! rtpengine, driven by its NG protocol: bencoded dictionaries in datagrams, each with a cookie before it. In userspace, and
+//! where its kernel module is to be had, with that.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use xtask::lab::network::{APPLIANCE_CENTRE, APPLIANCE_OFFICE};
@@ -13,11 +17,62 @@ use crate::testbed::{Testbed, ends};
 /// Where it takes commands.
 pub(crate) const NG: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 2223);
 
-pub(crate) fn start(bed: &Testbed, calls: usize, media: Media) -> Result<(Running, Vec<SocketAddrV4>)> {
+/// The kernel's table of streams that the bench uses.
+const TABLE: &str = "0";
+/// Where the kernel module shows its tables.
+const MODULE: &str = "/proc/rtpengine";
+
+/// Who moves the packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// Its process.
+    Process,
+    /// Its kernel module, told by the process.
+    Kernel,
+}
+
+/// Loads its kernel module, if that is not there yet.
+///
+/// # Errors
+/// Why there is none.
+pub(crate) fn load_module() -> Result<()> {
+    if Path::new(MODULE).exists() {
+        return Ok(());
+    }
+    ensure!(Path::new("/proc/modules").exists(), "this kernel loads no modules");
+    let loaded = xtask::process::output(Command::new("modprobe").arg("xt_RTPENGINE"));
+    loaded.context("Debian's packages rtpengine-kernel-dkms and rtpengine-iptables have it")?;
+    ensure!(Path::new(MODULE).exists(), "the module is loaded, and shows no {MODULE}");
+    Ok(())
+}
+
+/// How many streams its kernel module forwards.
+pub(crate) fn in_kernel() -> Result<usize> {
+    let list = Path::new(MODULE).join(TABLE).join("list");
+    let text = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    Ok(text.lines().filter(|line| line.starts_with("local ")).count())
+}
+
+pub(crate) fn start(
+    bed: &Testbed,
+    calls: usize,
+    media: Media,
+    by: By,
+) -> Result<(Running, Vec<SocketAddrV4>)> {
     let branch = &bed.lab.branch;
-    // No table: it does not look for its kernel module. One worker, for it has one core.
     let mut command = bed.command("rtpengine");
-    command.args(["--config-file=none", "--foreground", "--log-stderr", "--log-level=3", "--table=-1"]);
+    command.args(["--config-file=none", "--foreground", "--log-stderr", "--log-level=3"]);
+    match by {
+        // No table: it does not look for its module.
+        By::Process => command.arg("--table=-1"),
+        By::Kernel => {
+            load_module()?;
+            branch.run("iptables", &["-I", "INPUT", "-p", "udp", "-j", "RTPENGINE", "--id", TABLE])?;
+            // What it has learned after a while goes to the kernel, so it learns at once.
+            command.args(["--no-fallback", "--endpoint-learning=immediate", "--table", TABLE])
+        }
+    };
+    // One worker, for it has one core.
     command.args(["--num-threads=1", "--port-min=10000", "--port-max=65000", "--delete-delay=0"]);
     command.arg(format!("--interface=office/{APPLIANCE_OFFICE}"));
     command.arg(format!("--interface=centre/{APPLIANCE_CENTRE}"));
