@@ -364,7 +364,7 @@ pub(crate) fn latency_targets(record: &Record) -> Vec<Target> {
     let added = |contender| Some(p99(contender)? - p99(Contender::FLOOR)?);
     let others: Vec<(Contender, f64)> = contenders(record)
         .into_iter()
-        .filter(|it| *it != ours && !matches!(it, Contender::Floor(_)))
+        .filter(|it| !matches!(it, Contender::Floor(_) | Contender::Ours(_)))
         .filter_map(|it| Some((it, added(it)?)))
         .collect();
     let least = others.into_iter().min_by(|one, other| one.1.total_cmp(&other.1));
@@ -376,7 +376,7 @@ pub(crate) fn latency_targets(record: &Record) -> Vec<Target> {
             holds: own.is_some_and(|us| us < MOST_US),
         },
         Target {
-            what: format!("xdp: the same, less than every contender's at {HALF} % of their own"),
+            what: format!("xdp: the same, less than each other product's at {HALF} % of its own"),
             found: own.zip(least).map(|(own, (other, us))| {
                 format!("{own:.1}; the least of the others is {us:.1} ({})", other.name())
             }),

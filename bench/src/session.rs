@@ -80,8 +80,10 @@ const G711: usize = 214;
 const QUIET: f64 = 0.5;
 /// Lengths of frames besides.
 const OTHER_FRAMES: [usize; 3] = [64, 512, 1400];
+/// What somebody has written about the figures, beside the report.
+const FINDINGS: &str = "findings.md";
 /// How long calls are made at one rate.
-const SIP_TIME: Duration = Duration::from_secs(8);
+const SIP_TIME: Duration = Duration::from_secs(6);
 const SIP_TIME_QUICK: Duration = Duration::from_secs(3);
 /// Calls, each of which has a stream.
 const CALLS: usize = 1000;
@@ -187,7 +189,7 @@ impl Session {
         let gathering = if part == Part::Latency { Gathering::None } else { Gathering::AsCardsDo };
         self.bed.gather(gathering)?;
         match part {
-            Part::Throughput => self.throughput(&[self.plan(G711, if self.options.quick { 3 } else { 7 })]),
+            Part::Throughput => self.throughput(&[self.plan(G711, if self.options.quick { 3 } else { 6 })]),
             Part::Frames => self
                 .throughput(&OTHER_FRAMES.map(|frame| Plan { rounds: rounds.min(3), ..self.plan(frame, 0) })),
             Part::Latency => {
@@ -282,6 +284,12 @@ impl Session {
         }
         if !self.refused.is_empty() {
             let _ = writeln!(text, "## Not reported\n\n- {}\n", self.refused.join("\n- "));
+        }
+        if directory.join(FINDINGS).exists() {
+            let _ = writeln!(
+                text,
+                "[What these figures say]({FINDINGS}), and why what is to hold does not where it does not.\n"
+            );
         }
         let repeated: u32 = record.lines.iter().map(|line| line.trial.repeated).sum();
         let _ = writeln!(

@@ -151,7 +151,8 @@ struct Entry {
     published: Option<Published>,
     /// The further legs that the kernel takes its packets through.
     through: Vec<SocketAddr>,
-    joined: Option<Joined>,
+    /// Few flows are, and what it holds is as long as three lines of the cache.
+    joined: Option<Box<Joined>>,
 }
 
 /// Who carries an entry: what [`Carrier`] is made of.
@@ -619,7 +620,7 @@ impl Flows {
     pub(super) fn report(&self, local: SocketAddr) -> Option<FlowReport> {
         let entry = self.entries.get(&local)?;
         // Its packets are carried as those of the flow that it is joined with.
-        let with = entry.joined.map(|joined| joined.with);
+        let with = entry.joined.as_ref().map(|joined| joined.with);
         let carried = with.and_then(|with| self.entries.get(&with)).unwrap_or(entry);
         let missing = |hop: IpAddr| self.next_hops.missing(hop);
         let by_tc = |hop: IpAddr| self.next_hops.by_tc(hop);

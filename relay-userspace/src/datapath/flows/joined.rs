@@ -48,7 +48,7 @@ impl Flows {
     /// The flow of this host whose packets come to this one.
     pub(super) fn before(&self, local: SocketAddr) -> Option<SocketAddr> {
         let entry = self.entries.get(&local)?;
-        if let Some(joined) = entry.joined {
+        if let Some(joined) = &entry.joined {
             return Some(joined.with);
         }
         let heard = entry.sender.learned.map(|(source, _)| source).or(entry.spec.signalled)?;
@@ -104,7 +104,7 @@ impl Flows {
         for leg in through.iter().filter(|leg| !before.contains(leg)) {
             self.settle(*leg);
             if let Some(entry) = self.entries.get_mut(leg) {
-                entry.joined = Some(Joined { with: local, since });
+                entry.joined = Some(Box::new(Joined { with: local, since }));
             }
             self.renew_path(*leg);
         }
@@ -129,6 +129,7 @@ impl Flows {
         let own = self.stats.read(entry.sender.stats);
         let with = entry
             .joined
+            .as_ref()
             .and_then(|joined| Some((self.entries.get(&joined.with)?.sender.stats, joined.since)));
         with.map_or(own, |(with, since)| own.joined_with(&self.stats.read(with), &since))
     }
