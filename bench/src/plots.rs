@@ -14,9 +14,12 @@ use crate::streams;
 
 const SIZE: (u32, u32) = (900, 420);
 const FONT: (&str, u32) = ("sans-serif", 15);
-/// Room above the highest bar for its figure, and between a bar and its figure, as parts of the highest.
+/// Height of a bar with its room, and of what stands around all of them.
+const ROW: u32 = 30;
+const AROUND_ROWS: u32 = 100;
+/// Room beside the longest bar for its figure, and between a bar and its figure, as parts of the longest.
 const HEADROOM: f64 = 1.12;
-const ABOVE: f64 = 0.01;
+const BESIDE: f64 = 0.01;
 const TITLE: (&str, u32) = ("sans-serif", 20);
 
 /// Bars, one for each contender, with what the rounds spread over.
@@ -43,44 +46,44 @@ fn draw_bars(bars: &[(&str, Spread)], title: &str, path: &Path) -> Result<(), Bo
     if bars.is_empty() {
         return Err("nothing was measured".into());
     }
-    let root = SVGBackend::new(path, SIZE).into_drawing_area();
-    root.fill(&WHITE)?;
     let count = bars.len() as i32;
+    let height = ROW * bars.len() as u32 + AROUND_ROWS;
+    let root = SVGBackend::new(path, (SIZE.0, height)).into_drawing_area();
+    root.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&root)
         .caption(title, TITLE)
         .margin(12)
         .x_label_area_size(36)
-        .y_label_area_size(90)
-        .build_cartesian_2d((0..count - 1).into_segmented(), 0.0..most * HEADROOM)?;
+        .y_label_area_size(140)
+        .build_cartesian_2d(0.0..most * HEADROOM, (0..count - 1).into_segmented())?;
+    // The first stands at the top.
+    let from_top = |row: i32| usize::try_from(count - 1 - row).ok().and_then(|index| bars.get(index));
     chart
         .configure_mesh()
-        .disable_x_mesh()
-        .x_labels(bars.len())
-        .x_label_formatter(&|at| match at {
-            SegmentValue::CenterOf(index) => usize::try_from(*index)
-                .ok()
-                .and_then(|index| bars.get(index))
-                .map_or("", |bar| bar.0)
-                .to_owned(),
+        .disable_y_mesh()
+        .y_labels(bars.len())
+        .y_label_formatter(&|at| match at {
+            SegmentValue::CenterOf(row) => from_top(*row).map_or("", |bar| bar.0).to_owned(),
             _ => String::new(),
         })
-        .y_label_formatter(&|value| thousands(*value))
+        .x_label_formatter(&|value| thousands(*value))
         .label_style(FONT)
         .draw()?;
-    for (index, (name, spread)) in (0i32..).zip(bars) {
+    for row in 0..count {
+        let Some((name, spread)) = from_top(row) else { continue };
         let color = if *name == "floor" { RGBColor(140, 140, 140) } else { RGBColor(38, 110, 170) };
         let mut bar = Rectangle::new(
-            [(SegmentValue::Exact(index), 0.0), (SegmentValue::Exact(index + 1), spread.median)],
+            [(0.0, SegmentValue::Exact(row)), (spread.median, SegmentValue::Exact(row + 1))],
             color.filled(),
         );
-        bar.set_margin(0, 0, 14, 14);
+        bar.set_margin(5, 5, 0, 0);
         chart.draw_series([bar])?;
         chart.draw_series([PathElement::new(
-            [(SegmentValue::CenterOf(index), spread.min), (SegmentValue::CenterOf(index), spread.max)],
+            [(spread.min, SegmentValue::CenterOf(row)), (spread.max, SegmentValue::CenterOf(row))],
             BLACK.stroke_width(2),
         )])?;
-        let style = FONT.into_text_style(&root).pos(Pos::new(HPos::Center, VPos::Bottom));
-        let at = (SegmentValue::CenterOf(index), spread.max + most * ABOVE);
+        let style = FONT.into_text_style(&root).pos(Pos::new(HPos::Left, VPos::Center));
+        let at = (spread.max + most * BESIDE, SegmentValue::CenterOf(row));
         chart.draw_series([Text::new(thousands(spread.median), at, style)])?;
     }
     root.present()?;
@@ -119,6 +122,7 @@ fn draw_streams(record: &Record, path: &Path) -> Result<(), Box<dyn std::error::
         .x_desc("streams")
         .y_desc("ns per packet")
         .x_label_formatter(&|value| thousands(*value))
+        .y_label_formatter(&|value| thousands(*value))
         .label_style(FONT)
         .draw()?;
     for (contender, color) in lines {
@@ -129,7 +133,14 @@ fn draw_streams(record: &Record, path: &Path) -> Result<(), Box<dyn std::error::
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(3)));
         chart.draw_series(points.iter().map(|point| Circle::new(*point, 5, color.filled())))?;
     }
-    chart.configure_series_labels().border_style(BLACK).background_style(WHITE).label_font(FONT).draw()?;
+    chart
+        .configure_series_labels()
+        // Where no line is: costs begin far above nothing.
+        .position(SeriesLabelPosition::LowerLeft)
+        .border_style(BLACK)
+        .background_style(WHITE)
+        .label_font(FONT)
+        .draw()?;
     root.present()?;
     Ok(())
 }
@@ -149,7 +160,36 @@ fn thousands(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::thousands;
+    use super::{draw_bars, thousands};
+    use crate::contender::Contender;
+    use crate::report::Spread;
+
+    #[test]
+    fn each_bar_has_its_name_and_its_figure_and_the_first_is_at_the_top() {
+        let bars: Vec<(&str, Spread)> = (1u32..)
+            .zip(Contender::ALL)
+            .map(|(rank, it)| {
+                // No number that is on the axis.
+                let median = 100_007.0 * f64::from(rank);
+                (it.name(), Spread { median, min: median * 0.9, max: median * 1.2 })
+            })
+            .collect();
+        let path = std::env::temp_dir().join(format!("bars-{}.svg", std::process::id()));
+        draw_bars(&bars, "Packets a second", &path).unwrap();
+        let svg = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let height = |text: &str| {
+            let (before, _) = svg.split_once(&format!(">\n{text}\n<")).unwrap_or_else(|| panic!("no {text}"));
+            let (_, place) = before.rsplit_once(" y=\"").unwrap();
+            place.split('"').next().unwrap().parse::<i32>().unwrap()
+        };
+        let mut above = 0;
+        for (name, spread) in &bars {
+            let (label, figure) = (height(name), height(&thousands(spread.median)));
+            assert!(label > above && (label - figure).abs() < 8, "{name}: {label}, {figure}");
+            above = label;
+        }
+    }
 
     #[test]
     fn thousands_have_commas() {
