@@ -136,16 +136,15 @@ impl<T: Record> SharedArray<T> {
         let before = self.read(index);
         let mut after = before;
         change(&mut after);
-        let words = before.as_bytes().chunks_exact(8).zip(after.as_bytes().chunks_exact(8));
-        for (word, (before, after)) in words.enumerate() {
-            if let (true, Ok(bytes)) = (before != after, after.try_into()) {
-                self.store_word(index, word, u64::from_ne_bytes(bytes));
+        let ((before, _), (after, _)) =
+            (before.as_bytes().as_chunks::<8>(), after.as_bytes().as_chunks::<8>());
+        for (word, (before, after)) in before.iter().zip(after).enumerate() {
+            if before != after {
+                self.store_word(index, word, u64::from_ne_bytes(*after));
             }
         }
     }
-}
 
-impl<T: Record> SharedArray<T> {
     /// Has a record brought near, as [`near`] does.
     pub(super) fn near(&self, index: u32) {
         if let Some(record) = self.at(index) {
