@@ -172,17 +172,14 @@ pub(super) fn check_shared_addresses(networks: &[Ready<'_>]) -> Result<(), Misfi
 
 /// Media ports are kept from sockets that ask for any port: there have to be others for these.
 pub(super) fn check_ports_are_left(networks: &[Ready<'_>], host: &Host) -> Result<(), Misfit> {
-    let (Some(ephemeral), Some(last)) = (&host.ephemeral, networks.last()) else { return Ok(()) };
-    let media = |port: &u16| networks.iter().any(|ready| ready.network.media_ports.range().contains(port));
-    let left = ephemeral.clone().filter(|port| !media(port)).count();
-    if left >= LEFT_FOR_OTHERS {
-        return Ok(());
-    }
+    let Some(ephemeral) = &host.ephemeral else { return Ok(()) };
+    let has = |ready: &Ready<'_>, port: &u16| ready.network.media_ports.range().contains(port);
+    let left = ephemeral.clone().filter(|port| !networks.iter().any(|ready| has(ready, port))).count();
     // The one that takes most of them is the one to change.
-    let taken = |ready: &&Ready<'_>| {
-        ephemeral.clone().filter(|port| ready.network.media_ports.range().contains(port)).count()
+    let taken = |ready: &&Ready<'_>| ephemeral.clone().filter(|port| has(ready, port)).count();
+    let Some(most) = networks.iter().max_by_key(taken).filter(|_| left < LEFT_FOR_OTHERS) else {
+        return Ok(());
     };
-    let most = networks.iter().max_by_key(taken).unwrap_or(last);
     let (first, last) = (ephemeral.start(), ephemeral.end());
     let message = format!(
         "{} leaves {left} of the ports {first}-{last}, from which the kernel serves every program that asks for any port \

@@ -46,7 +46,7 @@ use crate::{
     log::LogControl,
     media::Sessions,
     metrics::{Metrics, MetricsError, names},
-    net::{DatapathChoice, Marking, Role, Transport, descriptors, netlink},
+    net::{DatapathChoice, Marking, Role, Transport, descriptors, netlink, set_receive_queue},
     proxy::{self, Proxy},
     sip::{
         digest::Ha1,
@@ -427,8 +427,7 @@ fn bind_sip(ready: &Ready<'_>, marking: Marking) -> Result<UdpSocket, StartError
     let bind = || -> io::Result<UdpSocket> {
         let socket = Socket::new(Domain::for_address(bound), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
-        // Best effort: without privilege the kernel's own limit holds.
-        let _ = socket.set_recv_buffer_size(RECEIVE_QUEUE);
+        set_receive_queue(&socket, RECEIVE_QUEUE);
         if bound.is_ipv6() {
             socket.set_only_v6(true)?;
         }

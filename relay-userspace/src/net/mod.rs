@@ -9,8 +9,17 @@ pub mod routes;
 
 use std::{fmt, io, net::IpAddr};
 
+use nix::sys::socket::{setsockopt, sockopt};
 pub use patient::Patient;
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
+
+/// Gives a socket a receive queue of so many bytes, of which the kernel takes twice as many for what it needs beside a
+/// packet (socket(7)). As well as it can: without CAP_NET_ADMIN there are no more than `net.core.rmem_max`.
+pub fn set_receive_queue(socket: &Socket, bytes: usize) {
+    if setsockopt(socket, sockopt::RcvBufForce, &bytes).is_err() {
+        let _ = socket.set_recv_buffer_size(bytes);
+    }
+}
 
 /// One of the appliance's configured networks, by its position in the configuration.
 ///

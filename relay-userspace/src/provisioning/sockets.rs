@@ -7,6 +7,8 @@ use thiserror::Error;
 use tokio::{net::UdpSocket, task::yield_now, time::sleep};
 use tracing::warn;
 
+use crate::net::set_receive_queue;
+
 /// Datagrams that are taken before others get their turn.
 const TURN: usize = 32;
 /// Bytes of the receive queue: bursts wait here while the daemon is busy with calls.
@@ -52,8 +54,7 @@ pub(super) fn bind(interface: &str, address: SocketAddr, sharing: Sharing) -> Re
         } else {
             socket.set_broadcast(address.ip().is_unspecified())?;
         }
-        // Best effort: without privilege the kernel's own limit holds.
-        let _ = socket.set_recv_buffer_size(QUEUE);
+        set_receive_queue(&socket, QUEUE);
         socket.bind(&address.into())?;
         Ok(socket)
     };

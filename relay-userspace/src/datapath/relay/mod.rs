@@ -131,9 +131,6 @@ impl Copied {
     }
 }
 
-/// A batch of so many packets is worth a look ahead.
-const EXPECTED: usize = 4;
-
 /// What every receiving task needs.
 #[derive(Clone)]
 pub(super) struct Shared {
@@ -232,9 +229,6 @@ impl Shared {
         let (now, monotonic, realtime) = (Instant::now(), monotonic_ns(), realtime_ns());
         let mut leaving: ArrayVec<Leaving<'_>, BATCH> = ArrayVec::new();
         let mut asked = None;
-        if batch.len() >= EXPECTED {
-            self.paths.expect(batch.iter().map(|received| received.local));
-        }
         for (received, scratch) in batch.iter().zip(&mut scratch.0) {
             // How long the packet lay in the socket's queue is known from the kernel's stamp.
             let waited = received.stamp_ns.map_or(0, |stamp| realtime.saturating_sub(stamp));

@@ -14,7 +14,6 @@ use std::{
 };
 
 use arrayvec::ArrayVec;
-use nix::sys::socket::{setsockopt, sockopt};
 use relay_ebpf::headers::{
     IPV4_LENGTH, IPV4_WITHOUT_OPTIONS, Ipv4, Ipv4Udp, Ipv6, Ipv6Address, Ipv6Udp, PROTOCOL_UDP, UDP_LENGTH,
     Udp,
@@ -27,7 +26,10 @@ use super::{
     BATCH, Failed, Leaving, Memory, ReceiveBatch, Shared,
     batch::{self, Message, Wait},
 };
-use crate::{datapath::paths::Departure, net::Priority};
+use crate::{
+    datapath::paths::Departure,
+    net::{Priority, set_receive_queue},
+};
 
 /// Bytes of the receive queue of each socket, of which the kernel takes twice as many.
 ///
@@ -35,6 +37,8 @@ use crate::{datapath::paths::Departure, net::Priority};
 /// last the other for his. Under native XDP a packet of any size counts as a page and more, so these are some 3,500
 /// packets, as many as are relayed in 10 ms.
 const RECEIVE_QUEUE: usize = 8 << 20;
+/// A batch of so many packets is worth a look ahead.
+const LOOKED_AHEAD: usize = 4;
 /// How long a thread rests after an error.
 const PAUSE: Duration = Duration::from_millis(5);
 /// The time to live of what userspace sends (RFC 1340's recommended default).
@@ -52,10 +56,7 @@ pub(crate) fn bind_steered(family: Domain, count: usize) -> io::Result<Vec<std::
     (0..count)
         .map(|_| {
             let socket = Socket::new(family, Type::DGRAM, Some(Protocol::UDP))?;
-            // Best effort: without privilege it is no more than `net.core.rmem_max`.
-            if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_QUEUE).is_err() {
-                let _ = socket.set_recv_buffer_size(RECEIVE_QUEUE);
-            }
+            set_receive_queue(&socket, RECEIVE_QUEUE);
             if family == Domain::IPV6 {
                 socket.set_only_v6(true)?;
             }
@@ -132,6 +133,10 @@ fn serve(socket: &Socket, raw: &RawSender, shared: &Shared, ends: &AtomicBool) {
     while !ends.load(Ordering::Acquire) {
         match batch.receive(socket.as_fd(), None, Wait::ForOne) {
             Ok(received) => {
+                // Of many calls; where each port has its socket, a batch is one call's.
+                if received.len() >= LOOKED_AHEAD {
+                    shared.paths.expect(received.iter().map(|packet| packet.local));
+                }
                 shared.relay(&received, &mut scratch, |leaving, failed| raw.send(leaving, failed));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
