@@ -80,7 +80,7 @@ pub(crate) fn put_before_all(thread: u32) -> Result<()> {
 
 /// Has a thread take turns with all others of its core, as it does where nobody arranges anything. A process competes
 /// with the kernel's threads as the one that its session or control group is, whatever the niceness of its threads: a
-/// kernel's thread at -20 would have eighty times a process's time.
+/// kernel's thread at -20 would have some ninety times a process's time.
 ///
 /// # Errors
 /// The thread is gone, or this is not root.

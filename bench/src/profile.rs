@@ -15,12 +15,13 @@ use anyhow::{Context as _, Result, ensure};
 use relay_ebpf::traffic::Arrival;
 use xtask::lab::{Running, interrupt};
 
+use crate::appliance::Way;
 use crate::contender::{Contender, InPlace, Media};
 use crate::cores::Core;
+use crate::progress::Progress;
 use crate::testbed::Testbed;
 use crate::throughput::{COMMON_RATE, TOGETHER};
 use crate::traffic::{Delays, Floor, Load, Rate};
-use crate::{appliance::Way, progress::Progress};
 
 /// Samples a second.
 const FREQUENCY: u32 = 4000;

@@ -159,11 +159,7 @@ pub(crate) fn streams(record: &Record) -> String {
     let [floor, ours] = [Contender::FLOOR, Contender::Ours(Way::Native)];
     for count in streams::COUNTS {
         let figures = |contender| by_round(record, contender, count);
-        let ratio = |contender| {
-            let one = by_round(record, contender, streams::COUNTS[0]);
-            let own = figures(contender);
-            Spread::of(own.iter().filter_map(|(round, cost)| Some(cost / one.get(round)?)).collect())
-        };
+        let ratio = |contender| beside_one(record, contender, count);
         let whole = |spread: Spread| format!("{:.0}", spread.median);
         let _ = writeln!(
             text,
@@ -177,6 +173,13 @@ pub(crate) fn streams(record: &Record) -> String {
     text
 }
 
+/// The cost of a packet with so many streams as a multiple of that with one in the same round.
+fn beside_one(record: &Record, contender: Contender, count: usize) -> Option<Spread> {
+    let one = by_round(record, contender, streams::COUNTS[0]);
+    let own = by_round(record, contender, count);
+    Spread::of(own.iter().filter_map(|(round, cost)| Some(cost / one.get(round)?)).collect())
+}
+
 /// The cost of a packet in each round with so many streams.
 #[must_use]
 pub(crate) fn by_round(record: &Record, contender: Contender, count: usize) -> BTreeMap<usize, f64> {
@@ -184,6 +187,18 @@ pub(crate) fn by_round(record: &Record, contender: Contender, count: usize) -> B
         line.contender == contender && line.measure == Measure::Streams && line.streams == count
     });
     lines.map(|line| (line.round, cost(line))).collect()
+}
+
+/// The runs in which a contender's delays at a part of its highest rate were measured.
+fn delayed(record: &Record, contender: Contender, percent: u32) -> impl Iterator<Item = &Line> {
+    let lines = record.lines.iter();
+    lines.filter(move |line| line.contender == contender && line.measure == Measure::Delay(percent))
+}
+
+/// The delay below which a part of the packets were, in microseconds, over the rounds.
+fn delay(record: &Record, contender: Contender, percent: u32, part: f64) -> Option<Spread> {
+    let delays = delayed(record, contender, percent).map(|line| quantile(&line.trial.ran.delays, part) / 1e3);
+    Spread::of(delays.collect())
 }
 
 /// Quantiles of delays and jitter, in microseconds.
@@ -194,28 +209,15 @@ pub(crate) fn latency(record: &Record) -> String {
         "| contender | of its highest rate | packets/s | p50, us | p90 | p99 | p99.9 | p50 beyond the floor's | p99 beyond the floor's | \
          jitter, us | beyond the floor's |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
-    let at = |contender, percent, part| {
-        let lines = record
-            .lines
-            .iter()
-            .filter(|line| line.contender == contender && line.measure == Measure::Delay(percent));
-        Spread::of(lines.map(|line| quantile(&line.trial.ran.delays, part) / 1e3).collect())
-    };
+    let at = |contender, percent, part| delay(record, contender, percent, part);
     let jitter = |contender, percent| {
-        let lines = record
-            .lines
-            .iter()
-            .filter(|line| line.contender == contender && line.measure == Measure::Delay(percent));
+        let lines = delayed(record, contender, percent);
         Spread::of(lines.filter_map(|line| line.trial.ran.jitter_ns()).map(|ns| ns / 1e3).collect())
     };
     // What encrypts carries no time stamps that could be read.
     for contender in contenders(record).into_iter().filter(|it| it.arrival() == Arrival::Same) {
         for percent in PERCENTS {
-            let rates = record
-                .lines
-                .iter()
-                .filter(|line| line.contender == contender && line.measure == Measure::Delay(percent));
-            let rate = Spread::of(rates.map(rate).collect());
+            let rate = Spread::of(delayed(record, contender, percent).map(rate).collect());
             let quantiles =
                 PARTS.map(|part| shown(at(contender, percent, part), |it| format!("{:.1}", it.median)));
             let more = |pair: Option<(Spread, Spread)>| {
@@ -289,7 +291,7 @@ pub(crate) fn throughput_targets(record: &Record, frame: usize) -> Vec<Target> {
     let readdress = Contender::Floor(Floor::Readdressed);
     let (nat, other) = (Contender::Nftables, Contender::Rtpengine(Media::Plain));
     let (sealing, other_sealing) = (Contender::Ours(Way::UserspaceSrtp), Contender::Rtpengine(Media::Sealed));
-    let (full, common): (Measure, Measure) = (Measure::Saturation, Measure::Common);
+    let (full, common) = (Measure::Saturation, Measure::Common);
     let row = |what: &str, pair, measure, figure: Figure, holds: fn(f64) -> bool| {
         Target::of(what, ratios(record, frame, pair, measure, figure), holds)
     };
@@ -354,12 +356,7 @@ const HALF: u32 = 50;
 #[must_use]
 pub(crate) fn latency_targets(record: &Record) -> Vec<Target> {
     const MOST_US: f64 = 30.0;
-    let p99 = |contender| {
-        let at = |line: &&Line| line.contender == contender && line.measure == Measure::Delay(HALF);
-        let lines = record.lines.iter().filter(at);
-        Spread::of(lines.map(|line| quantile(&line.trial.ran.delays, 0.99) / 1e3).collect())
-            .map(|spread| spread.median)
-    };
+    let p99 = |contender| delay(record, contender, HALF, 0.99).map(|spread| spread.median);
     let ours = Contender::Ours(Way::Native);
     let added = |contender| Some(p99(contender)? - p99(Contender::FLOOR)?);
     let others: Vec<(Contender, f64)> = contenders(record)
@@ -388,12 +385,9 @@ pub(crate) fn latency_targets(record: &Record) -> Vec<Target> {
 /// What is to hold of many streams.
 #[must_use]
 pub(crate) fn streams_targets(record: &Record) -> Vec<Target> {
-    let ours = Contender::Ours(Way::Native);
-    let [one, most] = [streams::COUNTS[0], streams::COUNTS[streams::COUNTS.len() - 1]];
-    let (own, first) = (by_round(record, ours, most), by_round(record, ours, one));
-    let ratio = own.iter().filter_map(|(round, cost)| Some(cost / first.get(round)?)).collect();
+    let most = streams::COUNTS[streams::COUNTS.len() - 1];
     let what = format!("xdp: CPU per packet with {most} streams, x that with one; at most 1.3");
-    vec![Target::of(&what, Spread::of(ratio), |it| it <= 1.3)]
+    vec![Target::of(&what, beside_one(record, Contender::Ours(Way::Native), most), |it| it <= 1.3)]
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ pub(crate) struct Options {
     /// Where the report goes.
     #[arg(long)]
     into: Option<PathBuf>,
-    /// Only these of throughput and latency, by their names in the tables, and the floor.
+    /// Only these of throughput, latency and profile, by their names in the tables, and the floor.
     #[arg(long, value_delimiter = ',', value_parser = Contender::named)]
     contenders: Vec<Contender>,
 }
@@ -90,6 +90,7 @@ const CALLS: usize = 1000;
 
 struct Session {
     options: Options,
+    contenders: Vec<Contender>,
     bed: Testbed,
     record: Record,
     floods: Vec<flood::Outcome>,
@@ -111,6 +112,7 @@ pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
     let (machine, load) = (machine::describe()?, machine::load()?);
     let mut session = Session {
         options: options.clone(),
+        contenders: options.contenders(),
         bed: Testbed::create()?,
         record: Record::default(),
         floods: Vec::new(),
@@ -151,16 +153,11 @@ pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
 impl Options {
     /// Who takes part, the floor first.
     fn contenders(&self) -> Vec<Contender> {
-        let wanted = |it: &Contender| {
-            self.contenders.is_empty() || *it == Contender::FLOOR || self.contenders.contains(it)
-        };
-        let named = |it: &Contender| self.contenders.contains(it);
+        let named = |it: &Contender| *it == Contender::FLOOR || self.contenders.contains(it);
         // Who is asked for by name and cannot run says so when it is put in place.
-        Contender::ALL
-            .into_iter()
-            .filter(wanted)
-            .filter(|it| named(it) || it.is_to_be_had().is_ok())
-            .collect()
+        let takes_part =
+            |it: &Contender| if self.contenders.is_empty() { it.is_to_be_had().is_ok() } else { named(it) };
+        Contender::ALL.into_iter().filter(takes_part).collect()
     }
 }
 
@@ -179,7 +176,7 @@ impl Session {
             time: self.time(),
             calls: CALLS,
             frame,
-            contenders: self.options.contenders(),
+            contenders: self.contenders.clone(),
             bisections,
         }
     }
@@ -209,9 +206,8 @@ impl Session {
                 Ok(())
             }
             Part::Profile => {
-                let wanted = self.options.contenders();
-                let mut progress = Progress::begin("profile", profile::runs(&wanted));
-                self.profiles = profile::run(&self.bed, CALLS, &wanted, &mut progress)?;
+                let mut progress = Progress::begin("profile", profile::runs(&self.contenders));
+                self.profiles = profile::run(&self.bed, CALLS, &self.contenders, &mut progress)?;
                 progress.end();
                 Ok(())
             }

@@ -96,7 +96,7 @@ impl Testbed {
     /// A command in the branch that will run in a session of its own.
     ///
     /// Where sessions compete for cores and not threads (autogroup, sched(7)), what is in one session with the generator
-    /// would have next to nothing of the other core, for the generator weighs as much as eighty threads.
+    /// would have next to nothing of the other core, for the generator, at -20, weighs as much as some ninety threads.
     pub(crate) fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = self.lab.branch.command("setsid");
         command.arg(program.as_ref());

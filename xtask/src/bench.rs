@@ -52,7 +52,8 @@ pub struct Options {
     /// Where the report goes.
     #[arg(long)]
     into: Option<PathBuf>,
-    /// Only these contenders of throughput and latency, by their names in the tables, separated by commas, and the floor.
+    /// Only these contenders of throughput, latency and profile, by their names in the tables, separated by commas, and the
+    /// floor.
     #[arg(long)]
     contenders: Option<String>,
     /// Of `instructions`: make what is counted the baseline.

@@ -175,6 +175,7 @@ pub(crate) struct InPlace<'t> {
 enum Parts {
     Floor(Redirect),
     Rules(nftables::Rules),
+    Module(rtpengine::Rule),
     Process,
 }
 
@@ -203,8 +204,9 @@ impl<'t> InPlace<'t> {
                 (Parts::Process, Some(process), targets)
             }
             Contender::RtpengineKernel => {
+                let rule = rtpengine::Rule::set(branch)?;
                 let (process, targets) = rtpengine::start(bed, calls, Media::Plain, By::Kernel)?;
-                (Parts::Process, Some(process), targets)
+                (Parts::Module(rule), Some(process), targets)
             }
             Contender::Socket => (Parts::Process, Some(socket::start(bed, calls)?), numbered()),
         };

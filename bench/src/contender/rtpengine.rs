@@ -31,6 +31,30 @@ pub(crate) enum By {
     Kernel,
 }
 
+/// The rule by which a namespace's packets come to the kernel module. It goes with this.
+pub(super) struct Rule {
+    namespace: String,
+}
+
+impl Rule {
+    const WHAT: [&str; 7] = ["INPUT", "-p", "udp", "-j", "RTPENGINE", "--id", TABLE];
+
+    pub(super) fn set(branch: &Namespace) -> Result<Self> {
+        load_module()?;
+        branch.run("iptables", &[&["-I"], &Self::WHAT[..]].concat())?;
+        Ok(Self { namespace: branch.name().to_owned() })
+    }
+}
+
+impl Drop for Rule {
+    fn drop(&mut self) {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace, "iptables", "-D"]).args(Self::WHAT);
+        // The namespace goes soon, and the rule with it.
+        let _ = xtask::process::output(&mut command);
+    }
+}
+
 /// Loads its kernel module, if that is not there yet.
 ///
 /// # Errors
@@ -65,12 +89,8 @@ pub(crate) fn start(
     match by {
         // No table: it does not look for its module.
         By::Process => command.arg("--table=-1"),
-        By::Kernel => {
-            load_module()?;
-            branch.run("iptables", &["-I", "INPUT", "-p", "udp", "-j", "RTPENGINE", "--id", TABLE])?;
-            // What it has learned after a while goes to the kernel, so it learns at once.
-            command.args(["--no-fallback", "--endpoint-learning=immediate", "--table", TABLE])
-        }
+        // What it has learned after a while goes to the kernel, so it learns at once.
+        By::Kernel => command.args(["--no-fallback", "--endpoint-learning=immediate", "--table", TABLE]),
     };
     // One worker, for it has one core.
     command.args(["--num-threads=1", "--port-min=10000", "--port-max=65000", "--delete-delay=0"]);
