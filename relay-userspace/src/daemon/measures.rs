@@ -317,9 +317,7 @@ impl Measures {
             ["kernel", "userspace", "learning", "awaiting_next_hop", "blocked"]
                 .map(|label| (label, 0))
                 .into();
-        for flow in engine.reports() {
-            *carried.entry(flow.carrier.label()).or_default() += 1;
-        }
+        engine.each_carrier(|carrier| *carried.entry(carrier.label()).or_default() += 1);
         for (label, count) in carried {
             metrics.flows.with_label_values(&[label]).set(count);
         }

@@ -104,8 +104,9 @@ fn see(core: &Core, phones: &Inventory, overlaps: Vec<String>) -> Observations {
     for (call_key, call, answered, facts) in calls {
         // One call at a time: whoever ends a call waits for no more than that.
         let found = core.quality().look(now, &core.engine, &call_key, answered, facts);
-        for (verdict, directions) in found {
-            seen.streams.extend(directions.into_iter().map(|found| Stream {
+        for look in found {
+            let verdict = look.verdict;
+            seen.streams.extend(look.found.into_iter().map(|found| Stream {
                 call: call.clone(),
                 call_key: call_key.clone(),
                 network: found.network,

@@ -41,13 +41,38 @@ impl StreamFacts {
     }
 }
 
-/// A stream as it was last looked at.
+/// What is kept of a stream between two looks, and shown in lists: of thousands, so it is no more than that.
 #[derive(Debug)]
 struct Looked {
     /// The local ends of its RTP: whose watch it is.
     ends: [SocketAddr; 2],
     watch: Watch,
-    quality: StreamQuality,
+    /// The lower of its directions' scores.
+    mos: Option<f64>,
+}
+
+/// What a look at a stream has shown.
+#[derive(Debug)]
+pub(super) struct Look {
+    kind: String,
+    pub(super) verdict: Verdict,
+    worst: Verdict,
+    /// From the party of the first offer, and to it.
+    pub(super) found: [Found; 2],
+}
+
+impl Look {
+    /// As it is shown.
+    pub(super) fn quality(&self) -> StreamQuality {
+        let directions: Vec<DirectionQuality> = self.found.iter().map(direction).collect();
+        StreamQuality {
+            kind: self.kind.clone(),
+            verdict: self.verdict,
+            worst: self.worst,
+            what: words(self.verdict, &directions),
+            directions,
+        }
+    }
 }
 
 /// What was found of a direction, for the symptoms.
@@ -84,7 +109,7 @@ impl Ledger {
         Self { networks, calls: HashMap::new(), ended: VecDeque::new(), finished: Vec::new() }
     }
 
-    /// Looks at a call. Returns what was found of each direction of each of its streams, with the stream's verdict.
+    /// Looks at a call, at each of its streams.
     pub(super) fn look(
         &mut self,
         now: Instant,
@@ -92,7 +117,7 @@ impl Ledger {
         call: &[u8],
         answered: Option<Instant>,
         facts: Vec<StreamFacts>,
-    ) -> Vec<(Verdict, [Found; 2])> {
+    ) -> Vec<Look> {
         let mut known = self.calls.remove(call).unwrap_or_default();
         known.answered = answered.or(known.answered);
         let (mut streams, mut found) = (Vec::with_capacity(facts.len()), Vec::with_capacity(facts.len()));
@@ -104,8 +129,8 @@ impl Ledger {
             }
             let before = known.streams.iter().position(|looked| looked.ends == ends);
             let watch = before.map(|index| known.streams.swap_remove(index).watch).unwrap_or_default();
-            let (looked, directions) = self.look_at_stream(now, known.answered, &facts, [a, b], watch);
-            found.push((looked.watch.verdict(), directions));
+            let (looked, look) = self.look_at_stream(now, known.answered, facts, [a, b], watch);
+            found.push(look);
             streams.push(looked);
         }
         known.streams = streams;
@@ -117,10 +142,10 @@ impl Ledger {
         &self,
         now: Instant,
         answered: Option<Instant>,
-        facts: &StreamFacts,
+        facts: StreamFacts,
         [a, b]: [FlowReport; 2],
         mut watch: Watch,
-    ) -> (Looked, [Found; 2]) {
+    ) -> (Looked, Look) {
         let StreamFacts { report: stream, heard: [from_a, from_b] } = facts;
         let figures = |flow: &FlowReport, sender: &Option<Heard>, receiver: &Option<Heard>| {
             assess(&Seen {
@@ -131,7 +156,7 @@ impl Ledger {
                 receiver: receiver.as_ref(),
             })
         };
-        let figures = [figures(&a, from_a, from_b), figures(&b, from_b, from_a)];
+        let figures = [figures(&a, &from_a, &from_b), figures(&b, &from_b, &from_a)];
         let sight = |flow: &FlowReport, figures: &Figures, wish| Sight {
             wish,
             expected: flow.stats.expected(),
@@ -162,15 +187,11 @@ impl Ledger {
                 figures: figures_b,
             },
         ];
-        let directions: Vec<DirectionQuality> = found.iter().map(direction).collect();
-        let quality = StreamQuality {
-            kind: stream.kind.clone(),
-            verdict: watch.verdict(),
-            worst: watch.worst(),
-            what: words(watch.verdict(), &directions),
-            directions,
-        };
-        (Looked { ends: stream.ends.map(|[rtp, _]| rtp), watch, quality }, found)
+        let scores = found.iter().filter_map(|found| score(found.figures.mos_conversational, found.figures.mos_listening));
+        let mos = scores.min_by(f64::total_cmp);
+        let (verdict, worst) = (watch.verdict(), watch.worst());
+        let look = Look { kind: stream.kind, verdict, worst, found };
+        (Looked { ends: stream.ends.map(|[rtp, _]| rtp), watch, mos }, look)
     }
 
     fn name(&self, network: NetworkId) -> String {
@@ -179,9 +200,9 @@ impl Ledger {
 
     /// Looks at a call for the last time, and keeps what is seen.
     pub(super) fn end(&mut self, now: Instant, engine: &Engine, call: &[u8], facts: Vec<StreamFacts>) {
-        self.look(now, engine, call, None, facts);
-        let Some(Call { streams, .. }) = self.calls.remove(call) else { return };
-        let streams: Vec<StreamQuality> = streams.into_iter().map(|looked| looked.quality).collect();
+        let streams: Vec<StreamQuality> =
+            self.look(now, engine, call, None, facts).iter().map(Look::quality).collect();
+        self.calls.remove(call);
         for stream in &streams {
             info!(target: "branchline::media", call = %String::from_utf8_lossy(call), "{}", line(stream));
         }
@@ -202,14 +223,31 @@ impl Ledger {
         self.calls.retain(|call, _| standing.contains(call));
     }
 
-    /// The streams of a call as they were last looked at.
-    pub(super) fn streams(&self, call: &[u8]) -> Vec<&StreamQuality> {
-        if let Some(call) = self.calls.get(call) {
-            return call.streams.iter().map(|looked| &looked.quality).collect();
-        }
-        let ended = self.ended.iter().rev().find(|(key, _)| key == call);
-        ended.map(|(_, streams)| streams.iter().collect()).unwrap_or_default()
+    /// The verdict on a call and its lowest score, as it was last looked at; of one that has ended, the worst verdict.
+    pub(super) fn summary(&self, call: &[u8], ended: bool) -> (Option<Verdict>, Option<f64>) {
+        let standing = self.calls.get(call).map(|call| {
+            let verdict = |looked: &Looked| if ended { looked.watch.worst() } else { looked.watch.verdict() };
+            let scores = call.streams.iter().filter_map(|looked| looked.mos);
+            (call.streams.iter().map(verdict).max(), scores.min_by(f64::total_cmp))
+        });
+        standing.unwrap_or_else(|| {
+            let streams = self.ended(call);
+            let ways = streams.iter().flat_map(|stream| &stream.directions);
+            let scores = ways.filter_map(|way| score(way.mos_conversational, way.mos_listening));
+            (streams.iter().map(|stream| stream.worst).max(), scores.min_by(f64::total_cmp))
+        })
     }
+
+    /// The streams of a call that has ended, as they were looked at last.
+    pub(super) fn ended(&self, call: &[u8]) -> &[StreamQuality] {
+        let ended = self.ended.iter().rev().find(|(key, _)| key == call);
+        ended.map_or(&[], |(_, streams)| streams)
+    }
+}
+
+/// The score that is shown of a direction: with delay, where that is known.
+fn score(conversational: Option<f64>, listening: Option<f64>) -> Option<f64> {
+    conversational.or(listening)
 }
 
 fn milliseconds(time: std::time::Duration) -> f64 {
@@ -318,7 +356,7 @@ fn line(stream: &StreamQuality) -> String {
             "; {} to {}: MOS {} of {} packets, {} % lost, {} % as reported, jitter {} ms, round trip {} ms",
             way.network,
             way.to_network,
-            number(way.mos_conversational.or(way.mos_listening), 2),
+            number(score(way.mos_conversational, way.mos_listening), 2),
             way.expected,
             number(way.loss_percent, 1),
             number(way.reported_loss_percent, 1),

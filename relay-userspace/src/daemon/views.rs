@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::{
     certificates::certificate_view, core::Core, fits::Examine, host, kept::Kept, measures::attach_mode,
-    reload::Reloader,
+    quality::Look, reload::Reloader,
 };
 use crate::{
     admin::{Appliance, Machine, Observed, Setup, TlsFacts, Which},
@@ -208,14 +208,19 @@ impl Views {
             })
             .collect()
         };
-        for (key, answered, facts) in look {
-            self.core.quality().look(now, &self.core.engine, &key, answered, facts);
-        }
+        let looked: HashMap<_, Vec<StreamQuality>> = look
+            .into_iter()
+            .map(|(key, answered, facts)| {
+                let looks = self.core.quality().look(now, &self.core.engine, &key, answered, facts);
+                (key, looks.iter().map(Look::quality).collect())
+            })
+            .collect();
         let state = self.core.state();
         let calls = state.proxy.calls().filter(named).chain(state.proxy.ended_calls().filter(named));
         calls
             .map(|call| {
-                let streams = self.core.quality().streams(&call.media_key).into_iter().cloned().collect();
+                let streams = looked.get(&call.media_key).cloned();
+                let streams = streams.unwrap_or_else(|| self.core.quality().ended(&call.media_key).to_vec());
                 CallView { streams, ..self.call(now, call) }
             })
             .collect()
@@ -224,16 +229,7 @@ impl Views {
     fn call(&self, now: Instant, call: &CallInfo) -> CallView {
         let until = call.ended.unwrap_or(now);
         let ended = call.ended.is_some();
-        let (verdict, mos) = {
-            let quality = self.core.quality();
-            let streams = quality.streams(&call.media_key);
-            let verdict = |stream: &&StreamQuality| if ended { stream.worst } else { stream.verdict };
-            let scores = streams
-                .iter()
-                .flat_map(|stream| &stream.directions)
-                .filter_map(|way| way.mos_conversational.or(way.mos_listening));
-            (streams.iter().map(verdict).max(), scores.min_by(f64::total_cmp))
-        };
+        let (verdict, mos) = self.core.quality().summary(&call.media_key, ended);
         CallView {
             call_id: String::from_utf8_lossy(&call.call_id).into_owned(),
             from: call.from.clone(),

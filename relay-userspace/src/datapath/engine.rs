@@ -19,7 +19,7 @@ use zerocopy::FromBytes as _;
 
 pub use super::flows::Totals;
 use super::{
-    flow::{FlowReport, FlowSpec, StandingFlow},
+    flow::{Carrier, FlowReport, FlowSpec, StandingFlow},
     flows::{Flows, InstallError, Statistics},
     kernel::{
         attach::{AttachError, Attachment, Lifetime, LostAttachment},
@@ -394,6 +394,11 @@ impl Engine {
     #[must_use]
     pub fn report(&self, local: SocketAddr) -> Option<FlowReport> {
         self.flows().report(local)
+    }
+
+    /// Shows who carries each flow, one after the other.
+    pub fn each_carrier(&self, look: impl FnMut(Carrier)) {
+        self.flows().carriers().for_each(look);
     }
 
     /// Shows each flow with what was counted of it, one after the other. A report has more, and of thousands it takes

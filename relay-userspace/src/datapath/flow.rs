@@ -34,8 +34,8 @@ pub struct FlowSpec {
     /// address translator may have given the sender another address.
     pub turns: u32,
     /// Where RTCP goes that the sender multiplexes with RTP (RFC 5761); none if it does not, when RTCP has a flow of
-    /// its own.
-    pub rtcp: Option<RtcpWay>,
+    /// its own. In a place apart, for few telephones do, and each flow would be a fifth longer.
+    pub rtcp: Option<Box<RtcpWay>>,
     /// What becomes of its packets where the legs' protection differs; none to hand them on as they are.
     pub srtp: Option<Translation>,
     /// By what the party checks this port, where it has ICE; none where it has not.
@@ -79,7 +79,7 @@ pub struct Fork {
     /// How often signalling has turned it on or off.
     pub turns: u32,
     /// Where RTCP goes that it multiplexes.
-    pub rtcp: Option<RtcpWay>,
+    pub rtcp: Option<Box<RtcpWay>>,
     /// What becomes of its packets.
     pub srtp: Option<Translation>,
 }
@@ -94,7 +94,7 @@ impl FlowSpec {
             destination: self.destination,
             clock_rate: self.clock_rate,
             turns: self.turns,
-            rtcp: self.rtcp,
+            rtcp: self.rtcp.clone(),
             srtp: self.srtp.clone(),
         }
     }

@@ -45,7 +45,7 @@ use relay_ebpf::{
 use thiserror::Error;
 
 use joined::{Joined, Onward};
-use party::{Sender, Who};
+use party::{Owners, Sender, Who};
 use path::Towards;
 pub(super) use taken_up::Statistics;
 
@@ -172,8 +172,7 @@ pub(super) struct Flows {
     paths: Arc<Paths>,
     towards: Towards,
     stats_slots: Slots,
-    /// Whose statistics stand where.
-    owners: HashMap<u32, SocketAddr>,
+    owners: Owners,
     kernel: Option<KernelTables>,
     next_hops: NextHops,
     force_userspace: Vec<IpNet>,
@@ -211,7 +210,7 @@ impl Flows {
             paths: Arc::new(Paths::new(Arc::clone(&stats))),
             towards: Towards::default(),
             stats,
-            owners: HashMap::new(),
+            owners: Owners::default(),
             kernel,
             next_hops: NextHops::default(),
             force_userspace,
@@ -483,7 +482,7 @@ impl Flows {
         self.publish_chain(now, local);
         let Some(entry) = self.entries.get(&local) else { return };
         let mut pairs = vec![entry.spec.out_source];
-        pairs.extend(entry.spec.rtcp.map(|way| way.out_source));
+        pairs.extend(entry.spec.rtcp.as_ref().map(|way| way.out_source));
         pairs.extend(entry.spec.forks.iter().map(|fork| fork.out_source));
         pairs.dedup();
         for pair in pairs {
@@ -499,8 +498,8 @@ impl Flows {
 
     /// Whether multiplexed RTCP leaves to one of the appliance's own addresses by another way than RTP.
     fn is_split_to_own(&self, spec: &FlowSpec) -> bool {
-        let way = spec.rtcp.filter(|way| way.out_source != spec.out_source);
-        way.and_then(|way| self.rtcp_destination(spec.local, &way)).is_some_and(|to| self.is_own(to))
+        let way = spec.rtcp.as_ref().filter(|way| way.out_source != spec.out_source);
+        way.and_then(|way| self.rtcp_destination(spec.local, way)).is_some_and(|to| self.is_own(to))
     }
 
     fn is_forced(&self, addresses: impl IntoIterator<Item = Option<SocketAddr>>) -> bool {
@@ -518,10 +517,10 @@ impl Flows {
         let mut carrier = self.choose(&spec, learned, &onward);
         let Onward { through, last, destination } = onward;
         let last = last.as_ref().unwrap_or(&spec);
-        let rtcp = last.rtcp.map(|way| {
+        let rtcp = last.rtcp.as_deref().map(|way| {
             // Legs are joined only where RTCP goes the way of RTP.
-            let to = if through.is_empty() { self.rtcp_destination(local, &way) } else { destination };
-            (way, to)
+            let to = if through.is_empty() { self.rtcp_destination(local, way) } else { destination };
+            (*way, to)
         });
         let mut published = None;
         if let Some(kernel) = &mut self.kernel
@@ -616,17 +615,16 @@ impl Flows {
         }
     }
 
-    /// A flow as it stands.
-    pub(super) fn report(&self, local: SocketAddr) -> Option<FlowReport> {
-        let entry = self.entries.get(&local)?;
+    /// Who carries a flow.
+    fn carrier_of(&self, entry: &Entry) -> Carrier {
         // Its packets are carried as those of the flow that it is joined with.
         let with = entry.joined.as_ref().map(|joined| joined.with);
-        let carried = with.and_then(|with| self.entries.get(&with)).unwrap_or(entry);
+        let carried = with.and_then(|with| self.entries.get(&with)).map_or(entry, Box::as_ref);
         let missing = |hop: IpAddr| self.next_hops.missing(hop);
         let by_tc = |hop: IpAddr| self.next_hops.by_tc(hop);
         let by_tc = carried.published.and_then(|published| published.hops().find_map(by_tc));
         let missing = carried.published.and_then(|published| published.hops().find_map(missing));
-        let carrier = match carried.carrier {
+        match carried.carrier {
             UserspaceOr::Learning => Carrier::Learning,
             UserspaceOr::Blocked => Carrier::Blocked,
             UserspaceOr::Userspace(reason) => Carrier::Userspace { reason },
@@ -634,7 +632,12 @@ impl Flows {
                 (Some(why), _) => Carrier::AwaitingNextHop { why },
                 (None, with) => self.met_by(carried.spec.local, by_tc, with),
             },
-        };
+        }
+    }
+
+    /// A flow as it stands.
+    pub(super) fn report(&self, local: SocketAddr) -> Option<FlowReport> {
+        let entry = self.entries.get(&local)?;
         let forks = entry.spec.forks.iter().zip(&entry.forks).map(|(party, fork)| FlowReport {
             spec: entry.spec.with_party(party.clone()),
             carrier: match fork.learned {
@@ -648,12 +651,12 @@ impl Flows {
             refused_packets: 0,
             srtp_refused: Unprotected::default(),
             forks: Vec::new(),
-            rtcp_destination: party.rtcp.and_then(|way| self.rtcp_destination(local, &way)),
+            rtcp_destination: party.rtcp.as_ref().and_then(|way| self.rtcp_destination(local, way)),
         });
         let live = self.paths.live(local, |live| live.clone()).unwrap_or_default();
         Some(FlowReport {
             spec: entry.spec.clone(),
-            carrier,
+            carrier: self.carrier_of(entry),
             learned: entry.sender.learned,
             destination: self.destination(local),
             stats: self.statistics(entry),
@@ -661,7 +664,7 @@ impl Flows {
             refused_packets: live.refused_packets,
             srtp_refused: live.srtp_refused,
             forks: forks.collect(),
-            rtcp_destination: entry.spec.rtcp.and_then(|way| self.rtcp_destination(local, &way)),
+            rtcp_destination: entry.spec.rtcp.as_ref().and_then(|way| self.rtcp_destination(local, way)),
         })
     }
 
@@ -685,6 +688,11 @@ impl Flows {
     /// All flows with what was counted of each: for who wants no more of thousands.
     pub(super) fn counts(&self) -> impl Iterator<Item = (&FlowSpec, FlowStats)> {
         self.entries.values().map(|entry| (&entry.spec, self.statistics(entry)))
+    }
+
+    /// Who carries each flow.
+    pub(super) fn carriers(&self) -> impl Iterator<Item = Carrier> {
+        self.entries.values().map(|entry| self.carrier_of(entry))
     }
 
     /// All flows as they stand, with the sources that the kernel refused.
@@ -733,13 +741,13 @@ impl Flows {
     /// The flows whose packets are counted at a place in the statistics, each with that of the other direction; for
     /// copies of RTCP packets.
     pub(super) fn counted_at(&self, stats: u32) -> impl Iterator<Item = (SocketAddr, SocketAddr)> {
-        let first = self.owners.get(&stats).copied();
+        let first = self.owners.get(stats);
         let joined = first.and_then(|local| self.entries.get(&local)).into_iter();
         let all = first.into_iter().chain(joined.flat_map(|entry| entry.through.iter().copied()));
         // The other party's own RTCP comes where this one's leaves from.
         all.filter_map(|local| {
             let spec = &self.entries.get(&local)?.spec;
-            Some((local, spec.rtcp.map_or(spec.out_source, |way| way.out_source)))
+            Some((local, spec.rtcp.as_ref().map_or(spec.out_source, |way| way.out_source)))
         })
     }
 

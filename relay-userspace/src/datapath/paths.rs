@@ -141,8 +141,8 @@ pub(super) struct Path {
     pub clock_ticks: u32,
     pub rate: Rate,
     pub exit: Exit,
-    /// For RTCP that comes multiplexed.
-    pub rtcp: Option<Exit>,
+    /// For RTCP that comes multiplexed, in a place of its own: of most flows it does not.
+    pub rtcp: Option<Box<Exit>>,
     pub srtp: Option<Translation>,
     pub watchers: Option<Arc<Watchers>>,
 }
@@ -368,7 +368,10 @@ impl Path {
             return Verdict::Refused(Reason::FlowRate);
         }
         stats.change(self.stats, |stats| count(stats, arrival, what, self.clock_ticks));
-        let exit = self.rtcp.filter(|_| what == Payload::Rtcp).unwrap_or(self.exit);
+        let exit = match &self.rtcp {
+            Some(rtcp) if what == Payload::Rtcp => rtcp,
+            _ => &self.exit,
+        };
         exit.take(arrival, what, self.stats).into()
     }
 }

@@ -29,7 +29,7 @@ impl End<'_> {
         spec.rtcp = (kind == FlowKind::Rtp && self.party.mux).then(|| {
             let (port, destination) = there.rtcp_address();
             let out_source = SocketAddr::new(there.network.address, port);
-            RtcpWay { out_source, destination, dscp: there.network.rtcp_dscp }
+            Box::new(RtcpWay { out_source, destination, dscp: there.network.rtcp_dscp })
         });
         spec
     }

@@ -280,7 +280,7 @@ impl Proxy {
             self.timer_c.set(client, &mut relay.timer_c, at);
             self.forks.entry(relay.server).or_default().begin(client);
         }
-        self.relays.insert(client, relay);
+        self.relays.insert(client, Box::new(relay));
     }
 
     /// A request as it goes by a way, and for a REGISTER what its response is held against.

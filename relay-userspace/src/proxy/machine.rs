@@ -148,11 +148,12 @@ pub struct Proxy {
     pub(super) nonces: Nonces,
     pub(super) next_nonces: NextNonces,
     pub(super) by_tcp: ByTcp,
-    pub(super) relays: HashMap<ClientId, Relay>,
+    /// Here and below what is long has a place of its own: tables grow with a burst, are half empty and never shrink.
+    pub(super) relays: HashMap<ClientId, Box<Relay>>,
     /// INVITEs that are under way, with their branches.
     pub(super) forks: HashMap<ServerId, Fork>,
     pub(super) timer_c: Deadlines<ClientId>,
-    pub(super) calls: HashMap<u64, Call>,
+    pub(super) calls: HashMap<u64, Box<Call>>,
     pub(super) by_call_id: HashMap<Bytes, Vec<u64>>,
     pub(super) forget: Deadlines<u64>,
     pub(super) touched: Touched,
@@ -592,7 +593,7 @@ impl Proxy {
             call.share = Some(self.admission.enter(networks, 0));
         }
         self.by_call_id.entry(call.info.call_id.clone()).or_default().push(number);
-        self.calls.insert(number, call);
+        self.calls.insert(number, Box::new(call));
         number
     }
 
@@ -630,7 +631,7 @@ impl Proxy {
                 self.by_call_id.remove(&call.info.call_id);
             }
         }
-        Some(call)
+        Some(*call)
     }
 
     /// Ends a call: its media goes, its record stays, and its dialogs linger for what still crosses.

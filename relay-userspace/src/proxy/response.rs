@@ -123,7 +123,7 @@ impl Proxy {
             editor.cseq(number);
         }
         let hidden = |call: &super::call::Call| call.anonymous.is_some();
-        let hidden = relay.call.as_ref().and_then(|(number, ..)| self.calls.get(number)).is_some_and(hidden);
+        let hidden = relay.call.as_ref().and_then(|(number, ..)| self.calls.get(number)).is_some_and(|call| hidden(call));
         let request = self.transactions.request(relay.server).filter(|request| {
             hidden
                 || (relay.call.is_none()
@@ -462,7 +462,7 @@ impl Proxy {
         if !others
             && relay.method == Method::Invite
             && let Some((number, Party::Caller, None)) = relay.call
-            && self.calls.get(&number).is_some_and(super::call::Call::is_live)
+            && self.calls.get(&number).is_some_and(|call| call.is_live())
         {
             self.failed(now, media, number, Some(Outcome::Timeout));
         }

@@ -62,7 +62,7 @@ impl Flows {
         let mut onward = Onward { destination: self.destination(local), ..Onward::default() };
         let Some(first) = self.entries.get(&local) else { return onward };
         let mut leaves_from = first.spec.out_source;
-        let (mut dscp, mut rtcp_dscp) = (first.spec.dscp, first.spec.rtcp.and_then(|way| way.dscp));
+        let (mut dscp, mut rtcp_dscp) = (first.spec.dscp, first.spec.rtcp.as_ref().and_then(|way| way.dscp));
         while let Some(next) = onward.destination.filter(|to| self.is_own(*to)) {
             onward.destination = None;
             let fits = |entry: &&Entry| {
@@ -83,8 +83,8 @@ impl Flows {
                 return onward;
             }
             dscp = entry.spec.dscp.or(dscp);
-            rtcp_dscp = entry.spec.rtcp.and_then(|way| way.dscp).or(rtcp_dscp);
-            let rtcp = entry.spec.rtcp.map(|way| RtcpWay { dscp: rtcp_dscp, ..way });
+            rtcp_dscp = entry.spec.rtcp.as_ref().and_then(|way| way.dscp).or(rtcp_dscp);
+            let rtcp = entry.spec.rtcp.as_ref().map(|way| Box::new(RtcpWay { dscp: rtcp_dscp, ..**way }));
             leaves_from = entry.spec.out_source;
             onward.through.push(next);
             onward.last = Some(FlowSpec { dscp, rtcp, ..entry.spec.clone() });
@@ -137,5 +137,5 @@ impl Flows {
 
 /// Whether all that a flow carries goes the same way: it has one sender, and RTCP that comes with RTP leaves with it.
 fn is_one_way(spec: &FlowSpec) -> bool {
-    spec.forks.is_empty() && spec.rtcp.is_none_or(|way| way.out_source == spec.out_source)
+    spec.forks.is_empty() && spec.rtcp.as_ref().is_none_or(|way| way.out_source == spec.out_source)
 }

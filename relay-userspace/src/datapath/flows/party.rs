@@ -18,6 +18,36 @@ pub(super) struct Sender {
     pub(super) previous: Option<SocketAddr>,
 }
 
+/// Whose statistics stand where. By their place, for places are handed out from the first on: an entry of a hash table
+/// would be twice as long.
+#[derive(Debug, Default)]
+pub(super) struct Owners(Vec<Option<SocketAddr>>);
+
+impl Owners {
+    pub(super) fn set(&mut self, place: u32, flow: SocketAddr) {
+        let place = place as usize;
+        if self.0.len() <= place {
+            self.0.resize(place + 1, None);
+        }
+        self.0[place] = Some(flow);
+    }
+
+    pub(super) fn clear(&mut self, place: u32) {
+        if let Some(owner) = self.0.get_mut(place as usize) {
+            *owner = None;
+        }
+    }
+
+    pub(super) fn get(&self, place: u32) -> Option<SocketAddr> {
+        self.0.get(place as usize).copied().flatten()
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+}
+
 /// Which of a flow's senders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Who {
@@ -137,7 +167,7 @@ impl Flows {
         }
         for stats in fresh {
             self.stats.write(stats, FlowStats::ZERO);
-            self.owners.insert(stats, local);
+            self.owners.set(stats, local);
         }
         for (_, sender) in before {
             self.dismiss(now, spec.from, &sender);
@@ -165,7 +195,7 @@ impl Flows {
     pub(super) fn dismiss(&mut self, now: Instant, network: NetworkId, sender: &Sender) {
         let stats = self.stats.read(sender.stats);
         self.ended.entry(network).or_default().add(&stats);
-        self.owners.remove(&sender.stats);
+        self.owners.clear(sender.stats);
         self.stats_slots.give_back(now, sender.stats);
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct Towards(HashMap<SocketAddr, Vec<SocketAddr>>);
 
 impl Towards {
     fn ways(spec: &FlowSpec) -> impl Iterator<Item = SocketAddr> {
-        let rtcp = spec.rtcp.map(|way| way.out_source).filter(|rtcp| *rtcp != spec.out_source);
+        let rtcp = spec.rtcp.as_ref().map(|way| way.out_source).filter(|rtcp| *rtcp != spec.out_source);
         std::iter::once(spec.out_source).chain(rtcp)
     }
 
@@ -54,9 +54,9 @@ impl Flows {
     /// How a party's packets leave, and its RTCP where that leaves by another way.
     pub(super) fn exits(&self, local: SocketAddr, party: &Fork, dscp: Option<Dscp>) -> (Exit, Option<Exit>) {
         let destination = self.destination_of(local, party);
-        let rtcp = party.rtcp.map(|way| Exit {
+        let rtcp = party.rtcp.as_ref().map(|way| Exit {
             source: way.out_source,
-            destination: self.rtcp_destination(local, &way),
+            destination: self.rtcp_destination(local, way),
             dscp: way.dscp,
         });
         (Exit { source: party.out_source, destination, dscp }, rtcp)
@@ -78,7 +78,7 @@ impl Flows {
             clock_ticks: clock_ticks(party.clock_rate),
             rate: Rate::of_stream(self.packet_interval_ns),
             exit,
-            rtcp,
+            rtcp: rtcp.map(Box::new),
             srtp: party.srtp,
             watchers: self.taps(local),
         })

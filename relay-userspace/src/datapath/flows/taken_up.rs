@@ -87,7 +87,7 @@ impl Flows {
             }
         };
         let sender = Sender { stats, learned, previous: None };
-        self.owners.insert(stats, local);
+        self.owners.set(stats, local);
         self.apart += usize::from(spec.rtcp.is_some());
         self.count_checks(false, spec.ice.is_some());
         let own = FlowSpec { forks: Vec::new(), ..spec.clone() };

@@ -321,7 +321,7 @@ fn removed_flows_leave_nothing_in_the_tables_and_their_counts_in_the_totals() {
         assert_eq!(flows.totals()[&NetworkId(0)].relayed_packets, round);
         now += Duration::from_millis(200);
     }
-    assert_eq!((flows.len(), flows.owners.len()), (0, 0));
+    assert_eq!((flows.len(), flows.owners.is_empty()), (0, true));
 }
 
 #[test]
@@ -549,7 +549,7 @@ fn multiplexed_rtcp_leaves_by_its_own_way_and_comes_back_to_the_port_of_rtp() {
     let way =
         RtcpWay { out_source: at(OUTSIDE_RTCP), destination: Some(at(SERVER_RTCP)), dscp: Some(Dscp::CS3) };
     let inside = spec(INSIDE, Some(PHONE), OUTSIDE, Some(SERVER), policy);
-    flows.install(now, FlowSpec { rtcp: Some(way), ..inside }).unwrap();
+    flows.install(now, FlowSpec { rtcp: Some(way.into()), ..inside }).unwrap();
     flows.install(now, spec(OUTSIDE, Some(SERVER), INSIDE, Some(PHONE), policy)).unwrap();
     let rtcp = spec(OUTSIDE_RTCP, Some(SERVER_RTCP), INSIDE, Some(PHONE), policy);
     flows.install(now, FlowSpec { kind: FlowKind::Rtcp, dscp: Some(Dscp::CS3), ..rtcp }).unwrap();
@@ -583,7 +583,7 @@ fn multiplexed_rtcp_leaves_by_its_own_way_and_comes_back_to_the_port_of_rtp() {
 
     // Nobody wants RTCP any more: RTP goes on.
     let inside = spec(INSIDE, Some(PHONE), OUTSIDE, Some(SERVER), policy);
-    flows.install(now, FlowSpec { rtcp: Some(RtcpWay { destination: None, ..way }), ..inside }).unwrap();
+    flows.install(now, FlowSpec { rtcp: Some(RtcpWay { destination: None, ..way }.into()), ..inside }).unwrap();
     assert_eq!(packet(&mut flows, now, INSIDE, PHONE, &report), Err(Reason::Blocked));
     let flow = flows.kernel.as_ref().unwrap().rtcp_behind(at(INSIDE)).unwrap();
     assert_eq!(flow.state, FlowState::Blocked as u8);
@@ -597,7 +597,7 @@ fn no_more_flows_are_installed_than_the_kernel_has_records_for_multiplexed_ones_
         let local = format!("10.61.0.1:{port}");
         let way = RtcpWay { out_source: at(OUTSIDE), destination: Some(at(SERVER)), dscp: None };
         FlowSpec {
-            rtcp: mux.then_some(way),
+            rtcp: mux.then_some(way.into()),
             ..spec(&local, Some(PHONE), OUTSIDE, Some(SERVER), Latching::Any)
         }
     };

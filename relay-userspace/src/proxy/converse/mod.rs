@@ -236,7 +236,7 @@ impl Proxy {
     pub(super) fn note_voice(&mut self, relay: &Relay, message: &Message) {
         let Some((number, Party::Caller, None)) = &relay.call else { return };
         let speaks = |call: &Call| call.conversing.as_deref().is_some_and(|known| known.tag.is_none());
-        if !self.calls.get(number).is_some_and(speaks) {
+        if !self.calls.get(number).is_some_and(|call| speaks(call)) {
             return;
         }
         let routes = self.routes_beyond(message);

@@ -138,7 +138,7 @@ impl Transactions {
         self.deadlines.set(Timer::ClientEnd(id, kind), &mut client.end, end);
         self.out.push_back(client.transmit(client.payload.clone()));
         self.bytes += client.held_bytes();
-        self.clients.insert((id, kind), client);
+        self.clients.insert((id, kind), Box::new(client));
     }
 
     /// Cancels an INVITE: now when a provisional response has come, otherwise when one comes. `headers` are
@@ -281,7 +281,7 @@ impl Transactions {
             self.events.push_back(Event::FellBack(ClientId(id), client.hop));
             client.hop = hop;
             client.payload = payload;
-            return self.start(now, id, kind, client);
+            return self.start(now, id, kind, *client);
         }
         self.bytes -= client.held_bytes();
         self.deadlines.set(Timer::ClientRepeat(id, kind), &mut client.repeat, None);

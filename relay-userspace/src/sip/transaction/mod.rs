@@ -256,11 +256,12 @@ pub struct Transactions {
     by_source: HashMap<IpAddr, Held>,
     secret: [u64; 2],
     next_id: u64,
-    servers: HashMap<u64, Server>,
+    /// Each in a place of its own, as clients are: the tables grow with a burst and never shrink.
+    servers: HashMap<u64, Box<Server>>,
     server_keys: HashMap<Box<[u8]>, u64>,
     /// Reused for look-ups.
     key: Vec<u8>,
-    clients: HashMap<(u64, Kind), Client>,
+    clients: HashMap<(u64, Kind), Box<Client>>,
     deadlines: Deadlines<Timer>,
     out: VecDeque<Transmit>,
     events: VecDeque<Event>,

@@ -83,7 +83,7 @@ impl Transactions {
                     interval: self.timers.of(source).t1,
                 };
                 self.hold(&server);
-                self.servers.insert(id, server);
+                self.servers.insert(id, Box::new(server));
                 if method == &Method::Cancel {
                     write_key(&mut key, source, message, &Method::Invite);
                     Incoming::Cancel(ServerId(id), self.server_keys.get(&key[..]).copied().map(ServerId))
@@ -122,7 +122,7 @@ impl Transactions {
         };
         self.hold(&server);
         self.server_keys.insert(server.key.clone(), id);
-        self.servers.insert(id, server);
+        self.servers.insert(id, Box::new(server));
         ServerId(id)
     }
 

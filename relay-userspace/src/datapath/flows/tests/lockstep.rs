@@ -58,13 +58,13 @@ fn install() -> impl Strategy<Value = Step> {
                 FlowSpec {
                     kind,
                     turns,
-                    rtcp: to_outside.then(|| way(OUTSIDE_RTCP, server)),
+                    rtcp: to_outside.then(|| way(OUTSIDE_RTCP, server).into()),
                     ..spec(a, phone, b, server, inside)
                 },
                 FlowSpec {
                     kind,
                     dscp: None,
-                    rtcp: to_inside.then(|| way(INSIDE_RTCP, phone)),
+                    rtcp: to_inside.then(|| way(INSIDE_RTCP, phone).into()),
                     ..spec(b, server, a, phone, outside)
                 },
             ]))

@@ -114,7 +114,7 @@ fn each_side_multiplexes_if_it_wants_to_and_the_flows_split_and_join() {
                     assert_eq!(flow.rtcp, None, "{}", row.description);
                     RtcpWay { out_source: flow.out_source, destination: flow.destination, dscp: flow.dscp }
                 }
-                _ => flow.rtcp.unwrap(),
+                _ => *flow.rtcp.clone().unwrap(),
             };
             let expected = RtcpWay {
                 out_source: named(out),
@@ -161,6 +161,6 @@ fn fax_has_no_rtcp_to_multiplex() {
     let back = sessions.answer(now, &answer(&fax("10.62.0.10"), b"a", b"b")).unwrap();
     installed.apply(back.changes);
     let kinds: Vec<(FlowKind, Option<RtcpWay>)> =
-        installed.0.values().map(|flow| (flow.kind, flow.rtcp)).collect();
+        installed.0.values().map(|flow| (flow.kind, flow.rtcp.clone().map(|way| *way))).collect();
     assert_eq!(kinds, [(FlowKind::Opaque, None); 2]);
 }
