@@ -40,8 +40,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use tikv_jemallocator::Jemalloc;
 
 use session::Part;
+
+/// As the daemon has it, for media room and engine run in this process when their memory is looked at.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Branchline's bench.
 #[derive(Parser)]

@@ -91,19 +91,21 @@ fn see(core: &Core, phones: &Inventory, overlaps: Vec<String>) -> Observations {
             }
         }
         for call in state.proxy.calls() {
-            calls.push((
-                call.media_key.to_vec(),
-                format!("{} to {}", call.from, call.to),
-                call.answered,
-                state.plane.stream_facts(&call.media_key),
-            ));
+            let key: Arc<[u8]> = call.media_key.as_ref().into();
+            calls.push((key, format!("{} to {}", call.from, call.to), call.answered));
         }
     }
-    let standing: HashSet<Vec<u8>> = calls.iter().map(|(key, ..)| key.clone()).collect();
+    let standing: HashSet<&[u8]> = calls.iter().map(|(key, ..)| &**key).collect();
     core.quality().keep_only(&standing);
-    for (call_key, call, answered, facts) in calls {
-        // One call at a time: whoever ends a call waits for no more than that.
-        let found = core.quality().look(now, &core.engine, &call_key, answered, facts);
+    for (call_key, call, answered) in &calls {
+        // One call at a time: whoever ends a call, and every message, waits for no more than that.
+        let facts = core.state().plane.stream_facts(call_key);
+        if facts.is_empty() {
+            // It has ended since, or has no media yet.
+            continue;
+        }
+        let found = core.quality().look(now, &core.engine, call_key, *answered, facts);
+        let call: Arc<str> = call.as_str().into();
         for look in found {
             let verdict = look.verdict;
             seen.streams.extend(look.found.into_iter().map(|found| Stream {

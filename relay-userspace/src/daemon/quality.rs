@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     fmt::Write as _,
     net::SocketAddr,
+    sync::Arc,
     time::Instant,
 };
 
@@ -79,8 +80,8 @@ impl Look {
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) finding: Finding,
-    pub(super) network: String,
-    pub(super) to_network: String,
+    pub(super) network: Arc<str>,
+    pub(super) to_network: Arc<str>,
     pub(super) report: FlowReport,
     pub(super) figures: Figures,
 }
@@ -96,7 +97,7 @@ struct Call {
 #[derive(Debug)]
 pub(super) struct Ledger {
     /// The networks' names.
-    networks: Vec<String>,
+    networks: Vec<Arc<str>>,
     calls: HashMap<Vec<u8>, Call>,
     /// Those of calls that have ended, the oldest first.
     ended: VecDeque<(Vec<u8>, Vec<StreamQuality>)>,
@@ -105,7 +106,8 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(networks: Vec<String>) -> Self {
+    pub(super) fn new(networks: &[String]) -> Self {
+        let networks = networks.iter().map(|name| name.as_str().into()).collect();
         Self { networks, calls: HashMap::new(), ended: VecDeque::new(), finished: Vec::new() }
     }
 
@@ -194,8 +196,8 @@ impl Ledger {
         (Looked { ends: stream.ends.map(|[rtp, _]| rtp), watch, mos }, look)
     }
 
-    fn name(&self, network: NetworkId) -> String {
-        self.networks.get(network.index()).cloned().unwrap_or_else(|| network.to_string())
+    fn name(&self, network: NetworkId) -> Arc<str> {
+        self.networks.get(network.index()).cloned().unwrap_or_else(|| network.to_string().into())
     }
 
     /// Looks at a call for the last time, and keeps what is seen.
@@ -219,8 +221,8 @@ impl Ledger {
     }
 
     /// Forgets calls that do not stand any more and did not end by [`Ledger::end`].
-    pub(super) fn keep_only(&mut self, standing: &HashSet<Vec<u8>>) {
-        self.calls.retain(|call, _| standing.contains(call));
+    pub(super) fn keep_only(&mut self, standing: &HashSet<&[u8]>) {
+        self.calls.retain(|call, _| standing.contains(call.as_slice()));
     }
 
     /// The verdict on a call and its lowest score, as it was last looked at; of one that has ended, the worst verdict.
@@ -260,8 +262,8 @@ fn direction(found: &Found) -> DirectionQuality {
     let reported = figures.reported;
     let source = report.learned.map(|(source, _)| source).or(report.spec.signalled);
     DirectionQuality {
-        network: network.clone(),
-        to_network: to_network.clone(),
+        network: network.to_string(),
+        to_network: to_network.to_string(),
         source: source.map(|source| source.to_string()),
         verdict: finding.verdict,
         what: direction_words(found),

@@ -27,6 +27,9 @@ use crate::{
 
 /// How soon a change is written.
 const SOON: Duration = Duration::from_millis(200);
+/// Records that are made and written together: those of thousands of calls that begin to talk at once would take as much
+/// memory again as the calls do, and messages would wait for them.
+const TOGETHER: usize = 1_000;
 /// How often what changes with every packet is written: which packets a key was used for.
 const KEYS: Duration = Duration::from_secs(10);
 /// How soon it is tried again when the store could not be written.
@@ -202,19 +205,22 @@ pub(super) async fn keep(
     let mut translated: HashSet<String> = HashSet::new();
     // What is in the store is old: something could not be written.
     let mut stale = false;
+    let mut more = false;
     loop {
+        let pause = if more { Duration::ZERO } else { SOON };
         tokio::select! {
             _ = stop.changed() => return,
-            () = tokio::time::sleep(SOON) => {}
+            () = tokio::time::sleep(pause) => {}
         }
-        (waited, since_keys) = (waited + SOON, since_keys + SOON);
+        (waited, since_keys) = (waited + pause, since_keys + pause);
         touch_learned(&core);
         if since_keys >= KEYS {
             since_keys = Duration::ZERO;
             let mut state = core.state();
             translated.iter().for_each(|name| state.proxy.touch_named(name.as_bytes()));
         }
-        let touched = core.state().proxy.take_touched(&Epoch::new());
+        let touched = core.state().proxy.take_touched(&Epoch::new(), TOGETHER);
+        more = touched.len() == TOGETHER && !stale;
         if touched.is_empty() && !stale || stale && waited < AGAIN {
             continue;
         }

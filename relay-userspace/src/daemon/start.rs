@@ -231,7 +231,7 @@ pub async fn run(
             interface: ready.network.interface.clone(),
         })
         .collect();
-    let quality = Arc::new(Mutex::new(Ledger::new(names.clone())));
+    let quality = Arc::new(Mutex::new(Ledger::new(&names)));
     let mut plane = MediaPlane::new(sessions, Arc::clone(&engine), Arc::clone(&quality));
     plane.take_up(standing.owners);
     streams.set_names(proxy.server_names());

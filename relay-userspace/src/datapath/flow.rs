@@ -37,7 +37,7 @@ pub struct FlowSpec {
     /// its own. In a place apart, for few telephones do, and each flow would be a fifth longer.
     pub rtcp: Option<Box<RtcpWay>>,
     /// What becomes of its packets where the legs' protection differs; none to hand them on as they are.
-    pub srtp: Option<Translation>,
+    pub srtp: Option<Box<Translation>>,
     /// By what the party checks this port, where it has ICE; none where it has not.
     pub ice: Option<IceAtPort>,
     /// The other branches of a forked call, whose parties send to this port too.
@@ -81,7 +81,7 @@ pub struct Fork {
     /// Where RTCP goes that it multiplexes.
     pub rtcp: Option<Box<RtcpWay>>,
     /// What becomes of its packets.
-    pub srtp: Option<Translation>,
+    pub srtp: Option<Box<Translation>>,
 }
 
 impl FlowSpec {

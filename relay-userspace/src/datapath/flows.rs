@@ -147,10 +147,10 @@ struct Entry {
     carrier: UserspaceOr,
     sender: Sender,
     /// In the order of the specification's forks.
-    forks: Vec<Sender>,
+    forks: Box<[Sender]>,
     published: Option<Published>,
     /// The further legs that the kernel takes its packets through.
-    through: Vec<SocketAddr>,
+    through: Box<[SocketAddr]>,
     /// Few flows are, and what it holds is as long as three lines of the cache.
     joined: Option<Box<Joined>>,
 }
@@ -367,7 +367,7 @@ impl Flows {
             Who::Own => &entry.spec.srtp,
             Who::Fork(index) => &entry.spec.forks.get(index)?.srtp,
         };
-        translation.clone().zip(content(what))
+        translation.as_deref().cloned().zip(content(what))
     }
 
     /// [`Flows::packet`] for one that was checked and is in clear now.
@@ -653,16 +653,16 @@ impl Flows {
             forks: Vec::new(),
             rtcp_destination: party.rtcp.as_ref().and_then(|way| self.rtcp_destination(local, way)),
         });
-        let live = self.paths.live(local, |live| live.clone()).unwrap_or_default();
+        let refusals = self.paths.live(local, |live| live.refusals()).unwrap_or_default();
         Some(FlowReport {
             spec: entry.spec.clone(),
             carrier: self.carrier_of(entry),
             learned: entry.sender.learned,
             destination: self.destination(local),
             stats: self.statistics(entry),
-            refused: live.refused,
-            refused_packets: live.refused_packets,
-            srtp_refused: live.srtp_refused,
+            refused: refusals.sources,
+            refused_packets: refusals.packets,
+            srtp_refused: refusals.srtp,
             forks: forks.collect(),
             rtcp_destination: entry.spec.rtcp.as_ref().and_then(|way| self.rtcp_destination(local, way)),
         })

@@ -152,23 +152,31 @@ pub(super) struct Path {
 pub(super) struct Live {
     /// The time up to which the stream's rate is used.
     pub rate: u64,
-    pub refused: Vec<RefusedSource>,
+    /// Made when the first one is refused: of most flows none is.
+    refusals: Option<Box<Refusals>>,
+}
+
+/// Packets of a flow that went nowhere.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Refusals {
+    pub sources: Vec<RefusedSource>,
     /// Packets refused before a source was learned.
-    pub refused_packets: u64,
-    pub srtp_refused: Unprotected,
+    pub packets: u64,
+    pub srtp: Unprotected,
 }
 
 impl Live {
     /// Remembers where a packet came from that may not.
     pub(super) fn refuse(&mut self, arrival: &Arrival<'_>, reason: Reason) {
+        let refusals = self.refusals.get_or_insert_default();
         if reason == Reason::SourceRefused {
-            self.refused_packets += 1;
+            refusals.packets += 1;
         }
-        if let Some(known) = self.refused.iter_mut().find(|refused| refused.source == arrival.source) {
+        if let Some(known) = refusals.sources.iter_mut().find(|refused| refused.source == arrival.source) {
             known.packets += 1;
             known.last_unix_ms = arrival.unix_ms;
-        } else if self.refused.len() < REMEMBERED_REFUSALS {
-            self.refused.push(RefusedSource {
+        } else if refusals.sources.len() < REMEMBERED_REFUSALS {
+            refusals.sources.push(RefusedSource {
                 source: arrival.source,
                 packets: 1,
                 first_unix_ms: arrival.unix_ms,
@@ -178,10 +186,16 @@ impl Live {
         }
     }
 
+    /// What was refused so far.
+    pub(super) fn refusals(&self) -> Refusals {
+        self.refusals.as_deref().cloned().unwrap_or_default()
+    }
+
     fn unprotected(&mut self, reason: Reason) {
+        let srtp = &mut self.refusals.get_or_insert_default().srtp;
         match reason {
-            Reason::SrtpAuthentication => self.srtp_refused.authentication += 1,
-            Reason::SrtpReplay | Reason::SrtpSources => self.srtp_refused.replay += 1,
+            Reason::SrtpAuthentication => srtp.authentication += 1,
+            Reason::SrtpReplay | Reason::SrtpSources => srtp.replay += 1,
             _ => {}
         }
     }

@@ -75,7 +75,7 @@ impl End<'_> {
             clock_rate,
             turns: self.party.turns,
             rtcp: None,
-            srtp,
+            srtp: srtp.map(Box::new),
             ice: self.ice.cloned(),
             forks: Vec::new(),
         }

@@ -283,10 +283,10 @@ impl Sessions {
             let known = session.streams.get_mut(index).and_then(Option::as_mut);
             match (known, wish) {
                 (Some(stream), Some(wish)) => {
-                    stream.pending = Some((side, Pending::Wish(*wish)));
+                    stream.pending = Some(Box::new((side, Pending::Wish(*wish))));
                     stream.proposal = proposal;
                 }
-                (Some(stream), None) if media.is_disabled() => stream.pending = Some((side, Pending::End)),
+                (Some(stream), None) if media.is_disabled() => stream.pending = Some(Box::new((side, Pending::End))),
                 (None, Some(wish)) => match self.new_stream(session.networks, side, media, *wish, proposal) {
                     Ok(stream) => added.push((index, stream)),
                     Err(error) => {
@@ -410,7 +410,7 @@ impl Sessions {
         for (index, ((media, wish), leg)) in description.media.iter().zip(wishes).zip(legs).enumerate() {
             let Some(slot) = session.streams.get_mut(index) else { continue };
             let Some(stream) = slot.as_mut() else { continue };
-            match stream.pending.take() {
+            match stream.pending.take().map(|pending| *pending) {
                 Some((_, Pending::End)) if media.is_disabled() => {
                     if let Some(stream) = slot.take() {
                         self.end(&stream, &mut changes);

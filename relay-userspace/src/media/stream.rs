@@ -121,7 +121,7 @@ pub(super) struct Stream {
     /// By what A and B check the ports that they are told of, if they have ICE.
     pub(super) ice: [Option<IceAtPort>; 2],
     /// What the last offer wants, until it is answered.
-    pub(super) pending: Option<(Side, Pending)>,
+    pub(super) pending: Option<Box<(Side, Pending)>>,
     /// What the last offer of RTP leads to; it stays for further answers.
     pub(super) proposal: Option<Proposal>,
 }
@@ -230,5 +230,8 @@ pub(super) fn formats(media: &Media<'_>) -> Vec<Format> {
             None => Format::of_static(payload_type, media.clock_rate(payload_type).unwrap_or(DEFAULT_CLOCK)),
         }
     };
-    media.payload_types().filter_map(format).take(MOST).collect()
+    let mut formats: Vec<Format> = media.payload_types().filter_map(format).take(MOST).collect();
+    // They stay as long as the call.
+    formats.shrink_to_fit();
+    formats
 }

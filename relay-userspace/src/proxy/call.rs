@@ -199,8 +199,8 @@ pub(super) struct Call {
     pub(super) info: CallInfo,
     pub(super) caller: Side,
     pub(super) dialogs: Vec<Dialog>,
-    /// The caller's header From, where it is nobody's at the other side (`identity`).
-    pub(super) anonymous: Option<Bytes>,
+    /// The caller's header From, where it is nobody's at the other side (`identity`); in a place apart, for few are.
+    pub(super) anonymous: Option<Box<Bytes>>,
     /// Whether the media room has heard of it.
     pub(super) media: bool,
     pub(super) attempt_counted: bool,

@@ -386,7 +386,7 @@ impl Proxy {
             outcome: None,
         };
         let anonymous = self.goes_anonymously(message, hop.network, egress.network);
-        let anonymous = anonymous.then(|| identity::remembered(message));
+        let anonymous = anonymous.then(|| Box::new(identity::remembered(message)));
         let conversing = (kind == Kind::Call)
             .then(|| self.conversing(server, (hop, egress), message, plan.least_timer))
             .flatten();

@@ -117,9 +117,14 @@ impl Proxy {
         }
     }
 
-    /// The calls whose records have changed since this was asked last, by name; none for those that have ended.
-    pub fn take_touched(&mut self, epoch: &Epoch) -> Vec<(String, Option<CallRecord>)> {
-        let touched = std::mem::take(&mut self.touched.0);
+    /// Of the calls whose records have changed since they were asked for last so many at most, by name; none for those
+    /// that have ended.
+    pub fn take_touched(&mut self, epoch: &Epoch, most: usize) -> Vec<(String, Option<CallRecord>)> {
+        let touched: Vec<(u64, Bytes)> = self.touched.0.extract_if(|_, _| true).take(most).collect();
+        if self.touched.0.is_empty() {
+            // The table does not shrink by itself.
+            self.touched = Touched::default();
+        }
         let named = touched.into_iter().filter_map(|(number, name)| Some((number, text(&name)?)));
         named.map(|(number, name)| (name, self.record(number, epoch))).collect()
     }
@@ -241,7 +246,7 @@ impl Proxy {
             info,
             caller,
             dialogs: callees.into_iter().map(confirmed).collect(),
-            anonymous: record.anonymous.clone().map(Bytes::from),
+            anonymous: record.anonymous.clone().map(|from| Box::new(from.into())),
             media: record.media,
             attempt_counted: true,
             share: None,

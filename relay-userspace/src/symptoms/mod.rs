@@ -9,7 +9,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -125,14 +125,14 @@ pub struct Symptom {
 /// One direction of a call's RTP stream, as it arrives.
 #[derive(Debug, Clone)]
 pub struct Stream {
-    /// The call, for people: from and to.
-    pub call: String,
+    /// The call, for people: from and to. Shared, as what follows: there are thousands of streams.
+    pub call: Arc<str>,
     /// The call's key: streams of one call have the same.
-    pub call_key: Vec<u8>,
+    pub call_key: Arc<[u8]>,
     /// The network that it comes from.
-    pub network: String,
+    pub network: Arc<str>,
     /// The network that it goes to.
-    pub to_network: String,
+    pub to_network: Arc<str>,
     /// What is the matter with the whole stream.
     pub verdict: Verdict,
     /// What is the matter with this direction, and where.

@@ -189,7 +189,7 @@ fn delayed(streams: &[Stream], found: &mut Vec<Symptom>) {
         found.push(Symptom {
             kind: Kind::Latency,
             severity: if one_way >= SEVERE { Severity::Warning } else { Severity::Notice },
-            subject: far.call.clone(),
+            subject: far.call.to_string(),
             what: format!(
                 "about {} ms from one party to the other; most of it toward network {}: {} ms there and back",
                 one_way.as_millis(),
@@ -213,7 +213,7 @@ fn lossy(streams: &[Stream], found: &mut Vec<Symptom>) {
         found.push(Symptom {
             kind: Kind::Loss,
             severity: if share >= BAD { Severity::Warning } else { Severity::Notice },
-            subject: stream.call.clone(),
+            subject: stream.call.to_string(),
             what: if beyond {
                 format!(
                     "{share:.1} % of the packets to network {} are lost behind the appliance, as RTCP from there reports",
@@ -234,7 +234,7 @@ fn lossy(streams: &[Stream], found: &mut Vec<Symptom>) {
         found.push(Symptom {
             kind: Kind::Jitter,
             severity: Severity::Notice,
-            subject: stream.call.clone(),
+            subject: stream.call.to_string(),
             what: format!(
                 "packets from network {} come unevenly: {:.0} ms of jitter",
                 stream.network,
@@ -256,7 +256,7 @@ fn unheard(streams: &[Stream], found: &mut Vec<Symptom>) {
         found.push(Symptom {
             kind: Kind::OneWayAudio,
             severity: Severity::Warning,
-            subject: stream.call.clone(),
+            subject: stream.call.to_string(),
             what: match (stream.expected, refused) {
                 (0, None) => format!("not a packet has come from network {}, while the other party is heard", stream.network),
                 (0, Some(source)) => format!(
@@ -272,14 +272,14 @@ fn unheard(streams: &[Stream], found: &mut Vec<Symptom>) {
     }
     let mut told: Vec<&[u8]> = Vec::new();
     for stream in missing(Verdict::NoAudio) {
-        if told.contains(&stream.call_key.as_slice()) || told.len() >= NAMED {
+        if told.contains(&&*stream.call_key) || told.len() >= NAMED {
             continue;
         }
         told.push(&stream.call_key);
         found.push(Symptom {
             kind: Kind::NoAudio,
             severity: Severity::Warning,
-            subject: stream.call.clone(),
+            subject: stream.call.to_string(),
             what: "the call is answered, and neither party is heard".to_owned(),
             advice:
                 "firewalls drop the media on both sides, or both send elsewhere: check that the ports of \

@@ -32,10 +32,10 @@ const LOSSY: Finding = Finding { verdict: Verdict::Lossy, place: Some(Place::Bef
 
 fn stream(network: &str) -> Stream {
     Stream {
-        call: "1001 to 1002".to_owned(),
-        call_key: b"c1".to_vec(),
-        network: network.to_owned(),
-        to_network: "elsewhere".to_owned(),
+        call: "1001 to 1002".into(),
+        call_key: b"c1".as_slice().into(),
+        network: network.into(),
+        to_network: "elsewhere".into(),
         verdict: Verdict::Ok,
         finding: Finding { verdict: Verdict::Ok, place: None },
         beyond_percent: None,

@@ -15,8 +15,8 @@ use crate::ui::Step;
 use crate::workspace;
 
 /// What linking bpf-linker takes beside LLVM: a C++ compiler with its library, and the zlib that LLVM names. And what the
-/// daemon takes: OpenSSL for old phones, and what tells where it is.
-const NATIVE_BUILD: &[&str] = &["g++", "zlib1g-dev", "libssl-dev", "pkg-config"];
+/// daemon takes: OpenSSL for old phones, and what tells where it is; what jemalloc is built by.
+const NATIVE_BUILD: &[&str] = &["g++", "make", "zlib1g-dev", "libssl-dev", "pkg-config"];
 /// The laboratory: namespaces, veth offloads, phones and servers, captures on the wire and their reading.
 const LABORATORY: &[&str] = &["iproute2", "ethtool", "sip-tester", "tcpdump", "tshark"];
 /// What the bench puts beside the appliance: address translation in the kernel, another relay, another proxy. And what
@@ -229,7 +229,7 @@ mod tests {
             let (small, large) = (wanted(pair[0], 22), wanted(pair[1], 22));
             assert!(small.iter().all(|name| large.contains(name)), "{pair:?}");
         }
-        let build = ["g++", "libpolly-22-dev", "libssl-dev", "llvm-22-dev", "pkg-config", "zlib1g-dev"];
+        let build = ["g++", "libpolly-22-dev", "libssl-dev", "llvm-22-dev", "make", "pkg-config", "zlib1g-dev"];
         assert_eq!(wanted(Group::Build, 22), build);
     }
 

@@ -96,7 +96,7 @@ impl Flows {
     /// From now on the kernel takes a flow's packets through these legs, and no others.
     pub(super) fn join(&mut self, local: SocketAddr, through: &[SocketAddr]) {
         let Some(entry) = self.entries.get_mut(&local) else { return };
-        let before = std::mem::replace(&mut entry.through, through.to_vec());
+        let before = std::mem::replace(&mut entry.through, through.into());
         let since = self.stats.read(entry.sender.stats);
         for left in before.iter().filter(|leg| !through.contains(leg)) {
             self.settle(*left);

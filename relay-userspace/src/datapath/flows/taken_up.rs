@@ -93,7 +93,7 @@ impl Flows {
         let own = FlowSpec { forks: Vec::new(), ..spec.clone() };
         self.paths.enter(local);
         self.towards.meet(local, &own);
-        self.entries.insert(local, Box::new(Entry::new(own, sender, Vec::new())));
+        self.entries.insert(local, Box::new(Entry::new(own, sender, Box::default())));
         let result = self.take_senders(now, spec);
         if result.is_err() {
             self.remove(now, local);
@@ -120,14 +120,14 @@ impl Flows {
 }
 
 impl Entry {
-    pub(super) fn new(spec: FlowSpec, sender: Sender, forks: Vec<Sender>) -> Self {
+    pub(super) fn new(spec: FlowSpec, sender: Sender, forks: Box<[Sender]>) -> Self {
         Self {
             spec,
             carrier: UserspaceOr::Learning,
             sender,
             forks,
             published: None,
-            through: Vec::new(),
+            through: Box::default(),
             joined: None,
         }
     }

@@ -471,10 +471,10 @@ mod tests {
             clock_rate: 8000,
             turns: 0,
             rtcp: None,
-            srtp: Some(Translation {
+            srtp: Some(Box::new(Translation {
                 from: Incoming::Keyed(Arc::new(Inbound::new(key(1)))),
                 to: Outgoing::Keyed(Arc::new(Outbound::new(key(2)))),
-            }),
+            })),
             ice: None,
             forks: Vec::new(),
         };

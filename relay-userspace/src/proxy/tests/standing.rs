@@ -32,7 +32,7 @@ fn established() -> World {
 /// What the store would be given: the records, as they come back from it.
 fn kept(world: &mut World) -> Vec<(String, Option<CallRecord>)> {
     let epoch = Epoch { now: world.now, unix_ms: 1_700_000_000_000 };
-    let records = world.proxy.take_touched(&epoch);
+    let records = world.proxy.take_touched(&epoch, usize::MAX);
     serde_json::from_str(&serde_json::to_string(&records).unwrap()).unwrap()
 }
 
