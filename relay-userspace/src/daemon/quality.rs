@@ -189,7 +189,9 @@ impl Ledger {
                 figures: figures_b,
             },
         ];
-        let scores = found.iter().filter_map(|found| score(found.figures.mos_conversational, found.figures.mos_listening));
+        let scores = found
+            .iter()
+            .filter_map(|found| score(found.figures.mos_conversational, found.figures.mos_listening));
         let mos = scores.min_by(f64::total_cmp);
         let (verdict, worst) = (watch.verdict(), watch.worst());
         let look = Look { kind: stream.kind, verdict, worst, found };

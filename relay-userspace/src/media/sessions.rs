@@ -99,7 +99,6 @@ pub struct Settings {
 }
 
 /// A change that the datapath is to make.
-#[expect(clippy::large_enum_variant, reason = "changes are made at once, and almost all of them install")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FlowChange {
     /// Install this flow, or change the one with its local address and port.
@@ -286,7 +285,9 @@ impl Sessions {
                     stream.pending = Some(Box::new((side, Pending::Wish(*wish))));
                     stream.proposal = proposal;
                 }
-                (Some(stream), None) if media.is_disabled() => stream.pending = Some(Box::new((side, Pending::End))),
+                (Some(stream), None) if media.is_disabled() => {
+                    stream.pending = Some(Box::new((side, Pending::End)));
+                }
                 (None, Some(wish)) => match self.new_stream(session.networks, side, media, *wish, proposal) {
                     Ok(stream) => added.push((index, stream)),
                     Err(error) => {

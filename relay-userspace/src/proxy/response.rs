@@ -123,7 +123,11 @@ impl Proxy {
             editor.cseq(number);
         }
         let hidden = |call: &super::call::Call| call.anonymous.is_some();
-        let hidden = relay.call.as_ref().and_then(|(number, ..)| self.calls.get(number)).is_some_and(|call| hidden(call));
+        let hidden = relay
+            .call
+            .as_ref()
+            .and_then(|(number, ..)| self.calls.get(number))
+            .is_some_and(|call| hidden(call));
         let request = self.transactions.request(relay.server).filter(|request| {
             hidden
                 || (relay.call.is_none()

@@ -229,7 +229,8 @@ mod tests {
             let (small, large) = (wanted(pair[0], 22), wanted(pair[1], 22));
             assert!(small.iter().all(|name| large.contains(name)), "{pair:?}");
         }
-        let build = ["g++", "libpolly-22-dev", "libssl-dev", "llvm-22-dev", "make", "pkg-config", "zlib1g-dev"];
+        let build =
+            ["g++", "libpolly-22-dev", "libssl-dev", "llvm-22-dev", "make", "pkg-config", "zlib1g-dev"];
         assert_eq!(wanted(Group::Build, 22), build);
     }
 

@@ -583,7 +583,9 @@ fn multiplexed_rtcp_leaves_by_its_own_way_and_comes_back_to_the_port_of_rtp() {
 
     // Nobody wants RTCP any more: RTP goes on.
     let inside = spec(INSIDE, Some(PHONE), OUTSIDE, Some(SERVER), policy);
-    flows.install(now, FlowSpec { rtcp: Some(RtcpWay { destination: None, ..way }.into()), ..inside }).unwrap();
+    flows
+        .install(now, FlowSpec { rtcp: Some(RtcpWay { destination: None, ..way }.into()), ..inside })
+        .unwrap();
     assert_eq!(packet(&mut flows, now, INSIDE, PHONE, &report), Err(Reason::Blocked));
     let flow = flows.kernel.as_ref().unwrap().rtcp_behind(at(INSIDE)).unwrap();
     assert_eq!(flow.state, FlowState::Blocked as u8);
