@@ -186,7 +186,7 @@ impl Session {
         let gathering = if part == Part::Latency { Gathering::None } else { Gathering::AsCardsDo };
         self.bed.gather(gathering)?;
         match part {
-            Part::Throughput => self.throughput(&[self.plan(G711, if self.options.quick { 3 } else { 6 })]),
+            Part::Throughput => self.throughput(&[self.plan(G711, if self.options.quick { 3 } else { 5 })]),
             Part::Frames => self
                 .throughput(&OTHER_FRAMES.map(|frame| Plan { rounds: rounds.min(3), ..self.plan(frame, 0) })),
             Part::Latency => {

@@ -14,7 +14,7 @@ use crate::throughput::TOGETHER;
 use crate::traffic::{Delays, Load, Rate};
 
 /// How many streams, which is calls; each call has four flows.
-pub(crate) const COUNTS: [usize; 3] = [1, 10_000, 100_000];
+pub(crate) const COUNTS: [usize; 2] = [1, 100_000];
 /// A rate that is carried with any number of them.
 pub(crate) const RATE: f64 = 400_000.0;
 

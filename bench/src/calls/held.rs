@@ -367,7 +367,7 @@ fn traces_per_call(before: &Memory, with: &Memory) -> u64 {
 }
 
 /// What each call takes by which there are more in the last settled state than in the one before it: what lingers, and what
-/// the C library keeps of what has lingered, is in both.
+/// the allocator keeps of what has lingered, is in both.
 fn bytes_per_further_call(held: &Held) -> Option<(usize, u64)> {
     let mut settled = held.memory.iter().rev().filter(|memory| memory.when == When::Settled);
     let (last, before) = (settled.next()?, settled.next()?);

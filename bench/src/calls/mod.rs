@@ -49,7 +49,7 @@ impl Plan {
             time: Duration::from_secs(3),
             memory: held::Look::UntilSettled,
             latency_rounds: rounds,
-            timed: 200,
+            timed: 150,
             restart_rounds: rounds,
         }
     }
