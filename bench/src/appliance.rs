@@ -83,8 +83,6 @@ pub(crate) struct State {
     pub userspace_packets: u64,
     /// Memory of the process alone in KiB: what it shares with the kernel, its tables, is not in it.
     pub resident_kib: u64,
-    /// Memory before there was a call.
-    pub resident_before_kib: u64,
 }
 
 /// Calls of one place: media ports are a pair for each call on each side.
@@ -109,21 +107,20 @@ async fn serve(arguments: &Arguments) -> Result<()> {
     let places = arguments.calls.div_ceil(CALLS_PER_PLACE).max(1);
     let (engine, _rtcp) = Engine::start(&engine_settings(arguments, places), Vec::new()).await?;
     let mut sessions = Sessions::new(media_settings(places, arguments));
-    let before = resident_kib()?;
     let mut streams = Vec::with_capacity(arguments.calls);
     for call in 0..arguments.calls {
         streams.push(establish(&engine, &mut sessions, arguments.way, call)?);
     }
     let control = UdpSocket::bind(CONTROL).context("the bench's control socket")?;
     println!("{READY}{}", serde_json::to_string(&streams)?);
-    tokio::task::spawn_blocking(move || answer(&control, &engine, before)).await?
+    tokio::task::spawn_blocking(move || answer(&control, &engine)).await?
 }
 
-fn answer(control: &UdpSocket, engine: &Engine, resident_before_kib: u64) -> Result<()> {
+fn answer(control: &UdpSocket, engine: &Engine) -> Result<()> {
     let mut asked = [0; 16];
     loop {
         let (_, from) = control.recv_from(&mut asked)?;
-        let mut state = State { resident_before_kib, resident_kib: resident_kib()?, ..State::default() };
+        let mut state = State { resident_kib: resident_kib()?, ..State::default() };
         for flow in engine.reports() {
             *state.carriers.entry(flow.carrier.label().to_owned()).or_default() += 1;
             state.kernel_packets += flow.stats.kernel_packets;

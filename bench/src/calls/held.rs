@@ -20,6 +20,7 @@ use xtask::lab::traffic::APPLIANCE_SIP;
 use super::standing::{Standing, forget, server};
 use crate::contender::EXPEDITED;
 use crate::cores::{self, Core};
+use crate::memory::GIVEN_BACK;
 use crate::report::{Spread, Target};
 use crate::sip;
 use crate::testbed::Testbed;
@@ -36,8 +37,6 @@ const SET_UP: u32 = 800;
 const REST: f64 = 0.15;
 /// Over this time.
 const REST_TIME: Duration = Duration::from_millis(500);
-/// What the daemon needs no more has gone back to the system after this: its allocator keeps it for a second.
-const GIVEN_BACK: Duration = Duration::from_secs(3);
 /// What is waited for comes within this.
 const LIMIT: Duration = Duration::from_secs(90);
 /// From so many calls on the transactions of a step are waited for before the next one, whose own then take their room.
