@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::contender::Contender;
+use crate::pauses::Pauses;
 
 /// Other work that was under way, as the system's load of the last minute; a bench that was just before counts too.
 ///
@@ -52,6 +53,7 @@ pub(crate) fn describe() -> Result<String> {
     line("kernel", &read("/proc/sys/kernel/osrelease")?);
     line("rtpengine's kernel module", &module);
     line("load before the run (1, 5, 15 minutes)", &read("/proc/loadavg")?);
+    line("pauses of the core that forwards", &Pauses::look()?.to_string());
     line("this source", &said("git", &["describe", "--always", "--dirty"]));
     line("rtpengine", &said("rtpengine", &["--version"]));
     line("nftables", &said("nft", &["--version"]));

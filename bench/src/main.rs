@@ -23,6 +23,7 @@ mod flood;
 mod latency;
 mod machine;
 mod memory;
+mod pauses;
 mod plots;
 mod profile;
 mod progress;
