@@ -576,30 +576,19 @@ mod tests {
         }
     }
 
+    fn memory(calls: usize, when: When, anonymous_kib: u64, traces: u64) -> Memory {
+        Memory { calls, when, anonymous_kib, resident_kib: 0, traces, transactions: 0 }
+    }
+
     #[test]
     fn a_call_takes_what_is_there_beyond_what_was_there_before() {
-        let memory = |calls, anonymous_kib, traces| Memory {
-            calls,
-            when: When::Standing,
-            anonymous_kib,
-            resident_kib: 0,
-            traces,
-            transactions: 0,
-        };
-        let (before, with) = (memory(0, 10_000, 100), memory(1000, 18_000, 2_000_100));
+        let before = memory(0, When::Without, 10_000, 100);
+        let with = memory(1000, When::Standing, 18_000, 2_000_100);
         assert_eq!((bytes_per_call(&before, &with), traces_per_call(&before, &with)), (8192, 2000));
     }
 
     #[test]
     fn a_further_call_takes_what_it_adds_to_a_settled_state() {
-        let memory = |calls, when, anonymous_kib, traces| Memory {
-            calls,
-            when,
-            anonymous_kib,
-            resident_kib: 0,
-            traces,
-            transactions: 0,
-        };
         let mut held = Held { runs: Vec::new(), memory: vec![memory(5000, When::Settled, 60_000, 0)] };
         assert_eq!(bytes_per_further_call(&held), None);
         held.memory.push(memory(10_000, When::Standing, 200_000, 0));
