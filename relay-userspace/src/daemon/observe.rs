@@ -92,7 +92,8 @@ fn see(core: &Core, phones: &Inventory, overlaps: Vec<String>) -> Observations {
         }
         for call in state.proxy.calls() {
             let key: Arc<[u8]> = call.media_key.as_ref().into();
-            calls.push((key, format!("{} to {}", call.from, call.to), call.answered));
+            let parties: Arc<str> = format!("{} to {}", call.from, call.to).into();
+            calls.push((key, parties, call.answered));
         }
     }
     let standing: HashSet<&[u8]> = calls.iter().map(|(key, ..)| &**key).collect();
@@ -105,7 +106,6 @@ fn see(core: &Core, phones: &Inventory, overlaps: Vec<String>) -> Observations {
             continue;
         }
         let found = core.quality().look(now, &core.engine, call_key, *answered, facts);
-        let call: Arc<str> = call.as_str().into();
         for look in found {
             let verdict = look.verdict;
             seen.streams.extend(look.found.into_iter().map(|found| Stream {

@@ -1,6 +1,6 @@
 //! What a flow is, as those who install it say it, and as those who ask are told.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use relay_ebpf::{FlowKind, FlowStats};
 use serde::Serialize;
@@ -34,10 +34,10 @@ pub struct FlowSpec {
     /// address translator may have given the sender another address.
     pub turns: u32,
     /// Where RTCP goes that the sender multiplexes with RTP (RFC 5761); none if it does not, when RTCP has a flow of
-    /// its own. In a place apart, for few telephones do, and each flow would be a fifth longer.
-    pub rtcp: Option<Box<RtcpWay>>,
+    /// its own. In a place apart, for few telephones do, and shared, for a packet may ask who its sender is.
+    pub rtcp: Option<Arc<RtcpWay>>,
     /// What becomes of its packets where the legs' protection differs; none to hand them on as they are.
-    pub srtp: Option<Box<Translation>>,
+    pub srtp: Option<Arc<Translation>>,
     /// By what the party checks this port, where it has ICE; none where it has not.
     pub ice: Option<IceAtPort>,
     /// The other branches of a forked call, whose parties send to this port too.
@@ -79,9 +79,9 @@ pub struct Fork {
     /// How often signalling has turned it on or off.
     pub turns: u32,
     /// Where RTCP goes that it multiplexes.
-    pub rtcp: Option<Box<RtcpWay>>,
+    pub rtcp: Option<Arc<RtcpWay>>,
     /// What becomes of its packets.
-    pub srtp: Option<Box<Translation>>,
+    pub srtp: Option<Arc<Translation>>,
 }
 
 impl FlowSpec {

@@ -22,6 +22,7 @@ mod checks;
 mod joined;
 mod party;
 mod path;
+mod report;
 mod taken_up;
 
 use std::{
@@ -47,10 +48,11 @@ use thiserror::Error;
 use joined::{Joined, Onward};
 use party::{Owners, Sender, Who};
 use path::Towards;
+use report::add_refused;
 pub(super) use taken_up::Statistics;
 
 use super::{
-    flow::{Carrier, FlowReport, FlowSpec, Fork, RefusedSource, RtcpWay, Unprotected, UserspaceReason},
+    flow::{FlowReport, FlowSpec, Fork, RtcpWay, UserspaceReason},
     ice::IceLearning,
     kernel::{
         keeper::Ingress,
@@ -58,7 +60,7 @@ use super::{
         refused::RefusedSources,
         tables::{KernelTables, Slot, Slots},
     },
-    paths::{Arrival, Departure, Paths, REMEMBERED_REFUSALS, Watchers, count, what},
+    paths::{Arrival, Departure, Paths, Watchers, count, what},
     shared::SharedArray,
     tap::Tap,
     translation::{Translation, content},
@@ -356,7 +358,7 @@ impl Flows {
     }
 
     /// How a packet is to be translated before anything is learned from it; none if it goes as it is, or nowhere.
-    pub(super) fn translation(&self, arrival: &Arrival<'_>) -> Option<(Translation, Content)> {
+    pub(super) fn translation(&self, arrival: &Arrival<'_>) -> Option<(Arc<Translation>, Content)> {
         let entry = self.entries.get(&arrival.local)?;
         if entry.spec.srtp.is_none() && entry.forks.is_empty() {
             return None;
@@ -367,7 +369,7 @@ impl Flows {
             Who::Own => &entry.spec.srtp,
             Who::Fork(index) => &entry.spec.forks.get(index)?.srtp,
         };
-        translation.as_deref().cloned().zip(content(what))
+        translation.clone().zip(content(what))
     }
 
     /// [`Flows::packet`] for one that was checked and is in clear now.
@@ -382,7 +384,7 @@ impl Flows {
     ) -> Result<Departure, Reason> {
         // Signalling may have changed the key while the packet was looked at.
         match self.translation(arrival) {
-            Some((translation, _)) if translation == *by => self.packet(now, arrival),
+            Some((translation, _)) if *translation == *by => self.packet(now, arrival),
             _ => Err(Reason::NoFlow),
         }
     }
@@ -615,101 +617,9 @@ impl Flows {
         }
     }
 
-    /// Who carries a flow.
-    fn carrier_of(&self, entry: &Entry) -> Carrier {
-        // Its packets are carried as those of the flow that it is joined with.
-        let with = entry.joined.as_ref().map(|joined| joined.with);
-        let carried = with.and_then(|with| self.entries.get(&with)).map_or(entry, Box::as_ref);
-        let missing = |hop: IpAddr| self.next_hops.missing(hop);
-        let by_tc = |hop: IpAddr| self.next_hops.by_tc(hop);
-        let by_tc = carried.published.and_then(|published| published.hops().find_map(by_tc));
-        let missing = carried.published.and_then(|published| published.hops().find_map(missing));
-        match carried.carrier {
-            UserspaceOr::Learning => Carrier::Learning,
-            UserspaceOr::Blocked => Carrier::Blocked,
-            UserspaceOr::Userspace(reason) => Carrier::Userspace { reason },
-            UserspaceOr::Kernel => match (missing, with) {
-                (Some(why), _) => Carrier::AwaitingNextHop { why },
-                (None, with) => self.met_by(carried.spec.local, by_tc, with),
-            },
-        }
-    }
-
-    /// A flow as it stands.
-    pub(super) fn report(&self, local: SocketAddr) -> Option<FlowReport> {
-        let entry = self.entries.get(&local)?;
-        let forks = entry.spec.forks.iter().zip(&entry.forks).map(|(party, fork)| FlowReport {
-            spec: entry.spec.with_party(party.clone()),
-            carrier: match fork.learned {
-                None => Carrier::Learning,
-                Some(_) => Carrier::Userspace { reason: UserspaceReason::Forked },
-            },
-            learned: fork.learned,
-            destination: self.destination_of(local, party),
-            stats: self.stats.read(fork.stats),
-            refused: Vec::new(),
-            refused_packets: 0,
-            srtp_refused: Unprotected::default(),
-            forks: Vec::new(),
-            rtcp_destination: party.rtcp.as_ref().and_then(|way| self.rtcp_destination(local, way)),
-        });
-        let refusals = self.paths.live(local, |live| live.refusals()).unwrap_or_default();
-        Some(FlowReport {
-            spec: entry.spec.clone(),
-            carrier: self.carrier_of(entry),
-            learned: entry.sender.learned,
-            destination: self.destination(local),
-            stats: self.statistics(entry),
-            refused: refusals.sources,
-            refused_packets: refusals.packets,
-            srtp_refused: refusals.srtp,
-            forks: forks.collect(),
-            rtcp_destination: entry.spec.rtcp.as_ref().and_then(|way| self.rtcp_destination(local, way)),
-        })
-    }
-
-    /// Which of the kernel's programs carries a flow that is forwarded.
-    fn met_by(&self, local: SocketAddr, by_tc: Option<String>, with: Option<SocketAddr>) -> Carrier {
-        match (self.ingresses.get(&local.ip()), by_tc) {
-            (Some(Ingress::Nothing), _) | (Some(Ingress::Xdp { tc_behind: false }), Some(_)) => {
-                Carrier::Userspace { reason: UserspaceReason::NotAttached }
-            }
-            (Some(Ingress::Tc(why)), _) => Carrier::Tc { why: why.clone() },
-            (_, Some(why)) => Carrier::Tc { why },
-            (_, None) => with.map_or(Carrier::Kernel, |with| Carrier::Joined { with }),
-        }
-    }
-
     /// How packets for our addresses come in from now on.
     pub(super) fn set_ingresses(&mut self, ingresses: HashMap<IpAddr, Ingress>) {
         self.ingresses = ingresses;
-    }
-
-    /// All flows with what was counted of each: for who wants no more of thousands.
-    pub(super) fn counts(&self) -> impl Iterator<Item = (&FlowSpec, FlowStats)> {
-        self.entries.values().map(|entry| (&entry.spec, self.statistics(entry)))
-    }
-
-    /// Who carries each flow.
-    pub(super) fn carriers(&self) -> impl Iterator<Item = Carrier> {
-        self.entries.values().map(|entry| self.carrier_of(entry))
-    }
-
-    /// All flows as they stand, with the sources that the kernel refused.
-    pub(super) fn reports(&self) -> Vec<FlowReport> {
-        let mut reports: Vec<FlowReport> = self.locals().filter_map(|local| self.report(local)).collect();
-        // Looking costs a system call for each source, so nobody looks while nothing was refused.
-        if let Some(kernel) = &self.kernel_refused
-            && reports.iter().any(|report| report.refused_further() > 0)
-        {
-            let all = kernel.all();
-            for report in &mut reports {
-                if let Some(entry) = self.entries.get(&report.spec.local) {
-                    add_refused(report, entry.sender.stats, &all);
-                }
-            }
-        }
-        reports
     }
 
     /// The local addresses of all flows.
@@ -761,12 +671,6 @@ impl Flows {
         let Self { next_hops, kernel, .. } = self;
         kernel.as_mut().map(|kernel| (next_hops, kernel))
     }
-}
-
-/// Adds the sources that the kernel refused of a flow, up to as many as userspace remembers.
-fn add_refused(report: &mut FlowReport, stats: u32, kernel: &HashMap<u32, Vec<RefusedSource>>) {
-    let more = kernel.get(&stats).into_iter().flatten().take(REMEMBERED_REFUSALS);
-    report.refused.extend(more.cloned());
 }
 
 /// The kernel's record of a flow whose packets leave from `out_source`, but for what depends on a learned source.

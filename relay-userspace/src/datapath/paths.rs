@@ -143,7 +143,7 @@ pub(super) struct Path {
     pub exit: Exit,
     /// For RTCP that comes multiplexed, in a place of its own: of most flows it does not.
     pub rtcp: Option<Box<Exit>>,
-    pub srtp: Option<Translation>,
+    pub srtp: Option<Arc<Translation>>,
     pub watchers: Option<Arc<Watchers>>,
 }
 
@@ -215,7 +215,7 @@ pub(super) enum Verdict {
     /// It leaves.
     Go(Departure),
     /// It is to be read first, and looked up again as [`Paths::read`].
-    Translate(Translation, Content),
+    Translate(Arc<Translation>, Content),
     /// It goes nowhere.
     Refused(Reason),
 }
@@ -375,7 +375,7 @@ impl Path {
                 return Verdict::Translate(translation.clone(), content);
             }
             // Signalling may have changed the key while the packet was read.
-            (srtp, Some(by), _) if srtp.as_ref() != Some(by) => return Verdict::Refused(Reason::NoFlow),
+            (srtp, Some(by), _) if srtp.as_deref() != Some(by) => return Verdict::Refused(Reason::NoFlow),
             _ => {}
         }
         if !self.rate.admits(&mut live.rate, arrival.monotonic_ns) {

@@ -1,6 +1,6 @@
 //! The flows between the two ends of a stream: which port they arrive at, which they leave from, and where RTCP goes.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use relay_ebpf::FlowKind;
 
@@ -29,7 +29,7 @@ impl End<'_> {
         spec.rtcp = (kind == FlowKind::Rtp && self.party.mux).then(|| {
             let (port, destination) = there.rtcp_address();
             let out_source = SocketAddr::new(there.network.address, port);
-            Box::new(RtcpWay { out_source, destination, dscp: there.network.rtcp_dscp })
+            Arc::new(RtcpWay { out_source, destination, dscp: there.network.rtcp_dscp })
         });
         spec
     }
@@ -75,7 +75,7 @@ impl End<'_> {
             clock_rate,
             turns: self.party.turns,
             rtcp: None,
-            srtp: srtp.map(Box::new),
+            srtp: srtp.map(Arc::new),
             ice: self.ice.cloned(),
             forks: Vec::new(),
         }

@@ -122,12 +122,8 @@ impl Proxy {
             let number = request.cseq();
             editor.cseq(number);
         }
-        let hidden = |call: &super::call::Call| call.anonymous.is_some();
-        let hidden = relay
-            .call
-            .as_ref()
-            .and_then(|(number, ..)| self.calls.get(number))
-            .is_some_and(|call| hidden(call));
+        let call = relay.call.as_ref().and_then(|(number, ..)| self.calls.get(number));
+        let hidden = call.is_some_and(|call| call.anonymous.is_some());
         let request = self.transactions.request(relay.server).filter(|request| {
             hidden
                 || (relay.call.is_none()

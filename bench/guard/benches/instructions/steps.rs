@@ -334,7 +334,7 @@ fn relay(from: Option<Leg>) {
         clock_rate: 8000,
         turns: 0,
         rtcp: None,
-        srtp: srtp.map(Box::new),
+        srtp: srtp.map(Arc::new),
         ice: None,
         forks: Vec::new(),
     };

@@ -5,7 +5,7 @@
 //! arrives says where the last leg sends it. The invariant: a flow is joined only with one that the kernel forwards, and
 //! only while every leg on the way would let the packet through as it is.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use relay_ebpf::FlowStats;
 
@@ -84,7 +84,7 @@ impl Flows {
             }
             dscp = entry.spec.dscp.or(dscp);
             rtcp_dscp = entry.spec.rtcp.as_ref().and_then(|way| way.dscp).or(rtcp_dscp);
-            let rtcp = entry.spec.rtcp.as_ref().map(|way| Box::new(RtcpWay { dscp: rtcp_dscp, ..**way }));
+            let rtcp = entry.spec.rtcp.as_ref().map(|way| Arc::new(RtcpWay { dscp: rtcp_dscp, ..**way }));
             leaves_from = entry.spec.out_source;
             onward.through.push(next);
             onward.last = Some(FlowSpec { dscp, rtcp, ..entry.spec.clone() });

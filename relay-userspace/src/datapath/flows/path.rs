@@ -79,7 +79,7 @@ impl Flows {
             rate: Rate::of_stream(self.packet_interval_ns),
             exit,
             rtcp: rtcp.map(Box::new),
-            srtp: party.srtp.map(|translation| *translation),
+            srtp: party.srtp,
             watchers: self.taps(local),
         })
     }

@@ -11,7 +11,7 @@ use zerocopy::FromBytes as _;
 
 use super::{
     super::{
-        flow::StandingFlow,
+        flow::{Carrier, RefusedSource, StandingFlow},
         kernel::{
             former::Former,
             next_hops::{LinkLayer, Resolution},

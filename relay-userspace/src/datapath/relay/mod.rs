@@ -471,7 +471,7 @@ mod tests {
             clock_rate: 8000,
             turns: 0,
             rtcp: None,
-            srtp: Some(Box::new(Translation {
+            srtp: Some(Arc::new(Translation {
                 from: Incoming::Keyed(Arc::new(Inbound::new(key(1)))),
                 to: Outgoing::Keyed(Arc::new(Outbound::new(key(2)))),
             })),

@@ -235,8 +235,8 @@ impl Proxy {
     /// The first INVITE was answered: the callee's voice is known now.
     pub(super) fn note_voice(&mut self, relay: &Relay, message: &Message) {
         let Some((number, Party::Caller, None)) = &relay.call else { return };
-        let speaks = |call: &Call| call.conversing.as_deref().is_some_and(|known| known.tag.is_none());
-        if !self.calls.get(number).is_some_and(|call| speaks(call)) {
+        let conversing = self.calls.get(number).and_then(|call| call.conversing.as_deref());
+        if conversing.is_none_or(|known| known.tag.is_some()) {
             return;
         }
         let routes = self.routes_beyond(message);
