@@ -102,7 +102,7 @@ fn an_interface_that_goes_away_and_comes_back_is_attached_again_and_calls_go_on(
 
     // Its hardware address is changed: what leaves by it carries the new one, or the phones' answers would be lost.
     branch.ip(&["link", "set", TO_OFFICE, "address", "02:00:00:00:61:01"])?;
-    outside.ip(&["neigh", "flush", "dev", OUTER])?;
+    outside.forget_neighbours()?;
     let capture = site.captures()?;
     let before: u64 = site.legs()[0].iter().map(|leg| leg.received).sum();
     interrupt::wait_until(LIMIT, "sound from the new address", || {

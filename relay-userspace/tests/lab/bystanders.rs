@@ -121,7 +121,7 @@ fn ping_tcp_dns_and_arp_pass_untouched_while_a_call_is_forwarded() -> Result<()>
             }
         }
         for place in [&lab.office, &lab.branch, &lab.centre] {
-            place.ip(&["neigh", "flush", "all"])?;
+            place.forget_neighbours()?;
         }
     }
     call.succeed(LIMIT)?;

@@ -18,7 +18,7 @@ fn a_neighbour_s_new_hardware_address_is_used_by_all_flows_at_once() -> Result<(
 
     let centre = &site.lab.centre;
     centre.ip(&["link", "set", "dev", network::OUTER, "address", "02:00:00:00:be:ef"])?;
-    centre.ip(&["neigh", "flush", "all"])?;
+    centre.forget_neighbours()?;
     centre.run("ping", &["-c", "1", "-W", "5", &network::APPLIANCE_CENTRE.to_string()])?;
 
     let heard = |legs: &[Vec<xtask::lab::Leg>; 2]| legs[1].iter().map(|leg| leg.received).sum::<u64>();
@@ -36,7 +36,7 @@ fn a_forgotten_neighbour_is_resolved_again_without_a_call_noticing() -> Result<(
     let site = Site::start(engine("kernel"))?;
     let _call = site.phone_calls(3, Duration::from_secs(60))?;
     site.until_flows(4, |flow| flow.datapath == "kernel")?;
-    site.lab.branch.ip(&["neigh", "flush", "all"])?;
+    site.lab.branch.forget_neighbours()?;
     let kernel =
         |site: &Site| -> Result<u64> { Ok(site.flows()?.iter().map(|flow| flow.kernel_packets).sum()) };
     let before = kernel(&site)?;

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
+use serde::Deserialize;
 
 use super::interrupt;
 use crate::process;
@@ -61,6 +62,38 @@ impl Namespace {
     /// `ip` fails; the message has what it said.
     pub fn ip(&self, arguments: &[&str]) -> Result<String> {
         process::output(Command::new("ip").args(["-n", &self.name]).args(arguments))
+    }
+
+    /// Has it forget each neighbour that it knows at the moment.
+    ///
+    /// One by one: `ip neigh flush` looks again until there is none, and gives up where traffic has them found anew as
+    /// fast as it forgets them.
+    ///
+    /// # Errors
+    /// `ip` fails, other than for a neighbour that is gone by itself.
+    pub fn forget_neighbours(&self) -> Result<()> {
+        #[derive(Deserialize)]
+        struct Neighbour {
+            #[serde(rename = "dst")]
+            address: IpAddr,
+            #[serde(rename = "dev")]
+            interface: String,
+            state: Vec<String>,
+        }
+        let known = self.ip(&["-json", "neigh", "show"])?;
+        let known: Vec<Neighbour> = serde_json::from_str(&known).context("what `ip neigh show` says")?;
+        for Neighbour { address, interface, state } in known {
+            if state.iter().any(|state| state == "PERMANENT") {
+                continue;
+            }
+            let forgotten = self.ip(&["neigh", "del", &address.to_string(), "dev", &interface]);
+            if let Err(error) = forgotten
+                && !format!("{error:#}").contains("No such file or directory")
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// A command that will run in it.
