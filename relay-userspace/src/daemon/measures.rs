@@ -14,7 +14,7 @@ use crate::{
     datapath::Engine,
     media::PortUse,
     metrics::{Metrics, names, raise},
-    net::{NetworkId, Role, Transport, descriptors::Descriptors},
+    net::{Local, NetworkId, Role, Transport, descriptors::Descriptors},
     proxy::{Conversion, DropReason, EmergencyWay, Load, Measure, Outcome, SecondRegistration, SurvivalCall},
     quality::{StreamQuality, Verdict},
     sip::{
@@ -252,20 +252,22 @@ impl Measures {
     }
 
     /// Enters the jitter of each stream that had packets since it was last asked, by the counts in `seen`.
-    pub(super) fn jitter(&self, engine: &Engine, seen: &mut HashMap<std::net::SocketAddr, u64>) {
+    pub(super) fn jitter(&self, engine: &Engine, seen: &mut HashMap<Local, u32>) {
         let mut now = HashMap::with_capacity(seen.len());
         engine.each_count(|spec, stats| {
             if !stats.has_rtp() {
                 return;
             }
-            let packets = stats.packets();
-            if seen.get(&spec.local).is_none_or(|before| *before != packets)
+            // Only whether there were any counts.
+            let packets = stats.packets() as u32;
+            let local = spec.local.into();
+            if seen.get(&local).is_none_or(|before| *before != packets)
                 && let Some(network) = self.networks.get(spec.from.index())
             {
                 let jitter = stats.jitter_seconds(spec.clock_rate);
                 self.metrics.rtp_jitter.with_label_values(&[network.direction()]).observe(jitter);
             }
-            now.insert(spec.local, packets);
+            now.insert(local, packets);
         });
         *seen = now;
     }

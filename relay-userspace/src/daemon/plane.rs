@@ -13,7 +13,7 @@ use super::quality::{Ledger, StreamFacts};
 use crate::{
     datapath::{Engine, EngineError, FlowReport, PortError, RefusedSource, RtcpPacket, SocketUse},
     media::{Answer, FlowChange, MediaError, MediaRelay, Negotiated, Offer, Sessions},
-    net::{NetworkId, descriptors::Descriptors},
+    net::{Local, NetworkId, descriptors::Descriptors},
     quality::Book,
 };
 
@@ -22,7 +22,7 @@ pub(super) struct MediaPlane {
     pub(super) sessions: Sessions,
     engine: Arc<Engine>,
     /// Whose call each flow belongs to.
-    owners: HashMap<SocketAddr, Arc<[u8]>>,
+    owners: HashMap<Local, Arc<[u8]>>,
     /// Who was refused in the calls that had such sources, the newest last.
     refusals: VecDeque<(Arc<[u8]>, Vec<Refusal>)>,
     book: Book,
@@ -60,12 +60,12 @@ impl MediaPlane {
 
     /// The name of the call that the flow with this local address belongs to.
     pub(super) fn owner(&self, local: SocketAddr) -> Option<Arc<[u8]>> {
-        self.owners.get(&local).cloned()
+        self.owners.get(&local.into()).cloned()
     }
 
     /// Takes up the flows of calls of an earlier run, which the engine carries already.
     pub(super) fn take_up(&mut self, owners: Vec<(SocketAddr, Vec<u8>)>) {
-        self.owners.extend(owners.into_iter().map(|(local, call)| (local, call.into())));
+        self.owners.extend(owners.into_iter().map(|(local, call)| (local.into(), call.into())));
     }
 
     /// The sources that the flows of a call refused which are gone.
@@ -75,7 +75,7 @@ impl MediaPlane {
 
     /// Keeps what a flow refused that has ended.
     fn keep_refusals(&mut self, flow: &FlowReport) {
-        let Some(call) = self.owners.remove(&flow.spec.local) else { return };
+        let Some(call) = self.owners.remove(&flow.spec.local.into()) else { return };
         if flow.refused.is_empty() {
             return;
         }
@@ -151,7 +151,7 @@ impl MediaPlane {
             match change {
                 FlowChange::Install(spec) => {
                     let local = spec.local;
-                    self.owners.insert(local, Arc::clone(&call));
+                    self.owners.insert(local.into(), Arc::clone(&call));
                     if let Err(error) = self.engine.install(now, spec) {
                         warn!(%error, %local, "a flow could not be installed");
                         result = Err(match error {
@@ -165,7 +165,7 @@ impl MediaPlane {
                 FlowChange::Remove(local) => {
                     self.book.forget(local);
                     let Some(flow) = self.engine.remove(now, local) else {
-                        self.owners.remove(&local);
+                        self.owners.remove(&local.into());
                         continue;
                     };
                     if flow.stats.packets() > 0 {

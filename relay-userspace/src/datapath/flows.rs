@@ -19,6 +19,7 @@
 //! What is decided of a flow that stands is written to [`Paths`], where the relay's tasks find it without asking here.
 
 mod checks;
+mod entries;
 mod joined;
 mod party;
 mod path;
@@ -45,7 +46,8 @@ use relay_ebpf::{
 };
 use thiserror::Error;
 
-use joined::{Joined, Onward};
+use entries::{Entries, Entry};
+use joined::Onward;
 use party::{Owners, Sender, Who};
 use path::Towards;
 use report::add_refused;
@@ -144,19 +146,6 @@ impl Published {
     }
 }
 
-struct Entry {
-    spec: FlowSpec,
-    carrier: UserspaceOr,
-    sender: Sender,
-    /// In the order of the specification's forks.
-    forks: Box<[Sender]>,
-    published: Option<Published>,
-    /// The further legs that the kernel takes its packets through.
-    through: Box<[SocketAddr]>,
-    /// Few flows are, and what it holds is as long as three lines of the cache.
-    joined: Option<Box<Joined>>,
-}
-
 /// Who carries an entry: what [`Carrier`] is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UserspaceOr {
@@ -168,8 +157,7 @@ enum UserspaceOr {
 
 /// All flows.
 pub(super) struct Flows {
-    /// Each in a place of its own: the table is up to half empty.
-    entries: HashMap<SocketAddr, Box<Entry>>,
+    entries: Entries,
     stats: Arc<SharedArray<FlowStats>>,
     paths: Arc<Paths>,
     towards: Towards,
@@ -207,7 +195,7 @@ impl Flows {
     ) -> Self {
         let stats = Arc::new(stats);
         Self {
-            entries: HashMap::new(),
+            entries: Entries::default(),
             stats_slots: Slots::new(stats.length()),
             paths: Arc::new(Paths::new(Arc::clone(&stats))),
             towards: Towards::default(),
@@ -257,7 +245,7 @@ impl Flows {
             kernel.place(local).ok_or(InstallError::NotLocal { address: local })?;
         }
         // Whose statistics are whose may change with the branches, and no leg is joined with one that has several.
-        if !spec.forks.is_empty() || self.entries.get(&local).is_some_and(|entry| !entry.forks.is_empty()) {
+        if !spec.forks.is_empty() || self.entries.get(&local).is_some_and(|entry| !entry.forks().is_empty()) {
             self.settle(local);
         }
         // No packet is counted by what is about to change.
@@ -304,7 +292,7 @@ impl Flows {
             kernel.forget(entry.sender.stats);
         }
         self.dismiss(now, entry.spec.from, &entry.sender);
-        entry.forks.iter().for_each(|fork| self.dismiss(now, entry.spec.from, fork));
+        entry.forks().iter().for_each(|fork| self.dismiss(now, entry.spec.from, fork));
         Some(report)
     }
 
@@ -360,7 +348,7 @@ impl Flows {
     /// How a packet is to be translated before anything is learned from it; none if it goes as it is, or nowhere.
     pub(super) fn translation(&self, arrival: &Arrival<'_>) -> Option<(Arc<Translation>, Content)> {
         let entry = self.entries.get(&arrival.local)?;
-        if entry.spec.srtp.is_none() && entry.forks.is_empty() {
+        if entry.spec.srtp.is_none() && entry.forks().is_empty() {
             return None;
         }
         let &[first, second, ..] = arrival.payload else { return None };
@@ -417,7 +405,7 @@ impl Flows {
         if admitted != Some(true) {
             return Err(Reason::FlowRate);
         }
-        let by_nomination = entry.forks.is_empty()
+        let by_nomination = entry.forks().is_empty()
             && entry.spec.ice.as_ref().is_some_and(|ice| ice.learns == IceLearning::FromNomination);
         let Some((sender, party)) = entry.of(who) else { return Err(Reason::NoFlow) };
         let mut learned_now = false;
@@ -435,7 +423,7 @@ impl Flows {
         // joined with was counted there.
         let ticks = clock_ticks(party.clock_rate);
         let stats = sender.stats;
-        if entry.joined.is_none() {
+        if entry.joined().is_none() {
             paths.live(arrival.local, |_| {
                 self.stats.change(stats, |stats| count(stats, arrival, content, ticks));
             });
@@ -472,11 +460,12 @@ impl Flows {
     fn heard(&self, at: SocketAddr, local: SocketAddr) -> Option<SocketAddr> {
         // What a check has proved counts whatever the description says.
         let counts = |entry: &&Entry| entry.spec.latching != Latching::Signalled || entry.spec.ice.is_some();
-        let entry = self.entries.get(&at).map(Box::as_ref).filter(counts)?;
+        let entry = self.entries.get(&at).filter(counts)?;
         let fork = entry.spec.forks.iter().position(|fork| fork.out_source == local);
-        let sender = fork.filter(|_| entry.spec.out_source != local).and_then(|index| entry.forks.get(index));
+        let sender =
+            fork.filter(|_| entry.spec.out_source != local).and_then(|index| entry.forks().get(index));
         let sender = sender.unwrap_or(&entry.sender);
-        sender.learned.map(|(source, _)| source).or(sender.previous)
+        sender.learned.map(|(source, _)| source).or(sender.previous.as_deref().copied())
     }
 
     /// Writes a flow and those of the other direction to the kernel's tables.
@@ -624,7 +613,7 @@ impl Flows {
 
     /// The local addresses of all flows.
     pub(super) fn locals(&self) -> impl Iterator<Item = SocketAddr> {
-        self.entries.keys().copied()
+        self.entries.locals()
     }
 
     /// How many flows there are.
@@ -643,7 +632,7 @@ impl Flows {
         for entry in self.entries.values() {
             let totals = totals.entry(entry.spec.from).or_default();
             totals.add(&self.statistics(entry));
-            entry.forks.iter().for_each(|fork| totals.add(&self.stats.read(fork.stats)));
+            entry.forks().iter().for_each(|fork| totals.add(&self.stats.read(fork.stats)));
         }
         totals
     }
@@ -653,7 +642,7 @@ impl Flows {
     pub(super) fn counted_at(&self, stats: u32) -> impl Iterator<Item = (SocketAddr, SocketAddr)> {
         let first = self.owners.get(stats);
         let joined = first.and_then(|local| self.entries.get(&local)).into_iter();
-        let all = first.into_iter().chain(joined.flat_map(|entry| entry.through.iter().copied()));
+        let all = first.into_iter().chain(joined.flat_map(|entry| entry.through().iter().copied()));
         // The other party's own RTCP comes where this one's leaves from.
         all.filter_map(|local| {
             let spec = &self.entries.get(&local)?.spec;

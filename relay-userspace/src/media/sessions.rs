@@ -182,7 +182,8 @@ impl Session {
 pub struct Sessions {
     settings: Settings,
     ports: Vec<Ports>,
-    sessions: HashMap<Vec<u8>, Session>,
+    /// Each in a place of its own: the table is up to half empty.
+    sessions: HashMap<Vec<u8>, Box<Session>>,
     /// What has ended, in the order of its end, whose last packets may still be under way.
     ended: VecDeque<Ended>,
 }
@@ -234,12 +235,14 @@ impl Sessions {
             return Err(MediaError::Limit { what: "media sessions", limit: self.settings.max_sessions });
         }
         let wishes = self.wishes(offer.from, &description)?;
-        let mut session = self.sessions.remove(offer.call).unwrap_or_else(|| Session {
-            a_tag: offer.from_tag.to_vec(),
-            networks: (offer.from, offer.to),
-            streams: Vec::new(),
-            negotiated: now,
-            ice: [None, None],
+        let mut session = self.sessions.remove(offer.call).unwrap_or_else(|| {
+            Box::new(Session {
+                a_tag: offer.from_tag.to_vec(),
+                networks: (offer.from, offer.to),
+                streams: Vec::new(),
+                negotiated: now,
+                ice: [None, None],
+            })
         });
         let result = self.apply_offer(&mut session, offer, &description, &wishes);
         session.negotiated = now;
@@ -788,7 +791,7 @@ impl Sessions {
     }
 
     pub(super) fn session(&self, call: &[u8]) -> Option<&Session> {
-        self.sessions.get(call)
+        self.sessions.get(call).map(Box::as_ref)
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -796,7 +799,7 @@ impl Sessions {
     }
 
     pub(super) fn add(&mut self, call: &[u8], session: Session) {
-        self.sessions.insert(call.to_vec(), session);
+        self.sessions.insert(call.to_vec(), Box::new(session));
     }
 
     /// Takes this very pair of ports; false if it is not to be had.

@@ -3,12 +3,14 @@
 pub mod descriptors;
 pub mod dns;
 mod links;
+mod local;
 pub mod netlink;
 mod patient;
 pub mod routes;
 
 use std::{fmt, io, net::IpAddr};
 
+pub use local::Local;
 use nix::sys::socket::{setsockopt, sockopt};
 pub use patient::Patient;
 use socket2::{SockRef, Socket};

@@ -592,7 +592,10 @@ impl Proxy {
             let networks = [call.info.from_network, call.info.to_network];
             call.share = Some(self.admission.enter(networks, 0));
         }
-        self.by_call_id.entry(call.info.call_id.clone()).or_default().push(number);
+        self.by_call_id
+            .entry(call.info.call_id.clone())
+            .or_insert_with(|| Vec::with_capacity(1))
+            .push(number);
         self.calls.insert(number, Box::new(call));
         number
     }

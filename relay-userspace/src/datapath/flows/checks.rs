@@ -35,7 +35,7 @@ impl Flows {
             return None;
         }
         // Parties of a forked call share a port, and are told apart by where they said they send from.
-        if check == Check::Nominate && learned.is_none() && entry.forks.is_empty() {
+        if check == Check::Nominate && learned.is_none() && entry.forks().is_empty() {
             entry.sender.learned = Some((arrival.source, arrival.unix_ms));
             self.note_learned(arrival.local);
             self.publish_with_pair(now, arrival.local);

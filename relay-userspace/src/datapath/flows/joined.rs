@@ -48,7 +48,7 @@ impl Flows {
     /// The flow of this host whose packets come to this one.
     pub(super) fn before(&self, local: SocketAddr) -> Option<SocketAddr> {
         let entry = self.entries.get(&local)?;
-        if let Some(joined) = &entry.joined {
+        if let Some(joined) = entry.joined() {
             return Some(joined.with);
         }
         let heard = entry.sender.learned.map(|(source, _)| source).or(entry.spec.signalled)?;
@@ -74,9 +74,7 @@ impl Flows {
                     && !self.taps.contains_key(&next)
                     && !self.is_forced([entry.spec.signalled, entry.spec.destination])
             };
-            let Some(entry) =
-                self.entries.get(&next).map(Box::as_ref).filter(fits).filter(|_| is_one_way(&first.spec))
-            else {
+            let Some(entry) = self.entries.get(&next).filter(fits).filter(|_| is_one_way(&first.spec)) else {
                 return onward;
             };
             if next == local || onward.through.contains(&next) || onward.through.len() == MAX_JOINED {
@@ -96,7 +94,8 @@ impl Flows {
     /// From now on the kernel takes a flow's packets through these legs, and no others.
     pub(super) fn join(&mut self, local: SocketAddr, through: &[SocketAddr]) {
         let Some(entry) = self.entries.get_mut(&local) else { return };
-        let before = std::mem::replace(&mut entry.through, through.into());
+        let before: Box<[SocketAddr]> = entry.through().into();
+        entry.set_through(through);
         let since = self.stats.read(entry.sender.stats);
         for left in before.iter().filter(|leg| !through.contains(leg)) {
             self.settle(*left);
@@ -104,7 +103,7 @@ impl Flows {
         for leg in through.iter().filter(|leg| !before.contains(leg)) {
             self.settle(*leg);
             if let Some(entry) = self.entries.get_mut(leg) {
-                entry.joined = Some(Box::new(Joined { with: local, since }));
+                entry.set_joined(Some(Joined { with: local, since }));
             }
             self.renew_path(*leg);
         }
@@ -114,12 +113,13 @@ impl Flows {
     pub(super) fn settle(&mut self, leg: SocketAddr) {
         let Some(entry) = self.entries.get(&leg) else { return };
         let (place, stats) = (entry.sender.stats, self.statistics(entry));
-        if entry.joined.is_some() {
+        if entry.joined().is_some() {
             self.stats.write(place, stats);
         }
         if let Some(entry) = self.entries.get_mut(&leg)
-            && entry.joined.take().is_some()
+            && entry.joined().is_some()
         {
+            entry.set_joined(None);
             self.renew_path(leg);
         }
     }
@@ -128,8 +128,7 @@ impl Flows {
     pub(super) fn statistics(&self, entry: &Entry) -> FlowStats {
         let own = self.stats.read(entry.sender.stats);
         let with = entry
-            .joined
-            .as_ref()
+            .joined()
             .and_then(|joined| Some((self.entries.get(&joined.with)?.sender.stats, joined.since)));
         with.map_or(own, |(with, since)| own.joined_with(&self.stats.read(with), &since))
     }

@@ -5,23 +5,23 @@ use std::{net::SocketAddr, time::Instant};
 use relay_ebpf::{FlowStats, Reason};
 
 use super::{Entry, FlowSpec, Flows, Fork, InstallError};
-use crate::net::{Latching, NetworkId};
+use crate::net::{Latching, Local, NetworkId};
 
 /// What is known of a sender.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Sender {
     /// Where its packets are counted.
     pub(super) stats: u32,
     /// The source that was learned, and when, in milliseconds since 1970.
     pub(super) learned: Option<(SocketAddr, u64)>,
-    /// The source before signalling opened learning again.
-    pub(super) previous: Option<SocketAddr>,
+    /// The source before signalling opened learning again; in a place of its own, for few have one.
+    pub(super) previous: Option<Box<SocketAddr>>,
 }
 
 /// Whose statistics stand where. By their place, for places are handed out from the first on: an entry of a hash table
 /// would be twice as long.
 #[derive(Debug, Default)]
-pub(super) struct Owners(Vec<Option<SocketAddr>>);
+pub(super) struct Owners(Vec<Option<Local>>);
 
 impl Owners {
     pub(super) fn set(&mut self, place: u32, flow: SocketAddr) {
@@ -29,7 +29,7 @@ impl Owners {
         if self.0.len() <= place {
             self.0.resize(place + 1, None);
         }
-        self.0[place] = Some(flow);
+        self.0[place] = Some(flow.into());
     }
 
     pub(super) fn clear(&mut self, place: u32) {
@@ -39,7 +39,7 @@ impl Owners {
     }
 
     pub(super) fn get(&self, place: u32) -> Option<SocketAddr> {
-        self.0.get(place as usize).copied().flatten()
+        self.0.get(place as usize).copied().flatten().map(SocketAddr::from)
     }
 
     #[cfg(test)]
@@ -70,7 +70,7 @@ impl Entry {
         let open: Vec<(Who, Option<SocketAddr>)> = [(Who::Own, &self.sender, self.spec.signalled)]
             .into_iter()
             .chain(
-                self.forks
+                self.forks()
                     .iter()
                     .zip(&self.spec.forks)
                     .enumerate()
@@ -84,7 +84,7 @@ impl Entry {
         if let Some((Who::Own, _)) = exact {
             return Ok(Who::Own);
         }
-        if let Some(index) = self.forks.iter().position(is_learned) {
+        if let Some(index) = self.forks().iter().position(is_learned) {
             return Ok(Who::Fork(index));
         }
         let allowed =
@@ -100,7 +100,9 @@ impl Entry {
     pub(super) fn of(&mut self, who: Who) -> Option<(&mut Sender, Fork)> {
         match who {
             Who::Own => Some((&mut self.sender, self.spec.party())),
-            Who::Fork(index) => Some((self.forks.get_mut(index)?, self.spec.forks.get(index)?.clone())),
+            Who::Fork(index) => {
+                Some((self.further.as_mut()?.forks.get_mut(index)?, self.spec.forks.get(index)?.clone()))
+            }
         }
     }
 }
@@ -135,8 +137,8 @@ impl Flows {
             || self.restarts(local, spec.ice.as_ref());
         let checked = (known.is_some_and(|entry| entry.spec.ice.is_some()), spec.ice.is_some());
         let mut before: Vec<(Fork, Sender)> = known.map_or_else(Vec::new, |entry| {
-            let forks = entry.spec.forks.iter().cloned().zip(entry.forks.iter().copied());
-            std::iter::once((entry.spec.party(), entry.sender)).chain(forks).collect()
+            let forks = entry.spec.forks.iter().cloned().zip(entry.forks().iter().cloned());
+            std::iter::once((entry.spec.party(), entry.sender.clone())).chain(forks).collect()
         });
         let own = known.map(|entry| entry.sender.stats);
 
@@ -182,11 +184,11 @@ impl Flows {
         self.towards.meet(local, &spec);
         self.count_checks(checked.0, checked.1);
         match self.entries.get_mut(&local) {
-            Some(entry) => (entry.spec, entry.sender, entry.forks) = (spec, sender, forks),
-            None => {
-                let entry = Entry::new(spec, sender, forks);
-                self.entries.insert(local, Box::new(entry));
+            Some(entry) => {
+                (entry.spec, entry.sender) = (spec, sender);
+                entry.set_forks(forks);
             }
+            None => self.entries.insert(Entry::new(spec, sender, forks)),
         }
         Ok(())
     }
@@ -210,7 +212,9 @@ impl Sender {
             (self.learned, self.previous) = (None, None);
         } else if known.turns != now.turns {
             // Until the sender is heard again, the other party's packets go where it was last heard.
-            self.previous = self.learned.take().map(|(source, _)| source).or(self.previous);
+            if let Some((source, _)) = self.learned.take() {
+                self.previous = Some(Box::new(source));
+            }
         }
         self
     }

@@ -3,7 +3,7 @@
 //! A path is made of its own flow and of the one by which the other party is heard. So it is written anew with the
 //! kernel's record of its flow, and whenever a flow that it leads towards is installed, learns or goes.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use relay_ebpf::{guard::Rate, stats::clock_ticks};
 
@@ -11,11 +11,11 @@ use super::{
     super::paths::{Exit, Path},
     FlowSpec, Flows, Fork,
 };
-use crate::net::Dscp;
+use crate::net::{Dscp, Local};
 
-/// Which flows lead towards a flow's port: their packets leave from there.
+/// Which flows lead towards a flow's port: their packets leave from there. In pairs, of which the port is the first.
 #[derive(Debug, Default)]
-pub(super) struct Towards(HashMap<SocketAddr, Vec<SocketAddr>>);
+pub(super) struct Towards(BTreeSet<(Local, Local)>);
 
 impl Towards {
     fn ways(spec: &FlowSpec) -> impl Iterator<Item = SocketAddr> {
@@ -26,22 +26,22 @@ impl Towards {
     /// A flow is what its specification says.
     pub(super) fn meet(&mut self, local: SocketAddr, spec: &FlowSpec) {
         for way in Self::ways(spec) {
-            let flows = self.0.entry(way).or_default();
-            // Mostly one.
-            flows.reserve_exact(1);
-            flows.push(local);
+            self.0.insert((way.into(), local.into()));
         }
     }
 
     /// It is that no longer.
     pub(super) fn part(&mut self, local: SocketAddr, spec: &FlowSpec) {
         for way in Self::ways(spec) {
-            let Some(flows) = self.0.get_mut(&way) else { continue };
-            flows.retain(|flow| *flow != local);
-            if flows.is_empty() {
-                self.0.remove(&way);
-            }
+            self.0.remove(&(way.into(), local.into()));
         }
+    }
+
+    /// The flows that lead there.
+    fn to(&self, way: SocketAddr) -> impl Iterator<Item = SocketAddr> {
+        let way = Local::from(way);
+        let from_here = self.0.range((way, Local::FIRST)..);
+        from_here.take_while(move |(to, _)| *to == way).map(|(_, flow)| (*flow).into())
     }
 
     #[cfg(test)]
@@ -65,7 +65,7 @@ impl Flows {
     /// What is decided of a flow's packets, until something changes it; none while there is more to decide.
     pub(in super::super) fn path(&self, local: SocketAddr) -> Option<Path> {
         let entry = self.entries.get(&local)?;
-        if !entry.forks.is_empty() || entry.joined.is_some() {
+        if !entry.forks().is_empty() || entry.joined().is_some() {
             return None;
         }
         let (source, _) = entry.sender.learned?;
@@ -93,6 +93,6 @@ impl Flows {
 
     /// The same for the flows that lead towards a flow.
     pub(super) fn renew_towards(&self, local: SocketAddr) {
-        self.towards.0.get(&local).into_iter().flatten().for_each(|flow| self.renew_path(*flow));
+        self.towards.to(local).for_each(|flow| self.renew_path(flow));
     }
 }

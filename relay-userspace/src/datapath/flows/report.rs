@@ -20,8 +20,8 @@ impl Flows {
     /// Who carries a flow.
     fn carrier_of(&self, entry: &Entry) -> Carrier {
         // Its packets are carried as those of the flow that it is joined with.
-        let with = entry.joined.as_ref().map(|joined| joined.with);
-        let carried = with.and_then(|with| self.entries.get(&with)).map_or(entry, Box::as_ref);
+        let with = entry.joined().map(|joined| joined.with);
+        let carried = with.and_then(|with| self.entries.get(&with)).unwrap_or(entry);
         let missing = |hop: IpAddr| self.next_hops.missing(hop);
         let by_tc = |hop: IpAddr| self.next_hops.by_tc(hop);
         let by_tc = carried.published.and_then(|published| published.hops().find_map(by_tc));
@@ -40,7 +40,7 @@ impl Flows {
     /// A flow as it stands.
     pub(in super::super) fn report(&self, local: SocketAddr) -> Option<FlowReport> {
         let entry = self.entries.get(&local)?;
-        let forks = entry.spec.forks.iter().zip(&entry.forks).map(|(party, fork)| FlowReport {
+        let forks = entry.spec.forks.iter().zip(entry.forks()).map(|(party, fork)| FlowReport {
             spec: entry.spec.with_party(party.clone()),
             carrier: match fork.learned {
                 None => Carrier::Learning,

@@ -6,7 +6,7 @@ use relay_ebpf::FlowStats;
 
 use super::{
     super::{flow::StandingFlow, kernel::former::Former},
-    Entry, FlowSpec, Flows, InstallError, Sender, UserspaceOr,
+    Entry, FlowSpec, Flows, InstallError, Sender,
 };
 
 /// Flows that have learned a source and are remembered until somebody asks; of more nobody is told.
@@ -93,7 +93,7 @@ impl Flows {
         let own = FlowSpec { forks: Vec::new(), ..spec.clone() };
         self.paths.enter(local);
         self.towards.meet(local, &own);
-        self.entries.insert(local, Box::new(Entry::new(own, sender, Box::default())));
+        self.entries.insert(Entry::new(own, sender, Box::default()));
         let result = self.take_senders(now, spec);
         if result.is_err() {
             self.remove(now, local);
@@ -116,19 +116,5 @@ impl Flows {
     /// The source that a flow has learned, and when, in milliseconds since 1970.
     pub(in super::super) fn learned(&self, local: SocketAddr) -> Option<(SocketAddr, u64)> {
         self.entries.get(&local)?.sender.learned
-    }
-}
-
-impl Entry {
-    pub(super) fn new(spec: FlowSpec, sender: Sender, forks: Box<[Sender]>) -> Self {
-        Self {
-            spec,
-            carrier: UserspaceOr::Learning,
-            sender,
-            forks,
-            published: None,
-            through: Box::default(),
-            joined: None,
-        }
     }
 }

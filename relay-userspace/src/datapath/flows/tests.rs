@@ -494,8 +494,8 @@ fn legs_are_not_joined_past_one_that_would_not_let_their_packets_through() {
         let carrier = flows.report(at(INSIDE)).unwrap().carrier;
         assert_eq!(carrier, Carrier::Userspace { reason }, "{description}");
         assert_eq!(state(&flows, INSIDE).unwrap().0, FlowState::Userspace as u8, "{description}");
-        assert!(flows.entries[&at(INSIDE)].through.is_empty(), "{description}");
-        assert!(flows.entries.values().all(|entry| entry.joined.is_none()), "{description}");
+        assert!(flows.entries.get(&at(INSIDE)).unwrap().through().is_empty(), "{description}");
+        assert!(flows.entries.values().all(|entry| entry.joined().is_none()), "{description}");
     }
 }
 
@@ -578,7 +578,7 @@ fn multiplexed_rtcp_leaves_by_its_own_way_and_comes_back_to_the_port_of_rtp() {
     flows.install(now, FlowSpec { kind: FlowKind::Rtcp, ..moved }).unwrap();
     packet(&mut flows, now, OUTSIDE_RTCP, "10.62.0.10:6021", &report).unwrap();
     assert_eq!(apart(&flows), expected(6021));
-    let copies: Vec<_> = flows.counted_at(flows.entries[&at(INSIDE)].sender.stats).collect();
+    let copies: Vec<_> = flows.counted_at(flows.entries.get(&at(INSIDE)).unwrap().sender.stats).collect();
     assert_eq!(copies, [(at(INSIDE), at(OUTSIDE_RTCP))], "the other party's reports come there");
 
     // Nobody wants RTCP any more: RTP goes on.
