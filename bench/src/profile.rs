@@ -19,6 +19,7 @@ use crate::appliance::Way;
 use crate::contender::{Contender, InPlace, Media};
 use crate::cores::Core;
 use crate::progress::Progress;
+use crate::streams;
 use crate::testbed::Testbed;
 use crate::throughput::{COMMON_RATE, TOGETHER};
 use crate::traffic::{Delays, Floor, Load, Rate};
@@ -36,28 +37,59 @@ const LISTED: f64 = 0.02;
 /// Fewer samples than these say nothing.
 const LEAST: u64 = 500;
 
-/// At what rate a profile is taken.
+/// What is compared in a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum At {
-    /// More than can be carried.
+pub(crate) enum Scene {
+    /// The kernel's ways, with more than they can carry.
     Saturation,
-    /// The rate that all carry.
+    /// Processes, with what all can carry.
     Common,
+    /// Processes, with more than they can carry.
+    Flooded,
+    /// One way with few streams and with many.
+    Streams,
 }
 
-/// What is looked at: the kernel's ways where they are the limit, processes at what they carry.
-const LOOKED_AT: [(At, &[Contender]); 2] = [
-    (At::Saturation, &[Contender::FLOOR, Contender::Floor(Floor::Readdressed), Contender::Ours(Way::Native)]),
-    (At::Common, &[Contender::Ours(Way::Userspace), Contender::Rtpengine(Media::Plain)]),
+impl Scene {
+    fn title(self) -> String {
+        match self {
+            Self::Saturation => "At saturation".to_owned(),
+            Self::Common => format!("At {COMMON_RATE:.0} packets a second"),
+            Self::Flooded => "Processes at saturation".to_owned(),
+            Self::Streams => format!("At {:.0} packets a second in so many streams", streams::RATE),
+        }
+    }
+
+    fn rate(self) -> Rate {
+        match self {
+            Self::Saturation | Self::Flooded => Rate::Unlimited,
+            Self::Common => Rate::PerSecond(COMMON_RATE),
+            Self::Streams => Rate::PerSecond(streams::RATE),
+        }
+    }
+}
+
+const NATIVE: Contender = Contender::Ours(Way::Native);
+const USERSPACE: Contender = Contender::Ours(Way::Userspace);
+const RTPENGINE: Contender = Contender::Rtpengine(Media::Plain);
+/// Who is looked at where, and with how many streams if not with as many as elsewhere.
+const LOOKED_AT: [(Scene, &[(Contender, Option<usize>)]); 4] = [
+    (
+        Scene::Saturation,
+        &[(Contender::FLOOR, None), (Contender::Floor(Floor::Readdressed), None), (NATIVE, None)],
+    ),
+    (Scene::Common, &[(USERSPACE, None), (RTPENGINE, None)]),
+    (Scene::Flooded, &[(USERSPACE, None), (RTPENGINE, None)]),
+    (Scene::Streams, &[(NATIVE, Some(streams::COUNTS[0])), (NATIVE, Some(streams::COUNTS[1]))]),
 ];
 
 /// Where a contender's time went.
 #[derive(Debug, Clone)]
 pub(crate) struct Profile {
-    /// At what rate.
-    pub at: At,
-    /// Who carried.
-    pub contender: Contender,
+    /// In which table it stands.
+    pub scene: Scene,
+    /// Who carried what.
+    pub what: String,
     /// CPU for each packet, by the scheduler's account.
     pub cpu_ns: f64,
     /// Samples in its threads, by function.
@@ -79,7 +111,7 @@ impl Profile {
 /// How many profiles there will be.
 #[must_use]
 pub(crate) fn runs(wanted: &[Contender]) -> usize {
-    LOOKED_AT.iter().flat_map(|(_, contenders)| *contenders).filter(|it| wanted.contains(it)).count()
+    LOOKED_AT.iter().flat_map(|(_, looked_at)| *looked_at).filter(|(it, _)| wanted.contains(it)).count()
 }
 
 /// Takes all profiles.
@@ -93,21 +125,32 @@ pub(crate) fn run(
     progress: &mut Progress,
 ) -> Result<Vec<Profile>> {
     let mut all = Vec::new();
-    for (at, contenders) in LOOKED_AT {
-        for contender in contenders.iter().filter(|it| wanted.contains(it)) {
-            progress.says(contender.name());
-            all.push(one(bed, calls, at, *contender)?);
-            progress.step(contender.name());
+    for (scene, looked_at) in LOOKED_AT {
+        for (contender, streams) in looked_at.iter().filter(|(it, _)| wanted.contains(it)) {
+            let what = match streams {
+                Some(streams) => format!("{}, {streams}", contender.name()),
+                None => contender.name().to_owned(),
+            };
+            progress.says(&what);
+            let (cpu_ns, samples) = one(bed, streams.unwrap_or(calls), scene.rate(), *contender)?;
+            progress.step(&what);
+            all.push(Profile { scene, what, cpu_ns, samples });
         }
     }
     Ok(all)
 }
 
-fn one(bed: &Testbed, calls: usize, at: At, contender: Contender) -> Result<Profile> {
+/// CPU for each packet, and samples by function.
+fn one(
+    bed: &Testbed,
+    calls: usize,
+    rate: Rate,
+    contender: Contender,
+) -> Result<(f64, BTreeMap<String, u64>)> {
     let in_place = InPlace::put(bed, contender, calls)?;
     let load = Load {
         frame: 214,
-        rate: if at == At::Saturation { Rate::Unlimited } else { Rate::PerSecond(COMMON_RATE) },
+        rate,
         together: TOGETHER,
         time: TIME,
         expects: None,
@@ -125,18 +168,21 @@ fn one(bed: &Testbed, calls: usize, at: At, contender: Contender) -> Result<Prof
     let trial = in_place.measure(load)?;
     perf.signal(libc::SIGINT);
     perf.wait(ENDS)?;
-    let threads = in_place.threads()?;
+    let mut threads = in_place.threads()?;
+    if contender == NATIVE {
+        // Its process has no part in a packet, and answers for all flows before and after these are sent.
+        threads.truncate(1);
+    }
     drop(in_place);
     let samples = samples(&data, &threads)?;
-    let profile = Profile { at, contender, cpu_ns: trial.cpu_ns(), samples };
-    let taken = profile.all();
+    let taken = samples.values().sum::<u64>();
     ensure!(
         taken >= LEAST,
         "{}: {taken} samples are no profile; perf said: {}",
         contender.name(),
         perf.last_words()
     );
-    Ok(profile)
+    Ok((trial.cpu_ns(), samples))
 }
 
 /// How many samples of these threads are in each function.
@@ -171,22 +217,23 @@ fn named(symbol: &str) -> String {
     }
 }
 
-/// As tables in Markdown, one for each rate.
+/// As tables in Markdown, one for each scene.
 #[must_use]
 pub(crate) fn tables(all: &[Profile]) -> String {
     let mut text = String::new();
-    for (at, _) in LOOKED_AT {
-        let columns: Vec<&Profile> = all.iter().filter(|profile| profile.at == at).collect();
+    for (scene, _) in LOOKED_AT {
+        let columns: Vec<&Profile> = all.iter().filter(|profile| profile.scene == scene).collect();
         if columns.is_empty() {
             continue;
         }
-        let title = match at {
-            At::Saturation => "At saturation".to_owned(),
-            At::Common => format!("At {COMMON_RATE:.0} packets a second"),
-        };
-        let names: Vec<&str> = columns.iter().map(|it| it.contender.name()).collect();
+        let names: Vec<&str> = columns.iter().map(|it| it.what.as_str()).collect();
         // Writing to a string cannot fail. So below.
-        let _ = writeln!(text, "{title}, nanoseconds of a packet:\n\n| function | {} |", names.join(" | "));
+        let _ = writeln!(
+            text,
+            "{}, nanoseconds of a packet:\n\n| function | {} |",
+            scene.title(),
+            names.join(" | ")
+        );
         let _ = writeln!(text, "|---|{}", "---|".repeat(columns.len()));
         let sum = |part: &dyn Fn(&Profile) -> f64| {
             columns.iter().map(|it| format!("{:.0}", part(it))).collect::<Vec<_>>().join(" | ")
@@ -235,7 +282,8 @@ mod tests {
         assert_eq!(found["program branchline_relay"], 80);
         assert_eq!(found["without a name"], 8);
         assert_eq!(found["<core::hash::sip::Hasher<S> as core::hash::Hasher>::write"], 2);
-        let profile = Profile { at: At::Common, contender: Contender::FLOOR, cpu_ns: 420.0, samples: found };
+        let profile =
+            Profile { scene: Scene::Common, what: "floor".to_owned(), cpu_ns: 420.0, samples: found };
         assert!((profile.ns("veth_xdp_rcv") - 240.0).abs() < 1e-9);
         assert_eq!(listed(&[&profile]), ["veth_xdp_rcv", "program branchline_relay", "without a name"]);
         let text = tables(&[profile]);

@@ -12,11 +12,13 @@ use anyhow::{Context as _, Result, ensure};
 use relay_ebpf::traffic::Arrival;
 use xtask::lab::interrupt;
 
+use crate::appliance::Way;
 use crate::contender::Contender;
 use crate::progress::Progress;
 use crate::record::{Measure, Record};
 use crate::testbed::{Gathering, Testbed};
 use crate::throughput::Plan;
+use crate::traffic::Floor;
 use crate::{calls, flood, latency, machine, memory, plots, profile, report, sip, streams, throughput};
 
 /// A part of the bench.
@@ -80,6 +82,13 @@ const G711: usize = 214;
 const QUIET: f64 = 0.5;
 /// Lengths of frames besides.
 const OTHER_FRAMES: [usize; 3] = [64, 512, 1400];
+/// Whose figures with these say nothing that those with G.711's do not.
+const G711_ALONE: [Contender; 4] = [
+    Contender::Floor(Floor::Readdressed),
+    Contender::Ours(Way::Generic),
+    Contender::Ours(Way::UserspacePorts),
+    Contender::Socket,
+];
 /// What somebody has written about the figures, beside the report.
 const FINDINGS: &str = "findings.md";
 /// How long calls are made at one rate.
@@ -187,8 +196,11 @@ impl Session {
         self.bed.gather(gathering)?;
         match part {
             Part::Throughput => self.throughput(&[self.plan(G711, if self.options.quick { 3 } else { 5 })]),
-            Part::Frames => self
-                .throughput(&OTHER_FRAMES.map(|frame| Plan { rounds: rounds.min(3), ..self.plan(frame, 0) })),
+            Part::Frames => self.throughput(&OTHER_FRAMES.map(|frame| {
+                let mut plan = Plan { rounds: rounds.min(3), ..self.plan(frame, 0) };
+                plan.contenders.retain(|it| !G711_ALONE.contains(it));
+                plan
+            })),
             Part::Latency => {
                 let capacities: Vec<(Contender, f64)> = Contender::ALL
                     .into_iter()

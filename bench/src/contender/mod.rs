@@ -241,7 +241,7 @@ impl<'t> InPlace<'t> {
         }
     }
 
-    /// The threads whose time is the contender's: the kernel's, and those of its process.
+    /// The threads whose time is the contender's: first the kernel's that receives, then those of its process.
     ///
     /// # Errors
     /// One of them is gone.
@@ -258,15 +258,18 @@ impl<'t> InPlace<'t> {
     /// Every stream's first packets: sources are learned, connections tracked, neighbours found.
     fn warm_up(&self) -> Result<()> {
         /// Slow enough for each of them to be learned in userspace.
-        const RATE: f64 = 20_000.0;
+        const LEARNED: f64 = 20_000.0;
+        /// Where nothing is learned.
+        const KNOWN: f64 = 100_000.0;
         /// Packets of each stream.
         const PACKETS: f64 = 3.0;
+        let rate = if matches!(self.contender, Contender::Floor(_)) { KNOWN } else { LEARNED };
         let mut last = None;
         for _ in 0..10 {
-            let time = Duration::from_secs_f64((PACKETS * self.streams as f64 / RATE).max(0.2));
+            let time = Duration::from_secs_f64((PACKETS * self.streams as f64 / rate).max(0.2));
             let ran = self.run(Load {
                 frame: 214,
-                rate: Rate::PerSecond(RATE),
+                rate: Rate::PerSecond(rate),
                 together: 1,
                 time,
                 expects: None,
