@@ -72,8 +72,11 @@ impl Scene {
 const NATIVE: Contender = Contender::Ours(Way::Native);
 const USERSPACE: Contender = Contender::Ours(Way::Userspace);
 const RTPENGINE: Contender = Contender::Rtpengine(Media::Plain);
-/// Who is looked at where, and with how many streams if not with as many as elsewhere.
-const LOOKED_AT: [(Scene, &[(Contender, Option<usize>)]); 4] = [
+/// Who is looked at, and with how many streams if not with as many as elsewhere.
+type Looked = (Contender, Option<usize>);
+
+/// What is looked at where.
+const LOOKED_AT: [(Scene, &[Looked]); 4] = [
     (
         Scene::Saturation,
         &[(Contender::FLOOR, None), (Contender::Floor(Floor::Readdressed), None), (NATIVE, None)],
