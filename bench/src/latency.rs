@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use relay_ebpf::traffic::Arrival;
 
 use crate::contender::{Contender, InPlace};
 use crate::progress::Progress;
@@ -34,13 +33,8 @@ pub(crate) fn run(
         let in_place = InPlace::put(bed, *contender, calls)?;
         for percent in PERCENTS {
             let load = Load {
-                frame: 214,
-                rate: Rate::PerSecond(capacity * f64::from(percent) / 100.0),
-                together: 1,
-                time,
-                expects: None,
                 delays: Delays::Measured,
-                arrival: Arrival::Same,
+                ..Load::new(Rate::PerSecond(capacity * f64::from(percent) / 100.0), time)
             };
             let trial = in_place.measure(load)?;
             record.keep(round, *contender, calls, Measure::Delay(percent), &trial);

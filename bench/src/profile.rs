@@ -12,7 +12,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use relay_ebpf::traffic::Arrival;
 use xtask::lab::{Running, interrupt};
 
 use crate::appliance::Way;
@@ -22,7 +21,7 @@ use crate::progress::Progress;
 use crate::streams;
 use crate::testbed::Testbed;
 use crate::throughput::{COMMON_RATE, TOGETHER};
-use crate::traffic::{Delays, Floor, Load, Rate};
+use crate::traffic::{Floor, Load, Rate};
 
 /// Samples a second.
 const FREQUENCY: u32 = 4000;
@@ -151,15 +150,7 @@ fn one(
     contender: Contender,
 ) -> Result<(f64, BTreeMap<String, u64>)> {
     let in_place = InPlace::put(bed, contender, calls)?;
-    let load = Load {
-        frame: 214,
-        rate,
-        together: TOGETHER,
-        time: TIME,
-        expects: None,
-        delays: Delays::Ignored,
-        arrival: Arrival::Same,
-    };
+    let load = Load { together: TOGETHER, ..Load::new(rate, TIME) };
     let data = bed.lab.dir().join(format!("{}.data", contender.name()));
     let mut perf = Command::new("perf");
     perf.args(["record", "--event", "cpu-clock", "--quiet", "--freq", &FREQUENCY.to_string()]);

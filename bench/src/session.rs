@@ -18,7 +18,7 @@ use crate::progress::Progress;
 use crate::record::{Measure, Record};
 use crate::testbed::{Gathering, Testbed};
 use crate::throughput::Plan;
-use crate::traffic::Floor;
+use crate::traffic::{Floor, G711};
 use crate::{calls, flood, latency, machine, memory, plots, profile, report, sip, streams, throughput};
 
 /// A part of the bench.
@@ -76,8 +76,6 @@ pub(crate) struct Options {
     contenders: Vec<Contender>,
 }
 
-/// 20 ms of G.711 over IPv4 and Ethernet, without the check sequence.
-const G711: usize = 214;
 /// A machine that does nothing else has less load than this.
 const QUIET: f64 = 0.5;
 /// Lengths of frames besides.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use relay_ebpf::traffic::Arrival;
 
 use crate::appliance::Way;
 use crate::contender::{Contender, InPlace};
@@ -11,7 +10,7 @@ use crate::progress::Progress;
 use crate::record::{Measure, Record};
 use crate::testbed::Testbed;
 use crate::throughput::TOGETHER;
-use crate::traffic::{Delays, Load, Rate};
+use crate::traffic::{Load, Rate};
 
 /// How many streams, which is calls; each call has four flows.
 pub(crate) const COUNTS: [usize; 2] = [1, 100_000];
@@ -41,15 +40,7 @@ pub(crate) fn run(
                 let what = format!("round {round} of {rounds}: {streams} streams by {}", contender.name());
                 progress.says(&what);
                 let in_place = InPlace::put(bed, contender, streams)?;
-                let load = Load {
-                    frame: 214,
-                    rate: Rate::PerSecond(RATE),
-                    together: TOGETHER,
-                    time,
-                    expects: None,
-                    delays: Delays::Ignored,
-                    arrival: Arrival::Same,
-                };
+                let load = Load { together: TOGETHER, ..Load::new(Rate::PerSecond(RATE), time) };
                 let trial = in_place.measure(load)?;
                 record.keep(round, contender, streams, Measure::Streams, &trial);
                 progress.step(&what);

@@ -7,13 +7,12 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use relay_ebpf::traffic::Arrival;
 
 use crate::contender::{Contender, InPlace, Trial};
 use crate::progress::Progress;
 use crate::record::{Measure, Record};
 use crate::testbed::Testbed;
-use crate::traffic::{Delays, Load, Rate};
+use crate::traffic::{Load, Rate};
 
 /// What is measured how often.
 #[derive(Debug, Clone)]
@@ -49,15 +48,7 @@ impl Plan {
     }
 
     fn load(&self, rate: Rate) -> Load {
-        Load {
-            frame: self.frame,
-            rate,
-            together: TOGETHER,
-            time: self.time,
-            expects: None,
-            delays: Delays::Ignored,
-            arrival: Arrival::Same,
-        }
+        Load { frame: self.frame, together: TOGETHER, ..Load::new(rate, self.time) }
     }
 }
 

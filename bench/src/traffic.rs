@@ -89,6 +89,9 @@ pub(crate) enum Delays {
     Ignored,
 }
 
+/// Bytes of a frame with 20 ms of G.711 over IPv4 and Ethernet, without the check sequence.
+pub(crate) const G711: usize = 214;
+
 /// What goes out in a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
@@ -106,6 +109,22 @@ pub(crate) struct Load {
     pub delays: Delays,
     /// How packets are to arrive.
     pub arrival: Arrival,
+}
+
+impl Load {
+    /// Frames of [`G711`], one at a time, that may arrive with any type of service and as they were sent; delays are not
+    /// measured.
+    pub(crate) const fn new(rate: Rate, time: Duration) -> Self {
+        Self {
+            frame: G711,
+            rate,
+            together: 1,
+            time,
+            expects: None,
+            delays: Delays::Ignored,
+            arrival: Arrival::Same,
+        }
+    }
 }
 
 /// What a run of the generator came to.
@@ -295,15 +314,7 @@ impl Traffic {
         time: Duration,
     ) -> Result<Generator> {
         let frame = payload.len() + UDP_PAYLOAD;
-        let load = Load {
-            frame,
-            rate,
-            together: 1,
-            time,
-            expects: None,
-            delays: Delays::Ignored,
-            arrival: Arrival::Same,
-        };
+        let load = Load { frame, ..Load::new(rate, time) };
         self.start_generator(office, streams, payload, Content::Datagram, load, Turn::Fair)
     }
 

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use branchline::control::StatusView;
 use branchline::metrics::names;
-use relay_ebpf::traffic::Arrival;
 use xtask::demo::appliance::{Appliance, Settings};
 use xtask::lab::interrupt;
 use xtask::lab::network::APPLIANCE_OFFICE;
@@ -25,12 +24,10 @@ use crate::report::{Spread, Target};
 use crate::sip;
 use crate::testbed::Testbed;
 use crate::throughput::{REACHED, TOGETHER};
-use crate::traffic::{Delays, Load, Ran, Rate};
+use crate::traffic::{Load, Ran, Rate};
 
 /// Packets a second of a call: 50 in each direction.
 pub(super) const PACKETS_OF_A_CALL: f64 = 100.0;
-/// 20 ms of G.711 over IPv4 and Ethernet, without the check sequence.
-const FRAME: usize = 214;
 /// Calls that are set up in a second.
 const SET_UP: u32 = 800;
 /// A daemon at rest takes less than this part of a core.
@@ -262,15 +259,7 @@ impl Site<'_> {
     }
 
     fn send(&self, rate: Rate, together: u32, time: Duration) -> Result<Ran> {
-        let load = Load {
-            frame: FRAME,
-            rate,
-            together,
-            time,
-            expects: Some(EXPEDITED),
-            delays: Delays::Ignored,
-            arrival: Arrival::Same,
-        };
+        let load = Load { together, expects: Some(EXPEDITED), ..Load::new(rate, time) };
         self.bed.traffic.run(&self.bed.lab.office, self.standing.routes.len(), load)
     }
 

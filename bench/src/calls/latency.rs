@@ -10,7 +10,6 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use relay_ebpf::traffic::Arrival;
 use xtask::lab::network::{APPLIANCE_CENTRE, APPLIANCE_OFFICE, SERVER, phone};
 use xtask::lab::traffic::{APPLIANCE_SIP, PEER_SIP};
 use xtask::lab::{Capture, interrupt};
@@ -22,15 +21,13 @@ use crate::report::Spread;
 use crate::sip;
 use crate::testbed::Testbed;
 use crate::throughput::COMMON_RATE;
-use crate::traffic::{Delays, Load, Rate, Turn};
+use crate::traffic::{Load, Rate, Turn};
 
 /// New calls a second.
 const CALLS_PER_SECOND: u32 = 50;
 /// Calls that have media meanwhile, and how many of them are set up in a second.
 const STANDING: usize = 200;
 const SET_UP: u32 = 200;
-/// 20 ms of G.711 over IPv4 and Ethernet, without the check sequence.
-const FRAME: usize = 214;
 /// The phone of the calls that are timed.
 const PHONE: u8 = 2;
 /// Media is under way for so long before calls begin.
@@ -225,15 +222,7 @@ fn time(
     let flight = match media.rate() {
         None => None,
         Some(rate) => {
-            let load = Load {
-                frame: FRAME,
-                rate: Rate::PerSecond(rate),
-                together: 1,
-                time: takes + PATIENCE,
-                expects: None,
-                delays: Delays::Ignored,
-                arrival: Arrival::Same,
-            };
+            let load = Load::new(Rate::PerSecond(rate), takes + PATIENCE);
             Some(bed.traffic.begin(&bed.lab.office, STANDING, load, Turn::Fair)?)
         }
     };

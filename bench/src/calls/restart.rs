@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use branchline::control::StatusView;
 use branchline::metrics::names;
-use relay_ebpf::traffic::Arrival;
 use xtask::demo::appliance::{Appliance, Settings};
 use xtask::lab::network::{APPLIANCE_OFFICE, phone};
 use xtask::lab::traffic::APPLIANCE_SIP;
@@ -25,13 +24,12 @@ use crate::cores::{self, Core};
 use crate::report::Spread;
 use crate::sip;
 use crate::testbed::Testbed;
-use crate::traffic::{Delays, Load, Ran, Rate, Turn};
+use crate::traffic::{Load, Ran, Rate, Turn};
 
 /// Calls that talk, how many are set up in a second, and packets a second of each: G.711 in 20 ms, from the phone.
 const CALLS: usize = 200;
 const SET_UP: u32 = 200;
 const PACKETS: f64 = 50.0;
-const FRAME: usize = 214;
 /// Media passes for so long before and after.
 const AROUND: Duration = Duration::from_millis(500);
 /// What happens takes less than this.
@@ -168,13 +166,8 @@ fn launcher(mounts: u32) -> Vec<String> {
 impl Site<'_> {
     fn load(&self, time: Duration) -> Load {
         Load {
-            frame: FRAME,
-            rate: Rate::PerSecond(self.standing.routes.len() as f64 * PACKETS),
-            together: 1,
-            time,
             expects: Some(EXPEDITED),
-            delays: Delays::Ignored,
-            arrival: Arrival::Same,
+            ..Load::new(Rate::PerSecond(self.standing.routes.len() as f64 * PACKETS), time)
         }
     }
 

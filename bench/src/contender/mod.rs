@@ -32,7 +32,7 @@ use self::rtpengine::By;
 use crate::appliance::{State, Way};
 use crate::cores::{self, Core};
 use crate::testbed::{Testbed, appliance, ends};
-use crate::traffic::{Delays, Floor, Load, Ran, Rate, Redirect, Route};
+use crate::traffic::{Floor, Load, Ran, Rate, Redirect, Route};
 
 /// What is waited for comes within a moment; thousands of calls take longer.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -267,15 +267,7 @@ impl<'t> InPlace<'t> {
         let mut last = None;
         for _ in 0..10 {
             let time = Duration::from_secs_f64((PACKETS * self.streams as f64 / rate).max(0.2));
-            let ran = self.run(Load {
-                frame: 214,
-                rate: Rate::PerSecond(rate),
-                together: 1,
-                time,
-                expects: None,
-                delays: Delays::Ignored,
-                arrival: Arrival::Same,
-            })?;
+            let ran = self.run(Load::new(Rate::PerSecond(rate), time))?;
             if ran.lost() == 0 && self.is_carried_as_named()? {
                 return Ok(());
             }
