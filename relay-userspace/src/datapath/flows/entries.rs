@@ -19,6 +19,9 @@ pub(super) struct Entry {
     pub(super) further: Option<Box<Further>>,
 }
 
+/// A call has four, so each byte counts: this is what the allocator rounds to, and one more is 64 more.
+const _: () = assert!(size_of::<Entry>() <= 320);
+
 /// What an entry has of a call that was forked, or that a server leads back to the office.
 #[derive(Default)]
 pub(super) struct Further {
