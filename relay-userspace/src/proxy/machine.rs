@@ -592,6 +592,7 @@ impl Proxy {
             let networks = [call.info.from_network, call.info.to_network];
             call.share = Some(self.admission.enter(networks, 0));
         }
+        // Mostly the only one of its Call-ID: a vector takes room for four by itself.
         self.by_call_id
             .entry(call.info.call_id.clone())
             .or_insert_with(|| Vec::with_capacity(1))
