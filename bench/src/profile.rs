@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use xtask::lab::{Running, interrupt};
 
 use crate::appliance::Way;
-use crate::contender::{Contender, InPlace, Media};
+use crate::contender::{Contender, Media};
 use crate::cores::Core;
 use crate::progress::Progress;
 use crate::streams;
@@ -149,11 +150,12 @@ fn one(
     rate: Rate,
     contender: Contender,
 ) -> Result<(f64, BTreeMap<String, u64>)> {
-    let in_place = InPlace::put(bed, contender, calls)?;
+    let in_place = streams::put(bed, contender, calls)?;
     let load = Load { together: TOGETHER, ..Load::new(rate, TIME) };
     let data = bed.lab.dir().join(format!("{}.data", contender.name()));
     let mut perf = Command::new("perf");
     perf.args(["record", "--event", "cpu-clock", "--quiet", "--freq", &FREQUENCY.to_string()]);
+    perf.args(["--clockid", "monotonic"]);
     perf.args(["--cpu", &Core::FORWARDING.0.to_string(), "--output"]).arg(&data);
     let mut perf = Running::start(&mut perf, "perf", bed.lab.dir())
         .context("`perf` is not to be had; it is in Debian's package linux-perf")?;
@@ -162,13 +164,9 @@ fn one(
     let trial = in_place.measure(load)?;
     perf.signal(libc::SIGINT);
     perf.wait(ENDS)?;
-    let mut threads = in_place.threads()?;
-    if contender == NATIVE {
-        // Its process has no part in a packet, and answers for all flows before and after these are sent.
-        threads.truncate(1);
-    }
+    let threads = in_place.threads()?;
     drop(in_place);
-    let samples = samples(&data, &threads)?;
+    let samples = samples(&data, &threads, &trial.window_ns)?;
     let taken = samples.values().sum::<u64>();
     ensure!(
         taken >= LEAST,
@@ -179,13 +177,21 @@ fn one(
     Ok((trial.cpu_ns(), samples))
 }
 
-/// How many samples of these threads are in each function.
-fn samples(data: &Path, threads: &[u32]) -> Result<BTreeMap<String, u64>> {
+/// How many samples of these threads are in each function, of those that were taken within the window: before and after
+/// it the same threads answer for what they have forwarded.
+fn samples(data: &Path, threads: &[u32], window_ns: &Range<u64>) -> Result<BTreeMap<String, u64>> {
+    let [from, to] = [window_ns.start, window_ns.end].map(seconds);
     let threads: Vec<String> = threads.iter().map(u32::to_string).collect();
     let mut report = Command::new("perf");
     report.args(["report", "--stdio", "--fields", "sample,symbol", "--field-separator", "\t"]);
-    report.args(["--tid", &threads.join(","), "--input"]).arg(data);
+    report.args(["--tid", &threads.join(","), "--time", &format!("{from},{to}"), "--input"]).arg(data);
     Ok(by_function(&xtask::process::output(&mut report)?))
+}
+
+/// As `perf` writes a time, exactly: a floating-point number of seconds is none to the nanosecond after some weeks.
+fn seconds(ns: u64) -> String {
+    const SECOND: u64 = 1_000_000_000;
+    format!("{}.{:09}", ns / SECOND, ns % SECOND)
 }
 
 /// Reads `perf report`: lines of samples, and a symbol behind `[k]` or `[.]`.

@@ -22,9 +22,11 @@ pub(crate) mod rtpengine;
 pub(crate) mod socket;
 
 use std::net::SocketAddrV4;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use branchline::datapath::monotonic_ns;
 use relay_ebpf::traffic::Arrival;
 use xtask::lab::{Namespace, Running, interrupt};
 
@@ -346,9 +348,10 @@ impl<'t> InPlace<'t> {
         // Asked first: the answer takes time on the same core.
         let counted = self.state()?;
         let before = cores::run_time(&threads)?;
-        let started = Instant::now();
+        let (started, began_ns) = (Instant::now(), monotonic_ns());
         let ran = self.run(load)?;
         let (cpu, window) = (cores::run_time(&threads)? - before, started.elapsed());
+        let window_ns = began_ns..monotonic_ns();
         let name = self.contender.name();
         let received = ran.received;
         ensure!(received.packets > 0, "{name}: of {} packets none arrived: nothing was measured", ran.sent);
@@ -387,7 +390,7 @@ impl<'t> InPlace<'t> {
                 received.packets
             );
         }
-        Ok(Trial { load, ran, cpu, repeated: 0 })
+        Ok(Trial { load, ran, cpu, window_ns, repeated: 0 })
     }
 }
 
@@ -400,6 +403,8 @@ pub(crate) struct Trial {
     pub ran: Ran,
     /// Time on the forwarding core, of the kernel's thread and the contender's own.
     pub cpu: Duration,
+    /// When that time was taken, by the clock `CLOCK_MONOTONIC` in nanoseconds.
+    pub window_ns: Range<u64>,
     /// How often it was made again because it did not add up.
     pub repeated: u32,
 }

@@ -16,7 +16,7 @@ use tokio::{
     net::UdpSocket,
     sync::{Notify, mpsc},
     task::yield_now,
-    time::{MissedTickBehavior, interval, sleep_until},
+    time::{MissedTickBehavior, interval, sleep, sleep_until},
 };
 use tracing::{debug, info, warn};
 
@@ -51,6 +51,12 @@ use crate::{
 const DATAGRAM: usize = 65_535;
 /// Datagrams that are taken from a socket before others get their turn.
 const TURN: usize = 64;
+/// Turns of a socket that go before timers which are late: more than its buffer holds, unless it was made larger.
+const TURNS_BEHIND: usize = 64;
+/// A timer that is served so late was held up by more than the messages of an ordinary moment.
+const LATE: Duration = Duration::from_millis(500);
+/// What the runtime needs to see what has come, and connections to read it.
+const HAND_OVER: Duration = Duration::from_millis(50);
 /// How often silent calls are looked for, and jitter is entered.
 const TICK: Duration = Duration::from_secs(5);
 
@@ -549,31 +555,38 @@ impl Core {
                 warn!(%error, %network, "the SIP socket cannot be waited for; signalling stops here");
                 return;
             }
-            let mut tasks = Vec::new();
-            let mut taken = 0;
-            while taken < TURN {
-                match socket.try_recv_from(&mut buffer) {
-                    Ok((length, source)) => {
-                        taken += 1;
-                        let datagram = Bytes::copy_from_slice(&buffer[..length]);
-                        let now = Instant::now();
-                        let hop = Hop::udp(network, source);
-                        self.passed(Way::In, hop, &datagram);
-                        tasks.extend(self.feed(|state| {
-                            state.proxy.receive(now, &mut state.plane, hop, &datagram);
-                        }));
-                    }
-                    // An ICMP error for something that was sent earlier comes out here; it ends nothing.
-                    Err(_) => break,
-                }
-            }
-            self.work(tasks).await;
+            let taken = self.take(network, &mut buffer).await;
             if taken == TURN {
                 // A socket that is ready never makes its task wait: under a flood nothing else would run
                 // on this thread.
                 yield_now().await;
             }
         }
+    }
+
+    /// Takes what a network's socket holds, a turn at most, and says how many datagrams that were.
+    async fn take(self: &Arc<Self>, network: NetworkId, buffer: &mut [u8]) -> usize {
+        let Some(socket) = self.sockets.get(network.index()) else { return 0 };
+        let mut tasks = Vec::new();
+        let mut taken = 0;
+        while taken < TURN {
+            match socket.try_recv_from(buffer) {
+                Ok((length, source)) => {
+                    taken += 1;
+                    let datagram = Bytes::copy_from_slice(&buffer[..length]);
+                    let now = Instant::now();
+                    let hop = Hop::udp(network, source);
+                    self.passed(Way::In, hop, &datagram);
+                    tasks.extend(self.feed(|state| {
+                        state.proxy.receive(now, &mut state.plane, hop, &datagram);
+                    }));
+                }
+                // An ICMP error for something that was sent earlier comes out here; it ends nothing.
+                Err(_) => break,
+            }
+        }
+        self.work(tasks).await;
+        taken
     }
 
     /// Runs the proxy's timers.
@@ -588,6 +601,10 @@ impl Core {
             };
             tokio::select! {
                 () = sleep_until(deadline.into()) => {
+                    let late = deadline.elapsed();
+                    if late >= LATE {
+                        self.catch_up(late).await;
+                    }
                     let tasks = self.feed(|state| {
                         let now = Instant::now();
                         state.plane.reap(now);
@@ -596,6 +613,25 @@ impl Core {
                     self.work(tasks).await;
                 }
                 () = self.deadline.notified() => {}
+            }
+        }
+    }
+
+    /// Hears what has come while this process did not run, before timers say that nothing has: a hypervisor that stops
+    /// its guest, or a machine without time for anybody, must not end calls whose answers wait in the sockets.
+    async fn catch_up(self: &Arc<Self>, late: Duration) {
+        warn!(
+            ?late,
+            "this process had no time: the machine stood still or is overloaded; messages that waited go before timers"
+        );
+        // Nothing is seen to have come until the runtime has looked; and connections hand over what they hold.
+        sleep(HAND_OVER).await;
+        let mut buffer = vec![0; DATAGRAM];
+        for network in (0..).map(NetworkId).take(self.sockets.len()) {
+            for _ in 0..TURNS_BEHIND {
+                if self.take(network, &mut buffer).await < TURN {
+                    break;
+                }
             }
         }
     }

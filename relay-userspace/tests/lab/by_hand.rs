@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use branchline::control::FlowView;
-use xtask::demo::appliance::Appliance;
+use xtask::demo::appliance::{Appliance, Settings};
 use xtask::lab::network::{APPLIANCE_OFFICE, SERVER, phone};
 use xtask::lab::traffic::{APPLIANCE_SIP, PEER_SIP};
 use xtask::lab::{Lab, Routes};
@@ -30,10 +30,14 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn start(datapath: &str) -> Result<Self> {
+        Self::start_with(&engine(datapath))
+    }
+
+    pub(crate) fn start_with(settings: &Settings) -> Result<Self> {
         let turn = turn();
         let lab = Lab::create(Routes::None)?;
         let server = Peer::bind(socket(&lab, Place::Centre, PEER_SIP)?);
-        let appliance = Appliance::start_with(&lab, &engine(datapath))?;
+        let appliance = Appliance::start_with(&lab, settings)?;
         let phone = Peer::bind(socket(&lab, Place::Office, PEER_SIP)?);
         Ok(Self { appliance, phone, server, lab, _turn: turn })
     }
@@ -195,7 +199,8 @@ impl Peer {
         Ok(())
     }
 
-    fn respond(&self, request: &str, status: &str, tag: &str, sdp: &str) -> Result<()> {
+    /// Answers a request; `tag` is its own if the request has none.
+    pub(crate) fn respond(&self, request: &str, status: &str, tag: &str, sdp: &str) -> Result<()> {
         let own = self.socket.local_addr()?;
         let to = lines(request, "To").next().context("no To")?;
         let to = if to.contains(";tag=") { to } else { format!("{to};tag={tag}") };

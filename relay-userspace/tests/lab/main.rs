@@ -54,6 +54,7 @@ mod reuse;
 mod site;
 mod softphones;
 mod srtp;
+mod stands_still;
 mod stops_cleanly;
 mod streams;
 mod survival;
