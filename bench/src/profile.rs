@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use xtask::lab::{Running, interrupt};
 
 use crate::appliance::Way;
-use crate::contender::{Contender, Media};
+use crate::contender::{Contender, InPlace, Media};
 use crate::cores::Core;
 use crate::progress::Progress;
 use crate::streams;
@@ -135,7 +135,7 @@ pub(crate) fn run(
                 None => contender.name().to_owned(),
             };
             progress.says(&what);
-            let (cpu_ns, samples) = one(bed, streams.unwrap_or(calls), scene.rate(), *contender)?;
+            let (cpu_ns, samples) = one(bed, streams.unwrap_or(calls), scene, *contender)?;
             progress.step(&what);
             all.push(Profile { scene, what, cpu_ns, samples });
         }
@@ -147,11 +147,14 @@ pub(crate) fn run(
 fn one(
     bed: &Testbed,
     calls: usize,
-    rate: Rate,
+    scene: Scene,
     contender: Contender,
 ) -> Result<(f64, BTreeMap<String, u64>)> {
-    let in_place = streams::put(bed, contender, calls)?;
-    let load = Load { together: TOGETHER, ..Load::new(rate, TIME) };
+    let in_place = match scene {
+        Scene::Streams => streams::put(bed, contender, calls)?,
+        _ => InPlace::put(bed, contender, calls)?,
+    };
+    let load = Load { together: TOGETHER, ..Load::new(scene.rate(), TIME) };
     let data = bed.lab.dir().join(format!("{}.data", contender.name()));
     let mut perf = Command::new("perf");
     perf.args(["record", "--event", "cpu-clock", "--quiet", "--freq", &FREQUENCY.to_string()]);

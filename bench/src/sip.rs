@@ -27,12 +27,13 @@ use crate::testbed::Testbed;
 /// The rates at which the CPU of a call, and of a registration, is compared.
 const CALLS_COMPARED: u32 = 200;
 const REGISTRATIONS_COMPARED: u32 = 400;
-/// The rates that are tried for calls, until one is not held: SIPp on one core makes and answers no more.
+/// The rates that are tried for calls, up from the one that the round before held, or down from it if it is not held any
+/// more: SIPp on one core makes and answers no more than the last.
 const LADDER: [u32; 5] = [400, 600, 800, 1000, 1200];
 /// Calls before anything is measured.
 const WARM_UP: u32 = 50;
 /// A run takes its time, and this at most: what an edge answers later it does not hold.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(12);
 /// The phone that calls, and registers first.
 const PHONE: u8 = 3;
 /// Users that register in turn.
@@ -211,8 +212,10 @@ pub(crate) fn run(
     for round in 1..=rounds {
         for edge in Edge::ALL {
             says(&format!("{}, round {round}", edge.name()));
+            let best = held(&runs, edge).remove(&(round - 1));
             runs.extend(
-                one(bed, edge, round, time).with_context(|| format!("{}, round {round}", edge.name()))?,
+                one(bed, edge, round, time, rung(best))
+                    .with_context(|| format!("{}, round {round}", edge.name()))?,
             );
         }
     }
@@ -225,7 +228,13 @@ pub(crate) fn steps(rounds: usize) -> usize {
     rounds * Edge::ALL.len()
 }
 
-fn one(bed: &Testbed, edge: Edge, round: usize, time: Duration) -> Result<Vec<Run>> {
+/// The rung of the ladder with this rate, the lowest if none has.
+fn rung(rate: Option<f64>) -> usize {
+    LADDER.iter().position(|known| Some(f64::from(*known)) == rate).unwrap_or(0)
+}
+
+/// Measures an edge, and searches what it holds from a rung of the ladder.
+fn one(bed: &Testbed, edge: Edge, round: usize, time: Duration, begin: usize) -> Result<Vec<Run>> {
     let mut server = Job::new(Scenario::Server, "server", SERVER, PEER_SIP, 40_000);
     server.messages = Messages::NotKept;
     let server = server.start(&bed.lab.centre, bed.lab.dir())?;
@@ -256,12 +265,22 @@ fn one(bed: &Testbed, edge: Edge, round: usize, time: Duration) -> Result<Vec<Ru
             run.rate
         );
     }
-    for rate in LADDER {
+    let mut holds = |rate: u32| -> Result<bool> {
         let run = measure(bed, &place, round, Work::Calls, rate, seconds(rate))?;
         let held = run.held();
         runs.push(run);
-        if !held {
-            break;
+        Ok(held)
+    };
+    let (below, from) = LADDER.split_at(begin);
+    let mut up = 0;
+    while up < from.len() && holds(from[up])? {
+        up += 1;
+    }
+    if up == 0 {
+        for rate in below.iter().rev() {
+            if holds(*rate)? {
+                break;
+            }
         }
     }
     Ok(runs)
@@ -459,6 +478,11 @@ mod tests {
             relay_cpu: Duration::ZERO,
             took: Duration::from_secs(5),
         }
+    }
+
+    #[test]
+    fn a_search_begins_where_the_round_before_ended() {
+        assert_eq!([None, Some(200.0), Some(400.0), Some(1200.0)].map(rung), [0, 0, 0, 4]);
     }
 
     #[test]

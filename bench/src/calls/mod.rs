@@ -44,7 +44,7 @@ impl Plan {
     #[must_use]
     pub(crate) const fn full(rounds: usize) -> Self {
         Self {
-            ladder: &[1_000, 2_500, 5_000, 10_000],
+            ladder: &[1_000, 5_000, 10_000],
             rounds,
             time: Duration::from_secs(3),
             memory: held::Look::UntilSettled,
