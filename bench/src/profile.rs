@@ -274,6 +274,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn times_are_exact_to_the_nanosecond() {
+        assert_eq!(seconds(7_000_000_123_000_000_045), "7000000123.000000045");
+    }
+
+    #[test]
     fn functions_are_summed_by_names_that_do_not_differ_between_runs() {
         let report = "# To display the perf.data header info\n#\n\n\
                       120\t[k] veth_xdp_rcv\n\

@@ -23,7 +23,7 @@ pub(crate) mod socket;
 
 use std::net::SocketAddrV4;
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use branchline::datapath::monotonic_ns;
@@ -348,10 +348,11 @@ impl<'t> InPlace<'t> {
         // Asked first: the answer takes time on the same core.
         let counted = self.state()?;
         let before = cores::run_time(&threads)?;
-        let (started, began_ns) = (Instant::now(), monotonic_ns());
+        let began_ns = monotonic_ns();
         let ran = self.run(load)?;
-        let (cpu, window) = (cores::run_time(&threads)? - before, started.elapsed());
+        let cpu = cores::run_time(&threads)? - before;
         let window_ns = began_ns..monotonic_ns();
+        let window = Duration::from_nanos(window_ns.end - window_ns.start);
         let name = self.contender.name();
         let received = ran.received;
         ensure!(received.packets > 0, "{name}: of {} packets none arrived: nothing was measured", ran.sent);
