@@ -1,49 +1,28 @@
-//! What the daemon answers to the command line and to Prometheus.
+//! What the daemon shows of itself: views, made of its state when somebody asks. Who asks has a file each: the command line
+//! (`control`), the pages and REST (`pages`), Prometheus and who waits for readiness (`observed`).
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod control;
+mod observed;
+mod pages;
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use ipnet::IpNet;
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Instant};
+
 use relay_ebpf::FlowKind;
-use tracing::{debug, info};
-use zeroize::Zeroizing;
 
-use super::{
-    certificates::certificate_view, core::Core, fits::Examine, host, kept::Kept, measures::attach_mode,
-    quality::Look, reload::Reloader,
-};
+use super::{core::Core, host, kept::Kept, measures::attach_mode, quality::Look, reload::Reloader};
 use crate::{
-    admin::{Appliance, Machine, Observed, Setup, TlsFacts, Which},
-    capture::{CaptureError, CaptureView, Keys, Part, Sealing, Wanted},
-    config::{Config, ConfigError, LogWord},
+    admin::{Observed, Setup},
     control::{
-        Answers, CallView, CapturePartView, CaptureStartedView, DenialView, EntryView, FlowView,
-        ListenerView, NetworkView, PhoneView, RefusalView, RegistrationView, ReloadedView, Request, Response,
+        CallView, DenialView, FlowView, ListenerView, NetworkView, PhoneView, RefusalView, RegistrationView,
         ServerView, StatusView, TrunkView,
     },
-    datapath::{Carrier, FlowReport, RefusedSource, SocketUse},
-    log::{LogView, Topic, escaped},
-    metrics::raise,
-    net::{
-        NetworkId, Transport,
-        descriptors::{Descriptors, SOCKETS_OF_A_CALL},
-    },
-    provisioning::{
-        Inventory, PhoneActivity,
-        syslog::{Book, SyslogView},
-    },
+    datapath::{Carrier, FlowReport, RefusedSource},
+    log::escaped,
+    net::{NetworkId, Transport, descriptors::Descriptors},
+    provisioning::{Inventory, PhoneActivity, syslog::Book},
     proxy::CallInfo,
     quality::StreamQuality,
     registrar::Binding,
-    store::{Entry, StoreError},
-    tls::Identity,
-    trace::{TraceView, TracesView},
     upstream::{Health, PeerState, Rank, ServerState},
 };
 
@@ -294,37 +273,6 @@ impl Views {
         phones
     }
 
-    /// The last lines of the phones' logs.
-    fn syslog(&self, phone: Option<&str>, lines: usize) -> Response {
-        let Some(logs) = &self.logs else {
-            return Response::Error(
-                "phones' logs are not received: set syslog.enabled = true in the configuration".to_owned(),
-            );
-        };
-        match phone.map(str::parse).transpose() {
-            Ok(phone) => Response::Syslog(logs.last(phone, lines)),
-            Err(_) => Response::Error(format!("{phone:?} is not an IP address")),
-        }
-    }
-
-    /// Sets a topic's level until the restart.
-    fn set_log_topic(&self, topic: &str, level: &str) -> Result<(), String> {
-        let known = Topic::parse(topic).ok_or_else(|| {
-            let names = Topic::ALL.map(Topic::as_label).join(", ");
-            format!("{topic:?} is no topic; there are {names}")
-        })?;
-        let word = match level {
-            "default" => None,
-            level => Some(LogWord::parse(level).ok_or_else(|| {
-                let words = LogWord::ALL.map(LogWord::as_label).join(", ");
-                format!("{level:?} is no level; there are {words}, and default")
-            })?),
-        };
-        self.reloader.log().set_topic(known, word)?;
-        info!(topic, level, "a topic's log level is set until the restart");
-        Ok(())
-    }
-
     fn flows(&self, call_id: Option<&str>) -> Vec<FlowView> {
         let mut owners: HashMap<SocketAddr, String> = HashMap::new();
         {
@@ -412,24 +360,8 @@ impl Views {
             rtcp_destination: flow.rtcp_destination.map(|address| address.to_string()),
         }
     }
-}
 
-fn registration(now: Instant, binding: &Binding, network: String) -> RegistrationView {
-    RegistrationView {
-        address_of_record: escaped(&String::from_utf8_lossy(&binding.aor), usize::MAX),
-        contact: escaped(&String::from_utf8_lossy(&binding.contact), usize::MAX),
-        network,
-        expires_seconds: binding.expires.saturating_duration_since(now).as_secs(),
-        registered_seconds: now.saturating_duration_since(binding.registered).as_secs(),
-        user_agent: binding.user_agent.clone(),
-    }
-}
-
-fn done(result: Result<(), String>) -> Response {
-    result.map_or_else(Response::Error, |()| Response::Done)
-}
-
-impl Views {
+    /// Who is denied, and how many packets that has kept away.
     fn denials(&self) -> Vec<DenialView> {
         let (now, counted) = (Instant::now(), self.core.engine.denials());
         let denials = self.core.protection().denials();
@@ -450,274 +382,14 @@ impl Views {
     }
 }
 
-impl Answers for Views {
-    fn answer(&self, request: &Request) -> Response {
-        match request {
-            Request::Status => Response::Status(Box::new(self.status())),
-            Request::Calls { call_id: Some(call_id), .. } => Response::Calls(self.calls_named(call_id)),
-            Request::Calls { ended, call_id: None } => Response::Calls(self.calls(*ended)),
-            Request::Flows { call_id } => Response::Flows(self.flows(call_id.as_deref())),
-            Request::Restart => match self.reloader.can_start() {
-                Ok(()) => {
-                    self.core.restart.notify_one();
-                    Response::Done
-                }
-                Err(error) => {
-                    Response::Error(format!("it goes on as it is, since it could not start: {error}"))
-                }
-            },
-            Request::Reload => match self.reloader.reload() {
-                Ok(done) => Response::Reloaded(done),
-                Err(error) => Response::Error(error.to_string()),
-            },
-            Request::SetupLink => Response::SetupLink(self.setup.issue(Instant::now())),
-            Request::Phones => Response::Phones(self.phones()),
-            Request::Syslog { phone, lines } => self.syslog(phone.as_deref(), *lines),
-            Request::Log => Response::Log(self.reloader.log().view()),
-            Request::SetLogTopic { topic, level } => match self.set_log_topic(topic, level) {
-                Ok(()) => Response::Done,
-                Err(why) => Response::Error(why),
-            },
-            Request::Denials => Response::Denials(self.denials()),
-            Request::Deny { prefix, minutes } => {
-                let (now, why) = (Instant::now(), "by command".to_owned());
-                let lasts = minutes.map(|minutes| Duration::from_secs(minutes.saturating_mul(60)));
-                let result = match self.core.engine.why_userspace() {
-                    None => self.core.protection().deny(now, *prefix, lasts, why),
-                    Some(reason) => Err(format!("there is no kernel datapath to deny anybody: {reason}")),
-                };
-                self.core.protect();
-                done(result)
-            }
-            Request::Allow { prefix } => {
-                let result = self.core.protection().allow(*prefix);
-                self.core.protect();
-                done(result)
-            }
-            Request::Captures => or_error(self.core.captures.list(), Response::Captures),
-            Request::StartCapture { target, recipients, with_srtp_keys, seconds, mib, encrypt } => {
-                let sealing = encrypt.map(|wanted| if wanted { Sealing::Sealed } else { Sealing::Plain });
-                let wanted = Wanted {
-                    target: target.clone(),
-                    recipients: recipients.clone(),
-                    keys: if *with_srtp_keys { Keys::Kept } else { Keys::Masked },
-                    seconds: *seconds,
-                    mib: *mib,
-                    sealing,
-                };
-                or_error(self.core.start_capture(&wanted), |name| {
-                    Response::CaptureStarted(CaptureStartedView { name })
-                })
-            }
-            Request::StopCapture { name } => or_error(self.core.captures.stop(name), |()| Response::Done),
-            Request::RemoveCapture { name } => or_error(self.core.captures.remove(name), |()| Response::Done),
-            Request::CapturePart { name, number } => {
-                or_error(self.core.captures.part(name, *number), |Part { content, more }| {
-                    Response::CapturePart(CapturePartView { content: BASE64_STANDARD.encode(content), more })
-                })
-            }
-            Request::Traces { last } => Response::Traces(self.core.traces.room.list(*last)),
-            Request::Trace { call_id, from } => match self.core.traces.room.part(call_id, *from) {
-                Some(part) => Response::Trace(Box::new(part)),
-                None => Response::Error(
-                    "there is no trace of this Call-ID, or it was let go of; `branchline trace` lists them"
-                        .to_owned(),
-                ),
-            },
-            Request::Certificates => answered(self.core.certificates.list(), |list| {
-                Response::Certificates(list.iter().map(certificate_view).collect())
-            }),
-            Request::Authority => {
-                self.kept.identity().and_then(Identity::authority).map_or_else(
-                    || {
-                        let why = "the certificate is a configured one (tls.certificate): who has signed it knows the authority";
-                        Response::Error(why.to_owned())
-                    },
-                    Response::Authority,
-                )
-            }
-            Request::TrustCertificate { fingerprint, by } => {
-                let done = self.core.certificates.trust(fingerprint, by);
-                self.core.probe_soon();
-                found(done, || {
-                    format!("no certificate with fingerprint {fingerprint} was met, or several begin so")
-                })
-            }
-            Request::ForgetCertificate { fingerprint } => {
-                found(self.core.certificates.forget(fingerprint), || {
-                    format!("no certificate with fingerprint {fingerprint} was met, or several begin so")
-                })
-            }
-            Request::Entries => answered(self.core.store.entries(), |entries| {
-                Response::Entries(entries.iter().map(entry_view).collect())
-            }),
-            Request::PutEntry { registration_id, user, password, aliases } => {
-                let entry = Entry {
-                    registration_id: registration_id.clone(),
-                    user: user.clone(),
-                    password: Zeroizing::new(password.clone()),
-                    digests: Vec::new(),
-                    aliases: aliases.clone(),
-                };
-                match entry.check() {
-                    Ok(()) => answered(self.core.put_entry(&entry), |()| Response::Done),
-                    Err(why) => Response::Error(why),
-                }
-            }
-            Request::RemoveEntry { registration_id } => {
-                found(self.core.remove_entry(registration_id), || {
-                    format!("there is no entry for {registration_id:?}")
-                })
-            }
-        }
-    }
-}
-
-impl Appliance for Views {
-    fn status(&self) -> StatusView {
-        Self::status(self)
-    }
-
-    fn calls(&self, which: Which) -> Vec<CallView> {
-        Self::calls(self, which == Which::WithEnded)
-    }
-
-    fn calls_named(&self, call_id: &str) -> Vec<CallView> {
-        Self::calls_named(self, call_id)
-    }
-
-    fn flows(&self, call_id: Option<&str>) -> Vec<FlowView> {
-        Self::flows(self, call_id)
-    }
-
-    fn phones(&self) -> Vec<PhoneView> {
-        Self::phones(self)
-    }
-
-    fn machine(&self) -> Machine {
-        Machine {
-            name: host::name(),
-            kernel: host::kernel(),
-            architecture: std::env::consts::ARCH.to_owned(),
-        }
-    }
-
-    fn started_unix(&self) -> i64 {
-        self.started_unix
-    }
-
-    fn put_entry(&self, entry: &Entry) -> Result<(), StoreError> {
-        self.core.put_entry(entry)
-    }
-
-    fn remove_entry(&self, registration_id: &str) -> Result<bool, StoreError> {
-        self.core.remove_entry(registration_id)
-    }
-
-    fn trust_certificate(&self, fingerprint: &str, by: &str) -> Result<bool, StoreError> {
-        let done = self.core.certificates.trust(fingerprint, by);
-        self.core.probe_soon();
-        done
-    }
-
-    fn forget_certificate(&self, fingerprint: &str) -> Result<bool, StoreError> {
-        self.core.certificates.forget(fingerprint)
-    }
-
-    fn log(&self) -> LogView {
-        self.reloader.log().view()
-    }
-
-    fn phone_logs(&self, phone: Option<IpAddr>, lines: usize) -> Option<Vec<SyslogView>> {
-        self.logs.as_ref().map(|logs| logs.last(phone, lines))
-    }
-
-    fn captures(&self) -> Result<Vec<CaptureView>, CaptureError> {
-        self.core.captures.list()
-    }
-
-    fn start_capture(&self, wanted: &Wanted) -> Result<String, CaptureError> {
-        self.core.start_capture(wanted)
-    }
-
-    fn stop_capture(&self, name: &str) -> Result<(), CaptureError> {
-        self.core.captures.stop(name)
-    }
-
-    fn remove_capture(&self, name: &str) -> Result<(), CaptureError> {
-        self.core.captures.remove(name)
-    }
-
-    fn capture_part(&self, name: &str, number: u64) -> Result<Part, CaptureError> {
-        self.core.captures.part(name, number)
-    }
-
-    fn traces(&self, last: usize) -> TracesView {
-        self.core.traces.room.list(last)
-    }
-
-    fn trace(&self, call_id: &str) -> Option<TraceView> {
-        self.core.traces.room.trace(call_id)
-    }
-
-    fn interfaces(&self) -> Vec<(String, Vec<IpNet>)> {
-        self.reloader.host().map(|host| host.interfaces()).unwrap_or_default()
-    }
-
-    fn fits(&self, config: &Config, text: &str) -> Result<(), ConfigError> {
-        self.reloader.examine(config, text, Examine::Changes)
-    }
-
-    fn tls(&self) -> TlsFacts {
-        let identity = self.kept.identity();
-        TlsFacts {
-            own: identity.is_some_and(Identity::is_own),
-            certificate: identity.and_then(Identity::described),
-            authorities: self.kept.authorities(),
-            authority: identity.and_then(Identity::authority),
-            signed_by_authority: identity.is_some_and(Identity::is_signed_by_authority),
-        }
-    }
-
-    fn can_start(&self) -> Result<(), ConfigError> {
-        self.reloader.can_start()
-    }
-
-    fn restart(&self) {
-        self.core.restart.notify_one();
-    }
-
-    fn configuration_file(&self) -> PathBuf {
-        self.reloader.file().to_owned()
-    }
-
-    fn reload(&self) -> Result<ReloadedView, ConfigError> {
-        self.reloader.reload()
-    }
-}
-
-fn or_error<T>(result: Result<T, CaptureError>, answer: impl FnOnce(T) -> Response) -> Response {
-    result.map_or_else(|error| Response::Error(error.to_string()), answer)
-}
-
-fn answered<T>(result: Result<T, StoreError>, answer: impl FnOnce(T) -> Response) -> Response {
-    match result {
-        Ok(value) => answer(value),
-        Err(error) => Response::Error(error.to_string()),
-    }
-}
-
-fn found(result: Result<bool, StoreError>, why_not: impl FnOnce() -> String) -> Response {
-    answered(result, |found| if found { Response::Done } else { Response::Error(why_not()) })
-}
-
-fn entry_view(entry: &Entry) -> EntryView {
-    EntryView {
-        registration_id: entry.registration_id.clone(),
-        user: entry.user.clone(),
-        aliases: entry.aliases.clone(),
-        realms: entry.realms(),
-        password_kept: !entry.password.is_empty(),
+fn registration(now: Instant, binding: &Binding, network: String) -> RegistrationView {
+    RegistrationView {
+        address_of_record: escaped(&String::from_utf8_lossy(&binding.aor), usize::MAX),
+        contact: escaped(&String::from_utf8_lossy(&binding.contact), usize::MAX),
+        network,
+        expires_seconds: binding.expires.saturating_duration_since(now).as_secs(),
+        registered_seconds: now.saturating_duration_since(binding.registered).as_secs(),
+        user_agent: binding.user_agent.clone(),
     }
 }
 
@@ -751,78 +423,5 @@ fn server_view(server: &ServerState) -> ServerView {
         known_by: server.known_by.map(|by| by.as_label().to_owned()),
         round_trip_ms: server.round_trip.map(|time| time.as_secs_f64() * 1000.0),
         preferred: server.preferred,
-    }
-}
-
-impl Observed for Views {
-    fn metrics(&self) -> Result<String, String> {
-        let (active, bindings, ports, servers) = {
-            let state = self.core.state();
-            let ports = state.plane.sessions.ports();
-            (state.proxy.active_calls(), state.proxy.binding_count(), ports, state.proxy.servers())
-        };
-        let measures = &self.core.measures;
-        measures.metrics.calls_active.set(active as i64);
-        measures.metrics.registrations.set(bindings as i64);
-        measures.datapath(&self.core.engine, &ports);
-        let log = self.reloader.log().view();
-        match self.core.captures.room() {
-            Ok((used, limit)) => {
-                measures.metrics.services.capture_bytes.set(i64::try_from(used).unwrap_or(i64::MAX));
-                measures.metrics.services.capture_bytes_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
-            }
-            Err(error) => debug!(%error, "captures are not measured"),
-        }
-        raise(&measures.metrics.services.log_lines_lost, log.lines_lost);
-        raise(&measures.metrics.services.log_write_failures, log.write_failures);
-        self.core.traces.measure();
-        measures.servers(&servers, &self.core.streams.hops());
-        let (trunks, alone, loads) = {
-            let state = self.core.state();
-            let networks = (0..).map(NetworkId).take(self.networks.len());
-            let loads: Vec<_> = networks.map(|network| state.proxy.load(network)).collect();
-            let held = state.proxy.second_registrations();
-            measures.metrics.second_registrations_held.set(i64::try_from(held).unwrap_or(i64::MAX));
-            (state.proxy.trunks(), state.proxy.alone_since(), loads)
-        };
-        measures.loads(&loads);
-        measures.trunks(&trunks);
-        measures.metrics.survival.set(i64::from(alone.is_some()));
-        measures.metrics.text().map_err(|error| error.to_string())
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        if self.networks.is_empty() {
-            let what = "not configured yet: no network and no server is named";
-            let waiting = self.reloader.state().0;
-            return Err(if waiting.is_empty() {
-                format!("{what}; name them on the page or in {}", self.reloader.file().display())
-            } else {
-                "configured; a restart puts it into effect (button on the page, or branchline restart)"
-                    .to_owned()
-            });
-        }
-        if let Some(lost) = self.core.engine.lost_attachments().first() {
-            return Err(format!("the relay is not attached to {}: {}", lost.interface, lost.why));
-        }
-        let ports = self.core.state().plane.sessions.ports();
-        if let Some((facts, _)) = self.networks.iter().zip(ports).find(|(_, ports)| ports.used == ports.total)
-        {
-            return Err(format!("all media ports of network \"{}\" are in use", facts.name));
-        }
-        let is_full = |sockets: &SocketUse| !sockets.has_room(SOCKETS_OF_A_CALL);
-        if let Some(sockets) = self.core.engine.sockets().filter(is_full) {
-            return Err(format!("no descriptors are left for the media of a call: {sockets}"));
-        }
-        let servers: Vec<ServerView> = self.core.state().proxy.servers().iter().map(server_view).collect();
-        if servers.iter().all(|server| server.state == "down") {
-            let reasons = servers.iter().map(|server| {
-                let address =
-                    server.address.as_ref().map(|address| format!(" ({address})")).unwrap_or_default();
-                format!("{}{address}: {}", server.server, server.reason.as_deref().unwrap_or_default())
-            });
-            return Err(format!("no server can be reached: {}", reasons.collect::<Vec<_>>().join("; ")));
-        }
-        Ok(())
     }
 }
