@@ -4,26 +4,17 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::contender::Contender;
+use crate::other_work::OtherWork;
 use crate::pauses::Pauses;
 
-/// Other work that was under way, as the system's load of the last minute; a bench that was just before counts too.
+/// The machine, its software and the date, as lines of a list in Markdown, and what else it has to do.
 ///
 /// # Errors
 /// The system does not say.
-pub(crate) fn load() -> Result<f64> {
-    let text = fs::read_to_string("/proc/loadavg")?;
-    let minute = text.split_whitespace().next().and_then(|word| word.parse().ok());
-    minute.with_context(|| format!("/proc/loadavg says {text:?}"))
-}
-
-/// The machine, its software and the date, as lines of a list in Markdown.
-///
-/// # Errors
-/// The system does not say.
-pub(crate) fn describe() -> Result<String> {
+pub(crate) fn describe() -> Result<(String, OtherWork)> {
     let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned());
     let said = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output();
@@ -52,10 +43,11 @@ pub(crate) fn describe() -> Result<String> {
     line("CPU", &format!("{}, {cores} cores, {virtual_machine}", field("model name")));
     line("kernel", &read("/proc/sys/kernel/osrelease")?);
     line("rtpengine's kernel module", &module);
-    line("load before the run (1, 5, 15 minutes)", &read("/proc/loadavg")?);
-    line("pauses of the core that forwards", &Pauses::look()?.to_string());
+    let (pauses, others) = OtherWork::beside(Pauses::look)?;
+    line("other work before the run", &others.to_string());
+    line("pauses of the core that forwards", &pauses.to_string());
     line("this source", &said("git", &["describe", "--always", "--dirty"]));
     line("rtpengine", &said("rtpengine", &["--version"]));
     line("nftables", &said("nft", &["--version"]));
-    Ok(text)
+    Ok((text, others))
 }

@@ -12,7 +12,8 @@
 //! | `appliance` | the appliance as a process of its own, with calls |
 //! | `session` | which parts are measured, and what is written of them |
 //! | `throughput`, `latency`, `profile`, `streams`, `memory`, `flood`, `sip`, `calls` | the parts |
-//! | `record`, `report`, `plots`, `machine` | the raw data, what is made of it, and where it was measured |
+//! | `record`, `report`, `plots` | the raw data, and what is made of it |
+//! | `machine`, `pauses`, `other_work` | where it was measured, and how quiet it was there |
 //! | `cores`, `progress`, `sdp` | scheduling, lines on the terminal, session descriptions |
 
 mod appliance;
@@ -23,6 +24,7 @@ mod flood;
 mod latency;
 mod machine;
 mod memory;
+mod other_work;
 mod pauses;
 mod plots;
 mod profile;

@@ -14,6 +14,7 @@ use xtask::lab::interrupt;
 
 use crate::appliance::Way;
 use crate::contender::Contender;
+use crate::other_work::OtherWork;
 use crate::progress::Progress;
 use crate::record::{Measure, Record};
 use crate::testbed::{Gathering, Testbed};
@@ -76,8 +77,6 @@ pub(crate) struct Options {
     contenders: Vec<Contender>,
 }
 
-/// A machine that does nothing else has less load than this.
-const QUIET: f64 = 0.5;
 /// Lengths of frames besides.
 const OTHER_FRAMES: [usize; 3] = [64, 512, 1400];
 /// Whose figures with these say nothing that those with G.711's do not.
@@ -116,7 +115,7 @@ struct Session {
 pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
     let started = Instant::now();
     interrupt::listen();
-    let (machine, load) = (machine::describe()?, machine::load()?);
+    let (machine, others) = machine::describe()?;
     let mut session = Session {
         options: options.clone(),
         contenders: options.contenders(),
@@ -150,7 +149,7 @@ pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
         .clone()
         .unwrap_or_else(|| if in_full { xtask::workspace::root().join("bench/report") } else { scratch });
     fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-    let text = session.write(&directory, &machine, load, started.elapsed())?;
+    let text = session.write(&directory, &machine, &others, started.elapsed())?;
     println!("\n{text}");
     println!("Written to {}.", directory.display());
     ensure!(session.refused.is_empty(), "not reported: {}", session.refused.join("\n"));
@@ -267,7 +266,7 @@ impl Session {
     }
 
     /// Writes the report, the plots and the raw data, and returns the report.
-    fn write(&self, directory: &Path, machine: &str, load: f64, took: Duration) -> Result<String> {
+    fn write(&self, directory: &Path, machine: &str, others: &OtherWork, took: Duration) -> Result<String> {
         let record = &self.record;
         let measured = |wanted: fn(Measure) -> bool| record.lines.iter().any(|line| wanted(line.measure));
         let mut text = String::from("# What was measured\n\n");
@@ -281,12 +280,8 @@ impl Session {
             self.time().as_secs_f64(),
             took.as_secs_f64() / 60.0
         );
-        if load > QUIET {
-            let _ = writeln!(
-                text,
-                "**The machine had other work to do** (a load of {load:.1} when this began): the highest rates held, delays and \
-                 all that a moment's pause spoils are its, not the contenders'. Ratios at saturation are what is left.\n"
-            );
+        if let Some(warning) = others.warning() {
+            let _ = writeln!(text, "{warning}\n");
         }
         if !self.refused.is_empty() {
             let _ = writeln!(text, "## Not reported\n\n- {}\n", self.refused.join("\n- "));
