@@ -66,6 +66,31 @@ impl fmt::Display for OtherWork {
     }
 }
 
+/// What the hypervisor takes while everything is measured: a pause loses what a queue does not hold, whoever forwards.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    began: Instant,
+    before: Cores,
+}
+
+impl Watch {
+    /// # Errors
+    /// The system does not say.
+    pub(crate) fn begin() -> Result<Self> {
+        Ok(Self { began: Instant::now(), before: Cores::read()? })
+    }
+
+    /// Part of one core that the hypervisor took since it began.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub(crate) fn stolen(&self) -> Result<f64> {
+        let took = self.began.elapsed();
+        let work = OtherWork::between(took, &self.before, &Cores::read()?, Duration::ZERO);
+        Ok(work.part(work.stolen))
+    }
+}
+
 /// Times of all cores since the machine began.
 #[derive(Debug, PartialEq, Eq)]
 struct Cores {

@@ -14,7 +14,7 @@ use xtask::lab::interrupt;
 
 use crate::appliance::Way;
 use crate::contender::Contender;
-use crate::other_work::OtherWork;
+use crate::other_work::{OtherWork, Watch};
 use crate::progress::Progress;
 use crate::record::{Measure, Record};
 use crate::testbed::{Gathering, Testbed};
@@ -115,7 +115,8 @@ struct Session {
 pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
     let started = Instant::now();
     interrupt::listen();
-    let (machine, others) = machine::describe()?;
+    let (mut machine, others) = machine::describe()?;
+    let watch = Watch::begin()?;
     let mut session = Session {
         options: options.clone(),
         contenders: options.contenders(),
@@ -149,6 +150,9 @@ pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
         .clone()
         .unwrap_or_else(|| if in_full { xtask::workspace::root().join("bench/report") } else { scratch });
     fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let stolen = watch.stolen()? * 100.0;
+    // Writing to a string cannot fail. So below.
+    let _ = writeln!(machine, "- taken by the hypervisor while this was measured: {stolen:.2} % of a core");
     let text = session.write(&directory, &machine, &others, started.elapsed())?;
     println!("\n{text}");
     println!("Written to {}.", directory.display());
@@ -270,7 +274,6 @@ impl Session {
         let record = &self.record;
         let measured = |wanted: fn(Measure) -> bool| record.lines.iter().any(|line| wanted(line.measure));
         let mut text = String::from("# What was measured\n\n");
-        // Writing to a string cannot fail. So below.
         let _ = writeln!(
             text,
             "Made by `cargo xtask bench`; `docs/bench.md` says what each figure means. {} rounds, {:.1} s for a run, {:.0} \
