@@ -20,7 +20,11 @@ pub(crate) fn describe() -> Result<(String, OtherWork)> {
         let output = Command::new(program).args(arguments).output();
         let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
-        text.lines().next().map_or_else(|| "not installed".to_owned(), |line| line.trim().to_owned())
+        text.lines().next().unwrap_or_default().trim().to_owned()
+    };
+    let version = |program: &str, argument: &str| {
+        let line = said(program, &[argument]);
+        if line.is_empty() { "not installed".to_owned() } else { line }
     };
     let cpus = read("/proc/cpuinfo")?;
     let field = |name: &str| {
@@ -46,8 +50,14 @@ pub(crate) fn describe() -> Result<(String, OtherWork)> {
     let (pauses, others) = OtherWork::beside(Pauses::look)?;
     line("other work before the run", &others.to_string());
     line("pauses of the core that forwards", &pauses.to_string());
-    line("this source", &said("git", &["describe", "--always", "--dirty"]));
-    line("rtpengine", &said("rtpengine", &["--version"]));
-    line("nftables", &said("nft", &["--version"]));
+    // Reports are written while others are made, and are no source.
+    let changed = said("git", &["status", "--porcelain", "--", ":(top)", ":(top,exclude)bench/report"]);
+    let commit = said("git", &["rev-parse", "--short", "HEAD"]);
+    line(
+        "this source",
+        &if changed.is_empty() { commit } else { format!("{commit}, changed since: {changed} ...") },
+    );
+    line("rtpengine", &version("rtpengine", "--version"));
+    line("nftables", &version("nft", "--version"));
     Ok((text, others))
 }

@@ -295,12 +295,14 @@ impl Session {
                 "[What these figures say]({FINDINGS}), and why what is to hold does not where it does not.\n"
             );
         }
-        let repeated: u32 = record.lines.iter().map(|line| line.trial.repeated).sum();
-        let _ = writeln!(
-            text,
-            "{} runs; {repeated} were made again because packets or times did not add up.\n",
-            record.lines.len()
-        );
+        if !record.lines.is_empty() {
+            let repeated: u32 = record.lines.iter().map(|line| line.trial.repeated).sum();
+            let _ = writeln!(
+                text,
+                "{} runs; {repeated} were made again because packets or times did not add up.\n",
+                record.lines.len()
+            );
+        }
         let targets = self.targets();
         if !targets.is_empty() {
             let _ = writeln!(text, "## Targets\n\n{}", report::targets(&targets));
