@@ -14,8 +14,11 @@
 //! | `throughput`, `latency`, `profile`, `streams`, `memory`, `flood`, `sip`, `calls` | the parts |
 //! | `record`, `report`, `plots` | the raw data, and what is made of it |
 //! | `machine`, `pauses`, `other_work` | where it was measured, and how quiet it was there |
+//! | `stalls` | when the receiving thread left its queue alone, and why |
+//! | `apart` | other processes kept off the core that forwards, when asked for |
 //! | `cores`, `progress`, `sdp` | scheduling, lines on the terminal, session descriptions |
 
+mod apart;
 mod appliance;
 mod calls;
 mod contender;
@@ -34,6 +37,7 @@ mod report;
 mod sdp;
 mod session;
 mod sip;
+mod stalls;
 mod streams;
 mod testbed;
 mod throughput;

@@ -75,6 +75,9 @@ pub(crate) struct Options {
     /// Only these of throughput, latency and profile, by their names in the tables, and the floor.
     #[arg(long, value_delimiter = ',', value_parser = Contender::named)]
     contenders: Vec<Contender>,
+    /// Calls that talk: with every other process of the machine kept off the core that forwards meanwhile.
+    #[arg(long)]
+    isolate: bool,
 }
 
 /// Lengths of frames besides.
@@ -246,6 +249,7 @@ impl Session {
             Part::Calls => {
                 let plan =
                     if self.options.quick { calls::Plan::quick(rounds) } else { calls::Plan::full(rounds) };
+                let plan = plan.isolated(self.options.isolate);
                 let mut progress = Progress::begin("calls", plan.steps());
                 calls::run(&self.bed, &plan, &mut self.standing, |what| progress.step(what))?;
                 progress.end();

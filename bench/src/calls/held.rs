@@ -16,12 +16,15 @@ use xtask::lab::interrupt;
 use xtask::lab::network::APPLIANCE_OFFICE;
 use xtask::lab::traffic::APPLIANCE_SIP;
 
+use super::Plan;
 use super::standing::{Standing, forget, server};
+use crate::apart::Apart;
 use crate::contender::EXPEDITED;
 use crate::cores::{self, Core};
 use crate::memory::GIVEN_BACK;
 use crate::report::{Spread, Target};
 use crate::sip;
+use crate::stalls::{Recorder, Stall};
 use crate::testbed::Testbed;
 use crate::throughput::{REACHED, TOGETHER};
 use crate::traffic::{Load, Ran, Rate};
@@ -44,18 +47,21 @@ const ATTEMPTS: u32 = 3;
 /// So many calls talked for a moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
-    calls: usize,
-    round: usize,
+    pub(super) calls: usize,
+    pub(super) round: usize,
     ran: Ran,
     /// Packets that the flows say they forwarded: in the kernel, and in userspace.
     forwarded: [u64; 2],
     /// Of the kernel's receiving thread and of the daemon.
     cpu: Duration,
+    /// When the receiving thread left its queue alone for too long, or why that is not known.
+    pub(super) stalls: Result<Vec<Stall>, String>,
     repeated: u32,
 }
 
 impl Run {
-    fn asked(&self) -> f64 {
+    /// Packets a second that are to be sent.
+    pub(super) fn asked(&self) -> f64 {
         self.calls as f64 * PACKETS_OF_A_CALL
     }
 
@@ -65,7 +71,7 @@ impl Run {
     }
 
     /// Lost before the appliance counted them, and behind it.
-    fn lost(&self) -> [u64; 2] {
+    pub(super) fn lost(&self) -> [u64; 2] {
         let all = self.forwarded[0] + self.forwarded[1];
         [self.ran.sent.saturating_sub(all), all.saturating_sub(self.ran.received.packets)]
     }
@@ -127,6 +133,8 @@ pub(crate) struct Memory {
 pub(crate) struct Held {
     pub(super) runs: Vec<Run>,
     pub(super) memory: Vec<Memory>,
+    /// Threads of other processes that were kept off the core that forwards, if they were.
+    moved: Option<usize>,
 }
 
 impl Held {
@@ -150,20 +158,15 @@ struct Site<'t> {
     bed: &'t Testbed,
     daemon: Appliance,
     standing: Standing,
+    /// Or why there is none.
+    recorder: Result<Recorder, String>,
 }
 
 /// Sets up more and more calls with one daemon, and has them talk in each round.
 ///
 /// # Errors
 /// The daemon does not start, a call is not answered, or the accounts do not add up time after time.
-pub(crate) fn run(
-    bed: &Testbed,
-    steps: &[usize],
-    rounds: usize,
-    time: Duration,
-    memory: Look,
-    mut says: impl FnMut(&str),
-) -> Result<Held> {
+pub(crate) fn run(bed: &Testbed, plan: &Plan, mut says: impl FnMut(&str)) -> Result<Held> {
     forget(bed)?;
     let _server = server(bed)?;
     let base = sip::settings(bed);
@@ -174,23 +177,28 @@ pub(crate) fn run(
     };
     let daemon = Appliance::start_with(&bed.lab, &settings)?;
     let edge = SocketAddrV4::new(APPLIANCE_OFFICE, APPLIANCE_SIP);
-    let mut site = Site { bed, daemon, standing: Standing::none(edge) };
+    let recorder = Recorder::prepare(&bed.names.arrivals).map_err(|error| format!("{error:#}"));
+    let mut site = Site { bed, daemon, standing: Standing::none(edge), recorder };
     site.arrange()?;
     let mut held = Held::default();
     held.memory.push(site.memory(When::Without)?);
-    for &calls in steps {
+    for &calls in plan.ladder {
         says(&format!("{calls} calls are set up"));
         site.standing.up_to(bed, calls, SET_UP)?;
         bed.traffic.set_streams(&site.standing.routes)?;
         site.warm_up()?;
         site.rest()?;
         held.memory.push(site.memory(When::Standing)?);
-        for round in 1..=rounds {
-            let run = site.talk(round, time).with_context(|| format!("{calls} calls, round {round}"))?;
+        // SIPp needs both cores to set them up.
+        let apart = plan.isolated.then(Apart::keep).transpose()?;
+        held.moved = held.moved.max(apart.as_ref().map(Apart::count));
+        for round in 1..=plan.rounds {
+            let run = site.talk(round, plan.time).with_context(|| format!("{calls} calls, round {round}"))?;
             held.runs.push(run);
             says(&format!("{calls} calls talk, round {round}"));
         }
-        if memory == Look::UntilSettled && calls >= SETTLES {
+        drop(apart);
+        if plan.memory == Look::UntilSettled && calls >= SETTLES {
             interrupt::wait_until(LIMIT, "end of the transactions", || {
                 interrupt::sleep(REST_TIME)?;
                 Ok((site.status()?.transactions == 0).then_some(()))
@@ -279,12 +287,18 @@ impl Site<'_> {
 
     fn attempt(&self, round: usize, time: Duration) -> Result<Run> {
         let calls = self.standing.routes.len();
-        let mut threads = self.daemon_threads()?;
-        threads.push(cores::receiver(&self.bed.names.arrivals)?);
+        let rate = calls as f64 * PACKETS_OF_A_CALL;
+        let daemon = self.daemon_threads()?;
+        let threads = [daemon.as_slice(), &[cores::receiver(&self.bed.names.arrivals)?]].concat();
         let counted = self.status()?;
+        let recording = self.recorder.as_ref().map_err(String::clone).and_then(|it| {
+            it.begin().map_err(|error| format!("{error:#}"))?;
+            Ok(it)
+        });
         let (cpu, started) = (cores::run_time(&threads)?, Instant::now());
-        let ran = self.send(Rate::PerSecond(calls as f64 * PACKETS_OF_A_CALL), TOGETHER, time)?;
+        let ran = self.send(Rate::PerSecond(rate), TOGETHER, time)?;
         let (cpu, window) = (cores::run_time(&threads)?.saturating_sub(cpu), started.elapsed());
+        let stalls = recording.and_then(|it| it.end(rate, &daemon).map_err(|error| format!("{error:#}")));
         let after = self.status()?;
         let forwarded = [
             after.kernel_packets - counted.kernel_packets,
@@ -294,7 +308,7 @@ impl Site<'_> {
         let most = window.mul_f64(1.02) + Duration::from_millis(10);
         ensure!(!cpu.is_zero() && cpu <= most, "{cpu:?} on one core within {window:?}");
         ensure!(after.calls_active == calls, "of {calls} calls {} stand", after.calls_active);
-        Ok(Run { calls, round, ran, forwarded, cpu, repeated: 0 })
+        Ok(Run { calls, round, ran, forwarded, cpu, stalls, repeated: 0 })
     }
 
     fn memory(&self, when: When) -> Result<Memory> {
@@ -362,6 +376,17 @@ fn bytes_per_further_call(held: &Held) -> Option<(usize, u64)> {
     let calls = last.calls.checked_sub(before.calls).filter(|calls| *calls > 0)? as u64;
     let own = |memory: &Memory| (memory.anonymous_kib * 1024).saturating_sub(memory.traces);
     Some((before.calls, own(last).saturating_sub(own(before)) / calls))
+}
+
+/// What else might have had the core that forwards, as a sentence.
+#[must_use]
+pub(super) fn isolation(held: &Held) -> String {
+    match held.moved {
+        None => String::from("The core that forwards was open to every process of the machine."),
+        Some(threads) => format!(
+            "The core that forwards was closed to {threads} threads of other processes and of the kernel meanwhile (`--isolate`)."
+        ),
+    }
 }
 
 /// The runs as a table in Markdown.
@@ -515,7 +540,7 @@ mod tests {
         let received = Received { packets: arrived, ..Received::default() };
         let time = Duration::from_secs(1);
         let ran = Ran { sent, time, after: Duration::ZERO, received, delays: Vec::new() };
-        Run { calls, round: 1, ran, forwarded, cpu: time / 2, repeated: 0 }
+        Run { calls, round: 1, ran, forwarded, cpu: time / 2, stalls: Ok(Vec::new()), repeated: 0 }
     }
 
     #[test]
@@ -544,7 +569,7 @@ mod tests {
             run(2500, 250_000, [249_990, 0], 249_990),
             run(10_000, 1_000_000, [900_000, 0], 900_000),
         ];
-        let held = Held { runs, memory: Vec::new() };
+        let held = Held { runs, memory: Vec::new(), moved: None };
         assert!((held.carried() - 249_990.0).abs() < 1e-6);
     }
 
@@ -578,7 +603,8 @@ mod tests {
 
     #[test]
     fn a_further_call_takes_what_it_adds_to_a_settled_state() {
-        let mut held = Held { runs: Vec::new(), memory: vec![memory(5000, When::Settled, 60_000, 0)] };
+        let mut held =
+            Held { runs: Vec::new(), memory: vec![memory(5000, When::Settled, 60_000, 0)], moved: None };
         assert_eq!(bytes_per_further_call(&held), None);
         held.memory.push(memory(10_000, When::Standing, 200_000, 0));
         held.memory.push(memory(10_000, When::Settled, 110_000, 1_200_000));

@@ -5,11 +5,13 @@
 //! |---|---|
 //! | `standing` | SIPp's calls, and where their media goes |
 //! | `held` | a ladder of calls that talk, and memory |
+//! | `losses` | what they lost, and what held up who receives |
 //! | `latency`, `wire` | set-up times, from captures |
 //! | `restart` | reload, restart, `kill -9` |
 
 mod held;
 mod latency;
+mod losses;
 mod restart;
 mod standing;
 mod wire;
@@ -33,6 +35,8 @@ pub(crate) struct Plan {
     rounds: usize,
     time: Duration,
     memory: held::Look,
+    /// Whether other processes are kept off the core that forwards while calls talk.
+    isolated: bool,
     /// Rounds over all edges, and calls that are timed in each run.
     latency_rounds: usize,
     timed: u32,
@@ -48,6 +52,7 @@ impl Plan {
             rounds,
             time: Duration::from_secs(3),
             memory: held::Look::UntilSettled,
+            isolated: false,
             latency_rounds: rounds,
             timed: 150,
             restart_rounds: rounds,
@@ -62,11 +67,18 @@ impl Plan {
             rounds,
             time: Duration::from_secs(1),
             memory: held::Look::Briefly,
+            isolated: false,
             // Each edge has to be started: three rounds of that take a minute.
             latency_rounds: rounds.min(2),
             timed: 100,
             restart_rounds: rounds.min(2),
         }
+    }
+
+    /// The same, with other processes of the machine kept off the core that forwards while calls talk, or not.
+    #[must_use]
+    pub(crate) const fn isolated(self, isolated: bool) -> Self {
+        Self { isolated, ..self }
     }
 
     /// How many steps [`run`] says.
@@ -104,7 +116,7 @@ pub(crate) fn run(
     outcome: &mut Outcome,
     mut says: impl FnMut(&str),
 ) -> Result<()> {
-    outcome.held = held::run(bed, plan.ladder, plan.rounds, plan.time, plan.memory, &mut says)?;
+    outcome.held = held::run(bed, plan, &mut says)?;
     let carried = outcome.held.carried();
     outcome.latency = latency::run(bed, plan.latency_rounds, plan.timed, carried, &mut says)?;
     outcome.restarts = restart::run(bed, plan.restart_rounds, &mut says)?;
@@ -115,7 +127,7 @@ pub(crate) fn run(
 #[must_use]
 pub(crate) fn text(outcome: &Outcome) -> String {
     let mut text = String::from(
-        "## Calls that stand\n\n`cargo xtask bench calls`; `held.csv`, `calls-memory.csv`, `set-up.csv` and `restarts.csv` have \
+        "## Calls that stand\n\n`cargo xtask bench calls`; `held.csv`, `stalls.csv`, `calls-memory.csv`, `set-up.csv` and `restarts.csv` have \
          every run\n\n",
     );
     // Writing to a string cannot fail. So below.
@@ -124,9 +136,11 @@ pub(crate) fn text(outcome: &Outcome) -> String {
             text,
             "### Calls that talk\n\nSet up by SIP through the daemon, all at the same time. Each call's stream from phone to \
              server has {:.0} packets a second of 214 bytes, as many as both directions of G.711 in 20 ms have; the other \
-             direction is silent.\n\n{}\n### Memory of the daemon\n\n{}",
+             direction is silent. {}\n\n{}\n{}\n### Memory of the daemon\n\n{}",
             held::PACKETS_OF_A_CALL,
+            held::isolation(&outcome.held),
             held::table(&outcome.held),
+            losses::table(&outcome.held),
             held::memory_table(&outcome.held),
         );
     }
@@ -161,6 +175,7 @@ pub(crate) fn targets(outcome: &Outcome) -> Vec<Target> {
 pub(crate) fn write(outcome: &Outcome, directory: &Path) -> Result<()> {
     let files = [
         ("held.csv", held::csv(&outcome.held)),
+        ("stalls.csv", losses::csv(&outcome.held)),
         ("calls-memory.csv", held::memory_csv(&outcome.held)),
         ("set-up.csv", latency::csv(&outcome.latency)),
         ("restarts.csv", restart::csv(&outcome.restarts)),
