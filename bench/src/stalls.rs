@@ -482,6 +482,9 @@ mod tests {
         reading.stalls
     }
 
+    /// What happens, and what most of the stall is.
+    type Row<'a> = (&'a str, &'a [(u64, Event)], Cause);
+
     #[test]
     fn a_stall_says_what_it_was_made_of() {
         let polled = Event::Polled { packets: 64 };
@@ -490,7 +493,7 @@ mod tests {
             [Core::TRAFFIC, Core::FORWARDING].map(|core| Event::Woken { by: core.0 as u32 });
         // The daemon's threads are known by their numbers, and no process has this one.
         let daemon = 500_000_000;
-        let rows: [(&str, &[(u64, Event)], Cause); 5] = [
+        let rows: [Row<'_>; 5] = [
             ("never off its core", &[(100, polled), (500, polled)], Cause::Stopped),
             ("told late", &[(100, polled), (110, left(0)), (400, by_timer), (500, polled)], Cause::Late),
             (

@@ -50,7 +50,7 @@ impl Plan {
         Self {
             ladder: &[1_000, 5_000, 10_000],
             rounds,
-            time: Duration::from_secs(3),
+            time: Duration::from_secs(2),
             memory: held::Look::UntilSettled,
             isolated: false,
             latency_rounds: rounds,
