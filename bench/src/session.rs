@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use relay_ebpf::traffic::Arrival;
 use xtask::lab::interrupt;
 
+use crate::apart::Apart;
 use crate::appliance::Way;
 use crate::contender::Contender;
 use crate::other_work::{OtherWork, Watch};
@@ -58,6 +59,14 @@ impl Part {
         Self::Flood,
         Self::Frames,
     ];
+
+    /// Whether nothing else runs meanwhile that needs cores: calls keep others off their core when they have been set up.
+    const fn is_of_packets_alone(self) -> bool {
+        match self {
+            Self::Throughput | Self::Frames | Self::Latency | Self::Profile | Self::Streams => true,
+            Self::Memory | Self::Flood | Self::Sip | Self::Calls => false,
+        }
+    }
 }
 
 /// How much.
@@ -75,7 +84,7 @@ pub(crate) struct Options {
     /// Only these of throughput, latency and profile, by their names in the tables, and the floor.
     #[arg(long, value_delimiter = ',', value_parser = Contender::named)]
     contenders: Vec<Contender>,
-    /// Calls that talk: with every other process of the machine kept off the core that forwards meanwhile.
+    /// Keep all other processes of the machine off the core that forwards while packets are measured; not while SIPp runs.
     #[arg(long)]
     isolate: bool,
 }
@@ -155,6 +164,12 @@ pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
     fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let stolen = watch.stolen()? * 100.0;
     // Writing to a string cannot fail. So below.
+    if options.isolate {
+        let _ = writeln!(
+            machine,
+            "- `--isolate`: the core that forwards was closed to all other processes while packets were measured"
+        );
+    }
     let _ = writeln!(machine, "- taken by the hypervisor while this was measured: {stolen:.2} % of a core");
     let text = session.write(&directory, &machine, &others, started.elapsed())?;
     println!("\n{text}");
@@ -198,6 +213,7 @@ impl Session {
         let (rounds, time) = (self.rounds(), self.time());
         let gathering = if part == Part::Latency { Gathering::None } else { Gathering::AsCardsDo };
         self.bed.gather(gathering)?;
+        let _apart = (self.options.isolate && part.is_of_packets_alone()).then(Apart::keep).transpose()?;
         match part {
             Part::Throughput => self.throughput(&[self.plan(G711, if self.options.quick { 3 } else { 5 })]),
             Part::Frames => self.throughput(&OTHER_FRAMES.map(|frame| {
