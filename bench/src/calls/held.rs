@@ -531,12 +531,16 @@ pub(super) fn memory_csv(held: &Held) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use relay_ebpf::traffic::Received;
 
     use super::*;
 
-    fn run(calls: usize, sent: u64, forwarded: [u64; 2], arrived: u64) -> Run {
+    pub(in super::super) fn held(runs: Vec<Run>) -> Held {
+        Held { runs, memory: Vec::new(), moved: None }
+    }
+
+    pub(in super::super) fn run(calls: usize, sent: u64, forwarded: [u64; 2], arrived: u64) -> Run {
         let received = Received { packets: arrived, ..Received::default() };
         let time = Duration::from_secs(1);
         let ran = Ran { sent, time, after: Duration::ZERO, received, delays: Vec::new() };
@@ -569,7 +573,7 @@ mod tests {
             run(2500, 250_000, [249_990, 0], 249_990),
             run(10_000, 1_000_000, [900_000, 0], 900_000),
         ];
-        let held = Held { runs, memory: Vec::new(), moved: None };
+        let held = held(runs);
         assert!((held.carried() - 249_990.0).abs() < 1e-6);
     }
 
