@@ -126,6 +126,11 @@ struct Session {
 /// Something cannot be measured, does not add up, or the run was interrupted: then there is no report.
 pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
     let started = Instant::now();
+    let isolates = |part: &Part| part.is_of_packets_alone() || *part == Part::Calls;
+    ensure!(
+        !options.isolate || parts.iter().any(isolates),
+        "--isolate is for packets: throughput, latency, profile, streams and calls"
+    );
     interrupt::listen();
     let (mut machine, others) = machine::describe()?;
     let watch = Watch::begin()?;

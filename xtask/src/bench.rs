@@ -56,6 +56,9 @@ pub struct Options {
     /// floor.
     #[arg(long)]
     contenders: Option<String>,
+    /// Keep all other processes of the machine off the core that forwards while packets are measured; not while SIPp runs.
+    #[arg(long)]
+    isolate: bool,
     /// Of `instructions`: make what is counted the baseline.
     #[arg(long)]
     renew: bool,
@@ -66,6 +69,11 @@ pub struct Options {
 /// # Errors
 /// The set-up is not complete, or the benchmark fails.
 pub fn run(what: What, options: &Options) -> Result<()> {
+    let forwards = !matches!(what, What::Program | What::Instructions);
+    ensure!(
+        forwards || !options.isolate,
+        "`program` and `instructions` have no core that forwards: nothing to isolate"
+    );
     if what == What::Instructions {
         setup::run(Group::Bench)?;
         return instructions::run(if options.renew { Baseline::Renew } else { Baseline::Compare });
@@ -92,6 +100,9 @@ pub fn run(what: What, options: &Options) -> Result<()> {
         }
         if let Some(names) = &options.contenders {
             command.args(["--contenders", names]);
+        }
+        if options.isolate {
+            command.arg("--isolate");
         }
     }
     let status = command.status().with_context(|| format!("cannot start `{}`", process::show(&command)))?;
