@@ -60,6 +60,11 @@ impl Scene {
         }
     }
 
+    /// Whether processes are compared, whose time is in system calls.
+    const fn is_of_processes(self) -> bool {
+        matches!(self, Self::Common | Self::Flooded)
+    }
+
     fn rate(self) -> Rate {
         match self {
             Self::Saturation | Self::Flooded => Rate::Unlimited,
@@ -96,18 +101,23 @@ pub(crate) struct Profile {
     /// CPU for each packet, by the scheduler's account.
     pub cpu_ns: f64,
     /// Samples in its threads, by function.
-    pub samples: BTreeMap<String, u64>,
+    pub samples: Samples,
+    /// The same by what the thread was about: receiving, a system call, or the process's own work.
+    pub errands: Samples,
 }
 
-impl Profile {
-    fn all(&self) -> u64 {
-        self.samples.values().sum()
-    }
+/// How many samples were taken in what.
+type Samples = BTreeMap<String, u64>;
 
+impl Profile {
     /// Nanoseconds of a packet that a function takes.
     fn ns(&self, function: &str) -> f64 {
-        let own = self.samples.get(function).copied().unwrap_or(0);
-        self.cpu_ns * own as f64 / self.all().max(1) as f64
+        self.part(&self.samples, function)
+    }
+
+    fn part(&self, of: &Samples, name: &str) -> f64 {
+        let own = of.get(name).copied().unwrap_or(0);
+        self.cpu_ns * own as f64 / of.values().sum::<u64>().max(1) as f64
     }
 }
 
@@ -135,21 +145,16 @@ pub(crate) fn run(
                 None => contender.name().to_owned(),
             };
             progress.says(&what);
-            let (cpu_ns, samples) = one(bed, streams.unwrap_or(calls), scene, *contender)?;
+            let profile = one(bed, streams.unwrap_or(calls), scene, *contender)?;
             progress.step(&what);
-            all.push(Profile { scene, what, cpu_ns, samples });
+            all.push(Profile { what, ..profile });
         }
     }
     Ok(all)
 }
 
-/// CPU for each packet, and samples by function.
-fn one(
-    bed: &Testbed,
-    calls: usize,
-    scene: Scene,
-    contender: Contender,
-) -> Result<(f64, BTreeMap<String, u64>)> {
+/// CPU for each packet, and samples.
+fn one(bed: &Testbed, calls: usize, scene: Scene, contender: Contender) -> Result<Profile> {
     let in_place = match scene {
         Scene::Streams => streams::put(bed, contender, calls)?,
         _ => InPlace::put(bed, contender, calls)?,
@@ -159,6 +164,9 @@ fn one(
     let mut perf = Command::new("perf");
     perf.args(["record", "--event", "cpu-clock", "--quiet", "--freq", &FREQUENCY.to_string()]);
     perf.args(["--clockid", "monotonic"]);
+    if scene.is_of_processes() {
+        perf.args(["--call-graph", "fp"]);
+    }
     perf.args(["--cpu", &Core::FORWARDING.0.to_string(), "--output"]).arg(&data);
     let mut perf = Running::start(&mut perf, "perf", bed.lab.dir())
         .context("`perf` is not to be had; it is in Debian's package linux-perf")?;
@@ -169,7 +177,12 @@ fn one(
     perf.wait(ENDS)?;
     let threads = in_place.threads()?;
     drop(in_place);
-    let samples = samples(&data, &threads, &trial.window_ns)?;
+    let samples = by_function(&read(&data, &threads, &trial.window_ns, &REPORT)?);
+    let errands = if scene.is_of_processes() {
+        by_errand(&read(&data, &threads, &trial.window_ns, &SCRIPT)?)
+    } else {
+        Samples::new()
+    };
     let taken = samples.values().sum::<u64>();
     ensure!(
         taken >= LEAST,
@@ -177,18 +190,34 @@ fn one(
         contender.name(),
         perf.last_words()
     );
-    Ok((trial.cpu_ns(), samples))
+    Ok(Profile { scene, what: contender.name().to_owned(), cpu_ns: trial.cpu_ns(), samples, errands })
 }
 
-/// How many samples of these threads are in each function, of those that were taken within the window: before and after
-/// it the same threads answer for what they have forwarded.
-fn samples(data: &Path, threads: &[u32], window_ns: &Range<u64>) -> Result<BTreeMap<String, u64>> {
+/// Samples by function, without what called them.
+const REPORT: [&str; 9] = [
+    "report",
+    "--stdio",
+    "--no-children",
+    "--call-graph",
+    "none",
+    "--fields",
+    "sample,symbol",
+    "--field-separator",
+    "\t",
+];
+/// Each sample, with what called it.
+const SCRIPT: [&str; 3] = ["script", "--fields", "tid,time,ip,sym"];
+
+/// What `perf` says of samples of these threads that were taken within the window: before and after it the same threads answer
+/// for what they have forwarded.
+fn read(data: &Path, threads: &[u32], window_ns: &Range<u64>, how: &[&str]) -> Result<String> {
     let [from, to] = [window_ns.start, window_ns.end].map(seconds);
     let threads: Vec<String> = threads.iter().map(u32::to_string).collect();
-    let mut report = Command::new("perf");
-    report.args(["report", "--stdio", "--fields", "sample,symbol", "--field-separator", "\t"]);
-    report.args(["--tid", &threads.join(","), "--time", &format!("{from},{to}"), "--input"]).arg(data);
-    Ok(by_function(&xtask::process::output(&mut report)?))
+    let mut perf = Command::new("perf");
+    perf.args(how)
+        .args(["--tid", &threads.join(","), "--time", &format!("{from},{to}"), "--input"])
+        .arg(data);
+    xtask::process::output(&mut perf)
 }
 
 /// As `perf` writes a time, exactly: a floating-point number of seconds is none to the nanosecond after some weeks.
@@ -198,14 +227,47 @@ fn seconds(ns: u64) -> String {
 }
 
 /// Reads `perf report`: lines of samples, and a symbol behind `[k]` or `[.]`.
-fn by_function(report: &str) -> BTreeMap<String, u64> {
-    let mut found = BTreeMap::new();
+fn by_function(report: &str) -> Samples {
+    let mut found = Samples::new();
     for line in report.lines().filter(|line| !line.starts_with('#')) {
         let Some((samples, symbol)) = line.split_once('\t') else { continue };
         let Ok(samples) = samples.trim().parse::<u64>() else { continue };
         *found.entry(named(symbol.trim())).or_default() += samples;
     }
     found
+}
+
+/// The kernel's thread that receives.
+const RECEIVES: &str = "receiving, a thread of the kernel";
+/// Interrupts, and switching between threads when no system call asked for it.
+const ELSEWHERE: &str = "the kernel, in no system call";
+const ITSELF: &str = "the process itself";
+
+/// Reads `perf script`: samples as paragraphs, a line of thread and time, then an address and a function for each frame, the
+/// innermost first.
+fn by_errand(script: &str) -> Samples {
+    let mut found = Samples::new();
+    for sample in script.split("\n\n") {
+        let frames: Vec<&str> = sample.trim_start_matches('\n').lines().skip(1).map(str::trim).collect();
+        if let Some(errand) = errand(&frames) {
+            *found.entry(errand).or_default() += 1;
+        }
+    }
+    found
+}
+
+/// What a thread is about, by its frames; none if there are none.
+fn errand(frames: &[&str]) -> Option<String> {
+    let innermost = frames.first()?.split_whitespace().next()?;
+    // For example `__x64_sys_recvmmsg`.
+    let call = |name: &str| Some(format!("`{}`", name.strip_prefix("__")?.split_once("_sys_")?.1));
+    // From the outermost: `recvmmsg` has in it what `recvmsg` is made of.
+    let outer = frames.iter().rev().filter_map(|frame| frame.split_once(' ')).find_map(|(_, name)| {
+        if name.starts_with("napi_threaded_poll") { Some(RECEIVES.to_owned()) } else { call(name) }
+    });
+    // The upper half of the addresses is the kernel's.
+    let in_kernel = u64::from_str_radix(innermost, 16).is_ok_and(|address| address >> 63 == 1);
+    Some(outer.unwrap_or_else(|| if in_kernel { ELSEWHERE } else { ITSELF }.to_owned()))
 }
 
 /// A function's name without what differs from run to run: a BPF program's tag, and addresses of what has no name.
@@ -241,32 +303,48 @@ pub(crate) fn tables(all: &[Profile]) -> String {
         let sum = |part: &dyn Fn(&Profile) -> f64| {
             columns.iter().map(|it| format!("{:.0}", part(it))).collect::<Vec<_>>().join(" | ")
         };
-        let listed = listed(&columns);
+        let listed = largest_first(&columns, |it| &it.samples, LISTED);
         for function in &listed {
             let _ = writeln!(text, "| `{function}` | {} |", sum(&|it| it.ns(function)));
         }
         let rest = |it: &Profile| it.cpu_ns - listed.iter().map(|function| it.ns(function)).sum::<f64>();
         let _ = writeln!(text, "| each of the rest is below {:.0} % | {} |", LISTED * 100.0, sum(&rest));
         let _ = writeln!(text, "| all | {} |\n", sum(&|it| it.cpu_ns));
+        if scene.is_of_processes() {
+            let _ = writeln!(
+                text,
+                "The same by what the thread was about:\n\n| errand | {} |",
+                names.join(" | ")
+            );
+            let _ = writeln!(text, "|---|{}", "---|".repeat(columns.len()));
+            for errand in largest_first(&columns, |it| &it.errands, 0.0) {
+                let _ = writeln!(text, "| {errand} | {} |", sum(&|it| it.part(&it.errands, errand)));
+            }
+            text.push('\n');
+        }
     }
     text
 }
 
-/// The functions that take a part worth naming of anybody's time, the largest first.
-fn listed<'p>(columns: &[&'p Profile]) -> Vec<&'p str> {
+/// What takes at least a part of anybody's time, the largest first.
+fn largest_first<'p>(
+    columns: &[&'p Profile],
+    samples: impl Fn(&'p Profile) -> &'p Samples,
+    least: f64,
+) -> Vec<&'p str> {
     let mut largest: BTreeMap<&str, f64> = BTreeMap::new();
     for profile in columns {
-        for function in profile.samples.keys() {
-            let ns = profile.ns(function);
-            if ns >= LISTED * profile.cpu_ns {
-                let known = largest.entry(function).or_default();
+        for name in samples(profile).keys() {
+            let ns = profile.part(samples(profile), name);
+            if ns >= least * profile.cpu_ns {
+                let known = largest.entry(name).or_default();
                 *known = known.max(ns);
             }
         }
     }
     let mut listed: Vec<_> = largest.into_iter().collect();
     listed.sort_by(|one, other| other.1.total_cmp(&one.1));
-    listed.into_iter().map(|(function, _)| function).collect()
+    listed.into_iter().map(|(name, _)| name).collect()
 }
 
 #[cfg(test)]
@@ -290,12 +368,27 @@ mod tests {
         assert_eq!(found["program branchline_relay"], 80);
         assert_eq!(found["without a name"], 8);
         assert_eq!(found["<core::hash::sip::Hasher<S> as core::hash::Hasher>::write"], 2);
-        let profile =
-            Profile { scene: Scene::Common, what: "floor".to_owned(), cpu_ns: 420.0, samples: found };
+        let errands = Samples::from([(RECEIVES.to_owned(), 300), ("`recvmmsg`".to_owned(), 120)]);
+        let what = "floor".to_owned();
+        let profile = Profile { scene: Scene::Common, what, cpu_ns: 420.0, samples: found, errands };
         assert!((profile.ns("veth_xdp_rcv") - 240.0).abs() < 1e-9);
-        assert_eq!(listed(&[&profile]), ["veth_xdp_rcv", "program branchline_relay", "without a name"]);
+        let listed = largest_first(&[&profile], |it| &it.samples, LISTED);
+        assert_eq!(listed, ["veth_xdp_rcv", "program branchline_relay", "without a name"]);
         let text = tables(&[profile]);
         assert!(text.contains("| `program branchline_relay` | 160 |"), "{text}");
         assert!(text.contains("| all | 420 |"), "{text}");
+        assert!(text.contains("| receiving, a thread of the kernel | 300 |\n| `recvmmsg` | 120 |"), "{text}");
+    }
+
+    #[test]
+    fn a_sample_tells_what_its_thread_was_about() {
+        let script = "\n  632 36709.502154: \n\tffffffff815e16cd skb_release_data\n\tffffffff8163c170 ___sys_recvmsg\n\tffffffff8163c177 __x64_sys_recvmmsg\n\
+                      \tffffffff821ed511 do_syscall_64\n\t          101b07 __recvmmsg\n\n  \
+                      77 36709.502404: \n\tffffffff81000001 veth_poll\n\tffffffff81000002 napi_threaded_poll_loop\n\n  \
+                      632 36709.502654: \n\tffffffff81000003 asm_sysvec_apic_timer_interrupt\n\t 5563770d92d7 [unknown]\n\n  \
+                      632 36709.502904: \n\t    5563770d92d7 relay::forward\n\t    5563770d9000 [unknown]\n\n  \
+                      632 36709.503154: \n\n";
+        let expected = ["`recvmmsg`", RECEIVES, ELSEWHERE, ITSELF].map(|errand| (errand.to_owned(), 1));
+        assert_eq!(by_errand(script), Samples::from(expected));
     }
 }
