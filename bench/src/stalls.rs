@@ -24,8 +24,9 @@ use crate::cores::{self, Core};
 pub(crate) const QUEUE: f64 = 256.0;
 /// Packets that a poll takes at most. Who finds fewer found no full queue.
 const BUDGET: u32 = 64;
-/// For each core; a second with a million packets takes some 8 MiB.
-const BUFFER_KIB: u32 = 48 << 10;
+/// Of the core that forwards, and of the one that sends, from which the thread is told to come back: a second with a million
+/// packets takes some 8 MiB of the first.
+const BUFFERS_KIB: [(Core, u32); 2] = [(Core::FORWARDING, 48 << 10), (Core::TRAFFIC, 16 << 10)];
 /// What recordings are called, by the process that makes them.
 const NAME: &str = "branchline-bench-";
 const TRACING: &str = "/sys/kernel/tracing";
@@ -156,7 +157,9 @@ impl Recorder {
             write(&instance, "tracing_on", "0")?;
             // Which the generator goes by as well.
             write(&instance, "trace_clock", "mono")?;
-            write(&instance, "buffer_size_kb", &BUFFER_KIB.to_string())?;
+            for (core, size) in BUFFERS_KIB {
+                write(&instance, &format!("per_cpu/cpu{}/buffer_size_kb", core.0), &size.to_string())?;
+            }
             for (event, filter) in filters {
                 write(&instance, &format!("events/{event}/filter"), &filter)?;
                 write(&instance, &format!("events/{event}/enable"), "1")?;
