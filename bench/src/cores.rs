@@ -6,9 +6,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 
 /// A core by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,17 +42,25 @@ pub(crate) fn suffice() -> Result<()> {
 /// # Errors
 /// The thread is gone, or not ours.
 pub(crate) fn pin(thread: u32, core: Core) -> Result<()> {
-    // SAFETY: all zeros is an empty set of cores.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the number is far below the set's size.
-    unsafe { libc::CPU_SET(core.0, &mut set) };
-    // SAFETY: the set outlives the call.
-    let result = unsafe { libc::sched_setaffinity(thread.cast_signed(), size_of_val(&set), &raw const set) };
-    if result != 0 {
-        return Err(std::io::Error::last_os_error())
-            .with_context(|| format!("thread {thread} does not stay on core {}", core.0));
-    }
-    Ok(())
+    let mut only = CpuSet::new();
+    only.set(core.0)?;
+    allow(thread, &only).with_context(|| format!("thread {thread} does not stay on core {}", core.0))
+}
+
+/// The cores that a thread may have; 0 is the calling one.
+///
+/// # Errors
+/// The thread is gone.
+pub(crate) fn allowed(thread: u32) -> nix::Result<CpuSet> {
+    sched_getaffinity(Pid::from_raw(thread.cast_signed()))
+}
+
+/// Has a thread run on these cores only; 0 is the calling one.
+///
+/// # Errors
+/// The thread is gone, is not ours, or is one of the kernel's that stay where they are.
+pub(crate) fn allow(thread: u32, cores: &CpuSet) -> nix::Result<()> {
+    sched_setaffinity(Pid::from_raw(thread.cast_signed()), cores)
 }
 
 /// Puts a thread before all others of its core; 0 is the calling one.
@@ -127,6 +138,14 @@ pub(crate) fn threads(process: u32) -> Result<Vec<u32>> {
     let entries =
         fs::read_dir(&directory).with_context(|| format!("cannot read {directory}: has it ended?"))?;
     Ok(entries.flatten().filter_map(|entry| entry.file_name().to_string_lossy().parse().ok()).collect())
+}
+
+/// A field of `/proc/N/stat` of a process or thread, by its number in proc(5), from 3 on: what is before is the name, and may
+/// have spaces in it. None if it has ended.
+#[must_use]
+pub(crate) fn stat<T: FromStr>(thread: u32, field: usize) -> Option<T> {
+    let line = fs::read_to_string(format!("/proc/{thread}/stat")).ok()?;
+    line.rsplit_once(')')?.1.split_whitespace().nth(field.checked_sub(3)?)?.parse().ok()
 }
 
 /// The children of a process, theirs, and itself.

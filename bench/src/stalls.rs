@@ -17,6 +17,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 
 use crate::cores::{self, Core};
 
@@ -47,6 +49,8 @@ pub(crate) enum Holder {
 impl Holder {
     /// Which one it is, by its number; one that has ended is some process.
     fn of(thread: u32, appliance: &[u32]) -> Self {
+        /// In `/proc/N/stat`.
+        const FLAGS: usize = 9;
         /// `PF_KTHREAD`, include/linux/sched.h.
         const KERNEL_THREAD: u64 = 0x0020_0000;
         if thread == 0 {
@@ -55,10 +59,7 @@ impl Holder {
         if appliance.contains(&thread) {
             return Self::Appliance;
         }
-        // See proc(5): the name is in parentheses, and the flags are the seventh field behind it.
-        let stat = fs::read_to_string(format!("/proc/{thread}/stat")).unwrap_or_default();
-        let flags =
-            stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(6)?.parse::<u64>().ok());
+        let flags = cores::stat::<u64>(thread, FLAGS);
         if flags.is_some_and(|flags| flags & KERNEL_THREAD != 0) { Self::Kernel } else { Self::Other }
     }
 }
@@ -233,33 +234,16 @@ fn filters(interface: &str, thread: u32) -> [(&'static str, String); 3] {
 /// Does something where the kernel's tracing is to be found: mounted for a thread of its own, and so for nobody else.
 fn in_tracing<T: Send + 'static>(what: impl FnOnce(&Path) -> Result<T> + Send + 'static) -> Result<T> {
     let inside = move || {
-        // SAFETY: a system call of numbers; it takes the thread, not the process, out of what others see as mounted.
-        let result = unsafe { libc::unshare(libc::CLONE_NEWNS) };
-        if result != 0 {
-            return Err(std::io::Error::last_os_error()).context("no mounts of its own for a thread");
-        }
-        mount(c"none", c"/", c"none", libc::MS_REC | libc::MS_PRIVATE)?;
-        mount(c"tracefs", c"/sys/kernel/tracing", c"tracefs", 0)
+        // The thread, not the process, is taken out of what others see as mounted.
+        unshare(CloneFlags::CLONE_NEWNS).context("no mounts of its own for a thread")?;
+        let nothing = None::<&str>;
+        mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
+            .context("mounts cannot be kept from others")?;
+        mount(Some("tracefs"), TRACING, Some("tracefs"), MsFlags::empty(), nothing)
             .context("this kernel has no tracefs, or does not let it be used")?;
         what(Path::new(TRACING))
     };
     thread::spawn(inside).join().ok().context("the thread that reads the kernel's record has panicked")?
-}
-
-fn mount(
-    source: &std::ffi::CStr,
-    target: &std::ffi::CStr,
-    kind: &std::ffi::CStr,
-    flags: libc::c_ulong,
-) -> Result<()> {
-    // SAFETY: the strings outlive the call, and no data is given.
-    let result =
-        unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) };
-    if result != 0 {
-        return Err(std::io::Error::last_os_error())
-            .with_context(|| format!("cannot mount {}", target.to_string_lossy()));
-    }
-    Ok(())
 }
 
 /// Removes recordings of processes that have ended without doing so.

@@ -432,10 +432,11 @@ pub(super) fn targets(held: &Held) -> Vec<Target> {
     const MOST_BYTES: u64 = 8 << 10;
     let runs: Vec<&Run> = held.runs.iter().filter(|run| run.calls == CALLS).collect();
     let kept = runs.iter().filter(|run| run.is_held()).count();
-    let settled = held.memory.iter().rfind(|memory| memory.calls == CALLS);
+    // Calls that have just been set up still have their transactions, which are not what a call that stands takes.
+    let settled = held.memory.iter().rfind(|memory| memory.calls == CALLS && memory.when == When::Settled);
     let bytes = held.memory.first().zip(settled).map(|(before, with)| {
         let traces = traces_per_call(before, with);
-        (with.when.name(), bytes_per_call(before, with).saturating_sub(traces), traces)
+        (bytes_per_call(before, with).saturating_sub(traces), traces)
     });
     vec![
         Target {
@@ -448,12 +449,12 @@ pub(super) fn targets(held: &Held) -> Vec<Target> {
         },
         Target {
             what: format!("the daemon's own memory for each of {CALLS} calls, bytes; under {MOST_BYTES}"),
-            found: bytes.map(|(when, bytes, traces)| {
+            found: bytes.map(|(bytes, traces)| {
                 let further = bytes_per_further_call(held)
                     .map_or_else(String::new, |(from, bytes)| format!("; {bytes} for each beyond {from}"));
-                format!("{bytes} {when}, and {traces} of traces{further}")
+                format!("{bytes} settled, and {traces} of traces{further}")
             }),
-            holds: bytes.is_some_and(|(_, bytes, _)| bytes < MOST_BYTES),
+            holds: bytes.is_some_and(|(bytes, _)| bytes < MOST_BYTES),
         },
     ]
 }
@@ -613,6 +614,17 @@ pub(super) mod tests {
         held.memory.push(memory(10_000, When::Standing, 200_000, 0));
         held.memory.push(memory(10_000, When::Settled, 110_000, 1_200_000));
         assert_eq!(bytes_per_further_call(&held), Some((5000, 10_000)));
+    }
+
+    #[test]
+    fn memory_is_judged_when_it_has_settled() {
+        let standing = [memory(0, When::Without, 10_000, 0), memory(10_000, When::Standing, 110_000, 0)];
+        let mut held = Held { runs: Vec::new(), memory: standing.to_vec(), moved: None };
+        assert_eq!(targets(&held)[1].found, None);
+        held.memory.push(memory(10_000, When::Settled, 80_000, 1_000_000));
+        let target = targets(&held).remove(1);
+        assert_eq!(target.found.as_deref(), Some("7068 settled, and 100 of traces"));
+        assert!(target.holds);
     }
 
     #[test]
