@@ -60,11 +60,9 @@ impl Drop for Apart {
     fn drop(&mut self) {
         for (process, thread) in all_threads() {
             let Ok(now) = cores::allowed(thread) else { continue };
-            let is_new = !self.known.contains(&thread);
-            // What was begun meanwhile by somebody who was moved, as a thread or as a process, is where he was.
-            let begun_by =
-                || [Some(process), cores::stat(process, PARENT)].into_iter().flatten().filter(|_| is_new);
-            let before = self.moved.get(&thread).or_else(|| begun_by().find_map(|it| self.moved.get(&it)));
+            // What was begun meanwhile by somebody who was moved, or by what he had begun, is where he was.
+            let known = std::iter::once(thread).chain(ancestry(process)).find(|it| self.known.contains(it));
+            let before = known.and_then(|known| self.moved.get(&known));
             // Whoever was given other cores meanwhile keeps them.
             if let Some(before) = before
                 && without_forwarding(before).is_some_and(|others| others == now)
@@ -81,6 +79,13 @@ fn without_forwarding(cores: &CpuSet) -> Option<CpuSet> {
     let mut others = *cores;
     others.unset(Core::FORWARDING.0).ok()?;
     (others != *cores && others != CpuSet::new()).then_some(others)
+}
+
+/// A process, the one that it is a child of, that one's, and so on.
+fn ancestry(process: u32) -> impl Iterator<Item = u32> {
+    /// Nobody's are deeper: they may change while they are followed.
+    const DEEPEST: usize = 1000;
+    std::iter::successors(Some(process), |process| cores::stat(*process, PARENT)).take(DEEPEST)
 }
 
 /// Every thread, behind its process.
@@ -121,7 +126,8 @@ mod tests {
     fn processes_say_where_they_may_be_and_whose_children_they_are() {
         let own = std::process::id();
         assert!(cores::allowed(own).is_ok());
-        assert_eq!(cores::stat(own, PARENT), Some(std::os::unix::process::parent_id()));
+        let parent = std::os::unix::process::parent_id();
+        assert_eq!(ancestry(own).take(2).collect::<Vec<_>>(), [own, parent]);
         assert!(all_threads().contains(&(own, own)));
         assert!(cores::allowed(u32::MAX >> 1).is_err());
         assert_eq!(cores::stat::<u32>(u32::MAX >> 1, PARENT), None);

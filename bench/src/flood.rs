@@ -138,12 +138,12 @@ impl<'t> Site<'t> {
             ..Settings::of(appliance::program())
         };
         let appliance = Appliance::start_with(lab, &settings)?;
-        for (thread, core) in [
-            (cores::receiver(&bed.names.arrivals)?, Core::FORWARDING),
-            (cores::receiver(&bed.names.sink)?, Core::TRAFFIC),
-        ] {
-            cores::pin(thread, core)?;
-            cores::put_before_all(thread)?;
+        bed.receive_first()?;
+        // Behind the thread that takes the flood, as on a box whose cores all receive.
+        for pid in cores::family(appliance.pid()) {
+            for thread in cores::threads(pid)? {
+                cores::pin(thread, Core::FORWARDING)?;
+            }
         }
         let server =
             Job::new(Scenario::Server, "server", SERVER, PEER_SIP, 40_000).start(&lab.centre, lab.dir())?;

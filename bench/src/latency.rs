@@ -1,44 +1,125 @@
-//! How long packets take from the generator to the sink, by time stamps on one clock, at parts of what each contender
-//! carries. What a contender adds is what it takes beyond the floor at the same rate.
+//! How long packets take from the generator to the sink, by time stamps on one clock, at parts of what each contender carries
+//! of packets that come one at a time. What a contender adds is what it takes beyond the floor, at the same rate in the same
+//! round.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use relay_ebpf::traffic::Arrival;
 
+use crate::appliance::Way;
 use crate::contender::{Contender, InPlace};
 use crate::progress::Progress;
 use crate::record::{Measure, Record};
+use crate::report::Spread;
 use crate::testbed::Testbed;
-use crate::traffic::{Delays, Load, Rate};
+use crate::throughput::{Search, Steps};
+use crate::traffic::{Delays, Floor, Load, Rate};
 
 /// Parts of the capacity, in percent.
 pub(crate) const PERCENTS: [u32; 3] = [1, 50, 90];
+/// One packet in so many may be lost of what a contender carries. More than where the highest rate is looked for: a part of it is
+/// taken, which is not to hang on whether some other process had the core for a moment.
+const TOLERANCE: f64 = 1e-3;
+/// Halvings of the interval in which that rate is looked for: to 14 % of it.
+const BISECTIONS: usize = 5;
+/// Rounds of the search; its median counts.
+const SEARCHES: usize = 3;
 
-/// Measures one round; `capacities` are packets a second without loss, as the throughput's search has found them.
+/// What is measured how often.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// Rounds over all contenders.
+    pub rounds: usize,
+    /// Time of one run.
+    pub time: Duration,
+    /// Calls, which is streams.
+    pub calls: usize,
+    /// Who takes part; the floor first.
+    contenders: Vec<Contender>,
+}
+
+impl Plan {
+    /// For those of some contenders whose delays can be measured, and tell something that others' do not.
+    #[must_use]
+    pub(crate) fn new(rounds: usize, time: Duration, calls: usize, of: &[Contender]) -> Self {
+        let contenders = of.iter().copied().filter(|it| {
+            // What is encrypted has no time stamp that could be read.
+            it.arrival() == Arrival::Same
+                && !matches!(it, Contender::Floor(Floor::Readdressed) | Contender::Ours(Way::UserspacePorts))
+        });
+        Self { rounds, time, calls, contenders: contenders.collect() }
+    }
+
+    /// How many runs there are in all.
+    #[must_use]
+    pub(crate) fn runs(&self) -> usize {
+        let all = self.contenders.len();
+        let beside = all.saturating_sub(1);
+        self.searches() * all * Search::runs(BISECTIONS) + self.rounds * PERCENTS.len() * (all + beside)
+    }
+
+    fn searches(&self) -> usize {
+        self.rounds.min(SEARCHES)
+    }
+
+    /// One packet at a time, with a time stamp.
+    fn load(&self, rate: Rate) -> Load {
+        Load { delays: Delays::Measured, ..Load::new(rate, self.time) }
+    }
+}
+
+/// Measures: first what each carries, then delays, the floor's at the same rates behind each contender's.
 ///
 /// # Errors
 /// As [`crate::throughput::run`].
-pub(crate) fn run(
-    bed: &Testbed,
-    round: usize,
-    calls: usize,
-    time: Duration,
-    capacities: &[(Contender, f64)],
-    record: &mut Record,
-    progress: &mut Progress,
-) -> Result<()> {
-    for (contender, capacity) in capacities {
-        let what = format!("round {round}: {}", contender.name());
-        progress.says(&what);
-        let in_place = InPlace::put(bed, *contender, calls)?;
-        for percent in PERCENTS {
-            let load = Load {
-                delays: Delays::Measured,
-                ..Load::new(Rate::PerSecond(capacity * f64::from(percent) / 100.0), time)
+pub(crate) fn run(bed: &Testbed, plan: &Plan, record: &mut Record, progress: &mut Progress) -> Result<()> {
+    let mut carried: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for round in 1..=plan.searches() {
+        for contender in &plan.contenders {
+            let what = format!("what it carries, round {round}: {}", contender.name());
+            progress.says(&what);
+            let in_place = InPlace::put(bed, *contender, plan.calls)?;
+            let search = Search { steps: Steps::OfOneSize, bisections: BISECTIONS, tolerance: TOLERANCE };
+            let found = search.run(
+                &in_place,
+                |rate| plan.load(rate),
+                |held, trial| {
+                    let measure = match held {
+                        Some(held) => Measure::DelaySearch { held },
+                        None => Measure::DelaySaturation,
+                    };
+                    record.keep(round, *contender, plan.calls, measure, trial);
+                    progress.step(&what);
+                },
+            )?;
+            carried.entry(contender.name()).or_default().extend(found);
+        }
+    }
+    for round in 1..=plan.rounds {
+        for contender in &plan.contenders {
+            let name = contender.name();
+            let what = format!("round {round}: {name}");
+            progress.says(&what);
+            let carries = carried.get(name).and_then(|rates| Spread::of(rates.clone()));
+            let carries = carries.with_context(|| {
+                format!("{name} holds none of the rates of packets one at a time that were tried")
+            })?;
+            let mut measure = |who: Contender, measure: fn(u32, Contender) -> Measure| -> Result<()> {
+                let in_place = InPlace::put(bed, who, plan.calls)?;
+                for percent in PERCENTS {
+                    let rate = Rate::PerSecond(carries.median * f64::from(percent) / 100.0);
+                    let trial = in_place.measure(plan.load(rate))?;
+                    record.keep(round, who, plan.calls, measure(percent, *contender), &trial);
+                    progress.step(&what);
+                }
+                Ok(())
             };
-            let trial = in_place.measure(load)?;
-            record.keep(round, *contender, calls, Measure::Delay(percent), &trial);
-            progress.step(&what);
+            measure(*contender, |percent, _| Measure::Delay(percent))?;
+            if *contender != Contender::FLOOR {
+                measure(Contender::FLOOR, |percent, beside| Measure::FloorDelay { percent, beside })?;
+            }
         }
     }
     Ok(())

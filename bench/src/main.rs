@@ -110,7 +110,7 @@ fn run(command: Command) -> Result<()> {
         Command::SocketRelay { calls } => contender::socket::run(calls),
         Command::All(options) => session::run(&options, &Part::ALL),
         Command::Throughput(options) => session::run(&options, &[Part::Throughput]),
-        Command::Latency(options) => session::run(&options, &[Part::Throughput, Part::Latency]),
+        Command::Latency(options) => session::run(&options, &[Part::Latency]),
         Command::Profile(options) => session::run(&options, &[Part::Profile]),
         Command::Streams(options) => session::run(&options, &[Part::Streams]),
         Command::Memory(options) => session::run(&options, &[Part::Memory]),

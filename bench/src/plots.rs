@@ -8,7 +8,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::appliance::Way;
 use crate::contender::Contender;
-use crate::record::{Measure, Record};
+use crate::record::Record;
 use crate::report::{self, Spread};
 use crate::streams;
 
@@ -26,18 +26,9 @@ const TITLE: (&str, u32) = ("sans-serif", 20);
 ///
 /// # Errors
 /// The file cannot be written.
-pub(crate) fn bars(
-    record: &Record,
-    frame: usize,
-    measure: Measure,
-    figure: report::Figure,
-    title: &str,
-    path: &Path,
-) -> Result<()> {
-    let bars: Vec<(&str, Spread)> = Contender::ALL
-        .into_iter()
-        .filter_map(|it| Some((it.name(), report::spread(record, frame, it, measure, figure)?)))
-        .collect();
+pub(crate) fn bars(figure: impl Fn(Contender) -> Option<Spread>, title: &str, path: &Path) -> Result<()> {
+    let bars: Vec<(&str, Spread)> =
+        Contender::ALL.into_iter().filter_map(|it| Some((it.name(), figure(it)?))).collect();
     draw_bars(&bars, title, path).map_err(|error| anyhow!("{}: {error}", path.display()))
 }
 

@@ -18,12 +18,26 @@ pub(crate) enum Measure {
     SearchLost,
     /// A rate of the search that was held.
     SearchHeld,
-    /// The rate that all carry.
+    /// The rate at which all are compared.
     Common,
     /// Another number of streams.
     Streams,
-    /// Delays at a part of the capacity, in percent.
+    /// More packets, one at a time, than can be carried.
+    DelaySaturation,
+    /// A rate of the search for what is carried of packets one at a time.
+    DelaySearch {
+        /// Whether it was held.
+        held: bool,
+    },
+    /// Delays at a part of that, in percent.
     Delay(u32),
+    /// The floor's at the same rate, after it.
+    FloorDelay {
+        /// The part.
+        percent: u32,
+        /// Whose part.
+        beside: Contender,
+    },
 }
 
 impl Measure {
@@ -36,7 +50,11 @@ impl Measure {
             Self::SearchHeld => "search-held".to_owned(),
             Self::Common => "common".to_owned(),
             Self::Streams => "streams".to_owned(),
+            Self::DelaySaturation => "delay-saturation".to_owned(),
+            Self::DelaySearch { held: true } => "delay-search-held".to_owned(),
+            Self::DelaySearch { held: false } => "delay-search-lost".to_owned(),
             Self::Delay(percent) => format!("delay-{percent}"),
+            Self::FloorDelay { percent, beside } => format!("delay-{percent}-beside-{}", beside.name()),
         }
     }
 }

@@ -1,9 +1,7 @@
 //! The report: tables from the raw data, in Markdown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-
-use relay_ebpf::traffic::Arrival;
 
 use crate::appliance::Way;
 use crate::contender::{Contender, Media};
@@ -56,6 +54,11 @@ pub(crate) fn cost(line: &Line) -> f64 {
     line.trial.cpu_ns()
 }
 
+/// The part of what was sent that did not arrive.
+pub(crate) fn lost(line: &Line) -> f64 {
+    line.trial.ran.lost() as f64 / line.trial.ran.sent.max(1) as f64
+}
+
 /// Part of the forwarding core's time.
 pub(crate) fn busy(line: &Line) -> f64 {
     line.trial.busy()
@@ -104,10 +107,13 @@ pub(crate) fn ratios(
     )
 }
 
-/// The highest rate without loss, over the rounds: what the latency's rates are parts of.
+/// The highest rate held, over the rounds: none at all in those in which none of the rates that were tried was.
 #[must_use]
-pub(crate) fn capacity(record: &Record, frame: usize, contender: Contender) -> Option<f64> {
-    spread(record, frame, contender, Measure::SearchHeld, rate).map(|spread| spread.median)
+pub(crate) fn held(record: &Record, frame: usize, contender: Contender) -> Option<Spread> {
+    let held = of_round(record, frame, contender, Measure::SearchHeld);
+    let lost = of_round(record, frame, contender, Measure::SearchLost);
+    let rounds: BTreeSet<usize> = held.keys().chain(lost.keys()).copied().collect();
+    Spread::of(rounds.iter().map(|round| held.get(round).map_or(0.0, |line| rate(line))).collect())
 }
 
 fn shown(spread: Option<Spread>, show: impl Fn(Spread) -> String) -> String {
@@ -123,27 +129,30 @@ fn contenders(record: &Record) -> Vec<Contender> {
 pub(crate) fn throughput(record: &Record, frame: usize) -> String {
     let mut text = String::from(
         "| contender | arrives at saturation, packets/s | x floor | core busy | highest rate held, packets/s | \
-         CPU ns per packet: at saturation | x floor | at the highest rate held | at 50,000/s | x floor |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+         CPU ns per packet: at saturation | x floor | at the highest rate held | at 50,000/s | x floor | lost at 50,000/s |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for contender in contenders(record) {
         let pair = [contender, Contender::FLOOR];
         let at = |measure, figure| spread(record, frame, contender, measure, figure);
         let whole = |spread: Spread| format!("{:.0}", spread.median);
+        let with_ends = |it: Spread| format!("{:.0} ({:.0}-{:.0})", it.median, it.min, it.max);
+        let with_most = |it: Spread| format!("{:.3} % (at most {:.3})", it.median * 100.0, it.max * 100.0);
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             contender.name(),
             shown(at(Measure::Saturation, rate), whole),
             shown(ratios(record, frame, pair, Measure::Saturation, rate), Spread::ratio),
             shown(at(Measure::Saturation, busy), |it| format!("{:.0} %", it.median * 100.0)),
-            shown(at(Measure::SearchHeld, rate), whole),
+            shown(held(record, frame, contender), with_ends),
             shown(at(Measure::Saturation, cost), whole),
             shown(ratios(record, frame, pair, Measure::Saturation, cost), Spread::ratio),
             shown(at(Measure::SearchHeld, cost), whole),
             shown(at(Measure::Common, cost), whole),
             shown(ratios(record, frame, pair, Measure::Common, cost), Spread::ratio),
+            shown(at(Measure::Common, lost), with_most),
         );
     }
     text
@@ -189,16 +198,34 @@ pub(crate) fn by_round(record: &Record, contender: Contender, count: usize) -> B
     lines.map(|line| (line.round, cost(line))).collect()
 }
 
-/// The runs in which a contender's delays at a part of its highest rate were measured.
-fn delayed(record: &Record, contender: Contender, percent: u32) -> impl Iterator<Item = &Line> {
-    let lines = record.lines.iter();
-    lines.filter(move |line| line.contender == contender && line.measure == Measure::Delay(percent))
+/// The runs in which a contender's delays at a part of what it carries were measured, by round.
+fn delayed(record: &Record, contender: Contender, percent: u32) -> BTreeMap<usize, &Line> {
+    by_measure(record, contender, Measure::Delay(percent))
 }
 
-/// The delay below which a part of the packets were, in microseconds, over the rounds.
-fn delay(record: &Record, contender: Contender, percent: u32, part: f64) -> Option<Spread> {
-    let delays = delayed(record, contender, percent).map(|line| quantile(&line.trial.ran.delays, part) / 1e3);
-    Spread::of(delays.collect())
+fn by_measure(record: &Record, contender: Contender, measure: Measure) -> BTreeMap<usize, &Line> {
+    let lines = record.lines.iter().filter(|line| line.contender == contender && line.measure == measure);
+    lines.map(|line| (line.round, line)).collect()
+}
+
+/// Microseconds of a run; none if they were not measured.
+type Micros = fn(&Line) -> Option<f64>;
+
+/// The delay below which a part of the packets were.
+fn delay_us(line: &Line, part: f64) -> Option<f64> {
+    Some(quantile(&line.trial.ran.delays, part) / 1e3)
+}
+
+fn jitter_us(line: &Line) -> Option<f64> {
+    line.trial.ran.jitter_ns().map(|ns| ns / 1e3)
+}
+
+/// What a contender adds at a part of what it carries to what the floor has at the same rate in the same round, over the rounds.
+fn added(record: &Record, contender: Contender, percent: u32, micros: Micros) -> Option<Spread> {
+    let floor = by_measure(record, Contender::FLOOR, Measure::FloorDelay { percent, beside: contender });
+    let own = delayed(record, contender, percent);
+    let added = own.iter().filter_map(|(round, line)| Some(micros(line)? - micros(floor.get(round)?)?));
+    Spread::of(added.collect())
 }
 
 /// Quantiles of delays and jitter, in microseconds.
@@ -206,41 +233,56 @@ fn delay(record: &Record, contender: Contender, percent: u32, part: f64) -> Opti
 pub(crate) fn latency(record: &Record) -> String {
     const PARTS: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
     let mut text = String::from(
-        "| contender | of its highest rate | packets/s | p50, us | p90 | p99 | p99.9 | p50 beyond the floor's | p99 beyond the floor's | \
-         jitter, us | beyond the floor's |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
+        "| contender | of what it carries | packets/s | core busy | lost | p50, us | p90 | p99 | p99.9 | p50 beyond the floor's | \
+         p99 beyond the floor's | jitter, us | beyond the floor's |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
-    let at = |contender, percent, part| delay(record, contender, percent, part);
-    let jitter = |contender, percent| {
-        let lines = delayed(record, contender, percent);
-        Spread::of(lines.filter_map(|line| line.trial.ran.jitter_ns()).map(|ns| ns / 1e3).collect())
-    };
-    // What encrypts carries no time stamps that could be read.
-    for contender in contenders(record).into_iter().filter(|it| it.arrival() == Arrival::Same) {
+    let tenths = |spread: Spread| format!("{:.1}", spread.median);
+    let with_ends = |it: Spread| format!("{:.1} ({:.1} to {:.1})", it.median, it.min, it.max);
+    for contender in contenders(record) {
         for percent in PERCENTS {
-            let rate = Spread::of(delayed(record, contender, percent).map(rate).collect());
-            let quantiles =
-                PARTS.map(|part| shown(at(contender, percent, part), |it| format!("{:.1}", it.median)));
-            let more = |pair: Option<(Spread, Spread)>| {
-                pair.map_or_else(
-                    || "-".to_owned(),
-                    |(own, floor)| format!("{:.1}", own.median - floor.median),
-                )
-            };
-            let beyond = |part| more(at(contender, percent, part).zip(at(Contender::FLOOR, percent, part)));
+            let runs = delayed(record, contender, percent);
+            if runs.is_empty() {
+                continue;
+            }
+            let of = |figure: Figure| Spread::of(runs.values().map(|line| figure(line)).collect());
+            let quantiles = PARTS.map(|part| {
+                let delays = runs.values().filter_map(|line| delay_us(line, part));
+                shown(Spread::of(delays.collect()), tenths)
+            });
+            let beyond = |micros| shown(added(record, contender, percent, micros), with_ends);
             let _ = writeln!(
                 text,
-                "| {} | {percent} % | {} | {} | {} | {} | {} | {} |",
+                "| {} | {percent} % | {} | {} | {} | {} | {} | {} | {} | {} |",
                 contender.name(),
-                shown(rate, |it| format!("{:.0}", it.median)),
+                shown(of(rate), |it| format!("{:.0}", it.median)),
+                shown(of(busy), |it| format!("{:.0} %", it.median * 100.0)),
+                shown(of(lost), |it| format!("{:.3} %", it.median * 100.0)),
                 quantiles.join(" | "),
-                beyond(0.5),
-                beyond(0.99),
-                shown(jitter(contender, percent), |it| format!("{:.1}", it.median)),
-                more(jitter(contender, percent).zip(jitter(Contender::FLOOR, percent))),
+                beyond(|line| delay_us(line, 0.5)),
+                beyond(|line| delay_us(line, 0.99)),
+                shown(Spread::of(runs.values().filter_map(|line| jitter_us(line)).collect()), tenths),
+                beyond(jitter_us),
             );
         }
     }
     text
+}
+
+/// Whether something holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+    /// What was measured does not tell.
+    Open,
+}
+
+impl From<bool> for Verdict {
+    fn from(holds: bool) -> Self {
+        if holds { Self::Yes } else { Self::No }
+    }
 }
 
 /// Something that is to hold.
@@ -251,7 +293,7 @@ pub(crate) struct Target {
     /// What was found; none if it was not measured.
     pub found: Option<String>,
     /// Whether that is enough.
-    pub holds: bool,
+    pub holds: Verdict,
 }
 
 impl Target {
@@ -261,7 +303,7 @@ impl Target {
         Self {
             what: what.to_owned(),
             found: found.map(Spread::ratio),
-            holds: found.is_some_and(|spread| holds(spread.median)),
+            holds: found.is_some_and(|spread| holds(spread.median)).into(),
         }
     }
 }
@@ -272,10 +314,11 @@ pub(crate) fn targets(all: &[Target]) -> String {
     let mut text =
         String::from("| target | here: median (smallest-largest of the rounds) | holds |\n|---|---|---|\n");
     for Target { what, found, holds } in all {
-        let verdict = match found {
-            Some(_) if *holds => "yes",
-            Some(_) => "**no**",
-            None => "not measured",
+        let verdict = match (found, holds) {
+            (None, _) => "not measured",
+            (_, Verdict::Yes) => "yes",
+            (_, Verdict::No) => "**no**",
+            (_, Verdict::Open) => "does not tell",
         };
         let _ = writeln!(text, "| {what} | {} | {verdict} |", found.as_deref().unwrap_or("-"));
     }
@@ -296,9 +339,15 @@ pub(crate) fn throughput_targets(record: &Record, frame: usize) -> Vec<Target> {
         Target::of(what, ratios(record, frame, pair, measure, figure), holds)
     };
     vec![
-        row("xdp: packets a second at saturation, x floor; at least 0.9", [ours, floor], full, rate, |it| {
-            it >= 0.9
-        }),
+        packets_target(record, frame),
+        // What a core would carry that has nothing else to do is the other way round what a packet costs.
+        row(
+            "xdp: packets a second of a full core, by CPU per packet, x floor; at least 0.9",
+            [ours, floor],
+            full,
+            |line| 1.0 / cost(line),
+            |it| it >= 0.9,
+        ),
         row("xdp: CPU per packet at saturation, x floor; at most 1.2", [ours, floor], full, cost, |it| {
             it <= 1.2
         }),
@@ -349,35 +398,57 @@ pub(crate) fn throughput_targets(record: &Record, frame: usize) -> Vec<Target> {
     ]
 }
 
-/// Half of the highest rate, at which delay is judged.
+/// Packets a second beside the floor's. Where neither fills its core, generator and sink on theirs were the limit of both.
+fn packets_target(record: &Record, frame: usize) -> Target {
+    /// A core that is this busy is full, but for what is not accounted for.
+    const FULL: f64 = 0.95;
+    let pair = [Contender::Ours(Way::Native), Contender::FLOOR];
+    let target = Target::of(
+        "xdp: packets a second at saturation, x floor; at least 0.9",
+        ratios(record, frame, pair, Measure::Saturation, rate),
+        |it| it >= 0.9,
+    );
+    let busy = pair
+        .map(|it| spread(record, frame, it, Measure::Saturation, busy).map_or(0.0, |spread| spread.median));
+    if busy[0] >= FULL {
+        return target;
+    }
+    let [own, floor] = busy.map(|busy| busy * 100.0);
+    let limit = |found| {
+        format!(
+            "{found}; generator and sink were the limit: xdp's core is {own:.0} % busy, the floor's {floor:.0} %"
+        )
+    };
+    Target { found: target.found.map(limit), holds: Verdict::Open, ..target }
+}
+
+/// Half of what is carried, at which delay is judged.
 const HALF: u32 = 50;
 
 /// What is to hold of delays.
 #[must_use]
 pub(crate) fn latency_targets(record: &Record) -> Vec<Target> {
     const MOST_US: f64 = 30.0;
-    let p99 = |contender| delay(record, contender, HALF, 0.99).map(|spread| spread.median);
-    let ours = Contender::Ours(Way::Native);
-    let added = |contender| Some(p99(contender)? - p99(Contender::FLOOR)?);
-    let others: Vec<(Contender, f64)> = contenders(record)
+    let p99 = |contender| added(record, contender, HALF, |line| delay_us(line, 0.99));
+    let shown = |it: Spread| format!("{:.1} ({:.1} to {:.1})", it.median, it.min, it.max);
+    let others = contenders(record)
         .into_iter()
         .filter(|it| !matches!(it, Contender::Floor(_) | Contender::Ours(_)))
-        .filter_map(|it| Some((it, added(it)?)))
-        .collect();
-    let least = others.into_iter().min_by(|one, other| one.1.total_cmp(&other.1));
-    let own = added(ours);
+        .filter_map(|it| Some((it, p99(it)?)));
+    let least = others.min_by(|one, other| one.1.median.total_cmp(&other.1.median));
+    let own = p99(Contender::Ours(Way::Native));
     vec![
         Target {
-            what: format!("xdp: p99 of added delay at {HALF} % of its highest rate, us; under {MOST_US}"),
-            found: own.map(|us| format!("{us:.1}")),
-            holds: own.is_some_and(|us| us < MOST_US),
+            what: format!("xdp: p99 of added delay at {HALF} % of what it carries, us; under {MOST_US}"),
+            found: own.map(shown),
+            holds: own.is_some_and(|own| own.median < MOST_US).into(),
         },
         Target {
             what: format!("xdp: the same, less than each other product's at {HALF} % of its own"),
             found: own.zip(least).map(|(own, (other, us))| {
-                format!("{own:.1}; the least of the others is {us:.1} ({})", other.name())
+                format!("{:.1}; the least of the others is {} ({})", own.median, shown(us), other.name())
             }),
-            holds: own.zip(least).is_some_and(|(own, (_, us))| own < us),
+            holds: own.zip(least).is_some_and(|(own, (_, us))| own.median < us.median).into(),
         },
     ]
 }
@@ -392,7 +463,89 @@ pub(crate) fn streams_targets(record: &Record) -> Vec<Target> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use relay_ebpf::traffic::Received;
+
     use super::*;
+    use crate::contender::Trial;
+    use crate::traffic::{G711, Load, Ran, Rate};
+
+    const OURS: Contender = Contender::Ours(Way::Native);
+
+    /// A run of a second in which this was sent and arrived, and the forwarding core was busy for a part of it.
+    fn keep(
+        record: &mut Record,
+        round: usize,
+        contender: Contender,
+        measure: Measure,
+        [sent, arrived]: [u64; 2],
+        busy: f64,
+    ) {
+        let time = Duration::from_secs(1);
+        let received = Received { packets: arrived, ..Received::default() };
+        let ran = Ran { sent, time, after: Duration::ZERO, received, delays: Vec::new() };
+        let load = Load::new(Rate::Unlimited, time);
+        let trial = Trial { load, ran, cpu: time.mul_f64(busy), window_ns: 0..1, repeated: 0 };
+        record.keep(round, contender, 1, measure, &trial);
+    }
+
+    #[test]
+    fn a_round_in_which_no_rate_was_held_counts_as_none() {
+        let mut record = Record::default();
+        keep(&mut record, 1, OURS, Measure::SearchHeld, [100, 100], 0.5);
+        keep(&mut record, 1, OURS, Measure::SearchHeld, [300, 300], 0.5);
+        keep(&mut record, 1, OURS, Measure::SearchLost, [500, 400], 0.5);
+        for round in [2, 3] {
+            keep(&mut record, round, OURS, Measure::SearchLost, [200, 100], 0.5);
+        }
+        assert_eq!(held(&record, G711, OURS), Some(Spread { median: 0.0, min: 0.0, max: 300.0 }));
+        assert_eq!(held(&record, G711, Contender::FLOOR), None);
+    }
+
+    #[test]
+    fn packets_a_second_tell_nothing_where_no_core_is_full() {
+        let rows = [
+            ("both idle", [0.7, 0.6], [1000, 1000], Verdict::Open),
+            ("neither full and fewer packets", [0.8, 0.4], [700, 1000], Verdict::Open),
+            ("xdp's core is full", [1.0, 0.6], [700, 1000], Verdict::No),
+            ("full, and enough", [1.0, 1.0], [950, 1000], Verdict::Yes),
+        ];
+        for (description, [own, floor], [arrived, of_floor], verdict) in rows {
+            let mut record = Record::default();
+            keep(&mut record, 1, OURS, Measure::Saturation, [2000, arrived], own);
+            keep(&mut record, 1, Contender::FLOOR, Measure::Saturation, [2000, of_floor], floor);
+            let target = packets_target(&record, G711);
+            assert_eq!(target.holds, verdict, "{description}: {:?}", target.found);
+        }
+    }
+
+    #[test]
+    fn what_is_added_is_beside_the_floor_at_the_same_rate_in_the_same_round() {
+        let mut record = Record::default();
+        let busy = |line: &Line| Some(line.trial.busy());
+        keep(&mut record, 1, OURS, Measure::Delay(50), [10, 10], 0.5);
+        keep(
+            &mut record,
+            1,
+            Contender::FLOOR,
+            Measure::FloorDelay { percent: 50, beside: OURS },
+            [10, 10],
+            0.25,
+        );
+        // These are another's, and another round's.
+        keep(&mut record, 1, Contender::FLOOR, Measure::Delay(50), [10, 10], 0.1);
+        keep(
+            &mut record,
+            1,
+            Contender::FLOOR,
+            Measure::FloorDelay { percent: 50, beside: Contender::Socket },
+            [10, 10],
+            0.1,
+        );
+        keep(&mut record, 2, OURS, Measure::Delay(50), [10, 10], 0.9);
+        assert_eq!(added(&record, OURS, 50, busy), Spread::of(vec![0.25]));
+    }
 
     #[test]
     fn the_median_of_an_even_number_is_between_the_two_in_the_middle() {

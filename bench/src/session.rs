@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use relay_ebpf::traffic::Arrival;
 use xtask::lab::interrupt;
 
 use crate::apart::Apart;
@@ -89,6 +88,9 @@ pub(crate) struct Options {
     isolate: bool,
 }
 
+/// Rounds over all contenders.
+const ROUNDS: usize = 5;
+const ROUNDS_QUICK: usize = 3;
 /// Lengths of frames besides.
 const OTHER_FRAMES: [usize; 3] = [64, 512, 1400];
 /// Whose figures with these say nothing that those with G.711's do not.
@@ -123,7 +125,8 @@ struct Session {
 /// Measures parts, and writes what came of them.
 ///
 /// # Errors
-/// Something cannot be measured, does not add up, or the run was interrupted: then there is no report.
+/// A part cannot be measured or does not add up: then it is not in what is written, and the report stays as it was. Or the run was
+/// interrupted: then nothing is written but the runs that there were.
 pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
     let started = Instant::now();
     let isolates = |part: &Part| part.is_of_packets_alone() || *part == Part::Calls;
@@ -161,11 +164,10 @@ pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
             session.refused.push(format!("{part:?}: {error:#}"));
         }
     }
-    let in_full = parts == Part::ALL && !options.quick && options.contenders.is_empty();
-    let directory = options
-        .into
-        .clone()
-        .unwrap_or_else(|| if in_full { xtask::workspace::root().join("bench/report") } else { scratch });
+    // The report is only replaced by one that has as much in it.
+    let is_report = parts == Part::ALL && options.is_in_full() && session.refused.is_empty();
+    let report = || if is_report { xtask::workspace::root().join("bench/report") } else { scratch };
+    let directory = options.into.clone().unwrap_or_else(report);
     fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let stolen = watch.stolen()? * 100.0;
     // Writing to a string cannot fail. So below.
@@ -184,6 +186,15 @@ pub(crate) fn run(options: &Options, parts: &[Part]) -> Result<()> {
 }
 
 impl Options {
+    /// Whether all of a part is measured, and as it is described.
+    fn is_in_full(&self) -> bool {
+        let Self { quick, rounds, into: _, contenders, isolate } = self;
+        !quick
+            && rounds.is_none_or(|rounds| usize::from(rounds) >= ROUNDS)
+            && contenders.is_empty()
+            && !isolate
+    }
+
     /// Who takes part, the floor first.
     fn contenders(&self) -> Vec<Contender> {
         let named = |it: &Contender| *it == Contender::FLOOR || self.contenders.contains(it);
@@ -196,7 +207,7 @@ impl Options {
 
 impl Session {
     fn rounds(&self) -> usize {
-        self.options.rounds.map_or(if self.options.quick { 3 } else { 5 }, usize::from)
+        self.options.rounds.map_or(if self.options.quick { ROUNDS_QUICK } else { ROUNDS }, usize::from)
     }
 
     fn time(&self) -> Duration {
@@ -227,18 +238,9 @@ impl Session {
                 plan
             })),
             Part::Latency => {
-                let capacities: Vec<(Contender, f64)> = Contender::ALL
-                    .into_iter()
-                    // What is encrypted has no time stamp that could be read.
-                    .filter(|it| it.arrival() == Arrival::Same)
-                    .filter_map(|it| Some((it, report::capacity(&self.record, G711, it)?)))
-                    .collect();
-                let runs = rounds * capacities.len() * latency::PERCENTS.len();
-                let mut progress = Progress::begin("latency", runs);
-                for round in 1..=rounds {
-                    let (record, progress) = (&mut self.record, &mut progress);
-                    latency::run(&self.bed, round, CALLS, time, &capacities, record, progress)?;
-                }
+                let plan = latency::Plan::new(rounds, time, CALLS, &self.contenders);
+                let mut progress = Progress::begin("latency", plan.runs());
+                latency::run(&self.bed, &plan, &mut self.record, &mut progress)?;
                 progress.end();
                 Ok(())
             }
@@ -338,7 +340,9 @@ impl Session {
         if measured(|it| matches!(it, Measure::Delay(_))) {
             let _ = writeln!(
                 text,
-                "## Delay from the generator to the sink\n\n`cargo xtask bench latency`\n\n{}",
+                "## Delay from the generator to the sink\n\n`cargo xtask bench latency`; packets come one at a time, and are not \
+                 gathered. \"Of what it carries\" is of the rate at which a contender loses no more than one in 1,000 of such \
+                 packets, and \"beyond the floor's\" is beside the floor at the same rate in the same round\n\n{}",
                 report::latency(record)
             );
         }
@@ -424,23 +428,20 @@ impl Session {
                 );
             }
             if frame == G711 {
-                let plots: [(&str, &str, Measure, report::Figure); 3] = [
-                    (
-                        "saturation.svg",
-                        "Packets a second that arrive at saturation",
-                        Measure::Saturation,
-                        report::rate,
-                    ),
-                    ("held.svg", "Highest rate held, packets a second", Measure::SearchHeld, report::rate),
-                    (
-                        "cost.svg",
-                        "CPU per packet at the highest rate held, ns",
-                        Measure::SearchHeld,
-                        report::cost,
-                    ),
+                type Figure<'f> = &'f dyn Fn(Contender) -> Option<report::Spread>;
+                let plots: [(&str, &str, Figure<'_>); 3] = [
+                    ("saturation.svg", "Packets a second that arrive at saturation", &|it| {
+                        report::spread(record, frame, it, Measure::Saturation, report::rate)
+                    }),
+                    ("held.svg", "Highest rate held, packets a second", &|it| {
+                        report::held(record, frame, it)
+                    }),
+                    ("cost.svg", "CPU per packet at the highest rate held, ns", &|it| {
+                        report::spread(record, frame, it, Measure::SearchHeld, report::cost)
+                    }),
                 ];
-                for (file, title, measure, figure) in plots {
-                    plots::bars(record, frame, measure, figure, title, &directory.join(file))?;
+                for (file, title, figure) in plots {
+                    plots::bars(figure, title, &directory.join(file))?;
                     let _ = writeln!(text, "![{title}]({file})\n");
                 }
             }

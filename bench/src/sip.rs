@@ -208,6 +208,7 @@ pub(crate) fn run(
     time: Duration,
     mut says: impl FnMut(&str),
 ) -> Result<Vec<Run>> {
+    bed.receive_first()?;
     let mut runs = Vec::new();
     for round in 1..=rounds {
         for edge in Edge::ALL {

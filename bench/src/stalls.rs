@@ -1,13 +1,14 @@
 //! When the kernel's receiving thread left its queue alone for longer than the queue lasts, and why: the kernel's own record of
 //! it (tracefs, `Documentation/trace/ftrace.rst` of Linux), to be laid beside what was lost in the same run.
 //!
-//! Written down are the ends of the thread's polls (`napi:napi_poll`), when it gave its core away (`sched:sched_switch`), and
-//! when it was told to come back, and from which core (`sched:sched_waking`). Its own core's timer tells it to look again
-//! soon after it found nothing; the core that sends tells it when the first packet comes since it gave up looking, so until
-//! then there was none, and nobody was kept waiting.
+//! Written down are the ends of the thread's polls (`napi:napi_poll`), when it gave its core away and from whom it got it back
+//! (`sched:sched_switch`), and when it was told to come back, from which core and in whose time (`sched:sched_waking`). Its own
+//! core's timer tells it to look again soon after it found nothing; the core that sends tells it when the first packet comes since
+//! it gave up looking, so until then there was none, and nobody was kept waiting.
 //!
-//! Not written down is when it had its core again: kernels were seen that do not say so of an idle core. So the time without the core
-//! has the time of its first poll in it, some 20 to 60 microseconds.
+//! Kernels were seen that do not write down a switch from an idle core. So whoever comes back without one had nobody before him,
+//! and his time without the core has the time of his first poll in it, some 20 to 60 microseconds. A hypervisor that takes a core
+//! away is not seen as such: the time is that of whoever had the core.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -27,7 +28,7 @@ pub(crate) const QUEUE: f64 = 256.0;
 /// Packets that a poll takes at most. Who finds fewer found no full queue.
 const BUDGET: u32 = 64;
 /// Of the core that forwards, and of the one that sends, from which the thread is told to come back: a second with a million
-/// packets takes some 8 MiB of the first.
+/// packets takes some 10 MiB of the first.
 const BUFFERS_KIB: [(Core, u32); 2] = [(Core::FORWARDING, 48 << 10), (Core::TRAFFIC, 16 << 10)];
 /// What recordings are called, by the process that makes them.
 const NAME: &str = "branchline-bench-";
@@ -53,7 +54,7 @@ impl Holder {
         const FLAGS: usize = 9;
         /// `PF_KTHREAD`, include/linux/sched.h.
         const KERNEL_THREAD: u64 = 0x0020_0000;
-        if thread == 0 {
+        if thread == IDLE {
             return Self::Nobody;
         }
         if appliance.contains(&thread) {
@@ -67,9 +68,11 @@ impl Holder {
 /// What most of a stall was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// It slept until a timer of its core told it to look again, which was late.
+    /// It slept until a timer of its core told it to look again, which was late while the core was idle.
     Late,
-    /// It was told, and did not get its core, which this one had.
+    /// The same while somebody else had the core, with interrupts off if it was not the hypervisor.
+    LateBehind,
+    /// It was told, and did not get its core, which it had from this one then.
     Waited(Holder),
     /// It had its core all the time, and the core did not run: interrupts, or the hypervisor.
     Stopped,
@@ -77,8 +80,9 @@ pub(crate) enum Cause {
 
 impl Cause {
     /// In the order of the table.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Late,
+        Self::LateBehind,
         Self::Waited(Holder::Nobody),
         Self::Waited(Holder::Appliance),
         Self::Waited(Holder::Kernel),
@@ -90,7 +94,8 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Late => "its timer was late",
+            Self::Late => "its timer was late on an idle core",
+            Self::LateBehind => "its timer was late in another's time",
             Self::Waited(Holder::Nobody) => "waited for an idle core",
             Self::Waited(Holder::Appliance) => "waited for the daemon",
             Self::Waited(Holder::Kernel) => "waited for a kernel thread",
@@ -109,8 +114,10 @@ pub(crate) struct Stall {
     pub asleep: Duration,
     pub waited: Duration,
     pub running: Duration,
-    /// Who got the core when the thread gave it away.
+    /// From whom it got the core in the end.
     pub holder: Holder,
+    /// In whose time its core's timer told it to look again.
+    pub told: Holder,
 }
 
 impl Stall {
@@ -124,7 +131,7 @@ impl Stall {
         if self.waited >= self.asleep.max(self.running) {
             Cause::Waited(self.holder)
         } else if self.asleep >= self.running {
-            Cause::Late
+            if self.told == Holder::Nobody { Cause::Late } else { Cause::LateBehind }
         } else {
             Cause::Stopped
         }
@@ -140,6 +147,7 @@ impl Stall {
 #[derive(Debug)]
 pub(crate) struct Recorder {
     name: String,
+    thread: u32,
 }
 
 impl Recorder {
@@ -149,7 +157,7 @@ impl Recorder {
     /// There is no such thread, or this kernel does not record, or does not let this process.
     pub(crate) fn prepare(interface: &str) -> Result<Self> {
         let thread = cores::receiver(interface)?;
-        let own = Self { name: format!("{NAME}{}", std::process::id()) };
+        let own = Self { name: format!("{NAME}{}", std::process::id()), thread };
         let (name, filters) = (own.name.clone(), filters(interface, thread));
         in_tracing(move |root| {
             remove_left_behind(root)?;
@@ -187,7 +195,7 @@ impl Recorder {
     /// # Errors
     /// The kernel could not record all of it, or what it says is not understood.
     pub(crate) fn end(&self, rate: f64, appliance: &[u32]) -> Result<Vec<Stall>> {
-        let appliance = appliance.to_vec();
+        let (thread, appliance) = (self.thread, appliance.to_vec());
         self.with_instance(move |instance| {
             write(instance, "tracing_on", "0")?;
             for core in fs::read_dir(instance.join("per_cpu"))? {
@@ -195,7 +203,7 @@ impl Recorder {
                 ensure_complete(&fs::read_to_string(&file)?)
                     .with_context(|| format!("by {}", file.display()))?;
             }
-            let mut reading = Reading::new(Duration::from_secs_f64(QUEUE / rate), &appliance);
+            let mut reading = Reading::new(thread, Duration::from_secs_f64(QUEUE / rate), &appliance);
             for line in BufReader::new(File::open(instance.join("trace"))?).lines() {
                 if let Some((at, event)) = parse(&line?)? {
                     reading.note(at, event);
@@ -226,7 +234,7 @@ impl Drop for Recorder {
 fn filters(interface: &str, thread: u32) -> [(&'static str, String); 3] {
     [
         ("napi/napi_poll", format!("dev_name == \"{interface}\"")),
-        ("sched/sched_switch", format!("prev_pid == {thread}")),
+        ("sched/sched_switch", format!("prev_pid == {thread} || next_pid == {thread}")),
         ("sched/sched_waking", format!("pid == {thread}")),
     ]
 }
@@ -277,10 +285,10 @@ fn ensure_complete(stats: &str) -> Result<()> {
 enum Event {
     /// A poll has ended, and took so many packets.
     Polled { packets: u32 },
-    /// The thread gave its core to this one; it would have gone on, or it sleeps.
-    Left { to: u32, goes_on: bool },
-    /// It is to come back, says this core.
-    Woken { by: u32 },
+    /// A thread gave its core to another one; it would have gone on, or it sleeps.
+    Switched { from: u32, to: u32, goes_on: bool },
+    /// The one that receives is to come back, says this core in the time of a thread.
+    Woken { by: u32, of: u32 },
 }
 
 /// A line of `trace`, for example
@@ -295,6 +303,7 @@ fn parse(line: &str) -> Result<Option<(Duration, Event)>> {
         ensure!(line.trim().is_empty() || line.starts_with('#'), "not an event that was asked for: {line:?}");
         return Ok(None);
     };
+    // Names may have anything in them, also these words, so the last one counts.
     let number = |behind: &str| -> Result<u32> {
         let digits: String = rest
             .rsplit_once(behind)
@@ -304,12 +313,19 @@ fn parse(line: &str) -> Result<Option<(Duration, Event)>> {
     };
     let at = before.split_whitespace().next_back().and_then(time);
     let at = at.with_context(|| format!("no time in {line:?}"))?;
-    let core = before.rsplit_once('[').and_then(|(_, rest)| rest.split_once(']')?.0.parse().ok());
+    let (task, behind) = before.rsplit_once('[').with_context(|| format!("no core in {line:?}"))?;
+    let core = behind.split_once(']').and_then(|(core, _)| core.parse().ok());
     let core = core.with_context(|| format!("no core in {line:?}"))?;
     let event = match name {
         "napi_poll" => Event::Polled { packets: number(" work ")? },
-        "sched_switch" => Event::Left { to: number(" next_pid=")?, goes_on: rest.contains(" prev_state=R") },
-        "sched_waking" => Event::Woken { by: core },
+        "sched_switch" => {
+            let goes_on = rest.rsplit_once(" prev_state=").is_some_and(|(_, state)| state.starts_with('R'));
+            Event::Switched { from: number(" prev_pid=")?, to: number(" next_pid=")?, goes_on }
+        }
+        "sched_waking" => {
+            let of = task.trim_end().rsplit_once('-').and_then(|(_, number)| number.parse().ok());
+            Event::Woken { by: core, of: of.with_context(|| format!("no thread in {line:?}"))? }
+        }
         other => bail!("{other} was not asked for"),
     };
     Ok(Some((at, event)))
@@ -322,6 +338,9 @@ fn time(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds.parse().ok()?) + Duration::from_micros(micros.parse().ok()?))
 }
 
+/// The number of the thread that a core has when it has nothing to do.
+const IDLE: u32 = 0;
+
 /// Where the thread was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -332,6 +351,8 @@ enum Place {
 
 /// A record that is being read, from one poll to the next.
 struct Reading<'a> {
+    /// The thread that receives.
+    thread: u32,
     /// Longer is a stall.
     limit: Duration,
     appliance: &'a [u32],
@@ -342,13 +363,16 @@ struct Reading<'a> {
     asleep: Duration,
     waited: Duration,
     running: Duration,
-    to: u32,
+    /// Who had the core last, and when the thread was told to come back.
+    from: u32,
+    told: u32,
     stalls: Vec<Stall>,
 }
 
 impl<'a> Reading<'a> {
-    const fn new(limit: Duration, appliance: &'a [u32]) -> Self {
+    const fn new(thread: u32, limit: Duration, appliance: &'a [u32]) -> Self {
         Self {
+            thread,
             limit,
             appliance,
             first: None,
@@ -357,7 +381,8 @@ impl<'a> Reading<'a> {
             asleep: Duration::ZERO,
             waited: Duration::ZERO,
             running: Duration::ZERO,
-            to: 0,
+            from: IDLE,
+            told: IDLE,
             stalls: Vec::new(),
         }
     }
@@ -371,12 +396,17 @@ impl<'a> Reading<'a> {
             Place::Waiting => self.waited += passed,
         }
         match event {
-            Event::Left { to, goes_on } => {
-                self.place = if goes_on { Place::Waiting } else { Place::Asleep };
-                self.to = to;
+            Event::Switched { from, to, .. } if to == self.thread => {
+                self.place = Place::Running;
+                self.from = from;
             }
-            Event::Woken { by } if self.place == Place::Asleep => {
+            Event::Switched { goes_on, .. } => {
+                self.place = if goes_on { Place::Waiting } else { Place::Asleep };
+                self.from = IDLE;
+            }
+            Event::Woken { by, of } if self.place == Place::Asleep => {
                 self.place = Place::Waiting;
+                self.told = of;
                 if by != Core::FORWARDING.0 as u32 {
                     // Until now there was no packet.
                     self.asleep = Duration::ZERO;
@@ -400,8 +430,8 @@ impl<'a> Reading<'a> {
             // Whoever sent nothing for so long left the queue empty.
             Some(first) if asleep + waited + running > self.limit && packets >= BUDGET => {
                 let at = at.saturating_sub(first + asleep + waited + running);
-                let holder = Holder::of(self.to, self.appliance);
-                self.stalls.push(Stall { at, asleep, waited, running, holder });
+                let [holder, told] = [self.from, self.told].map(|thread| Holder::of(thread, self.appliance));
+                self.stalls.push(Stall { at, asleep, waited, running, holder, told });
             }
             Some(_) => {}
         }
@@ -429,16 +459,25 @@ mod tests {
             (
                 " napi/a2302-2651-2429    [001] d..2. 30290.392113: sched_switch: prev_comm=napi/a2302-2651 prev_pid=2429 \
                  prev_prio=98 prev_state=S ==> next_comm=two words next_pid=75 next_prio=120",
-                Some((micros(30_290_392_113), Event::Left { to: 75, goes_on: false })),
+                Some((micros(30_290_392_113), Event::Switched { from: 2429, to: 75, goes_on: false })),
             ),
             (
                 " napi/a2302-2651-2429    [001] d..2. 30290.392113: sched_switch: prev_comm=napi/a2302-2651 prev_pid=2429 \
                  prev_prio=98 prev_state=R+ ==> next_comm=migration/1 next_pid=22 next_prio=0",
-                Some((micros(30_290_392_113), Event::Left { to: 22, goes_on: true })),
+                Some((micros(30_290_392_113), Event::Switched { from: 2429, to: 22, goes_on: true })),
             ),
             (
                 " two words-75      [001] d.h2. 30290.392133: sched_waking: comm=napi/a2302-2651 pid=2429 prio=98 target_cpu=001",
-                Some((micros(30_290_392_133), Event::Woken { by: 1 })),
+                Some((micros(30_290_392_133), Event::Woken { by: 1, of: 75 })),
+            ),
+            (
+                " <idle>-0       [001] d.h2. 30290.392133: sched_waking: comm=napi/a2302-2651 pid=2429 prio=98 target_cpu=001",
+                Some((micros(30_290_392_133), Event::Woken { by: 1, of: 0 })),
+            ),
+            (
+                " a-b [c]-75      [001] d..2. 30290.392140: sched_switch: prev_comm=a-b [c] prev_pid=75 prev_prio=120 \
+                 prev_state=S ==> next_comm=napi/a2302-2651 next_pid=2429 next_prio=98",
+                Some((micros(30_290_392_140), Event::Switched { from: 75, to: 2429, goes_on: false })),
             ),
         ];
         for (line, expected) in rows {
@@ -461,8 +500,31 @@ mod tests {
         }
     }
 
+    const THREAD: u32 = 77;
+    /// The daemon's threads are known by their numbers. No process has these, so whose they are is not known.
+    const DAEMON: u32 = 500_000_000;
+    const OTHER: u32 = 500_000_001;
+
+    const POLLED: Event = Event::Polled { packets: 64 };
+
+    const fn left(to: u32) -> Event {
+        Event::Switched { from: THREAD, to, goes_on: false }
+    }
+
+    const fn back(from: u32) -> Event {
+        Event::Switched { from, to: THREAD, goes_on: false }
+    }
+
+    const fn by_timer(of: u32) -> Event {
+        Event::Woken { by: Core::FORWARDING.0 as u32, of }
+    }
+
+    const fn by_sender() -> Event {
+        Event::Woken { by: Core::TRAFFIC.0 as u32, of: 12 }
+    }
+
     fn stalls(events: &[(u64, Event)]) -> Vec<Stall> {
-        let mut reading = Reading::new(micros(256), &[500_000_000]);
+        let mut reading = Reading::new(THREAD, micros(256), &[DAEMON]);
         for (at, event) in events {
             reading.note(micros(*at), *event);
         }
@@ -474,28 +536,49 @@ mod tests {
 
     #[test]
     fn a_stall_says_what_it_was_made_of() {
-        let polled = Event::Polled { packets: 64 };
-        let left = |to| Event::Left { to, goes_on: false };
-        let [by_sender, by_timer] =
-            [Core::TRAFFIC, Core::FORWARDING].map(|core| Event::Woken { by: core.0 as u32 });
-        // The daemon's threads are known by their numbers, and no process has this one.
-        let daemon = 500_000_000;
-        let rows: [Row<'_>; 5] = [
-            ("never off its core", &[(100, polled), (500, polled)], Cause::Stopped),
-            ("told late", &[(100, polled), (110, left(0)), (400, by_timer), (500, polled)], Cause::Late),
+        let rows: [Row<'_>; 8] = [
+            ("never off its core", &[(100, POLLED), (500, POLLED)], Cause::Stopped),
+            ("told late", &[(100, POLLED), (110, left(0)), (400, by_timer(0)), (500, POLLED)], Cause::Late),
+            (
+                "told late in another's time",
+                &[(100, POLLED), (110, left(0)), (400, by_timer(OTHER)), (410, back(OTHER)), (500, POLLED)],
+                Cause::LateBehind,
+            ),
             (
                 "told, and the core slept on",
-                &[(100, polled), (110, left(0)), (130, by_timer), (500, polled)],
+                &[(100, POLLED), (110, left(0)), (130, by_timer(0)), (500, POLLED)],
                 Cause::Waited(Holder::Nobody),
             ),
             (
+                "given to another who was done, and then the core slept",
+                &[(100, POLLED), (110, left(OTHER)), (130, by_timer(OTHER)), (500, POLLED)],
+                Cause::Waited(Holder::Nobody),
+            ),
+            (
+                "given to nobody, and another came before it was told",
+                &[(100, POLLED), (110, left(0)), (130, by_timer(OTHER)), (480, back(OTHER)), (500, POLLED)],
+                Cause::Waited(Holder::Other),
+            ),
+            (
                 "told, and the daemon had the core",
-                &[(100, polled), (110, left(daemon)), (130, by_timer), (140, by_sender), (500, polled)],
+                &[
+                    (100, POLLED),
+                    (110, left(DAEMON)),
+                    (130, by_timer(DAEMON)),
+                    (140, by_sender()),
+                    (480, back(DAEMON)),
+                    (500, POLLED),
+                ],
                 Cause::Waited(Holder::Appliance),
             ),
             (
                 "pushed off its core",
-                &[(100, polled), (110, Event::Left { to: daemon, goes_on: true }), (500, polled)],
+                &[
+                    (100, POLLED),
+                    (110, Event::Switched { from: THREAD, to: DAEMON, goes_on: true }),
+                    (480, back(DAEMON)),
+                    (500, POLLED),
+                ],
                 Cause::Waited(Holder::Appliance),
             ),
         ];
@@ -506,9 +589,9 @@ mod tests {
             assert!((found[0].beyond(1e6) - 144.0).abs() < 1e-9, "{description}");
             assert!(found[0].beyond(100_000.0).abs() < f64::EPSILON, "{description}");
         }
-        let silence = [(100, polled), (110, left(0)), (800, by_sender), (900, polled)];
+        let silence = [(100, POLLED), (110, left(0)), (800, by_sender()), (900, POLLED)];
         assert_eq!(stalls(&silence), [], "nothing was sent");
-        let woken_late = [(100, polled), (110, left(0)), (800, by_sender), (1100, polled)];
+        let woken_late = [(100, POLLED), (110, left(0)), (800, by_sender()), (1100, POLLED)];
         assert_eq!(stalls(&woken_late)[0].length(), micros(300), "from the first packet on");
     }
 

@@ -93,6 +93,34 @@ impl Testbed {
         Ok(Self { traffic, names, lab })
     }
 
+    /// Has the kernel's receiving threads run where they belong, before all others: the branch's where it forwards, the sink's
+    /// beside the generator.
+    ///
+    /// # Errors
+    /// There are none, or this is not root.
+    pub(crate) fn receive_first(&self) -> Result<()> {
+        for (interface, core) in [(&self.names.arrivals, Core::FORWARDING), (&self.names.sink, Core::TRAFFIC)]
+        {
+            let thread = cores::receiver(interface)?;
+            cores::pin(thread, core)?;
+            cores::put_before_all(thread)?;
+        }
+        Ok(())
+    }
+
+    /// Packets that the generator's interface could not hand over since it was made: the queue of the branch's end was full.
+    ///
+    /// # Errors
+    /// `ip` does not say.
+    pub(crate) fn no_room(&self) -> Result<u64> {
+        let text =
+            self.lab.office.ip(&["-json", "-statistics", "link", "show", "dev", &self.names.generator])?;
+        let said: serde_json::Value = serde_json::from_str(&text)?;
+        // veth counts them twice: for the end that sends, and for the one that would have received.
+        let dropped = said.pointer("/0/stats64/tx/dropped").and_then(serde_json::Value::as_u64);
+        dropped.with_context(|| format!("no count of dropped packets: {text}"))
+    }
+
     /// A command in the branch that will run in a session of its own.
     ///
     /// Where sessions compete for cores and not threads (autogroup, sched(7)), what is in one session with the generator

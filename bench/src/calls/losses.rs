@@ -109,6 +109,7 @@ mod tests {
             waited: Duration::from_micros(micros),
             running: Duration::from_micros(4),
             holder,
+            told: Holder::Nobody,
         };
         let mut lossy = run(10_000, 1_000_000, [999_000, 0], 999_000);
         lossy.stalls =
@@ -117,7 +118,7 @@ mod tests {
         let held = held(vec![quiet, lossy]);
         let table = table(&held);
         let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| 10000")).collect();
-        assert_eq!(rows, ["| 10000 | 1 | 1000 | 800 | 3 | 0.76 | - | - | - | 500 in 1 | 300 in 2 | - |"]);
+        assert_eq!(rows, ["| 10000 | 1 | 1000 | 800 | 3 | 0.76 | - | - | - | - | 500 in 1 | 300 in 2 | - |"]);
         assert!(csv(&held).ends_with("10000,1,7000,456,20,432,4,waited for another process,200\n"));
     }
 

@@ -20,7 +20,7 @@ use xtask::lab::{Running, interrupt};
 
 use super::standing::{Standing, forget, server};
 use crate::contender::EXPEDITED;
-use crate::cores::{self, Core};
+use crate::cores::Core;
 use crate::report::Spread;
 use crate::sip;
 use crate::testbed::Testbed;
@@ -122,11 +122,7 @@ pub(super) fn run(bed: &Testbed, rounds: usize, mut says: impl FnMut(&str)) -> R
     let mounts = mounts(bed)?;
     let settings = Settings { launcher: launcher(mounts.pid()), ..sip::settings(bed) };
     let daemon = Appliance::start_with(&bed.lab, &settings)?;
-    for (interface, core) in [(&bed.names.arrivals, Core::FORWARDING), (&bed.names.sink, Core::TRAFFIC)] {
-        let thread = cores::receiver(interface)?;
-        cores::pin(thread, core)?;
-        cores::put_before_all(thread)?;
-    }
+    bed.receive_first()?;
     let edge = SocketAddrV4::new(APPLIANCE_OFFICE, APPLIANCE_SIP);
     let mut site = Site { bed, settings, daemon, standing: Standing::none(edge) };
     site.standing.up_to(bed, CALLS, SET_UP)?;

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM end every wait with an error, so that destructors undo what was made.
+//! Ctrl-C, SIGTERM and the end of a terminal end every wait with an error, so that destructors undo what was made.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,12 +15,17 @@ extern "C" fn on_signal(_signal: libc::c_int) {
     INTERRUPTED.store(true, Ordering::SeqCst);
 }
 
-/// From now on SIGINT and SIGTERM are noted instead of ending the process at once.
+/// From now on SIGINT, SIGTERM and SIGHUP are noted instead of ending the process at once; but one that was started not to hear
+/// of the end of its terminal (`nohup`) goes on not to.
 pub fn listen() {
     let handler: extern "C" fn(libc::c_int) = on_signal;
-    for signal in [libc::SIGINT, libc::SIGTERM] {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         // SAFETY: the handler only stores to an atomic, which is safe at any moment in any thread.
-        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+        let before = unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+        if signal == libc::SIGHUP && before == libc::SIG_IGN {
+            // SAFETY: it is what was there.
+            unsafe { libc::signal(signal, before) };
+        }
     }
 }
 
