@@ -26,6 +26,8 @@ const TOLERANCE: f64 = 1e-3;
 const BISECTIONS: usize = 5;
 /// Rounds of the search; its median counts.
 const SEARCHES: usize = 3;
+/// Time of one of its runs.
+const SEARCH_TIME: Duration = Duration::from_millis(200);
 
 /// What is measured how often.
 #[derive(Debug, Clone)]
@@ -65,8 +67,8 @@ impl Plan {
     }
 
     /// One packet at a time, with a time stamp.
-    fn load(&self, rate: Rate) -> Load {
-        Load { delays: Delays::Measured, ..Load::new(rate, self.time) }
+    const fn load(rate: Rate, time: Duration) -> Load {
+        Load { delays: Delays::Measured, ..Load::new(rate, time) }
     }
 }
 
@@ -84,7 +86,7 @@ pub(crate) fn run(bed: &Testbed, plan: &Plan, record: &mut Record, progress: &mu
             let search = Search { steps: Steps::OfOneSize, bisections: BISECTIONS, tolerance: TOLERANCE };
             let found = search.run(
                 &in_place,
-                |rate| plan.load(rate),
+                |rate| Plan::load(rate, SEARCH_TIME),
                 |held, trial| {
                     let measure = match held {
                         Some(held) => Measure::DelaySearch { held },
@@ -110,7 +112,7 @@ pub(crate) fn run(bed: &Testbed, plan: &Plan, record: &mut Record, progress: &mu
                 let in_place = InPlace::put(bed, who, plan.calls)?;
                 for percent in PERCENTS {
                     let rate = Rate::PerSecond(carries.median * f64::from(percent) / 100.0);
-                    let trial = in_place.measure(plan.load(rate))?;
+                    let trial = in_place.measure(Plan::load(rate, plan.time))?;
                     record.keep(round, who, plan.calls, measure(percent, *contender), &trial);
                     progress.step(&what);
                 }

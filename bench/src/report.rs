@@ -211,9 +211,10 @@ fn by_measure(record: &Record, contender: Contender, measure: Measure) -> BTreeM
 /// Microseconds of a run; none if they were not measured.
 type Micros = fn(&Line) -> Option<f64>;
 
-/// The delay below which a part of the packets were.
+/// The delay below which a part of the packets were; none if there were too few for one to be beyond it.
 fn delay_us(line: &Line, part: f64) -> Option<f64> {
-    Some(quantile(&line.trial.ran.delays, part) / 1e3)
+    let beyond = line.trial.ran.received.packets as f64 * (1.0 - part);
+    (beyond >= 1.0).then(|| quantile(&line.trial.ran.delays, part) / 1e3)
 }
 
 fn jitter_us(line: &Line) -> Option<f64> {

@@ -103,7 +103,7 @@ const G711_ALONE: [Contender; 4] = [
 /// What somebody has written about the figures, beside the report.
 const FINDINGS: &str = "findings.md";
 /// How long calls are made at one rate.
-const SIP_TIME: Duration = Duration::from_secs(5);
+const SIP_TIME: Duration = Duration::from_secs(4);
 const SIP_TIME_QUICK: Duration = Duration::from_secs(3);
 /// Calls, each of which has a stream.
 const CALLS: usize = 1000;
