@@ -6,9 +6,10 @@
 //! core's timer tells it to look again soon after it found nothing; the core that sends tells it when the first packet comes since
 //! it gave up looking, so until then there was none, and nobody was kept waiting.
 //!
-//! Kernels were seen that do not write down a switch from an idle core. So whoever comes back without one had nobody before him,
-//! and his time without the core has the time of his first poll in it, some 20 to 60 microseconds. A hypervisor that takes a core
-//! away is not seen as such: the time is that of whoever had the core.
+//! Kernels were seen that do not write down every switch: none from an idle core, and not all from threads. Where that by which the
+//! thread came back is missing, the core was with the one in whose time the timer told the thread to come back, or else with the
+//! one that had got it; and the time without the core has the time of the first poll in it, some 20 to 60 microseconds. A
+//! hypervisor that takes a core away is not seen as such: the time is that of whoever had the core.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -72,7 +73,7 @@ pub(crate) enum Cause {
     Late,
     /// The same while somebody else had the core, with interrupts off if it was not the hypervisor.
     LateBehind,
-    /// It was told, and did not get its core, which it had from this one then.
+    /// It was told, and did not get its core, which this one had.
     Waited(Holder),
     /// It had its core all the time, and the core did not run: interrupts, or the hypervisor.
     Stopped,
@@ -114,7 +115,7 @@ pub(crate) struct Stall {
     pub asleep: Duration,
     pub waited: Duration,
     pub running: Duration,
-    /// From whom it got the core in the end.
+    /// Who had the core before it in the end.
     pub holder: Holder,
     /// In whose time its core's timer told it to look again.
     pub told: Holder,
@@ -363,9 +364,10 @@ struct Reading<'a> {
     asleep: Duration,
     waited: Duration,
     running: Duration,
-    /// Who had the core last, and when the thread was told to come back.
-    from: u32,
-    told: u32,
+    /// Who got the core when the thread left it, in whose time its timer told it to come back, and from whom it came back.
+    to: u32,
+    told: Option<u32>,
+    from: Option<u32>,
     stalls: Vec<Stall>,
 }
 
@@ -381,8 +383,9 @@ impl<'a> Reading<'a> {
             asleep: Duration::ZERO,
             waited: Duration::ZERO,
             running: Duration::ZERO,
-            from: IDLE,
-            told: IDLE,
+            to: IDLE,
+            told: None,
+            from: None,
             stalls: Vec::new(),
         }
     }
@@ -398,16 +401,17 @@ impl<'a> Reading<'a> {
         match event {
             Event::Switched { from, to, .. } if to == self.thread => {
                 self.place = Place::Running;
-                self.from = from;
+                self.from = Some(from);
             }
-            Event::Switched { goes_on, .. } => {
+            Event::Switched { to, goes_on, .. } => {
                 self.place = if goes_on { Place::Waiting } else { Place::Asleep };
-                self.from = IDLE;
+                (self.to, self.told, self.from) = (to, None, None);
             }
             Event::Woken { by, of } if self.place == Place::Asleep => {
                 self.place = Place::Waiting;
-                self.told = of;
-                if by != Core::FORWARDING.0 as u32 {
+                if by == Core::FORWARDING.0 as u32 {
+                    self.told = Some(of);
+                } else {
                     // Until now there was no packet.
                     self.asleep = Duration::ZERO;
                     self.waited = Duration::ZERO;
@@ -430,7 +434,9 @@ impl<'a> Reading<'a> {
             // Whoever sent nothing for so long left the queue empty.
             Some(first) if asleep + waited + running > self.limit && packets >= BUDGET => {
                 let at = at.saturating_sub(first + asleep + waited + running);
-                let [holder, told] = [self.from, self.told].map(|thread| Holder::of(thread, self.appliance));
+                let of = |thread| Holder::of(thread, self.appliance);
+                let holder = of(self.from.or(self.told).unwrap_or(self.to));
+                let told = of(self.told.unwrap_or(IDLE));
                 self.stalls.push(Stall { at, asleep, waited, running, holder, told });
             }
             Some(_) => {}
@@ -536,7 +542,7 @@ mod tests {
 
     #[test]
     fn a_stall_says_what_it_was_made_of() {
-        let rows: [Row<'_>; 8] = [
+        let rows: [Row<'_>; 10] = [
             ("never off its core", &[(100, POLLED), (500, POLLED)], Cause::Stopped),
             ("told late", &[(100, POLLED), (110, left(0)), (400, by_timer(0)), (500, POLLED)], Cause::Late),
             (
@@ -551,8 +557,18 @@ mod tests {
             ),
             (
                 "given to another who was done, and then the core slept",
-                &[(100, POLLED), (110, left(OTHER)), (130, by_timer(OTHER)), (500, POLLED)],
+                &[(100, POLLED), (110, left(OTHER)), (130, by_timer(0)), (500, POLLED)],
                 Cause::Waited(Holder::Nobody),
+            ),
+            (
+                "told in the time of another, whose switch is missing",
+                &[(100, POLLED), (110, left(0)), (130, by_timer(OTHER)), (500, POLLED)],
+                Cause::Waited(Holder::Other),
+            ),
+            (
+                "told by the sender, and nothing is known but who got the core",
+                &[(100, POLLED), (100, left(OTHER)), (100, by_sender()), (500, POLLED)],
+                Cause::Waited(Holder::Other),
             ),
             (
                 "given to nobody, and another came before it was told",
