@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::appliance::Way;
 use crate::contender::{Contender, InPlace, Trial};
 use crate::progress::Progress;
 use crate::record::{Measure, Record};
@@ -38,9 +37,8 @@ pub(crate) const TOLERANCE: f64 = 1e-5;
 pub(crate) const COMMON_RATE: f64 = 50_000.0;
 /// Packets that a network card gathers before it interrupts, at full load.
 pub(crate) const TOGETHER: u32 = 32;
-/// Who is no product: the highest rate of these is not looked for.
-const NOT_SEARCHED: [Contender; 2] =
-    [Contender::Floor(Floor::Readdressed), Contender::Ours(Way::UserspacePorts)];
+/// Whose highest rate is not looked for: it is nothing but another floor.
+const NOT_SEARCHED: Contender = Contender::Floor(Floor::Readdressed);
 
 impl Plan {
     /// How many runs there are in all.
@@ -51,7 +49,7 @@ impl Plan {
     }
 
     fn bisections_of(&self, contender: Contender) -> usize {
-        if NOT_SEARCHED.contains(&contender) { 0 } else { self.bisections }
+        if contender == NOT_SEARCHED { 0 } else { self.bisections }
     }
 
     fn load(&self, rate: Rate) -> Load {

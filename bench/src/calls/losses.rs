@@ -8,7 +8,8 @@ use crate::stalls::{Cause, Stall};
 
 /// Packets that found the queue full in some stalls, by the record.
 fn beyond<'s>(run: &Run, stalls: impl Iterator<Item = &'s Stall>) -> f64 {
-    stalls.map(|stall| stall.beyond(run.asked())).sum()
+    // The sum of no such numbers is minus nothing.
+    stalls.map(|stall| stall.beyond(run.asked())).fold(0.0, |sum, beyond| sum + beyond)
 }
 
 /// Runs that lost something or had a stall, as a table in Markdown with what it means.
