@@ -162,6 +162,18 @@ pub(crate) fn family(process: u32) -> Vec<u32> {
     all
 }
 
+/// All threads of a process and of those that it has begun.
+///
+/// # Errors
+/// One of them is gone.
+pub(crate) fn threads_of_family(process: u32) -> Result<Vec<u32>> {
+    let mut all = Vec::new();
+    for pid in family(process) {
+        all.extend(threads(pid)?);
+    }
+    Ok(all)
+}
+
 /// How long threads have run in all.
 ///
 /// # Errors

@@ -140,10 +140,8 @@ impl<'t> Site<'t> {
         let appliance = Appliance::start_with(lab, &settings)?;
         bed.receive_first()?;
         // Behind the thread that takes the flood, as on a box whose cores all receive.
-        for pid in cores::family(appliance.pid()) {
-            for thread in cores::threads(pid)? {
-                cores::pin(thread, Core::FORWARDING)?;
-            }
+        for thread in cores::threads_of_family(appliance.pid())? {
+            cores::pin(thread, Core::FORWARDING)?;
         }
         let server =
             Job::new(Scenario::Server, "server", SERVER, PEER_SIP, 40_000).start(&lab.centre, lab.dir())?;

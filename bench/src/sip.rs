@@ -147,8 +147,8 @@ impl InPlace {
     fn threads(&self, from: usize) -> Result<Vec<u32>> {
         let pids = self.appliance.iter().map(Appliance::pid).chain(self.processes.iter().map(Running::pid));
         let mut threads = Vec::new();
-        for pid in pids.skip(from).flat_map(cores::family) {
-            threads.extend(cores::threads(pid)?);
+        for pid in pids.skip(from) {
+            threads.extend(cores::threads_of_family(pid)?);
         }
         Ok(threads)
     }

@@ -221,11 +221,7 @@ impl Site<'_> {
     }
 
     fn daemon_threads(&self) -> Result<Vec<u32>> {
-        let mut threads = Vec::new();
-        for pid in cores::family(self.daemon.pid()) {
-            threads.extend(cores::threads(pid)?);
-        }
-        Ok(threads)
+        cores::threads_of_family(self.daemon.pid())
     }
 
     fn status(&self) -> Result<StatusView> {

@@ -250,9 +250,7 @@ impl<'t> InPlace<'t> {
     pub(crate) fn threads(&self) -> Result<Vec<u32>> {
         let mut threads = vec![cores::receiver(&self.bed.names.arrivals)?];
         if let Some(process) = &self.process {
-            for pid in cores::family(process.pid()) {
-                threads.extend(cores::threads(pid)?);
-            }
+            threads.extend(cores::threads_of_family(process.pid())?);
         }
         Ok(threads)
     }
