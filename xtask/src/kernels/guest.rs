@@ -3,31 +3,41 @@
 //! Each check stands between two marks. A guest that falls silent, by a crash or for too long, leaves the checks that it
 //! did not finish without an answer, which is a failure like any other.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::checks::{self, Check, Depth, LOADS, Programs};
 use super::debian::Kernel;
 use super::initramfs;
 use super::table::Cell;
 use crate::lab::interrupt::PATIENCE;
-use crate::ui::Step;
-use crate::workspace;
+use crate::ui::{self, Step};
+use crate::{process, workspace};
 
 /// QEMU of Debian's package qemu-system-x86.
 const QEMU: &str = "qemu-system-x86_64";
 /// Processors and memory, in MiB, of a guest.
 const PROCESSORS: &str = "2";
 const MEMORY_MIB: &str = "2048";
-/// One check takes up to a minute where it is emulated; a busy machine takes longer. In seconds.
-const CHECK_LIMIT: u64 = 600;
+/// One check takes up to a minute where it is emulated; a busy machine takes longer. Then it is asked to end, and if it does
+/// not hear it is killed so much later. In seconds.
+const CHECK_LIMIT: u64 = 300;
+const CHECK_GRACE: u64 = 20;
+/// A guest that says nothing for longer does not run any more: within this each check ends, by itself or not.
+const SILENCE: Duration = Duration::from_secs(CHECK_LIMIT + CHECK_GRACE + 40);
 /// All of them together take two to six minutes.
 const GUEST_LIMIT: Duration = Duration::from_secs(2700);
+/// By these words a kernel complains of what should never be, also of a core or a thread that stands still.
+const COMPLAINTS: [&str; 7] =
+    ["BUG: ", "WARNING: ", "Oops", "Kernel panic", "rcu: INFO:", "INFO: task ", "general protection fault"];
+/// How often a guest is started that stops without a complaint of its kernel.
+const STARTS: u32 = 2;
 /// How often a running guest is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 /// How much of what a check says comes out of the guest, in bytes: a verifier's tale has megabytes.
@@ -47,47 +57,98 @@ impl Drop for Emulator {
     }
 }
 
+/// How a guest ended.
+enum End {
+    /// By itself.
+    Itself(ExitStatus),
+    /// It said nothing for so long that it cannot have been running.
+    Silent,
+    /// It still said something when all its time was over.
+    Late,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Itself(status) => write!(f, "QEMU: {status}"),
+            Self::Silent => write!(f, "it said nothing for {} s", SILENCE.as_secs()),
+            Self::Late => write!(f, "it was not done after {} s", GUEST_LIMIT.as_secs()),
+        }
+    }
+}
+
 /// Boots the kernel, has it try everything, and gives a cell for each check.
+///
+/// A guest has been seen to stand still for half an hour in a check of half a minute, which others pass every time: such a
+/// one is told of, with its console, and started once more. One whose kernel complains is not, since that may be the
+/// appliance's doing.
 pub(super) fn run(kernel: &Kernel, programs: &Programs, depth: Depth, step: &mut Step) -> Result<Vec<Cell>> {
     let script = kernel.dir.join("guest.sh");
     fs::write(&script, guest_script(programs, depth))?;
     let archive = kernel.dir.join("initramfs.cpio");
     initramfs::write(kernel, &fs::canonicalize(&script)?, &archive)?;
     let [console, report] = ["console.log", "report.log"].map(|name| kernel.dir.join(name));
-    for file in [&console, &report] {
+    let mut starts = 1;
+    loop {
+        let end = boot(kernel, &archive, [&console, &report], step)?;
+        let (printed, said) = (read(&console), read(&report));
+        let complained = COMPLAINTS.iter().any(|words| printed.contains(words));
+        if matches!(end, End::Silent) {
+            step.announce(&format!("the guest stands still in `{}`: {end}", latest(&said)));
+            ui::line(&format!("its console ({}): {}", console.display(), process::tail(&printed)));
+            if !complained && starts < STARTS {
+                starts += 1;
+                step.announce("its kernel complains of nothing, so it is started once more");
+                continue;
+            }
+        }
+        if !said.contains(BEGIN) {
+            bail!(
+                "the guest with {} has not come to its first check ({end}); its console is {}:\n{}",
+                kernel.release,
+                console.display(),
+                process::tail(&printed)
+            );
+        }
+        return Ok(cells(&said, depth));
+    }
+}
+
+/// Starts a guest and waits for its end.
+fn boot(kernel: &Kernel, archive: &Path, lines: [&Path; 2], step: &mut Step) -> Result<End> {
+    for file in lines {
         fs::write(file, "")?;
     }
-    let mut command = qemu(kernel, &archive, [&console, &report]);
-    let child = command.spawn().with_context(|| {
+    let child = qemu(kernel, archive, lines).spawn().with_context(|| {
         format!(
             "cannot start {QEMU}; it is in Debian's package qemu-system-x86 (`cargo xtask setup --for test`)"
         )
     })?;
     let mut emulator = Emulator(child);
-    let deadline = Instant::now() + GUEST_LIMIT;
-    let status = loop {
+    let started = Instant::now();
+    let (mut length, mut spoke) = (0, started);
+    loop {
         if let Some(status) = emulator.0.try_wait()? {
-            break Some(status);
+            return Ok(End::Itself(status));
         }
-        if Instant::now() >= deadline {
-            break None;
+        let said = read(lines[1]);
+        if said.len() > length {
+            (length, spoke) = (said.len(), Instant::now());
         }
-        let said = read(&report);
-        step.note(said.lines().rev().find_map(|line| line.strip_prefix(BEGIN)).unwrap_or("booting"));
+        if spoke.elapsed() >= SILENCE {
+            return Ok(End::Silent);
+        }
+        if started.elapsed() >= GUEST_LIMIT {
+            return Ok(End::Late);
+        }
+        step.note(latest(&said));
         thread::sleep(LOOK);
-    };
-    drop(emulator);
-    let said = read(&report);
-    if !said.contains(BEGIN) {
-        anyhow::bail!(
-            "the guest with {} has not come to its first check ({}); its console is {}:\n{}",
-            kernel.release,
-            status.map_or_else(|| "time is up".to_owned(), |status| format!("QEMU: {status}")),
-            console.display(),
-            crate::process::tail(&read(&console))
-        );
     }
-    Ok(cells(&said, depth))
+}
+
+/// The check that a guest has come to.
+fn latest(said: &str) -> &str {
+    said.lines().rev().find_map(|line| line.strip_prefix(BEGIN)).unwrap_or("booting")
 }
 
 fn read(file: &Path) -> String {
@@ -116,7 +177,8 @@ fn guest_script(programs: &Programs, depth: Depth) -> String {
     let mut script = format!(
         "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C {PATIENCE}=4\n\
          ip link set lo up\ncd '{}'\n\
-         check() {{\n  echo; echo \"{BEGIN}$1\"; shift\n  timeout {CHECK_LIMIT} \"$@\" >/run/said 2>&1; status=$?\n  \
+         check() {{\n  echo; echo \"{BEGIN}$1\"; shift\n  \
+         timeout -k {CHECK_GRACE} {CHECK_LIMIT} \"$@\" >/run/said 2>&1; status=$?\n  \
          tail -c {SAID} /run/said; echo; echo \"{END}$status\"\n}}\n",
         root.display()
     );

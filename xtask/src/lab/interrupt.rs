@@ -15,8 +15,8 @@ extern "C" fn on_signal(_signal: libc::c_int) {
     INTERRUPTED.store(true, Ordering::SeqCst);
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP are noted instead of ending the process at once; but one that was started not to hear
-/// of the end of its terminal (`nohup`) goes on not to.
+/// From now on SIGINT, SIGTERM and SIGHUP are noted instead of ending the process at once; but one that was started not to
+/// hear of the end of its terminal (`nohup`) goes on not to.
 pub fn listen() {
     let handler: extern "C" fn(libc::c_int) = on_signal;
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
