@@ -81,7 +81,8 @@ impl fmt::Display for End {
 ///
 /// A guest has been seen to stand still for half an hour in a check of half a minute, which others pass every time: such a
 /// one is told of, with its console, and started once more. One whose kernel complains is not, since that may be the
-/// appliance's doing.
+/// appliance's doing. Debian's kernels complain of a thread that does not come back for two minutes, and of a core or RCU
+/// that does not get on for half a minute, so one that runs and is stuck does so before [`SILENCE`] is over.
 pub(super) fn run(kernel: &Kernel, programs: &Programs, depth: Depth, step: &mut Step) -> Result<Vec<Cell>> {
     let script = kernel.dir.join("guest.sh");
     fs::write(&script, guest_script(programs, depth))?;
