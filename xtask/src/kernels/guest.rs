@@ -33,11 +33,6 @@ const CHECK_GRACE: u64 = 20;
 const SILENCE: Duration = Duration::from_secs(CHECK_LIMIT + CHECK_GRACE + 40);
 /// All of them together take two to six minutes.
 const GUEST_LIMIT: Duration = Duration::from_secs(2700);
-/// By these words a kernel complains of what should never be, also of a core or a thread that stands still.
-const COMPLAINTS: [&str; 7] =
-    ["BUG: ", "WARNING: ", "Oops", "Kernel panic", "rcu: INFO:", "INFO: task ", "general protection fault"];
-/// How often a guest is started that stops without a complaint of its kernel.
-const STARTS: u32 = 2;
 /// How often a running guest is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 /// How much of what a check says comes out of the guest, in bytes: a verifier's tale has megabytes.
@@ -79,40 +74,29 @@ impl fmt::Display for End {
 
 /// Boots the kernel, has it try everything, and gives a cell for each check.
 ///
-/// A guest has been seen to stand still for half an hour in a check of half a minute, which others pass every time: such a
-/// one is told of, with its console, and started once more. One whose kernel complains is not, since that may be the
-/// appliance's doing. Debian's kernels complain of a thread that does not come back for two minutes, and of a core or RCU
-/// that does not get on for half a minute, so one that runs and is stuck does so before [`SILENCE`] is over.
+/// Of a guest that stands still, or is not done in time, the console is shown: Debian's kernels say there of a thread that does
+/// not come back for two minutes, and of a core or RCU that does not get on for half a minute.
 pub(super) fn run(kernel: &Kernel, programs: &Programs, depth: Depth, step: &mut Step) -> Result<Vec<Cell>> {
     let script = kernel.dir.join("guest.sh");
     fs::write(&script, guest_script(programs, depth))?;
     let archive = kernel.dir.join("initramfs.cpio");
     initramfs::write(kernel, &fs::canonicalize(&script)?, &archive)?;
     let [console, report] = ["console.log", "report.log"].map(|name| kernel.dir.join(name));
-    let mut starts = 1;
-    loop {
-        let end = boot(kernel, &archive, [&console, &report], step)?;
-        let (printed, said) = (read(&console), read(&report));
-        let complained = COMPLAINTS.iter().any(|words| printed.contains(words));
-        if matches!(end, End::Silent) {
-            step.announce(&format!("the guest stands still in `{}`: {end}", latest(&said)));
-            ui::line(&format!("its console ({}): {}", console.display(), process::tail(&printed)));
-            if !complained && starts < STARTS {
-                starts += 1;
-                step.announce("its kernel complains of nothing, so it is started once more");
-                continue;
-            }
-        }
-        if !said.contains(BEGIN) {
-            bail!(
-                "the guest with {} has not come to its first check ({end}); its console is {}:\n{}",
-                kernel.release,
-                console.display(),
-                process::tail(&printed)
-            );
-        }
-        return Ok(cells(&said, depth));
+    let end = boot(kernel, &archive, [&console, &report], step)?;
+    let (printed, said) = (read(&console), read(&report));
+    if !said.contains(BEGIN) {
+        bail!(
+            "the guest with {} has not come to its first check ({end}); its console is {}:\n{}",
+            kernel.release,
+            console.display(),
+            process::tail(&printed)
+        );
     }
+    if !matches!(end, End::Itself(_)) {
+        step.announce(&format!("the guest was stopped in `{}`: {end}", latest(&said)));
+        ui::line(&format!("its console ({}): {}", console.display(), process::tail(&printed)));
+    }
+    Ok(cells(&said, depth))
 }
 
 /// Starts a guest and waits for its end.
